@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Named maxima. Every length from outside is held against one of these before it sizes anything.
+
+/** Largest payload of one host request or one peer verb, bytes (NBD's customary 32 MiB). */
+export const REQUEST_BYTES_MAX = 32 << 20;
+/** Largest piece in which the data path moves data between members, bytes. */
+export const TRANSFER_BYTES_MAX = 1 << 20;
+/** Largest body of a peer verb that is not payload (records, region lists, maps), bytes. */
+export const VERB_BODY_BYTES_MAX = 256 << 10;
+/** Members a slice may have (mirror-3 plus those resyncing). */
+export const MEMBERS_MAX = 6;
+/** In-sync members of one slice. */
+export const COPIES_MAX = 3;
+/** Regions of one slice that may be active at once; more wait for the oldest to be made inactive. */
+export const ACTIVE_REGIONS_MAX = 256;
+/** Units in a cluster. */
+export const UNITS_MAX = 256;
+/** Slices of one volume (64 GiB each: 4 PiB). */
+export const VOLUME_SLICES_MAX = 65536;
+/** Characters in a name a person gives (unit, volume, pool). */
+export const NAME_CHARACTERS_MAX = 63;
+/** Host connections one unit holds at once. */
+export const CONNECTIONS_MAX = 512;
+
+// Time limits of the contract, milliseconds of CLOCK_BOOTTIME.
+
+/** R4: how often a head asks each in-sync member for its grant. */
+export const BEACON_EVERY_MS = 250;
+/** R4: how long a grant lasts, L. */
+export const GRANT_MS = 2000;
+/** R4: what the head takes off for clocks that drift, as a share of L (0.1 %). */
+export const GRANT_DRIFT_SHARE = 0.001;
+/** A head that says nothing this long is taken for lost. */
+export const HEAD_SILENCE_MS = 1000;
+/** R13: a member without progress this long is dropped by R2. */
+export const MEMBER_STALL_MS = 5000;
+/** H7: a forwarded request older than this since its last sending is refused. */
+export const FORWARD_AGE_MAX_MS = 2000;
+/** Times a forwarder sends one request again across deaths of a head. */
+export const FORWARD_RESENDS_MAX = 2;
+/** A region with no write in flight this long is flushed and made inactive. */
+export const REGION_IDLE_MS = 1000;

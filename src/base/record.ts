@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The record of a slice: who may hold it, kept in the control store and on every disk of its set
+// (contract.md, R). Every change is a compare-and-swap on the record; every number here is given out
+// by the cluster once and never again.
+
+/** A unit's number in its cluster, from 1. Its identity is its key; this is its short name. */
+export type UnitNumber = number;
+/** A disk's number in its cluster, from 1, also kept in its superblock. */
+export type DiskNumber = number;
+/** A slice's number in its cluster, from 1. */
+export type SliceNumber = number;
+/** A volume's number in its cluster, from 1. */
+export type VolumeNumber = number;
+/** R0: rises at every start of the process that holds unflushed data for the disk. From 1. */
+export type Incarnation = number;
+
+/** An in-sync member: a disk, and the run of it that is meant (R0). */
+export interface InSyncMember {
+  disk: DiskNumber;
+  incarnation: Incarnation;
+}
+
+export interface SliceRecord {
+  slice: SliceNumber;
+  volume: VolumeNumber;
+  /** Position in the volume, from 0. */
+  index: number;
+  sizeBytes: number;
+  /** Members the volume's protection promises; fewer in `inSync` is degraded. */
+  copies: number;
+  /** R8: the history this belongs to; the owner's override starts a new one. */
+  lineage: number;
+  /** Lineages this one grew from, oldest first. */
+  ancestry: number[];
+  /** Counts the committed memberships; rises by one with every commit. From 1. */
+  epoch: number;
+  /** The disk whose unit serves the slice; always one of `inSync`. */
+  head: DiskNumber;
+  /** R0: in sync, in these incarnations. A disk with another number is not in the set. */
+  inSync: InSyncMember[];
+  /** Disks being brought up by the head; not in sync until a commit says so. */
+  resyncing: DiskNumber[];
+}
+
+/** How a proposal to change a record ended. */
+export const Outcome = {
+  /** In the control store, confirmed (a timed-out commit was read back linearizably). */
+  committed: 0,
+  /** Somebody else changed it first; the newer record comes by recordChanged. */
+  conflict: 1,
+  /** The control store refused it: a rule, not a race. */
+  refused: 2,
+} as const;
+export type Outcome = (typeof Outcome)[keyof typeof Outcome];
+
+/** Whether `record` names this disk in this incarnation as in sync. */
+export function inSync(record: SliceRecord, disk: DiskNumber, incarnation: Incarnation): boolean {
+  return record.inSync.some((m) => m.disk === disk && m.incarnation === incarnation);
+}
+
+/** The in-sync entry of a disk, in whatever incarnation. */
+export function inSyncEntry(record: SliceRecord, disk: DiskNumber): InSyncMember | undefined {
+  return record.inSync.find((member) => member.disk === disk);
+}
+
+/** Every disk the record names. */
+export function disksOf(record: SliceRecord): DiskNumber[] {
+  return [...record.inSync.map((member) => member.disk), ...record.resyncing];
+}
+
+/**
+ * Whether `newer` supersedes `older`: same lineage and a higher epoch, or a lineage that grew from it.
+ * Unrelated lineages never supersede each other (R8).
+ */
+export function supersedes(newer: SliceRecord, older: SliceRecord): boolean {
+  if (newer.lineage === older.lineage) return newer.epoch > older.epoch;
+  return newer.ancestry.includes(older.lineage);
+}
