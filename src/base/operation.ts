@@ -34,6 +34,11 @@ export const FLAG_PAST_CACHE = 4;
 /** A write whose `epoch` is the stamp to store rather than the current one (resync copies). */
 export const FLAG_KEEP_STAMP = 8;
 
+/** Gives bytes as they are, unverified (unwritten as zero): R9's choice in an active region. */
+export const FLAG_UNVERIFIED = 16;
+/** A forwarder sent this before, so it may have taken effect: whoever forgot must refuse it (H7). */
+export const FLAG_RESENT = 32;
+
 /** R13: four classes; one waits only for a lower number. */
 export const TrafficClass = { control: 0, replica: 1, forwarded: 2, host: 3 } as const;
 export type TrafficClass = (typeof TrafficClass)[keyof typeof TrafficClass];
@@ -59,6 +64,13 @@ export class Operation {
   status: Status = Status.ok;
   /** Filled by blockStatus. */
   runs: StatusRun[] | null = null;
+  /**
+   * Names the request across resends by a forwarder, so that it takes effect at most once (H7): 0, or a
+   * number no other request of the cluster bears.
+   */
+  origin = 0;
+  /** The host's connection ended: whoever would send it again must not (H7). */
+  cancelled = false;
   /** Where a checksum was wrong (Status.checksumMismatch): the first such block's offset, bytes. */
   faultOffsetBytes = -1;
   done: (operation: Operation) => void = unset;
@@ -108,6 +120,8 @@ export class OperationPool {
     operation.bufferOffset = NO_BUFFER;
     operation.status = Status.ok;
     operation.runs = null;
+    operation.origin = 0;
+    operation.cancelled = false;
     operation.faultOffsetBytes = -1;
     operation.done = unset;
     operation.owner = null;

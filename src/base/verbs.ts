@@ -54,7 +54,8 @@ export const VerbKind = {
   /** Like attached, but promises nothing; `record` is the newest it stored. */
   state: 25,
 
-  // Forwarder to head and back (in-band). tickMs echoes the head's last tick on this link (H7).
+  // Forwarder to head and back (in-band). tickMs echoes the head's last tick on this link,
+  // flags and origin are the operation's (H7).
   forward: 32,
   /** sequence, status, payload or runs; tickMs is the head's clock now. */
   forwarded: 33,
@@ -81,6 +82,8 @@ export class PeerVerb {
   /** Stamp to store with KEEP_STAMP. */
   stamp = 0;
   tickMs = 0;
+  /** H7: of write, trim, writeZeroes and forward: the request's Operation.origin, or 0. */
+  origin = 0;
   credit = 0;
   incarnation: Incarnation = 0;
   syncedEpoch = 0;

@@ -3,7 +3,7 @@
 // struct: the table is checked when it is made; views read and write what the table says.
 
 import { describe, expect, test } from "bun:test";
-import { bytes, reserved, struct, u8, u16, u32, u64 } from "./wire.ts";
+import { bytes, f64, reserved, struct, u8, u16, u32, u64 } from "./wire.ts";
 
 const SAMPLE = struct("sample", 32, "big", {
   magic: u32(0),
@@ -51,6 +51,16 @@ describe("struct", () => {
     const buffer = new Uint8Array(8);
     little.view().at(buffer, 0).value = 0x0102030405;
     expect([...buffer]).toEqual([5, 4, 3, 2, 1, 0, 0, 0]);
+  });
+
+  test("a float → its exact bits in the stated order, and back", () => {
+    const buffer = new Uint8Array(8);
+    const view = struct("float", 8, "little", { tick: f64(0) })
+      .view()
+      .at(buffer, 0);
+    view.tick = 1234.5678;
+    expect(Buffer.from(buffer).toString("hex")).toBe("adfa5c6d454a9340");
+    expect(view.tick).toBe(1234.5678);
   });
 
   test("a view past its buffer → an assertion", () => {

@@ -23,7 +23,7 @@ export type Endian = "big" | "little";
 interface Row<T> {
   readonly offset: number;
   readonly size: number;
-  readonly kind: "number" | "bytes" | "reserved";
+  readonly kind: "number" | "float" | "bytes" | "reserved";
   /** Only for the type; never set. */
   readonly value?: T;
 }
@@ -37,6 +37,8 @@ export const u32 = (offset: number): Row<number> => ({ offset, size: 4, kind: "n
  * range check refuses them. Opaque 64-bit values are `bytes`, never this.
  */
 export const u64 = (offset: number): Row<number> => ({ offset, size: 8, kind: "number" });
+/** A binary64 (IEEE 754), bit for bit: clock values that come back as an echo. */
+export const f64 = (offset: number): Row<number> => ({ offset, size: 8, kind: "float" });
 /** Opaque bytes: read as a view of the message (copy it to keep it), written by copying. */
 export const bytes = (offset: number, size: number): Row<Uint8Array> => ({
   offset,
@@ -135,10 +137,26 @@ function makeView(name: string, size: number, little: boolean, rows: Rows): type
   }
   for (const [field, row] of Object.entries(rows)) {
     if (row.kind === "reserved") continue;
-    const access = row.kind === "bytes" ? bytesAccess(row) : numberAccess(row, little);
-    Object.defineProperty(Made.prototype, field, access);
+    Object.defineProperty(Made.prototype, field, accessOf(row, little));
   }
   return Made;
+}
+
+function accessOf(row: Row<unknown>, little: boolean): PropertyDescriptor & ThisType<ViewBase> {
+  if (row.kind === "bytes") return bytesAccess(row);
+  if (row.kind === "float") return floatAccess(row.offset, little);
+  return numberAccess(row, little);
+}
+
+function floatAccess(offset: number, little: boolean): PropertyDescriptor & ThisType<ViewBase> {
+  return {
+    get() {
+      return this.data.getFloat64(this.base + offset, little);
+    },
+    set(value: number) {
+      this.data.setFloat64(this.base + offset, value, little);
+    },
+  };
 }
 
 function bytesAccess(row: Row<unknown>): PropertyDescriptor & ThisType<ViewBase> {
