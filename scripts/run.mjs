@@ -10,6 +10,7 @@ import { EXECUTABLE, buildExecutable } from "./build.mjs";
 import { PARTS, runParts } from "./parts.mjs";
 import { setUp } from "./setup.mjs";
 import { EXIT, ROOT, StepFailed, mustRun, runInForeground, say, withLock } from "./steps.mjs";
+import { wrapFiles } from "./wrap.mjs";
 
 function script(entry) {
   return (bun, args) => {
@@ -20,6 +21,7 @@ function script(entry) {
 
 async function format(bun, args) {
   const paths = args.length > 0 ? args : ["src", "test", "types", "scripts"];
+  for (const name of wrapFiles(paths)) say(`wrapped comments: ${name}`);
   await mustRun("bun fmt", bun, ["fmt", "--no-script", ...paths], { show: true });
   return 0;
 }

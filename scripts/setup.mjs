@@ -201,10 +201,8 @@ async function installPrograms(programs) {
   }
   const still = programs.filter(([program]) => which(program) === null);
   if (still.length > 0) {
-    throw new StepFailed(
-      `installed, but not found: ${still.map(([program, name]) => `${program} (${name})`).join(", ")}`,
-      { exitStatus: EXIT.missing },
-    );
+    const list = still.map(([program, name]) => `${program} (${name})`).join(", ");
+    throw new StepFailed(`installed, but not found: ${list}`, { exitStatus: EXIT.missing });
   }
   rmSync(pending, { force: true });
   say(`setup: Debian packages are there (${seconds(start)})`);
