@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The data plane of one unit: its disks' stores, the slices that have a member on them, and the
+// volumes that any host may reach through it. It joins raid to store, routes verbs between members, and
+// is the same in the reactor and in the simulator: bytes, clock and control store come in as effects.
+//
+// Invariants
+// - At most one Slice per slice number: members of a slice never share a unit.
+// - A record is acted on only once it is confirmed: from the watch, from the outcome of a proposal, or
+//   in a head's attach (R2: confirmed before its epoch is sent to anyone).
+// - Verbs for slices unknown here are dropped, their payload released.
+
+import { BEACON_EVERY_MS, FORWARD_AGE_MAX_MS } from "#base/limits.ts";
+import type { Memory } from "#base/memory.ts";
+import { NO_BUFFER } from "#base/memory.ts";
+import type { Operation, OperationTarget } from "#base/operation.ts";
+import { OperationKind, OperationPool, TrafficClass } from "#base/operation.ts";
+import type {
+  DiskNumber,
+  Outcome,
+  SliceNumber,
+  SliceRecord,
+  UnitNumber,
+  VolumeNumber,
+} from "#base/record.ts";
+import { disksOf, supersedes } from "#base/record.ts";
+import { Status } from "#base/status.ts";
+import { PeerVerb, VerbKind } from "#base/verbs.ts";
+import type { World } from "#base/world.ts";
+import { Slice } from "#raid/slice.ts";
+import type { SliceOptions, SliceStatus } from "#raid/slice.ts";
+import type { DiskStore } from "#store/disk-store.ts";
+import { Forwarder } from "./forwarder.ts";
+import type { HeadPlace, VolumeShape } from "./forwarder.ts";
+
+export type ProposeDone = (outcome: Outcome, current: SliceRecord | null) => void;
+
+export interface DataPlaneEffects {
+  /** False: no link to that unit now. Takes the verb; its payload stays the sender's until `sent`. */
+  send(unit: UnitNumber, verb: PeerVerb): boolean;
+  /** Compare-and-swap of a slice's record; answers when it knows, however long that takes (R14). */
+  propose(next: SliceRecord, expected: SliceRecord, done: ProposeDone): void;
+  /** Something a person or the control station should know changed on this slice. */
+  sliceChanged(slice: SliceNumber): void;
+}
+
+export interface DataPlaneOptions {
+  unit: UnitNumber;
+  slice: SliceOptions;
+}
+
+/** What `sliceStatuses` reports, for the console and the control station. */
+export interface SliceReport extends SliceStatus {
+  slice: SliceNumber;
+  disk: DiskNumber;
+}
+
+export class DataPlane {
+  readonly #world: Pick<World, "clock" | "random" | "log">;
+  readonly #memory: Memory;
+  readonly #options: DataPlaneOptions;
+  readonly #effects: DataPlaneEffects;
+  readonly #disks = new Map<DiskNumber, DiskStore>();
+  readonly #slices = new Map<SliceNumber, { slice: Slice; disk: DiskNumber }>();
+  readonly #creating = new Set<SliceNumber>();
+  readonly #records = new Map<SliceNumber, SliceRecord>();
+  readonly #volumes = new Map<VolumeNumber, VolumeShape>();
+  readonly #diskUnits = new Map<DiskNumber, UnitNumber>();
+  readonly #links = new Set<UnitNumber>();
+  readonly #pool = new OperationPool();
+  readonly #forwarder: Forwarder;
+  #lastBeatMs = Number.NEGATIVE_INFINITY;
+
+  constructor(
+    world: Pick<World, "clock" | "random" | "log">,
+    memory: Memory,
+    options: DataPlaneOptions,
+    effects: DataPlaneEffects,
+  ) {
+    this.#world = world;
+    this.#memory = memory;
+    this.#options = options;
+    this.#effects = effects;
+    this.#forwarder = new Forwarder(world, memory, {
+      headOf: (slice) => this.#headOf(slice),
+      send: (unit, verb) => this.#links.has(unit) && effects.send(unit, verb),
+    });
+  }
+
+  // Disks and records: what there is.
+
+  /** A disk that is open and has its number; its slices come alive. */
+  addDisk(store: DiskStore): void {
+    this.#disks.set(store.number, store);
+    this.#diskUnits.set(store.number, this.#options.unit);
+    for (const slice of store.slices()) {
+      if (!this.#slices.has(slice)) this.#startSlice(store, slice);
+    }
+    for (const record of this.#records.values()) this.#adopt(record);
+  }
+
+  /** Which unit a disk is in, from the control state. */
+  placeDisk(disk: DiskNumber, unit: UnitNumber): void {
+    if (this.#disks.has(disk) || this.#diskUnits.get(disk) === unit) return;
+    this.#diskUnits.set(disk, unit);
+    if (!this.#links.has(unit)) return;
+    for (const { slice } of this.#slices.values()) slice.linkUp(disk);
+  }
+
+  /** A record, committed and confirmed. Late and repeated ones are harmless. */
+  recordChanged(record: SliceRecord): void {
+    const known = this.#records.get(record.slice);
+    if (known !== undefined && !supersedes(record, known)) return;
+    this.#records.set(record.slice, record);
+    this.#slices.get(record.slice)?.slice.recordChanged(record);
+    this.#adopt(record);
+    this.#dropSurplus(record);
+    this.#forwarder.headChanged(record.slice);
+  }
+
+  /** The slice's record is gone from the control store: its volume was deleted. */
+  sliceRemoved(slice: SliceNumber): void {
+    this.#records.delete(slice);
+    this.#dropMember(slice);
+  }
+
+  volumeChanged(shape: VolumeShape): void {
+    this.#volumes.set(shape.volume, shape);
+  }
+  volumeRemoved(volume: VolumeNumber): void {
+    this.#volumes.delete(volume);
+  }
+
+  /** Where a portal submits a volume's requests; it outlives changes of the volume. */
+  volume(volume: VolumeNumber): OperationTarget {
+    return this.#forwarder.target(() => this.#volumes.get(volume) ?? null);
+  }
+
+  /** Makes the member that a record asks of one of our disks. */
+  #adopt(record: SliceRecord): void {
+    if (this.#slices.has(record.slice) || this.#creating.has(record.slice)) return;
+    for (const disk of disksOf(record)) {
+      const store = this.#disks.get(disk);
+      if (store === undefined || store.failed) continue;
+      this.#creating.add(record.slice);
+      store.createMember(record.slice, record.sizeBytes, (status) => {
+        this.#creating.delete(record.slice);
+        if (status !== Status.ok) {
+          this.#world.log.write("error", "a slice's member could not be made", {
+            slice: record.slice,
+            disk,
+            status,
+          });
+          return;
+        }
+        this.#startSlice(store, record.slice);
+      });
+      return;
+    }
+  }
+
+  #startSlice(store: DiskStore, number: SliceNumber): void {
+    const member = store.member(number);
+    if (member === null) return;
+    const slice = new Slice(this.#world, this.#memory, this.#options.slice, member, {
+      send: (verb) => this.#sendToDisk(verb),
+      propose: (next, expected, done) => this.#propose(next, expected, done),
+      statusChanged: () => this.#effects.sliceChanged(number),
+    });
+    this.#slices.set(number, { slice, disk: store.number });
+    for (const [disk, unit] of this.#diskUnits) if (this.#links.has(unit)) slice.linkUp(disk);
+    const record = this.#records.get(number);
+    if (record !== undefined) slice.recordChanged(record);
+  }
+
+  #propose(next: SliceRecord, expected: SliceRecord, done: ProposeDone): void {
+    this.#effects.propose(next, expected, (outcome, current) => {
+      done(outcome, current);
+      if (current !== null) this.recordChanged(current);
+    });
+  }
+
+  /** A former member that is no longer needed gives its space back; one still owed data never. */
+  #dropSurplus(record: SliceRecord): void {
+    const entry = this.#slices.get(record.slice);
+    if (entry === undefined || disksOf(record).includes(entry.disk)) return;
+    if (record.inSync.length < record.copies) return;
+    this.#dropMember(record.slice);
+  }
+
+  #dropMember(slice: SliceNumber): void {
+    const entry = this.#slices.get(slice);
+    if (entry === undefined) return;
+    this.#slices.delete(slice);
+    entry.slice.stop();
+    this.#disks
+      .get(entry.disk)
+      ?.member(slice)
+      ?.drop(() => this.#effects.sliceChanged(slice));
+  }
+
+  // Links and verbs.
+
+  linkUp(unit: UnitNumber): void {
+    this.#links.add(unit);
+    this.#sendTick(unit);
+    for (const [disk, at] of this.#diskUnits) {
+      if (at !== unit) continue;
+      for (const { slice } of this.#slices.values()) slice.linkUp(disk);
+    }
+  }
+
+  /** All that was under way on the link is lost; every `sent` has been called. */
+  linkDown(unit: UnitNumber): void {
+    if (!this.#links.delete(unit)) return;
+    for (const [disk, at] of this.#diskUnits) {
+      if (at !== unit) continue;
+      for (const { slice } of this.#slices.values()) slice.linkDown(disk);
+    }
+    this.#forwarder.linkDown(unit);
+  }
+
+  #sendToDisk(verb: PeerVerb): boolean {
+    const unit = this.#diskUnits.get(verb.toDisk);
+    if (unit === undefined || !this.#links.has(unit)) return false;
+    return this.#effects.send(unit, verb);
+  }
+
+  /** A verb from another unit. The payload's buffer is the receiver's from here on. */
+  receive(from: UnitNumber, verb: PeerVerb): void {
+    switch (verb.kind) {
+      case VerbKind.tick:
+        this.#forwarder.tickHeard(from, verb.tickMs);
+        return;
+      case VerbKind.forward:
+        this.#serveForward(from, verb);
+        return;
+      case VerbKind.forwarded:
+        this.#forwarder.tickHeard(from, verb.tickMs);
+        this.#forwarder.forwarded(verb);
+        return;
+      default:
+        this.#receiveMemberVerb(verb);
+    }
+  }
+
+  #receiveMemberVerb(verb: PeerVerb): void {
+    if (verb.kind === VerbKind.attach && verb.record !== null) this.recordChanged(verb.record);
+    const entry = this.#slices.get(verb.slice);
+    if (entry === undefined || entry.disk !== verb.toDisk) {
+      if (verb.bufferOffset !== NO_BUFFER) this.#memory.release(verb.bufferOffset);
+      return;
+    }
+    entry.slice.receive(verb);
+  }
+
+  // In-band: requests that other units forward to heads here.
+
+  #headOf(slice: SliceNumber): HeadPlace {
+    const record = this.#records.get(slice);
+    if (record === undefined) return { at: "unknown" };
+    const unit = this.#diskUnits.get(record.head);
+    if (unit === undefined) return { at: "unknown" };
+    if (unit !== this.#options.unit) {
+      return this.#links.has(unit) ? { at: "unit", unit } : { at: "unknown" };
+    }
+    const entry = this.#slices.get(slice);
+    return entry === undefined ? { at: "unknown" } : { at: "here", target: entry.slice };
+  }
+
+  #serveForward(from: UnitNumber, verb: PeerVerb): void {
+    const nowMs = this.#world.clock.nowMs();
+    const ageMs = nowMs - verb.tickMs;
+    const entry = this.#slices.get(verb.slice);
+    // H7: our own clock, echoed: an old sending never takes effect, whatever the network kept.
+    if (!(ageMs >= 0 && ageMs <= FORWARD_AGE_MAX_MS))
+      return this.#refuse(from, verb, Status.expired);
+    if (entry === undefined) return this.#refuse(from, verb, Status.notHead);
+    const operation = this.#pool.take();
+    operation.kind = verb.operation as OperationKind;
+    operation.offsetBytes = verb.offsetBytes;
+    operation.lengthBytes = verb.lengthBytes;
+    operation.flags = verb.flags;
+    operation.origin = verb.origin;
+    operation.class = TrafficClass.forwarded;
+    operation.notAfterMs = verb.tickMs + FORWARD_AGE_MAX_MS;
+    operation.bufferOffset = verb.bufferOffset;
+    if (operation.kind === OperationKind.read) {
+      operation.bufferOffset = this.#memory.allocate(Math.max(1, verb.lengthBytes));
+      if (operation.bufferOffset === NO_BUFFER) {
+        this.#pool.give(operation);
+        return this.#refuse(from, verb, Status.busy);
+      }
+    }
+    const { sequence } = verb;
+    operation.done = (ended) => this.#answerForward(from, sequence, ended);
+    entry.slice.submit(operation);
+  }
+
+  #refuse(from: UnitNumber, verb: PeerVerb, status: Status): void {
+    if (verb.bufferOffset !== NO_BUFFER) this.#memory.release(verb.bufferOffset);
+    const answer = this.#forwardedVerb(verb.sequence, status);
+    if (this.#links.has(from)) this.#effects.send(from, answer);
+  }
+
+  #forwardedVerb(sequence: number, status: Status): PeerVerb {
+    const answer = new PeerVerb();
+    answer.kind = VerbKind.forwarded;
+    answer.sequence = sequence;
+    answer.status = status;
+    answer.class = TrafficClass.forwarded;
+    answer.tickMs = this.#world.clock.nowMs();
+    return answer;
+  }
+
+  #answerForward(to: UnitNumber, sequence: number, ended: Operation): void {
+    const answer = this.#forwardedVerb(sequence, ended.status);
+    const buffer = ended.bufferOffset;
+    answer.runs = ended.runs;
+    const givesPayload = ended.kind === OperationKind.read && ended.status === Status.ok;
+    if (givesPayload) {
+      answer.bufferOffset = buffer;
+      answer.payloadBytes = ended.lengthBytes;
+      answer.sent = () => this.#memory.release(buffer);
+    }
+    this.#pool.give(ended);
+    const taken = this.#links.has(to) && this.#effects.send(to, answer);
+    if (buffer !== NO_BUFFER && !(givesPayload && taken)) this.#memory.release(buffer);
+  }
+
+  // Time and the end.
+
+  /** Every 50 ms or so. */
+  tick(nowMs: number): void {
+    for (const store of this.#disks.values()) store.tick(nowMs);
+    for (const { slice } of this.#slices.values()) slice.tick(nowMs);
+    this.#forwarder.tick();
+    if (nowMs - this.#lastBeatMs < BEACON_EVERY_MS) return;
+    this.#lastBeatMs = nowMs;
+    for (const unit of this.#links) this.#sendTick(unit);
+  }
+
+  #sendTick(unit: UnitNumber): void {
+    const verb = new PeerVerb();
+    verb.kind = VerbKind.tick;
+    verb.class = TrafficClass.control;
+    verb.tickMs = this.#world.clock.nowMs();
+    this.#effects.send(unit, verb);
+  }
+
+  /** Orderly stop: every head here is given up so that its takeover needs no wait (R4). */
+  release(done: () => void): void {
+    let left = this.#slices.size + 1;
+    const one = () => {
+      left--;
+      if (left === 0) done();
+    };
+    for (const { slice } of this.#slices.values()) slice.release(one);
+    one();
+  }
+
+  sliceReports(): SliceReport[] {
+    return [...this.#slices].map(([slice, entry]) => ({
+      ...entry.slice.status(),
+      slice,
+      disk: entry.disk,
+    }));
+  }
+
+  record(slice: SliceNumber): SliceRecord | null {
+    return this.#records.get(slice) ?? null;
+  }
+}

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Volumes as their hosts see them, on any unit (in-band). A request is split at slice borders; each
+// part goes to its slice's head: here, or over a peer link (design.md, section 5).
+//
+// Invariants
+// - A part is at one place at a time: at the local slice, at one unit (`#pending`), or waiting.
+// - H7: a part that may have taken effect is sent again only with FLAG_RESENT and its first origin, at
+//   most FORWARD_RESENDS_MAX times, and never after its host's connection ended (`cancelled`).
+// - A part that found no head waits for a record, a link or the next tick; what may wait is bounded by
+//   the portals' credit (R14).
+
+import { assert } from "#base/assert.ts";
+import { FORWARD_RESENDS_MAX } from "#base/limits.ts";
+import type { Memory } from "#base/memory.ts";
+import { NO_BUFFER } from "#base/memory.ts";
+import type { OperationTarget, StatusRun } from "#base/operation.ts";
+import {
+  FLAG_RESENT,
+  Operation,
+  OperationKind,
+  OperationPool,
+  TrafficClass,
+} from "#base/operation.ts";
+import type { SliceNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
+import { Status, statusOf } from "#base/status.ts";
+import { PeerVerb, VerbKind } from "#base/verbs.ts";
+import type { World } from "#base/world.ts";
+
+/** A volume as the data path needs it; the rest of it is the catalogue's. */
+export interface VolumeShape {
+  volume: VolumeNumber;
+  sizeBytes: number;
+  sliceBytes: number;
+  /** In order; slice i covers bytes from i * sliceBytes. */
+  slices: SliceNumber[];
+}
+
+/** Where a slice's head is, as far as this unit knows. */
+export type HeadPlace =
+  { at: "here"; target: OperationTarget } | { at: "unit"; unit: UnitNumber } | { at: "unknown" };
+
+export interface ForwarderEffects {
+  headOf(slice: SliceNumber): HeadPlace;
+  /** False: no link now. */
+  send(unit: UnitNumber, verb: PeerVerb): boolean;
+}
+
+/** One request of a host, while its parts are under way. */
+interface Whole {
+  operation: Operation;
+  partsLeft: number;
+  status: Status;
+  /** Of blockStatus, per part, joined at the end. */
+  runs: StatusRun[][] | null;
+}
+
+/** One slice's share of a request. */
+class Part {
+  whole: Whole = NO_WHOLE;
+  index = 0;
+  slice: SliceNumber = 0;
+  operation: Operation = new Operation();
+  resends = 0;
+  /** Sent at least once to a head that may have begun it. */
+  maybeDone = false;
+  /** Where it is pending, 0 if here or waiting. */
+  unit: UnitNumber = 0;
+  sequence = 0;
+}
+
+const NO_WHOLE: Whole = {
+  operation: new Operation(),
+  partsLeft: 0,
+  status: Status.ok,
+  runs: null,
+};
+
+/** Kinds that change something, so that a second time would matter. */
+function changes(kind: number): boolean {
+  return (
+    kind === OperationKind.write ||
+    kind === OperationKind.trim ||
+    kind === OperationKind.writeZeroes
+  );
+}
+
+export class Forwarder {
+  readonly #memory: Memory;
+  readonly #effects: ForwarderEffects;
+  readonly #pool = new OperationPool();
+  readonly #pending = new Map<number, Part>();
+  readonly #lastTickMs = new Map<UnitNumber, number>();
+  #waiting: Part[] = [];
+  #sequence: number;
+
+  constructor(world: Pick<World, "random">, memory: Memory, effects: ForwarderEffects) {
+    this.#memory = memory;
+    this.#effects = effects;
+    // Origins must differ between units and between runs of one: a random start in 2^52.
+    this.#sequence = Math.floor(world.random.fraction() * 2 ** 52);
+  }
+
+  /** Requests that wait for a head. */
+  get waitingCount(): number {
+    return this.#waiting.length;
+  }
+  get pendingCount(): number {
+    return this.#pending.size;
+  }
+
+  /** A volume to submit to. `shape()` answers the newest shape, or null once it is gone. */
+  target(shape: () => VolumeShape | null): OperationTarget {
+    return { submit: (operation) => this.#submit(operation, shape()) };
+  }
+
+  #submit(operation: Operation, shape: VolumeShape | null): void {
+    if (shape === null) return operation.complete(Status.notFound);
+    const { offsetBytes, lengthBytes, kind } = operation;
+    const isFlush = kind === OperationKind.flush;
+    if (!isFlush && offsetBytes + lengthBytes > shape.sizeBytes) {
+      return operation.complete(Status.outOfRange);
+    }
+    if (!isFlush && lengthBytes === 0) return operation.complete(Status.ok);
+    const first = isFlush ? 0 : Math.floor(offsetBytes / shape.sliceBytes);
+    const last = isFlush
+      ? shape.slices.length - 1
+      : Math.floor((offsetBytes + lengthBytes - 1) / shape.sliceBytes);
+    const whole: Whole = {
+      operation,
+      partsLeft: last - first + 1,
+      status: Status.ok,
+      runs: kind === OperationKind.blockStatus ? [] : null,
+    };
+    for (let index = first; index <= last; index++) {
+      this.#dispatch(this.#makePart(whole, index - first, shape, index));
+    }
+  }
+
+  #makePart(whole: Whole, index: number, shape: VolumeShape, sliceIndex: number): Part {
+    const source = whole.operation;
+    const part = new Part();
+    part.whole = whole;
+    part.index = index;
+    part.slice = shape.slices[sliceIndex] as SliceNumber;
+    const operation = this.#pool.take();
+    part.operation = operation;
+    operation.kind = source.kind;
+    operation.flags = source.flags;
+    operation.class = source.class;
+    operation.origin = changes(source.kind) ? this.#nextSequence() : 0;
+    if (source.kind !== OperationKind.flush) {
+      const sliceStart = sliceIndex * shape.sliceBytes;
+      const from = Math.max(source.offsetBytes, sliceStart);
+      const to = Math.min(source.offsetBytes + source.lengthBytes, sliceStart + shape.sliceBytes);
+      operation.offsetBytes = from - sliceStart;
+      operation.lengthBytes = to - from;
+      if (source.bufferOffset !== NO_BUFFER) {
+        operation.bufferOffset = source.bufferOffset + (from - source.offsetBytes);
+      }
+    } else {
+      operation.offsetBytes = 0;
+      operation.lengthBytes = 0;
+    }
+    operation.owner = part;
+    operation.done = this.#localDone;
+    return part;
+  }
+
+  #nextSequence(): number {
+    this.#sequence = this.#sequence >= Number.MAX_SAFE_INTEGER ? 1 : this.#sequence + 1;
+    return this.#sequence;
+  }
+
+  #dispatch(part: Part): void {
+    if (part.whole.operation.cancelled) return this.#finish(part, Status.cancelled);
+    const place = this.#effects.headOf(part.slice);
+    if (place.at === "unknown") {
+      this.#waiting.push(part);
+      return;
+    }
+    if (part.maybeDone) part.operation.flags |= FLAG_RESENT;
+    if (place.at === "here") {
+      part.unit = 0;
+      place.target.submit(part.operation);
+      return;
+    }
+    this.#sendPart(part, place.unit);
+  }
+
+  #sendPart(part: Part, unit: UnitNumber): void {
+    const tickMs = this.#lastTickMs.get(unit);
+    if (tickMs === undefined) {
+      this.#waiting.push(part);
+      return;
+    }
+    const { operation } = part;
+    const verb = new PeerVerb();
+    verb.kind = VerbKind.forward;
+    verb.slice = part.slice;
+    verb.class = TrafficClass.forwarded;
+    verb.sequence = part.sequence = this.#nextSequence();
+    verb.operation = operation.kind;
+    verb.flags = operation.flags;
+    verb.origin = operation.origin;
+    verb.offsetBytes = operation.offsetBytes;
+    verb.lengthBytes = operation.lengthBytes;
+    verb.tickMs = tickMs;
+    if (operation.kind === OperationKind.write) {
+      // Sent from the host's own buffer: the link is done with it before any answer can come, and
+      // calls `sent` before it reports itself down.
+      verb.bufferOffset = operation.bufferOffset;
+      verb.payloadBytes = operation.lengthBytes;
+    }
+    part.unit = unit;
+    this.#pending.set(part.sequence, part);
+    if (!this.#effects.send(unit, verb)) {
+      this.#pending.delete(part.sequence);
+      part.unit = 0;
+      this.#waiting.push(part);
+    }
+  }
+
+  /** The local slice ended a part. */
+  readonly #localDone = (operation: Operation): void => {
+    this.#settle(operation.owner as Part, operation.status);
+  };
+
+  /** A head on another unit answered; the verb's payload is ours to release. */
+  forwarded(verb: PeerVerb): void {
+    const part = this.#pending.get(verb.sequence);
+    const { operation } = part ?? {};
+    if (part !== undefined && operation !== undefined) {
+      this.#pending.delete(verb.sequence);
+      operation.runs = verb.runs;
+      if (verb.status === Status.ok && operation.kind === OperationKind.read) {
+        if (verb.payloadBytes === operation.lengthBytes) {
+          const from = verb.bufferOffset;
+          this.#memory.bytes.copyWithin(operation.bufferOffset, from, from + verb.payloadBytes);
+        } else {
+          verb.status = Status.ioError;
+        }
+      }
+    }
+    if (verb.bufferOffset !== NO_BUFFER) this.#memory.release(verb.bufferOffset);
+    if (part !== undefined) this.#settle(part, statusOf(verb.status));
+  }
+
+  /** Decides between done, again, and wait. */
+  #settle(part: Part, status: Status): void {
+    part.unit = 0;
+    switch (status) {
+      case Status.notHead:
+      case Status.staleEpoch:
+      case Status.expired:
+      case Status.busy:
+      case Status.shuttingDown:
+        // Nothing was done: it waits for a head, or for the next tick.
+        this.#waiting.push(part);
+        return;
+      case Status.linkLost:
+      case Status.unknownOutcome:
+        this.#lost(part);
+        return;
+      default:
+        this.#finish(part, status);
+    }
+  }
+
+  /** The answer will not come; the part may have taken effect. */
+  #lost(part: Part): void {
+    part.unit = 0;
+    if (changes(part.operation.kind)) {
+      part.maybeDone = true;
+      part.resends++;
+      if (part.resends > FORWARD_RESENDS_MAX) return this.#finish(part, Status.ioError);
+    }
+    this.#waiting.push(part);
+  }
+
+  #finish(part: Part, status: Status): void {
+    const { whole, operation } = part;
+    if (whole.runs !== null && operation.runs !== null) whole.runs[part.index] = operation.runs;
+    if (status !== Status.ok && whole.status === Status.ok) whole.status = status;
+    this.#pool.give(operation);
+    whole.partsLeft--;
+    assert(whole.partsLeft >= 0, "a part ends once");
+    if (whole.partsLeft > 0) return;
+    if (whole.runs !== null) whole.operation.runs = joinRuns(whole.runs);
+    whole.operation.complete(whole.status);
+  }
+
+  /** A slice's record changed, so its head may be another: what is with the old one goes on. */
+  headChanged(slice: SliceNumber): void {
+    const place = this.#effects.headOf(slice);
+    for (const part of [...this.#pending.values()]) {
+      if (part.slice !== slice || (place.at === "unit" && place.unit === part.unit)) continue;
+      if (place.at === "unknown") continue;
+      this.#pending.delete(part.sequence);
+      this.#lost(part);
+    }
+    this.#retry((part) => part.slice === slice);
+  }
+
+  /** The link to `unit` ended; the link has called every `sent` before. */
+  linkDown(unit: UnitNumber): void {
+    this.#lastTickMs.delete(unit);
+    for (const part of [...this.#pending.values()]) {
+      if (part.unit !== unit) continue;
+      this.#pending.delete(part.sequence);
+      this.#lost(part);
+    }
+  }
+
+  /** H7: the other unit's clock, to be echoed in what is forwarded to it. */
+  tickHeard(unit: UnitNumber, tickMs: number): void {
+    const first = !this.#lastTickMs.has(unit);
+    this.#lastTickMs.set(unit, tickMs);
+    if (first) this.#retry(() => true);
+  }
+
+  /** Every 50 ms or so: tries again whatever waits. */
+  tick(): void {
+    if (this.#waiting.length > 0) this.#retry(() => true);
+  }
+
+  #retry(which: (part: Part) => boolean): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const part of waiting) {
+      if (which(part)) this.#dispatch(part);
+      else this.#waiting.push(part);
+    }
+  }
+}
+
+/** Joins the parts' runs, merging neighbours that are alike. */
+function joinRuns(parts: StatusRun[][]): StatusRun[] {
+  const joined: StatusRun[] = [];
+  for (const run of parts.flat()) {
+    const last = joined.at(-1);
+    if (last !== undefined && last.allocated === run.allocated) last.lengthBytes += run.lengthBytes;
+    else joined.push({ ...run });
+  }
+  return joined;
+}
