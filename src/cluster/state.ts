@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The control state: which keys the control store holds and what stands in each (design section 6).
+// Values are JSON; every one is checked by its schema when it is read, and fields that this version does
+// not know survive a rewrite, so that a newer unit's additions are not lost by an older one.
+//
+// Invariants:
+// - Numbers of units, disks, volumes and slices come from `/numbers` by compare-and-swap, in the same
+//   transaction that creates what is numbered: given out once, never again, also after a deletion.
+// - A name or an identity is taken by creating its index key (`/volume-names/x`, `/unit-ids/x`,
+//   `/disk-uuids/x`) in that transaction, so two control stations cannot both create one.
+// - `/cluster` changes seldom (claimed, yielding, feature level, generation), so every change compares
+//   its revision: a restored backup's generation, or yielding, refuses all that was decided before it.
+// - `/alive/<n>` and `/control-station` hang on a lease of the unit they name and are hints: nothing is
+//   safe because of them (safety is the compare-and-swap on each record).
+
+import { z } from "zod";
+import { Fault } from "#base/fault.ts";
+import { REGION_BYTES, SLICE_BYTES_DEFAULT, SLICE_BYTES_MAX } from "#base/grains.ts";
+import { layouts } from "#base/layout.ts";
+import type { Protection } from "#base/layout.ts";
+import {
+  COPIES_MAX,
+  MEMBERS_MAX,
+  NAME_CHARACTERS_MAX,
+  UNITS_MAX,
+  VOLUME_SLICES_MAX,
+} from "#base/limits.ts";
+import type {
+  DiskNumber,
+  SliceNumber,
+  SliceRecord,
+  UnitNumber,
+  VolumeNumber,
+} from "#base/record.ts";
+import { VALUE_CHARACTERS_MAX } from "./control-store.ts";
+
+/** Addresses, allowed ranges and the like in one record. */
+const LIST_MAX = 64;
+
+export const keys = {
+  cluster: "/cluster",
+  numbers: "/numbers",
+  settings: "/settings",
+  station: "/control-station",
+  units: "/units/",
+  alive: "/alive/",
+  disks: "/disks/",
+  volumes: "/volumes/",
+  slices: "/slices/",
+  pools: "/pools/",
+  commands: "/commands/",
+  events: "/events/",
+  unit: (number: UnitNumber) => `/units/${number}`,
+  aliveOf: (number: UnitNumber) => `/alive/${number}`,
+  disk: (number: DiskNumber) => `/disks/${number}`,
+  volume: (number: VolumeNumber) => `/volumes/${number}`,
+  slice: (number: SliceNumber) => `/slices/${number}`,
+  pool: (name: string) => `/pools/${name}`,
+  unitId: (id: string) => `/unit-ids/${id}`,
+  diskUuid: (uuid: string) => `/disk-uuids/${uuid}`,
+  volumeName: (name: string) => `/volume-names/${name}`,
+  command: (id: string) => `/commands/${id}`,
+  /** Padded, so that the keys' order is the events' order. */
+  event: (number: number) => `/events/${String(number).padStart(12, "0")}`,
+} as const;
+
+const positive = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER);
+const countOrZero = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+/** 16 bytes as 32 hex digits. */
+export const idSchema = z.string().regex(/^[0-9a-f]{32}$/);
+export const nameSchema = z
+  .string()
+  .max(NAME_CHARACTERS_MAX)
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, "letters, digits, dot, dash and underscore");
+const addressSchema = z.string().max(64);
+
+export const ClusterSchema = z.looseObject({
+  uuid: idSchema,
+  name: nameSchema,
+  /** A restored backup starts a new one. */
+  generation: positive,
+  state: z.enum(["virgin", "used", "yielding"]),
+  featureLevel: positive,
+  sliceBytes: z.number().int().min(REGION_BYTES).max(SLICE_BYTES_MAX).multipleOf(REGION_BYTES),
+});
+export type ClusterRecord = z.infer<typeof ClusterSchema>;
+
+/** The next number of each kind to give out. */
+export const NumbersSchema = z.looseObject({
+  unit: positive,
+  disk: positive,
+  volume: positive,
+  slice: positive,
+  event: positive,
+});
+export type NumbersRecord = z.infer<typeof NumbersSchema>;
+
+export const UNIT_ROLES = ["member", "spare", "witness"] as const;
+export type UnitRole = (typeof UNIT_ROLES)[number];
+
+export const UnitSchema = z.looseObject({
+  number: positive,
+  /** First half of the SHA-256 of the public key. */
+  id: idSchema,
+  /** Ed25519, 64 hex digits. */
+  publicKey: z.string().regex(/^[0-9a-f]{64}$/),
+  name: nameSchema,
+  /** Where it was last seen; without ports. */
+  addresses: z.array(addressSchema).max(LIST_MAX),
+  /** Its address among units, derived from cluster and unit id: does not change with DHCP. */
+  ula: addressSchema,
+  /** TCP ports by purpose, such as peer, nbd, api. */
+  ports: z.record(z.string().max(32), z.number().int().min(1).max(65535)),
+  role: z.enum(UNIT_ROLES),
+  /** Null: in no pool, as a spare before it is used. */
+  pool: nameSchema.nullable(),
+  /** `removed`: its key is no longer admitted, its number is never given again (R12). */
+  state: z.enum(["admitted", "removed"]),
+  featureLevel: positive,
+  version: z.string().max(64),
+  /** Wall clock, for people only. */
+  admittedAtMs: countOrZero,
+});
+export type UnitRecord = z.infer<typeof UnitSchema>;
+
+export const AliveSchema = z.looseObject({
+  unit: positive,
+  /** Random per start of the daemon: tells a restart from a hiccup. */
+  run: idSchema,
+});
+export type AliveRecord = z.infer<typeof AliveSchema>;
+
+export const StationSchema = z.looseObject({ unit: positive, term: positive });
+export type StationRecord = z.infer<typeof StationSchema>;
+
+export const DiskSchema = z.looseObject({
+  number: positive,
+  uuid: idSchema,
+  unit: positive,
+  /** As its unit names it. */
+  path: z.string().max(4096),
+  /** What slices may use of it: its extents, without its own metadata. */
+  sizeBytes: countOrZero,
+  /** R0: of its present run; written by its unit at every start, before anything is placed there. */
+  incarnation: positive,
+  /** `failed`: an I/O error ejected it (R10). `leaving`: takes nothing new. `gone`: never comes back. */
+  state: z.enum(["ready", "failed", "leaving", "gone"]),
+});
+export type DiskRecord = z.infer<typeof DiskSchema>;
+
+export const VolumeSchema = z.looseObject({
+  number: positive,
+  uuid: idSchema,
+  name: nameSchema,
+  sizeBytes: positive,
+  protection: z.enum(Object.keys(layouts) as [Protection, ...Protection[]]),
+  sliceBytes: positive,
+  slices: z.array(positive).min(1).max(VOLUME_SLICES_MAX),
+  pool: nameSchema,
+  /** Address ranges that may attach; empty: nobody. */
+  allow: z.array(addressSchema).max(LIST_MAX),
+  state: z.enum(["creating", "ready", "deleting"]),
+});
+export type VolumeRecord = z.infer<typeof VolumeSchema>;
+
+export const SliceSchema = z
+  .looseObject({
+    slice: positive,
+    volume: positive,
+    index: z.number().int().min(0).max(VOLUME_SLICES_MAX),
+    sizeBytes: z.number().int().min(REGION_BYTES).max(SLICE_BYTES_MAX).multipleOf(REGION_BYTES),
+    copies: z.number().int().min(1).max(COPIES_MAX),
+    lineage: positive,
+    ancestry: z.array(positive).max(1024),
+    epoch: positive,
+    head: positive,
+    inSync: z
+      .array(z.looseObject({ disk: positive, incarnation: positive }))
+      .min(1)
+      .max(MEMBERS_MAX),
+    resyncing: z.array(positive).max(MEMBERS_MAX),
+  })
+  .refine((record) => record.inSync.some((member) => member.disk === record.head), {
+    message: "the head is one of the in-sync members",
+  });
+
+export const PoolSchema = z.looseObject({ name: nameSchema });
+export type PoolRecord = z.infer<typeof PoolSchema>;
+
+export const SettingsSchema = z.looseObject({
+  /** How long a slice may lack a member before another disk takes its place, ms. */
+  reprotectAfterMs: z.number().int().min(0).max(604_800_000),
+});
+export type SettingsRecord = z.infer<typeof SettingsSchema>;
+export const SETTINGS_DEFAULT: SettingsRecord = { reprotectAfterMs: 600_000 };
+
+export const EventSchema = z.looseObject({
+  number: positive,
+  /** Wall clock of who wrote it, for people only. */
+  atMs: countOrZero,
+  kind: z.string().max(64),
+  severity: z.enum(["info", "warning", "alarm"]),
+  sentence: z.string().max(1024),
+  unit: positive.nullable(),
+  volume: positive.nullable(),
+});
+export type EventRecord = z.infer<typeof EventSchema>;
+
+/** What stands under which key. */
+export type StateEntry =
+  | { kind: "cluster"; value: ClusterRecord }
+  | { kind: "numbers"; value: NumbersRecord }
+  | { kind: "settings"; value: SettingsRecord }
+  | { kind: "station"; value: StationRecord }
+  | { kind: "unit"; number: UnitNumber; value: UnitRecord }
+  | { kind: "alive"; number: UnitNumber; value: AliveRecord }
+  | { kind: "disk"; number: DiskNumber; value: DiskRecord }
+  | { kind: "volume"; number: VolumeNumber; value: VolumeRecord }
+  | { kind: "slice"; number: SliceNumber; value: SliceRecord }
+  | { kind: "pool"; name: string; value: PoolRecord }
+  | { kind: "event"; number: number; value: EventRecord };
+export type StateKind = StateEntry["kind"];
+
+/** A value of the control state; a Fault `corrupt` that names the key when it is not what it should be. */
+export function parseValue<T>(schema: z.ZodType<T>, key: string, text: string): T {
+  if (text.length > VALUE_CHARACTERS_MAX) {
+    throw new Fault("corrupt", `${key} in the control store is ${text.length} characters long`);
+  }
+  let raw: unknown;
+  try {
+    raw = JSON.parse(text);
+  } catch (cause) {
+    throw new Fault("corrupt", `${key} in the control store is no JSON`, { cause });
+  }
+  const parsed = schema.safeParse(raw);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  const where = issue === undefined ? "" : `: ${issue.path.join(".")} ${issue.message}`;
+  throw new Fault("corrupt", `${key} in the control store${where}`);
+}
+
+export function parseSlice(key: string, text: string): SliceRecord {
+  return parseValue(SliceSchema as z.ZodType<SliceRecord>, key, text);
+}
+
+/** The kind of a key and its number or name; null for keys that are no part of the view. */
+export function keyParts(key: string): { kind: StateKind; rest: string } | null {
+  const whole = WHOLE_KEYS[key];
+  if (whole !== undefined) return { kind: whole, rest: "" };
+  const slash = key.indexOf("/", 1);
+  if (slash < 0) return null;
+  const kind = PREFIXES[key.slice(0, slash + 1)];
+  return kind === undefined ? null : { kind, rest: key.slice(slash + 1) };
+}
+
+const WHOLE_KEYS: Record<string, StateKind | undefined> = {
+  [keys.cluster]: "cluster",
+  [keys.numbers]: "numbers",
+  [keys.settings]: "settings",
+  [keys.station]: "station",
+};
+const PREFIXES: Record<string, StateKind | undefined> = {
+  [keys.units]: "unit",
+  [keys.alive]: "alive",
+  [keys.disks]: "disk",
+  [keys.volumes]: "volume",
+  [keys.slices]: "slice",
+  [keys.pools]: "pool",
+  [keys.events]: "event",
+};
+
+/** Reads one key of the control state; null when the key belongs to no kind. */
+export function parseEntry(key: string, text: string): StateEntry | null {
+  const parts = keyParts(key);
+  if (parts === null) return null;
+  switch (parts.kind) {
+    case "cluster":
+      return { kind: "cluster", value: parseValue(ClusterSchema, key, text) };
+    case "numbers":
+      return { kind: "numbers", value: parseValue(NumbersSchema, key, text) };
+    case "settings":
+      return { kind: "settings", value: parseValue(SettingsSchema, key, text) };
+    case "station":
+      return { kind: "station", value: parseValue(StationSchema, key, text) };
+    case "pool":
+      return { kind: "pool", name: parts.rest, value: parseValue(PoolSchema, key, text) };
+    case "event":
+      return numbered("event", key, parts.rest, parseValue(EventSchema, key, text));
+    case "unit":
+      return numbered("unit", key, parts.rest, parseValue(UnitSchema, key, text));
+    case "alive":
+      return numbered("alive", key, parts.rest, parseValue(AliveSchema, key, text));
+    case "disk":
+      return numbered("disk", key, parts.rest, parseValue(DiskSchema, key, text));
+    case "volume":
+      return numbered("volume", key, parts.rest, parseValue(VolumeSchema, key, text));
+    case "slice":
+      return numbered("slice", key, parts.rest, parseSlice(key, text));
+  }
+}
+
+function numbered<K extends StateKind, V>(kind: K, key: string, rest: string, value: V) {
+  const number = Number(rest);
+  if (!Number.isSafeInteger(number) || number < 1) {
+    throw new Fault("corrupt", `the key ${key} in the control store has no number`);
+  }
+  return { kind, number, value };
+}
+
+/** A record as it is stored. */
+export function valueText(record: object): string {
+  return JSON.stringify(record);
+}
+
+/** What a founder writes into an empty control store. */
+export function firstState(options: {
+  uuid: string;
+  name: string;
+  featureLevel: number;
+  sliceBytes?: number;
+  pool?: string;
+  settings?: Partial<SettingsRecord>;
+}): { key: string; value: string }[] {
+  const cluster: ClusterRecord = {
+    uuid: options.uuid,
+    name: options.name,
+    generation: 1,
+    state: "virgin",
+    featureLevel: options.featureLevel,
+    sliceBytes: options.sliceBytes ?? SLICE_BYTES_DEFAULT,
+  };
+  const numbers: NumbersRecord = { unit: 1, disk: 1, volume: 1, slice: 1, event: 1 };
+  const pool: PoolRecord = { name: options.pool ?? FIRST_POOL };
+  const settings: SettingsRecord = { ...SETTINGS_DEFAULT, ...options.settings };
+  const records: [string, unknown, z.ZodType][] = [
+    [keys.cluster, cluster, ClusterSchema],
+    [keys.numbers, numbers, NumbersSchema],
+    [keys.pool(pool.name), pool, PoolSchema],
+    [keys.settings, settings, SettingsSchema],
+  ];
+  return records.map(([key, record, schema]) => {
+    const checked = schema.safeParse(record);
+    if (!checked.success) throw new Fault("badConfiguration", `${key} ${checked.error.message}`);
+    return { key, value: JSON.stringify(record) };
+  });
+}
+
+/** The pool that is made with the cluster. */
+export const FIRST_POOL = "pool";
+/** Units that may be admitted. */
+export const ADMITTED_UNITS_MAX = UNITS_MAX;
