@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the console asks of a unit: the one interface behind REST, CLI and pages. The daemon implements
+// it (unit.ts); answers are plain objects, failures are Faults.
+
+import type { Protection } from "#base/layout.ts";
+import type { DiskNumber, SliceNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
+
+export type Availability = "online" | "waiting" | "read-only" | "offline";
+/** `protection` in words, with the percentage where it rebuilds. */
+export type ProtectionWord = "protected" | "degraded" | "at-risk" | "rebuilding";
+
+export interface UnitStatus {
+  name: string;
+  unitId: string;
+  /** 0: in no cluster yet. */
+  unit: UnitNumber;
+  version: string;
+  /** What it is doing or waiting for, for a person. */
+  sentence: string;
+  phase: "starting" | "listening" | "waiting" | "joining" | "joined" | "stopping";
+  cluster: { uuid: string; name: string; state: string; generation: number } | null;
+  role: "member" | "spare" | "witness";
+  pool: string | null;
+  controlStation: UnitNumber | null;
+  voter: boolean;
+  /** Votes in the control store: its voters' unit numbers, and learners on their way. */
+  voters: UnitNumber[];
+  /** Words to compare when a unit is admitted by hand. */
+  words: string[];
+  /** Age of what this unit knows of the control state, ms; 0 while the store answers. */
+  staleMs: number;
+  ports: Record<string, number>;
+}
+
+export interface UnitView {
+  unit: UnitNumber;
+  unitId: string;
+  name: string;
+  role: string;
+  pool: string | null;
+  alive: boolean;
+  addresses: string[];
+  version: string;
+  voter: boolean;
+  controlStation: boolean;
+  /** Peer link from the unit that answers. */
+  link: "up" | "down" | "self";
+}
+
+export interface DiskView {
+  /** 0: not ours (yet). */
+  disk: DiskNumber;
+  unit: UnitNumber;
+  path: string;
+  uuid: string;
+  sizeBytes: number;
+  freeBytes: number;
+  state: string;
+  /** Why it is used, or why it is left alone, in a sentence. */
+  reason: string;
+  /** Original figure 5: the slices on it. */
+  slices: { slice: SliceNumber; volume: VolumeNumber; state: string }[];
+}
+
+export interface VolumeView {
+  volume: VolumeNumber;
+  uuid: string;
+  name: string;
+  sizeBytes: number;
+  usedBytes: number | null;
+  protection: Protection;
+  availability: Availability;
+  state: ProtectionWord;
+  /** Percent done while rebuilding. */
+  rebuildingPercent: number | null;
+  /** What it waits for or what would lose it, in a sentence. */
+  sentence: string;
+  allow: string[];
+  /** The unit where hosts should attach. */
+  front: UnitNumber | null;
+  /** NBD URIs, the front's first. */
+  uris: string[];
+  slices: {
+    slice: SliceNumber;
+    index: number;
+    epoch: number;
+    head: DiskNumber;
+    members: { disk: DiskNumber; unit: UnitNumber; state: "in-sync" | "resyncing" }[];
+  }[];
+}
+
+export interface EventView {
+  number: number;
+  atMs: number;
+  severity: "info" | "warning" | "alarm";
+  kind: string;
+  sentence: string;
+}
+
+export interface CreateVolume {
+  name: string;
+  sizeBytes: number;
+  protection: Protection;
+  allow: string[];
+}
+
+export interface Backend {
+  status(): UnitStatus;
+  units(): UnitView[];
+  disks(): DiskView[];
+  volumes(): VolumeView[];
+  /** By name or number; a Fault notFound. */
+  volume(nameOrNumber: string): VolumeView;
+  /** Resolves when it can be attached. `dryRun` checks and places, changes nothing. */
+  createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView>;
+  deleteVolume(nameOrNumber: string): Promise<void>;
+  setAllow(nameOrNumber: string, allow: string[]): Promise<VolumeView>;
+  /** Newest last; after `since` (an event's number), at most `limit`. */
+  events(since: number, limit: number): EventView[];
+  /** Resyncs and rebuilds under way on this unit, and bytes moved since it started. */
+  recovery(): { resyncs: ResyncView[]; resyncedBytes: number };
+  metrics(): MetricSample[];
+}
+
+export interface ResyncView {
+  slice: SliceNumber;
+  volume: VolumeNumber;
+  target: DiskNumber;
+  doneBytes: number;
+  totalBytes: number;
+}
+
+export interface MetricSample {
+  /** `cairn_<object>_<quantity>_<unit>`. */
+  name: string;
+  help: string;
+  type: "gauge" | "counter";
+  labels: Record<string, string>;
+  value: number;
+}

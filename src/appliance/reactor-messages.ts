@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What control thread and reactor say to each other: small, bounded, plain objects over the control
+// channel (src/machine). The reactor knows nothing of names, events or the control store; it is told
+// records, places and volumes, and tells proposals, link states and what its slices are doing.
+
+import type {
+  DiskNumber,
+  Outcome,
+  SliceNumber,
+  SliceRecord,
+  UnitNumber,
+  VolumeNumber,
+} from "#base/record.ts";
+import type { SliceReport } from "./data-plane.ts";
+import type { VolumeShape } from "./forwarder.ts";
+
+/** A disk's place to open: a file or block device and the area in it that is ours, bytes. */
+export interface DiskPlace {
+  path: string;
+  offsetBytes: number;
+  sizeBytes: number;
+  /** Direct I/O: always for block devices; for files if the file system can. */
+  direct: boolean;
+}
+
+/** Another unit of the cluster, as links need it. */
+export interface PeerUnit {
+  unit: UnitNumber;
+  /** Ed25519, hex: what the other end must prove. */
+  publicKey: string;
+  /** Addresses in the order to try. */
+  addresses: string[];
+  port: number;
+}
+
+/** A volume as the portals export it. */
+export interface ExportedVolume extends VolumeShape {
+  name: string;
+  /** 32 hex digits; the same through every unit, for the volume's life. */
+  uuid: string;
+  /** Address ranges (CIDR) that may attach; empty: nobody. */
+  allow: string[];
+}
+
+export type ToReactor =
+  /** First message. Opens the portals; port 0 takes any. */
+  | {
+      kind: "start";
+      nbd: { address: string; port: number }[];
+      nbdUnixPath: string | null;
+      memoryBytes: number;
+    }
+  /** Opens a disk; with `format` it is written as a new one first. Answered by diskOpened/diskRefused. */
+  | { kind: "openDisk"; place: DiskPlace; format: { clusterId: string; diskUuid: string } | null }
+  /** The number the cluster gave it; stored durably, then its slices come alive. Answered by diskReady. */
+  | { kind: "numberDisk"; uuid: string; number: DiskNumber }
+  | { kind: "closeDisk"; uuid: string }
+  /** Who we are in the cluster, once: peer links open. Keys hex. */
+  | {
+      kind: "join";
+      unit: UnitNumber;
+      clusterId: string;
+      publicKey: string;
+      privateKey: string;
+      linkKey: string;
+      peerListen: { address: string; port: number }[];
+    }
+  | { kind: "peers"; peers: PeerUnit[] }
+  | { kind: "records"; records: SliceRecord[] }
+  | { kind: "sliceGone"; slice: SliceNumber }
+  | { kind: "places"; places: { disk: DiskNumber; unit: UnitNumber }[] }
+  | { kind: "volume"; volume: ExportedVolume }
+  | { kind: "volumeGone"; volume: VolumeNumber }
+  | { kind: "proposalEnded"; id: number; outcome: Outcome; current: SliceRecord | null }
+  /** Orderly stop: heads released, disks closed, then stopped is said and the Worker ends. */
+  | { kind: "stop" };
+
+export interface OpenedDisk {
+  path: string;
+  uuid: string;
+  clusterId: string;
+  /** 0: not numbered yet. */
+  number: DiskNumber;
+  incarnation: number;
+  /** What slices may use, and what is free of it. */
+  sizeBytes: number;
+  freeBytes: number;
+}
+
+export interface ReactorReport {
+  slices: SliceReport[];
+  disks: OpenedDisk[];
+  links: { unit: UnitNumber; up: boolean }[];
+  connections: number;
+  waiting: number;
+}
+
+export type FromReactor =
+  | { kind: "started"; nbdPorts: number[] }
+  | { kind: "startFailed"; sentence: string }
+  | { kind: "diskOpened"; disk: OpenedDisk }
+  | { kind: "diskRefused"; path: string; sentence: string }
+  | { kind: "diskReady"; uuid: string; number: DiskNumber }
+  | { kind: "diskFailed"; uuid: string; sentence: string }
+  | { kind: "joined"; peerPorts: number[] }
+  | { kind: "link"; unit: UnitNumber; up: boolean; reason: string }
+  | { kind: "propose"; id: number; next: SliceRecord; expected: SliceRecord }
+  /** Twice a second when something changed, else every five seconds. */
+  | { kind: "report"; report: ReactorReport }
+  | { kind: "log"; level: "debug" | "info" | "warn" | "error"; sentence: string; facts?: object }
+  | { kind: "stopped" };
