@@ -13,6 +13,8 @@ import { PeerVerb, VerbKind } from "#base/verbs.ts";
 import { NO_MEMORY, VerbDecoder, decodeVerb, encodeVerb, headBytes } from "./codec.ts";
 import { HEADER, PAYLOAD_BYTES_MAX } from "./peer.wire.ts";
 
+type Header = ReturnType<typeof HEADER.view>;
+
 const ARENA_BYTES = 1 << 20;
 const newMemory = (size = ARENA_BYTES) => new Memory(new ArrayBuffer(size));
 
@@ -207,17 +209,17 @@ describe("stream", () => {
 });
 
 describe("malformed → a reason, nothing allocated", () => {
-  const cases: [string, string, (view: ReturnType<typeof HEADER.view>) => void][] = [
+  const cases: [string, string, (view: Header, message: Uint8Array) => void][] = [
     ["write", "not a peer verb", (view) => (view.magic = 1)],
     ["write", "another version of the peer protocol", (view) => (view.version = 2)],
     ["write", "unknown verb", (view) => (view.kind = 15)],
-    ["write", "reserved bytes are not zero", (view) => (view.bytes[10] = 1)],
+    ["write", "reserved bytes are not zero", (_, message) => (message[10] = 1)],
     ["write", "payload too long", (view) => (view.payloadBytes = PAYLOAD_BYTES_MAX + 1)],
     ["write", "payload is not the range", (view) => (view.lengthBytes = 15)],
     ["write", "payload is not the range", (view) => (view.payloadBytes = 0)],
     ["write", "unknown class", (view) => (view.class = 4)],
     ["write", "unknown operation", (view) => (view.operation = OperationKind.read)],
-    ["write", "number out of range", (view) => view.bytes.fill(0xff, 40, 48)],
+    ["write", "number out of range", (_, message) => message.fill(0xff, 40, 48)],
     ["write", "range too large", (view) => (view.offsetBytes = Number.MAX_SAFE_INTEGER)],
     ["beacon", "tick out of range", (view) => (view.tickMs = -1)],
     ["beacon", "tick out of range", (view) => (view.tickMs = Number.NaN)],
@@ -226,17 +228,17 @@ describe("malformed → a reason, nothing allocated", () => {
     ["attach", "body too long", (view) => (view.bodyBytes = 0xffffffff)],
     ["attach", "unknown list", (view) => (view.lists = 0x11)],
     ["attach", "a list the verb needs is missing", (view) => (view.lists = 2)],
-    ["attach", "body longer than its lists", (view) => (view.bytes[HEADER.size + 44] = 0)],
-    ["attach", "cut short: number", (view) => (view.bytes[HEADER.size + 44] = 6)],
-    ["attach", "too many: in-sync member", (view) => (view.bytes[HEADER.size + 42] = 7)],
-    ["attach", "record malformed", (view) => (view.bytes[HEADER.size + 48] = 1)],
-    ["attach", "record out of range", (view) => view.bytes.fill(0xff, HEADER.size + 32, 168)],
-    ["attached", "region out of range", (view) => (view.bytes[view.bytes.length - 1] = 1)],
-    ["attached", "too many: number", (view) => view.bytes.fill(0xff, view.bytes.length - 16)],
-    ["map", "entries do not ascend", (view) => (view.bytes[HEADER.size + 18] = 0)],
-    ["map", "entry out of range", (view) => (view.bytes[HEADER.size + 18] = 1)],
-    ["forwarded", "run malformed", (view) => (view.bytes[HEADER.size + 12] = 2)],
-    ["forwarded", "run out of range", (view) => view.bytes.fill(0, HEADER.size + 4, 140)],
+    ["attach", "body longer than its lists", (_, message) => (message[HEADER.size + 44] = 0)],
+    ["attach", "cut short: number", (_, message) => (message[HEADER.size + 44] = 6)],
+    ["attach", "too many: in-sync member", (_, message) => (message[HEADER.size + 42] = 7)],
+    ["attach", "record malformed", (_, message) => (message[HEADER.size + 48] = 1)],
+    ["attach", "record out of range", (_, message) => message.fill(0xff, HEADER.size + 32, 168)],
+    ["attached", "region out of range", (_, message) => (message[message.length - 1] = 1)],
+    ["attached", "too many: number", (_, message) => message.fill(0xff, message.length - 16)],
+    ["map", "entries do not ascend", (_, message) => (message[HEADER.size + 18] = 0)],
+    ["map", "entry out of range", (_, message) => (message[HEADER.size + 18] = 1)],
+    ["forwarded", "run malformed", (_, message) => (message[HEADER.size + 12] = 2)],
+    ["forwarded", "run out of range", (_, message) => message.fill(0, HEADER.size + 4, 140)],
   ];
   for (const [name, reason, harm] of cases) {
     test(`${name} → ${reason}`, () => {
@@ -245,7 +247,7 @@ describe("malformed → a reason, nothing allocated", () => {
       const used = memory.usedBytes;
       // The entries' vector has its second extent, 65535, at 16: its bytes are set to fit the case.
       if (name === "map") message.fill(0, HEADER.size + 16, HEADER.size + 20);
-      harm(HEADER.view().at(message, 0) as ReturnType<typeof HEADER.view>);
+      harm(HEADER.view().at(message, 0), message);
       expect(decodeVerb(message, memory)).toBe(reason);
       expect(memory.usedBytes).toBe(used);
       const decoder = new VerbDecoder(memory, () => expect.unreachable());
@@ -278,7 +280,7 @@ test("every field of a verb but its callback travels", () => {
   const full = withPayload(memory, "p", {
     kind: VerbKind.forwarded,
     status: Status.busy,
-    class: 1,
+    class: 2,
   });
   const travelling = new Set(Object.keys(full));
   for (const own of ["sent", "operation", "bufferOffset", "kind"]) travelling.delete(own);

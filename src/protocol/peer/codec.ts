@@ -19,7 +19,7 @@ import { OperationKind } from "#base/operation.ts";
 import type { SliceRecord } from "#base/record.ts";
 import { statusOf } from "#base/status.ts";
 import { PeerVerb, VerbKind } from "#base/verbs.ts";
-import type { Struct, View, Rows } from "#base/wire.ts";
+import type { View } from "#base/wire.ts";
 import {
   ANCESTRY_MAX,
   BODY_BYTES_MAX,
@@ -302,7 +302,7 @@ function verbOf(view: View<typeof HEADER.rows>): PeerVerb {
 /** Reads the lists of one body; `reason` says what was wrong with it. */
 class BodyReader {
   reason: string | null = null;
-  #bytes = new Uint8Array(0);
+  #bytes: Uint8Array = new Uint8Array(0);
   #at = 0;
   #end = 0;
 
@@ -323,7 +323,7 @@ class BodyReader {
   }
 
   /** Whether `count` elements of `made` lie within what is left, and `count` within its limit. */
-  #room(made: Struct<Rows>, count: number, limit: number): boolean {
+  #room(made: { name: string; size: number }, count: number, limit: number): boolean {
     if (count > limit) this.#fail(`too many: ${made.name}`);
     else if (this.#at + count * made.size > this.#end) this.#fail(`cut short: ${made.name}`);
     return this.reason === null;
