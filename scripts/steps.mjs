@@ -34,6 +34,11 @@ export function say(text) {
   process.stdout.write(`${text}\n`);
 }
 
+// A reader that went away (`| head`) must not keep us from ending our children in order.
+process.stdout.on("error", (error) => {
+  if (error.code !== "EPIPE") throw error;
+});
+
 // Debian keeps system tools in sbin, which a plain user's PATH lacks.
 const searchPath = [
   path.join(CACHE, "bin"),
