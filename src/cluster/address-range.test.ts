@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Allow-lists: who is in, who is not, what is no address.
+
+import { expect, test } from "bun:test";
+import { addressBytes, isAllowed, parseRange } from "./address-range.ts";
+
+test("an empty list allows nobody", () => {
+  expect(isAllowed([], "127.0.0.1")).toBe(false);
+});
+
+test("ranges hold what they should", () => {
+  expect(isAllowed(["10.0.0.0/8"], "10.200.3.4")).toBe(true);
+  expect(isAllowed(["10.0.0.0/8"], "11.0.0.1")).toBe(false);
+  expect(isAllowed(["10.0.0.0/8"], "::ffff:10.1.2.3")).toBe(true);
+  expect(isAllowed(["192.168.1.128/25"], "192.168.1.127")).toBe(false);
+  expect(isAllowed(["192.168.1.7"], "192.168.1.7")).toBe(true);
+  expect(isAllowed(["fd00::/8"], "fd12:3456::1")).toBe(true);
+  expect(isAllowed(["fe80::/10"], "fe80::1%eth0")).toBe(true);
+  expect(isAllowed(["::/0"], "1.2.3.4")).toBe(true);
+  expect(isAllowed(["0.0.0.0/0"], "fd00::1")).toBe(false);
+  expect(isAllowed(["2001:db8::/33"], "2001:db8:8000::1")).toBe(false);
+});
+
+test("what is no range is refused and allows nobody", () => {
+  const bad = ["", "x", "1.2.3", "1.2.3.256", "01.2.3.4", "1.2.3.4/33", "::/129", "1::2::3", "/8"];
+  for (const text of [...bad, "1:2:3:4:5:6:7:8:9", "1.2.3.4/-1", "fd00::/8/8", ":::"]) {
+    expect([text, parseRange(text)]).toEqual([text, null]);
+    expect(isAllowed([text], "1.2.3.4")).toBe(false);
+  }
+});
+
+test("addresses as bytes", () => {
+  expect(addressBytes("::1")?.[15]).toBe(1);
+  expect([...(addressBytes("1.2.3.4") ?? [])].slice(10)).toEqual([255, 255, 1, 2, 3, 4]);
+  expect(addressBytes("1::8")?.[1]).toBe(1);
+});

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The state of a volume in two words, never mixed (design section 1): availability and protection; what
+// it waits for, in sentences; and the table of what is lost when which unit fails (R5). Pure functions
+// of the view, and of what the slices' heads report where that is known.
+//
+// The words err on the honest side: a member counts only while its unit is up and its disk works, even
+// if the record still names it in sync.
+
+import { layouts } from "#base/layout.ts";
+import type { SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
+import type { UnitRecord, VolumeRecord } from "./state.ts";
+import type { ClusterView } from "./view.ts";
+
+export type Availability = "online" | "waiting" | "read-only" | "offline";
+export type ProtectionWord = "protected" | "rebuilding" | "degraded" | "at-risk";
+
+/** What a slice's head says about it, where the head was heard. */
+export interface SliceReport {
+  availability: Availability;
+  /** In [0, 1): how much of a resync is done. */
+  rebuiltShare?: number;
+  waitsFor?: string;
+}
+
+export interface VolumeState {
+  availability: Availability;
+  protection: ProtectionWord;
+  /** Of what is being rebuilt, in [0, 1]; null while nothing is. */
+  rebuiltShare: number | null;
+  /** Sentences; empty when it waits for nothing. */
+  waitsFor: string[];
+}
+
+/** Sentences kept per volume: one per slice would be a flood. */
+const WAITS_MAX = 8;
+
+const AVAILABILITY_ORDER: readonly Availability[] = ["online", "read-only", "waiting", "offline"];
+const PROTECTION_ORDER: readonly ProtectionWord[] = [
+  "protected",
+  "rebuilding",
+  "degraded",
+  "at-risk",
+];
+
+export function volumeState(
+  view: ClusterView,
+  volume: VolumeRecord,
+  reports: ReadonlyMap<SliceNumber, SliceReport> = new Map(),
+): VolumeState {
+  let availability: Availability = "online";
+  let protection: ProtectionWord = "protected";
+  const waits = new Set<string>();
+  const shares: number[] = [];
+  for (const number of volume.slices) {
+    const record = view.slices.get(number);
+    if (record === undefined) {
+      availability = worse(AVAILABILITY_ORDER, availability, "waiting");
+      waits.add(
+        volume.state === "deleting" ? "it is being deleted" : "its slices are still being placed",
+      );
+      continue;
+    }
+    const report = reports.get(number);
+    availability = worse(AVAILABILITY_ORDER, availability, sliceAvailability(view, record, report));
+    protection = worse(PROTECTION_ORDER, protection, sliceProtection(view, record));
+    if (isRebuilding(view, record)) shares.push(report?.rebuiltShare ?? 0);
+    const wait = report?.waitsFor ?? sliceWaitsFor(view, record);
+    if (wait !== null && wait !== undefined && waits.size < WAITS_MAX) waits.add(wait);
+  }
+  if (volume.state !== "ready") availability = worse(AVAILABILITY_ORDER, availability, "waiting");
+  const sum = shares.reduce((total, share) => total + share, 0);
+  const rebuiltShare = shares.length === 0 ? null : sum / shares.length;
+  return { availability, protection, rebuiltShare, waitsFor: [...waits] };
+}
+
+/** The two words as a person reads them: "online, rebuilding 40 %". */
+export function stateInWords(state: VolumeState): string {
+  const percent =
+    state.protection === "rebuilding" && state.rebuiltShare !== null
+      ? ` ${Math.floor(state.rebuiltShare * 100)} %`
+      : "";
+  return `${state.availability}, ${state.protection}${percent}`;
+}
+
+function worse<W>(order: readonly W[], one: W, other: W): W {
+  return order.indexOf(other) > order.indexOf(one) ? other : one;
+}
+
+export function sliceAvailability(
+  view: ClusterView,
+  record: SliceRecord,
+  report?: SliceReport,
+): Availability {
+  if (report !== undefined && view.diskServes(record.head)) return report.availability;
+  if (view.diskServes(record.head)) return "online";
+  // A failed disk does not come back by waiting; a unit may.
+  const mayReturn = record.inSync.some((member) => {
+    const disk = view.disks.get(member.disk);
+    return disk !== undefined && (disk.state === "ready" || disk.state === "leaving");
+  });
+  return mayReturn ? "waiting" : "offline";
+}
+
+export function sliceProtection(view: ClusterView, record: SliceRecord): ProtectionWord {
+  const live = record.inSync.filter((member) => view.diskServes(member.disk)).length;
+  if (live >= record.copies) return "protected";
+  if (isRebuilding(view, record)) return "rebuilding";
+  return live <= 1 ? "at-risk" : "degraded";
+}
+
+function isRebuilding(view: ClusterView, record: SliceRecord): boolean {
+  const head = view.diskServes(record.head);
+  return head && record.resyncing.some((disk) => view.diskServes(disk));
+}
+
+function sliceWaitsFor(view: ClusterView, record: SliceRecord): string | null {
+  if (view.diskServes(record.head)) return null;
+  const live = record.inSync.some((member) => view.diskServes(member.disk));
+  if (live) return "another member takes over as head";
+  const names = new Set<string>();
+  for (const member of record.inSync) {
+    const disk = view.disks.get(member.disk);
+    const unit = view.unitOfDisk(member.disk);
+    const failed = disk?.state === "failed" ? " (its disk failed)" : "";
+    names.add(`${unit?.name ?? `the unit of disk ${member.disk}`}${failed}`);
+  }
+  const list = [...names].join(" or ");
+  return `the only current copies of part of it are on ${list}, which is away`;
+}
+
+/** One row of the table of R5. */
+export interface LossRow {
+  unit: UnitNumber;
+  name: string;
+  /** Volumes that stop serving until it is back. */
+  stops: string[];
+  /** Volumes that stop only because no new record can be committed without it. */
+  waits: string[];
+  /** Volumes that run on with a copy fewer. */
+  weakened: string[];
+  /** The control store's majority goes with it. */
+  controlStops: boolean;
+  sentences: string[];
+}
+
+/** R5: what is lost when which unit fails, said beforehand. `voters` as the control store has them. */
+export function lossTable(view: ClusterView, voters: readonly UnitNumber[]): LossRow[] {
+  const rows: LossRow[] = [];
+  for (const unit of [...view.units.values()].sort((a, b) => a.number - b.number)) {
+    if (unit.state !== "admitted") continue;
+    rows.push(lossRow(view, unit, voters));
+  }
+  return rows;
+}
+
+function lossRow(view: ClusterView, unit: UnitRecord, voters: readonly UnitNumber[]): LossRow {
+  const left = voters.filter((voter) => voter !== unit.number && view.isAlive(voter)).length;
+  const controlStops = voters.includes(unit.number) && left < Math.floor(voters.length / 2) + 1;
+  const row: LossRow = {
+    unit: unit.number,
+    name: unit.name,
+    stops: [],
+    waits: [],
+    weakened: [],
+    controlStops,
+    sentences: [],
+  };
+  for (const volume of view.volumes.values()) {
+    switch (lossOf(view, volume, unit.number)) {
+      case "all":
+        row.stops.push(volume.name);
+        break;
+      case "some":
+        (controlStops ? row.waits : row.weakened).push(volume.name);
+        break;
+      case "none":
+        break;
+    }
+  }
+  row.sentences = lossSentences(row, view);
+  return row;
+}
+
+/** Whether some slice has all, some or none of its current copies on a unit. */
+function lossOf(
+  view: ClusterView,
+  volume: VolumeRecord,
+  unit: UnitNumber,
+): "all" | "some" | "none" {
+  let worst: "all" | "some" | "none" = "none";
+  for (const record of view.slicesOfVolume(volume)) {
+    if (record === null) continue;
+    const live = record.inSync.filter((member) => view.diskServes(member.disk));
+    const here = record.inSync.filter((member) => view.disks.get(member.disk)?.unit === unit);
+    if (here.length === 0) continue;
+    const elsewhere = live.filter((member) => view.disks.get(member.disk)?.unit !== unit);
+    if (elsewhere.length === 0) return "all";
+    worst = "some";
+  }
+  return worst;
+}
+
+function lossSentences(row: LossRow, view: ClusterView): string[] {
+  const sentences: string[] = [];
+  if (row.stops.length > 0) {
+    const lost = row.stops.map((name) => {
+      const copies = layouts[view.volumeByName(name)?.protection ?? "none"].copies;
+      return copies === 1 ? `${name} (one copy by choice)` : `${name} (its other copies are away)`;
+    });
+    sentences.push(
+      `${lost.join(", ")}: stops until ${row.name} is back; ` +
+        `if its disks are lost, so is what lay on them alone`,
+    );
+  }
+  if (row.controlStops) {
+    sentences.push(
+      `the control store stops with ${row.name}: nothing that needs a new record goes on ` +
+        `(failover, new volumes, admissions) until it is back`,
+    );
+  }
+  if (row.waits.length > 0) {
+    sentences.push(
+      `${row.waits.join(", ")}: loses nothing, but waits, since dropping the lost copy ` +
+        `needs the control store; a third vote (a unit or a witness) would prevent that`,
+    );
+  }
+  if (row.weakened.length > 0) {
+    sentences.push(`${row.weakened.join(", ")}: goes on with one copy fewer`);
+  }
+  if (sentences.length === 0) sentences.push("nothing stops and nothing is lost");
+  return sentences;
+}
