@@ -86,7 +86,7 @@ export function packagesComplete() {
   const wanted = readJson(path.join(ROOT, "package-lock.json")).packages;
   const installed = readJson(installedFile).packages;
   for (const [name, entry] of Object.entries(wanted)) {
-    if (name === "" || entry.optional) continue;
+    if (name === "" || entry.optional) continue; // optional: other platforms
     if (installed[name]?.version !== entry.version) return false;
     if (!existsSync(path.join(ROOT, name, "package.json"))) return false;
   }
@@ -129,19 +129,31 @@ function isExecutable(file) {
   return magic.toString("latin1") === "\x7fELF";
 }
 
-/** Path of a Bun that runs, also linked as `.cache/bin/bun` for the children's PATH. */
+// Tools for the children's PATH are links in `.cache/bin`.
+function linkTool(name, target) {
+  const folder = path.join(CACHE, "bin");
+  mkdirSync(folder, { recursive: true });
+  const temporary = path.join(folder, `${name}.${process.pid}.tmp`);
+  rmSync(temporary, { force: true });
+  symlinkSync(target, temporary);
+  renameSync(temporary, path.join(folder, name));
+}
+
+/** Biome's platform package is used without its wrapper, which pulls in all platforms. */
+function findBiome() {
+  const platform = `cli-linux-${process.arch}`;
+  const biome = path.join(ROOT, "node_modules", "@biomejs", platform, "biome");
+  if (isExecutable(biome)) linkTool("biome", biome);
+}
+
+/** Path of a Bun that runs. */
 function findBun() {
   const wanted = readJson(path.join(ROOT, "package.json")).devDependencies.bun;
   for (const candidate of bunCandidates()) {
     if (!isExecutable(candidate)) continue;
     const answer = spawnSync(candidate, ["--version"], { encoding: "utf8" });
     if (answer.status !== 0 || answer.stdout.trim() !== wanted) continue;
-    const folder = path.join(CACHE, "bin");
-    mkdirSync(folder, { recursive: true });
-    const temporary = path.join(folder, `bun.${process.pid}.tmp`);
-    rmSync(temporary, { force: true });
-    symlinkSync(candidate, temporary);
-    renameSync(temporary, path.join(folder, "bun"));
+    linkTool("bun", candidate);
     return candidate;
   }
   throw new StepFailed(
@@ -314,6 +326,7 @@ async function fetchEtcd() {
 export async function setUp({ programs, etcd }) {
   await installPackages();
   const bun = findBun();
+  findBiome();
   await installPrograms(PROGRAMS[programs]);
   if (etcd) await fetchEtcd();
   return bun;

@@ -15,7 +15,7 @@ import { fileURLToPath } from "node:url";
 export const ROOT = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 export const CACHE = path.join(ROOT, ".cache");
 
-const LAST_LINES_MAX = 40;
+const LAST_LINES_MAX = 60;
 const POLITE_END_MS = 30_000;
 const LOCK_POLL_MS = 500;
 

@@ -178,7 +178,8 @@ describe("a rule catches its bad sample", () => {
     const folder = mkdtempSync(path.join(tmpdir(), "cairn-tidy-"));
     try {
       writeFloatingSample(folder);
-      const biome = path.join(ROOT, "node_modules", ".bin", "biome");
+      const platform = `cli-linux-${process.arch}`;
+      const biome = path.join(ROOT, "node_modules", "@biomejs", platform, "biome");
       const args = ["lint", "--colors=off", "--vcs-enabled=false", "src"];
       const answer = spawnSync(biome, args, { cwd: folder, encoding: "utf8" });
       expect(answer.status).toBe(1);
