@@ -4,8 +4,8 @@
 //
 //   for (const { name, run } of controlStoreCases) test(name, async () => run(await makeRig()));
 //
-// A rig's stores are two ways to one store (two units); keys are under a prefix of the case's own, so
-// that one store may serve all cases.
+// A rig's stores are two ways to one store (two units); keys are under a prefix of the case's own,
+// so that one store may serve all cases.
 
 import { assert } from "#base/assert.ts";
 import { Fault } from "#base/fault.ts";

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ControlStore: where the cluster's decisions are kept (design.md, section 6). A small ordered map of
-// strings with revisions, compare-and-swap transactions, watches and leases. Two implementations, etcd
-// and memory, answer to one conformance test (control-store-conformance-fixture.ts).
+// ControlStore: where the cluster's decisions are kept (design.md, section 6). A small ordered map
+// of strings with revisions, compare-and-swap transactions, watches and leases. Two
+// implementations, etcd and memory, answer to one conformance test
+// (control-store-conformance-fixture.ts).
 //
 // Every answer is linearizable: it is never older than what was committed before the question was
 // asked. Failing is of three kinds, all Faults:
 // - controlStoreAway: no majority or no link; the thing was not done.
-// - unknownOutcome: only from transaction and the lease calls; it may have been done, or may still be
-//   done later. Who needs to know reads back; the compares of its transaction decide (R2).
+// - unknownOutcome: only from transaction and the lease calls; it may have been done, or may still
+//   be done later. Who needs to know reads back; the compares of its transaction decide (R2).
 // - badRequest, notFound, conflict: the caller's mistake or a lease that is gone; not done.
 
 /** Operations (compares, puts, deletes) in one transaction: etcd's default limit. */
@@ -110,8 +111,8 @@ export interface ControlStore {
   range(prefix: string): Promise<Reading>;
   transaction(transaction: Transaction): Promise<TransactionResult>;
   /**
-   * Every change under `prefix` from `fromRevision` on (inclusive), until cancelled or lost. Outages in
-   * between are bridged by the implementation. Never calls the sink from within `watch`.
+   * Every change under `prefix` from `fromRevision` on (inclusive), until cancelled or lost.
+   * Outages in between are bridged by the implementation. Never calls the sink from within `watch`.
    */
   watch(prefix: string, fromRevision: number, sink: WatchSink): Watch;
   grantLease(ttlMs: number): Promise<LeaseGrant>;

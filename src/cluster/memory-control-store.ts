@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The control store in memory, for simulations and tests: deterministic (time by injected timers,
-// chance by an injected generator) and able to fail in every way that etcd can. One MemoryControlStore
-// is the voters; each unit has a MemoryControlClient with a link of its own.
+// chance by an injected generator) and able to fail in every way that etcd can. One
+// MemoryControlStore is the voters; each unit has a MemoryControlClient with a link of its own.
 //
 // What may go wrong, besides latency:
-// - `setAway`: no majority. Requests that arrive meanwhile are lost; leases do not run out (etcd gives
-//   them their whole time again under the next leader).
+// - `setAway`: no majority. Requests that arrive meanwhile are lost; leases do not run out (etcd
+//   gives them their whole time again under the next leader).
 // - `client.setConnected(false)`: this unit only.
 // - `faults.requestLost`, `faults.answerLost`: the client times out without knowing which it was.
 // - `faults.late`: the request is done after its client has given up on it.
 // - `client.watchDelayMs`, `compact`: watches run behind, or lose their place.
 //
-// Invariants: a revision is one committed change; a request is done at one moment, between being sent
-// and being answered (or at any later moment once its client was told unknownOutcome).
+// Invariants: a revision is one committed change; a request is done at one moment, between being
+// sent and being answered (or at any later moment once its client was told unknownOutcome).
 
 import { assert } from "#base/assert.ts";
 import { Fault } from "#base/fault.ts";

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Virtual time for tests of state machines that are given Clock and Timers: nothing waits, time passes
-// when the test says so, and promises are drained between any two timers (by `drainMicrotasks` of
-// bun:jsc, which the test hands in).
+// Virtual time for tests of state machines that are given Clock and Timers: nothing waits, time
+// passes when the test says so, and promises are drained between any two timers (by
+// `drainMicrotasks` of bun:jsc, which the test hands in).
 
 import type { Clock, Timers } from "#base/world.ts";
 

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Who may write which slice record (contract.md, R2 and R3; design.md, section 6): only a slice's
+// head shrinks it or lets a member back in, only a named in-sync member takes it over, only the
+// control station names new members. What can be seen from the two records is checked here, by the
+// proposer and again by whoever stands between it and the store; what cannot (grants run out,
+// memory kept) is the slice's.
+
+import { COPIES_MAX, MEMBERS_MAX } from "#base/limits.ts";
+import { disksOf, inSync, inSyncEntry } from "#base/record.ts";
+import type { DiskNumber, SliceRecord } from "#base/record.ts";
+
+/** A member's disk, or the control station. */
+export type Proposer = DiskNumber | "station";
+
+/** Why `next` may not follow `current`, or null when it may. */
+export function recordRefusal(
+  current: SliceRecord,
+  next: SliceRecord,
+  proposer: Proposer,
+): string | null {
+  const shape = shapeRefusal(current, next);
+  if (shape !== null) return shape;
+  if (proposer === "station") return stationRefusal(current, next);
+  if (next.head !== proposer) return "a disk proposes only records that it heads";
+  const headEntry = inSyncEntry(current, current.head);
+  const same = current.head === proposer && inSync(next, proposer, headEntry?.incarnation ?? 0);
+  return same ? headRefusal(current, next) : takeoverRefusal(current, next, proposer);
+}
+
+function shapeRefusal(current: SliceRecord, next: SliceRecord): string | null {
+  const fixed =
+    next.slice === current.slice &&
+    next.volume === current.volume &&
+    next.index === current.index &&
+    next.lineage === current.lineage &&
+    JSON.stringify(next.ancestry) === JSON.stringify(current.ancestry);
+  if (!fixed) return "slice, volume, index, lineage and ancestry stay as they are";
+  if (next.epoch !== current.epoch + 1) return "the epoch rises by one";
+  if (next.sizeBytes < current.sizeBytes) return "a slice does not shrink (H11)";
+  if (next.inSync.length === 0 || next.inSync.length > COPIES_MAX + 1) {
+    return "one to four members are in sync";
+  }
+  const disks = disksOf(next);
+  if (disks.length > MEMBERS_MAX) return "too many members";
+  if (new Set(disks).size !== disks.length) return "a disk is named once";
+  if (inSyncEntry(next, next.head) === undefined) return "the head is in sync";
+  return null;
+}
+
+function stationRefusal(current: SliceRecord, next: SliceRecord): string | null {
+  if (next.head !== current.head) return "the control station does not choose heads";
+  if (!sameMembers(current, next)) return "the control station does not say who is in sync";
+  return null;
+}
+
+function headRefusal(current: SliceRecord, next: SliceRecord): string | null {
+  for (const member of next.inSync) {
+    const before = inSyncEntry(current, member.disk);
+    if (before !== undefined) {
+      // R0: a member that came back in another incarnation comes in through resync only.
+      if (before.incarnation !== member.incarnation) return "an incarnation changes by resync only";
+    } else if (!current.resyncing.includes(member.disk)) {
+      return "who was not resyncing does not come in (R7)";
+    }
+  }
+  if (next.copies !== current.copies) return "the head does not change the protection";
+  return null;
+}
+
+function takeoverRefusal(current: SliceRecord, next: SliceRecord, by: DiskNumber): string | null {
+  if (inSyncEntry(current, by) === undefined) return "only an in-sync member takes over (R3)";
+  for (const member of next.inSync) {
+    if (inSyncEntry(current, member.disk) === undefined) return "a takeover lets nobody in";
+  }
+  const known = disksOf(current);
+  if (next.resyncing.some((disk) => !known.includes(disk))) return "a takeover names nobody new";
+  if (next.copies !== current.copies) return "a takeover does not change the protection";
+  return null;
+}
+
+function sameMembers(left: SliceRecord, right: SliceRecord): boolean {
+  return (
+    left.inSync.length === right.inSync.length &&
+    left.inSync.every((member) => inSync(right, member.disk, member.incarnation))
+  );
+}
