@@ -56,7 +56,7 @@ export function columns(source: Source): Violation[] {
     const width = [...line].length;
     const isOneLongWord = /^\s*(\/\/|\*)\s+\S+$/.test(line); // a URL cannot be broken
     if (width <= COLUMNS_MAX || isOneLongWord) return;
-    const text = `${width} columns, at most ${COLUMNS_MAX}`;
+    const text = `${width} columns, at most ${COLUMNS_MAX} (npm run format wraps comments)`;
     found.push({ path: source.path, line: index + 1, rule: "columns", text });
   });
   return found;
