@@ -192,13 +192,17 @@ export class EtcdControlStore implements ControlStore {
         {
           onMessage: (value) => {
             const result = fieldsOf(fieldsOf(value).result);
-            const part = bytesOfBase64(result.blob);
-            left = integerOf(result.remaining_bytes);
-            bytes += part.length;
-            parts.push(part);
-            if (bytes <= SNAPSHOT_BYTES_MAX) return;
-            stream.cancel();
-            reject(new Fault("tooLarge", `a snapshot past ${SNAPSHOT_BYTES_MAX} bytes`));
+            try {
+              const part = bytesOfBase64(result.blob);
+              left = integerOf(result.remaining_bytes);
+              bytes += part.length;
+              parts.push(part);
+              if (bytes <= SNAPSHOT_BYTES_MAX) return;
+              throw new Fault("tooLarge", `a snapshot past ${SNAPSHOT_BYTES_MAX} bytes`);
+            } catch (error) {
+              stream.cancel();
+              reject(error);
+            }
           },
           onEnd: (reason) => {
             if (left !== 0) reject(new Fault("controlStoreAway", `snapshot cut off: ${reason}`));

@@ -52,14 +52,14 @@ export class EtcdUnixTransport {
 
   async #pump(path: string, body: object, sink: StreamSink, signal: AbortSignal): Promise<void> {
     const lines = new LineSplitter();
-    let reader: ReadableStreamDefaultReader<Uint8Array> | null = null;
+    let reader: { read(): Promise<{ done: boolean; value?: Uint8Array }> } | null = null;
     for (;;) {
       let values: unknown[];
       try {
         reader ??= (await this.#post(path, body, signal)).body?.getReader() ?? null;
         const piece = await reader?.read();
         if (signal.aborted) return;
-        if (piece === undefined || piece.done) return sink.onEnd("the stream ended");
+        if (piece?.value === undefined || piece.done) return sink.onEnd("the stream ended");
         values = lines.push(piece.value).map((line) => JSON.parse(line) as unknown);
       } catch (error) {
         if (!signal.aborted) sink.onEnd(error instanceof Error ? error.message : String(error));
