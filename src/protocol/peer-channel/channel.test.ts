@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The channel end to end: opening, every refusal with its reason, records at every split, and what an
-// attacker on the way can do (change, repeat, reflect, feed garbage).
+// The channel end to end: opening, every refusal with its reason, records at every split, and what
+// an attacker on the way can do (change, repeat, reflect, feed garbage).
 
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// PeerChannel: the authenticated, encrypted link between two units as a state machine over bytes; no
-// I/O. Noise_XXpsk3_25519_AESGCM_SHA256 (noise.ts) in the frames of channel.wire.ts; the psk comes from
-// the join secret, and each side's payload binds its X25519 key to its Ed25519 identity by a signature
-// over the running hash, so that it is worth nothing in any other handshake.
+// PeerChannel: the authenticated, encrypted link between two units as a state machine over bytes;
+// no I/O. Noise_XXpsk3_25519_AESGCM_SHA256 (noise.ts) in the frames of channel.wire.ts; the psk
+// comes from the join secret, and each side's payload binds its X25519 key to its Ed25519 identity
+// by a signature over the running hash, so that it is worth nothing in any other handshake.
 //
 // Invariants
 // - nothing of the stream is given up or taken before both sides have proved themselves and the
 //   responder has admitted the initiator (its `accept`);
 // - every length from outside is held against a maximum before it sizes or waits for anything;
 // - a channel refuses once, says why in one sentence, and is dead from then on;
-// - counters are nonces: a record that was changed, repeated, dropped or reordered ends the channel.
+// - counters are nonces: a record that was changed, repeated, dropped or reordered ends the
+//   channel.
 
 import { assert } from "#base/assert.ts";
 import type { World } from "#base/world.ts";
@@ -138,14 +139,18 @@ export class PeerChannel {
     }
   }
 
-  /** Seals pieces of the stream, one after the other, into fresh bytes to be written to the stream. */
+  /**
+   * Seals pieces of the stream, one after the other, into fresh bytes to be written to the stream.
+   */
   seal(pieces: readonly Uint8Array[]): Uint8Array {
     const target = new Uint8Array(sealedLengthBytes(totalBytes(pieces)));
     this.sealInto(target, 0, pieces);
     return target;
   }
 
-  /** As `seal`, into `target` from `start`; answers how many bytes: sealedLengthBytes of the whole. */
+  /**
+   * As `seal`, into `target` from `start`; answers how many bytes: sealedLengthBytes of the whole.
+   */
   sealInto(target: Uint8Array, start: number, pieces: readonly Uint8Array[]): number {
     assert(this.#state === "open", "the channel is open");
     assert(
@@ -178,7 +183,8 @@ export class PeerChannel {
     return at - start;
   }
 
-  // Frames ------------------------------------------------------------------------------------------
+  // Frames
+  // ------------------------------------------------------------------------------------------
 
   #takeWhole(bytes: Uint8Array, at: number): number {
     const left = bytes.length - at;
@@ -262,7 +268,8 @@ export class PeerChannel {
     header.kind = kind;
   }
 
-  // Handshake ---------------------------------------------------------------------------------------
+  // Handshake
+  // ---------------------------------------------------------------------------------------
 
   #newHandshake(hello: Uint8Array): Handshake {
     return new Handshake(this.#world.seal, {
@@ -384,7 +391,8 @@ export class PeerChannel {
     this.#effects.open(this.#peer as PeerIdentity);
   }
 
-  // Records -----------------------------------------------------------------------------------------
+  // Records
+  // -----------------------------------------------------------------------------------------
 
   #unseal(frame: Uint8Array): void {
     const cipher = this.#receive as CipherState;
@@ -420,7 +428,8 @@ export class PeerChannel {
     if (cipher.counter > 0 && cipher.counter % this.#rekeyRecords === 0) cipher.rekey();
   }
 
-  // The end -----------------------------------------------------------------------------------------
+  // The end
+  // -----------------------------------------------------------------------------------------
 
   #refuse(code: RefusalCode, sentence: string = refusalTable[code][1]): void {
     const wasOpen = this.#state === "open";

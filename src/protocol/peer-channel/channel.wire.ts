@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Bytes of the channel between units, version 1: frames over a stream. Own format, little-endian; the
-// page docs/formats/peer-channel.md is printed from these tables. The Noise messages inside are those
-// of noise.ts; a sealed frame's header is its associated data, so that kind and length are authentic.
+// Bytes of the channel between units, version 1: frames over a stream. Own format, little-endian;
+// the page docs/formats/peer-channel.md is printed from these tables. The Noise messages inside are
+// those of noise.ts; a sealed frame's header is its associated data, so that kind and length are
+// authentic.
 //
 //   initiator                         responder
 //   hello (HELLO + Noise message 1) ->
@@ -80,9 +81,13 @@ export const REFUSAL = struct("refusal", 4, "little", {
 });
 export const REFUSAL_TEXT_BYTES_MAX = 240;
 
-/** Plain bytes in one record. Noise allows 65,519; ours are whole pages, as the data path cuts them. */
+/**
+ * Plain bytes in one record. Noise allows 65,519; ours are whole pages, as the data path cuts them.
+ */
 export const RECORD_BYTES_MAX = 65536;
-/** Records under one key and direction, then both sides rekey: 64 GiB, far below AES-GCM's limits. */
+/**
+ * Records under one key and direction, then both sides rekey: 64 GiB, far below AES-GCM's limits.
+ */
 export const REKEY_RECORDS = 1 << 20;
 /** From the first byte to an open channel. */
 export const HANDSHAKE_MS_MAX = 5000;

@@ -54,8 +54,9 @@ export function unitIdOf(seal: Seal, publicKey: Uint8Array): Uint8Array {
   return seal.sha256(publicKey).slice(0, ID_BYTES);
 }
 
-// The label and role keep a signature from meaning anything elsewhere, the running hash (which has the
-// other's fresh key in it) from being used again, the static key binds it to this handshake's key.
+// The label and role keep a signature from meaning anything elsewhere, the running hash (which has
+// the other's fresh key in it) from being used again, the static key binds it to this handshake's
+// key.
 function signedBytes(
   identity: Uint8Array,
   context: { initiator: boolean; handshakeHash: Uint8Array; staticKey: Uint8Array },
@@ -91,7 +92,9 @@ export function writeIdentity(
   return payload;
 }
 
-/** Null unless the id belongs to the key and the key has signed; `initiator` is the other's role. */
+/**
+ * Null unless the id belongs to the key and the key has signed; `initiator` is the other's role.
+ */
 export function readIdentity(
   seal: Seal,
   payload: Uint8Array,
@@ -133,7 +136,9 @@ export function verify(
   }
 }
 
-/** What speaks against this pair of ends, or null. Whether the unit is welcome is asked afterwards. */
+/**
+ * What speaks against this pair of ends, or null. Whether the unit is welcome is asked afterwards.
+ */
 export function checkPeer(
   own: OwnIdentity,
   peer: PeerIdentity,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The Seal that the tests of protocol and cluster use: node's crypto, with key pairs from a generator
-// that a test may seed. Real units use src/machine's. Its own tests are the pages of the standards.
+// The Seal that the tests of protocol and cluster use: node's crypto, with key pairs from a
+// generator that a test may seed. Real units use src/machine's. Its own tests are the pages of the
+// standards.
 
 import { describe, expect, test } from "bun:test";
 import * as node from "node:crypto";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The Noise core against public vectors (test/vectors/noise, provenance there), and what it refuses.
+// The Noise core against public vectors (test/vectors/noise, provenance there), and what it
+// refuses.
 
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The Noise Protocol Framework, revision 34 (noiseprotocol.org/noise.html), as far as units need it:
-// patterns XX and XXpsk3 with X25519, AES-256-GCM and SHA-256. Objects and functions are named as in
-// section 5; nothing here knows about frames, identities or sockets. Checked against public vectors
-// (test/vectors/noise). XXpsk3 rather than IKpsk2: a joining unit does not know the other's static
-// key beforehand, and the extra half round trip is paid once per link.
+// The Noise Protocol Framework, revision 34 (noiseprotocol.org/noise.html), as far as units need
+// it: patterns XX and XXpsk3 with X25519, AES-256-GCM and SHA-256. Objects and functions are named
+// as in section 5; nothing here knows about frames, identities or sockets. Checked against public
+// vectors (test/vectors/noise). XXpsk3 rather than IKpsk2: a joining unit does not know the other's
+// static key beforehand, and the extra half round trip is paid once per link.
 //
-// Invariants: a key never meets the same nonce twice; a handshake object is used for one handshake and
-// is dead after its first failure; bytes from outside never throw, they make `read` or `write` null.
+// Invariants: a key never meets the same nonce twice; a handshake object is used for one handshake
+// and is dead after its first failure; bytes from outside never throw, they make `read` or `write`
+// null.
 
 import { assert } from "#base/assert.ts";
 import type { Seal } from "#base/world.ts";
@@ -226,7 +227,10 @@ export class Handshake {
     return join(pieces);
   }
 
-  /** The payload, or null when the message is malformed or not authentic: then the handshake is dead. */
+  /**
+   * The payload, or null when the message is malformed or not authentic: then the handshake is
+   * dead.
+   */
   read(message: Uint8Array): Uint8Array | null {
     assert(!this.finished && !this.myTurn, "it is the other's turn");
     if (this.#dead) return null;

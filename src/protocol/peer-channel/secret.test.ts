@@ -27,7 +27,7 @@ describe("secret", () => {
     );
   });
 
-  test("one secret → keys that differ by purpose, equal on every unit, spaces around it ignored", () => {
+  test("one secret → a key for each purpose, equal everywhere, outer spaces ignored", () => {
     const keys = joinKeys(seal, "sixteen characters at least");
     const again = joinKeys(seal, "  sixteen characters at least\n");
     expect(again).toEqual(keys);

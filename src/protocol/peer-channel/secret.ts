@@ -4,8 +4,9 @@
 // (RFC 5869) over the Seal's HMAC; every key has a label of its own, so that none can stand in for
 // another. Comparing words are proquints (D. Wilkerson, arXiv 0901.4016): 16 bits a word, no list.
 //
-// The authenticator of a packet lets whoever listens try secrets at leisure, so a secret must be too
-// long to guess: `joinSecretFault` refuses short ones, and `newJoinSecret` makes one of 160 bits.
+// The authenticator of a packet lets whoever listens try secrets at leisure, so a secret must be
+// too long to guess: `joinSecretFault` refuses short ones, and `newJoinSecret` makes one of 160
+// bits.
 
 import { assert } from "#base/assert.ts";
 import type { Random, Seal } from "#base/world.ts";
