@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import { expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { FLAG_FUA, FLAG_PAST_CACHE, OperationKind } from "#base/operation.ts";
+import { Prng } from "#base/prng.ts";
+import { Status } from "#base/status.ts";
+import { type AreaPlace, FileArea } from "./file-area.ts";
+import { operation, runReactor } from "./reactor-fixture.ts";
+
+const { read, write, flush, trim } = OperationKind;
+
+function withFile(
+  bytes: number,
+  act: (file: string, folder: string) => void,
+  parent = tmpdir(),
+): void {
+  const folder = mkdtempSync(path.join(parent, "cairn-machine-"));
+  try {
+    const file = path.join(folder, "disk");
+    const fd = openSync(file, "w");
+    ftruncateSync(fd, bytes);
+    closeSync(fd);
+    act(file, folder);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** Random reads and writes, many at once, against a model in memory; then flush, close and compare. */
+function exercise(place: AreaPlace, expectation: { direct: boolean; readBack?: string }): void {
+  runReactor((reactor, finish) => {
+    const area = new FileArea(reactor, place);
+    expect(area.direct).toBe(expectation.direct);
+    const model = new Uint8Array(area.sizeBytes);
+    const prng = new Prng(11);
+    const lanes = 16;
+    const laneBytes = Math.floor(area.sizeBytes / lanes / 4096) * 4096;
+    let live = lanes;
+    const lane = (index: number, left: number, buffer: number): void => {
+      if (left === 0) {
+        if (--live > 0) return;
+        area.submit(
+          operation(flush, {}, (status) => {
+            expect(status).toBe(Status.ok);
+            area.close(finish);
+          }),
+        );
+        return;
+      }
+      const lengthBytes = prng.between(1, 16) * 4096;
+      const offsetBytes =
+        index * laneBytes + prng.below((laneBytes - lengthBytes) / 4096 + 1) * 4096;
+      const bytes = reactor.memory.bytes.subarray(buffer, buffer + lengthBytes);
+      const flags = prng.chance(0.1) ? FLAG_FUA : 0;
+      if (prng.chance(0.5)) {
+        for (let i = 0; i < lengthBytes; i++) bytes[i] = prng.u32();
+        model.set(bytes, offsetBytes);
+        const next = (status: Status): void => {
+          expect(status).toBe(Status.ok);
+          lane(index, left - 1, buffer);
+        };
+        const place = { offsetBytes, lengthBytes, bufferOffset: buffer, flags };
+        area.submit(operation(write, place, next));
+      } else {
+        const past = prng.chance(0.2) ? FLAG_PAST_CACHE : 0;
+        const place = { offsetBytes, lengthBytes, bufferOffset: buffer, flags: past };
+        area.submit(
+          operation(read, place, (status) => {
+            expect(status).toBe(Status.ok);
+            const wanted = model.subarray(offsetBytes, offsetBytes + lengthBytes);
+            expect(Buffer.compare(bytes, wanted)).toBe(0);
+            lane(index, left - 1, buffer);
+          }),
+        );
+      }
+    };
+    for (let i = 0; i < lanes; i++) lane(i, 40, reactor.memory.allocate(65536));
+    if (expectation.readBack !== undefined) lastModel = model;
+  });
+}
+let lastModel = new Uint8Array(0);
+
+test("a file, direct → what was written is read, and lies at its place in the file", () => {
+  withFile(24 << 20, (file) => {
+    const offsetBytes = 4 << 20;
+    exercise({ path: file, offsetBytes, sizeBytes: 16 << 20 }, { direct: true, readBack: file });
+    const whole = readFileSync(file);
+    expect(Buffer.compare(whole.subarray(offsetBytes, 20 << 20), lastModel)).toBe(0);
+    expect(whole.subarray(0, offsetBytes).every((byte) => byte === 0)).toBe(true);
+    expect(whole.subarray(20 << 20).every((byte) => byte === 0)).toBe(true);
+  });
+});
+
+test("a file, buffered → the same", () => {
+  withFile(16 << 20, (file) => exercise({ path: file, direct: "never" }, { direct: false }));
+});
+
+test("a loop device → direct, exclusive: a second opening is refused as in use", () => {
+  withFile(16 << 20, (file) => {
+    const made = spawnSync("losetup", ["--find", "--show", file], { encoding: "utf8" });
+    expect(made.status).toBe(0);
+    const device = made.stdout.trim();
+    try {
+      exercise({ path: device }, { direct: true });
+      runReactor((reactor, finish) => {
+        const first = new FileArea(reactor, { path: device });
+        expect(() => new FileArea(reactor, { path: device })).toThrow("in use");
+        first.close(finish);
+      });
+    } finally {
+      spawnSync("losetup", ["--detach", device]);
+    }
+  });
+});
+
+test("more operations than the queue is deep → all done, none twice", () => {
+  withFile(8 << 20, (file) => {
+    runReactor((reactor, finish) => {
+      const area = new FileArea(reactor, { path: file });
+      const buffer = reactor.memory.allocate(4096);
+      let done = 0;
+      for (let i = 0; i < 2000; i++) {
+        const place = { offsetBytes: i * 4096, lengthBytes: 4096, bufferOffset: buffer };
+        area.submit(
+          operation(read, place, (status) => {
+            expect(status).toBe(Status.ok);
+            if (++done === 2000) area.close(finish);
+          }),
+        );
+      }
+    });
+  });
+});
+
+test("beyond the end, unknown kind → refused at once; no such file, too small → Fault", () => {
+  withFile(1 << 20, (file, folder) => {
+    runReactor((reactor, finish) => {
+      const area = new FileArea(reactor, { path: file });
+      const buffer = reactor.memory.allocate(8192);
+      const ends: Status[] = [];
+      const told = (status: Status) => ends.push(status);
+      const last = (1 << 20) - 4096;
+      const past = { offsetBytes: last, lengthBytes: 8192, bufferOffset: buffer };
+      area.submit(operation(read, past, told));
+      area.submit(operation(write, { ...past, offsetBytes: 2 ** 40 }, told));
+      area.submit(operation(trim, { lengthBytes: 4096 }, told));
+      expect(ends).toEqual([Status.outOfRange, Status.outOfRange, Status.invalid]);
+      expect(() => new FileArea(reactor, { path: path.join(folder, "none") })).toThrow("ENOENT");
+      expect(() => new FileArea(reactor, { path: folder })).toThrow();
+      expect(() => new FileArea(reactor, { path: file, sizeBytes: 2 << 20 })).toThrow("bytes");
+      area.close(finish);
+    });
+  });
+});
+
+test("R10: a file cut short under us → ioError, named; after a failed write all later ones fail", () => {
+  // tmpfs of 1 MiB: a sparse file that does not fit gives ENOSPC on the write itself.
+  const mountPoint = mkdtempSync(path.join(tmpdir(), "cairn-machine-tmpfs-"));
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=1m", "none", mountPoint]);
+  expect(mounted.status).toBe(0);
+  try {
+    withFile(
+      8 << 20,
+      (file) => {
+        runReactor((reactor, finish) => {
+          const area = new FileArea(reactor, { path: file, direct: "never" });
+          const failures: string[] = [];
+          area.onFailure = (what) => failures.push(what);
+          const buffer = reactor.memory.allocate(4 << 20);
+          const place = { lengthBytes: 4 << 20, bufferOffset: buffer };
+          const small = { lengthBytes: 512, bufferOffset: buffer };
+          area.submit(
+            operation(write, place, (first) => {
+              expect(first).toBe(Status.ioError);
+              expect(failures).toHaveLength(1);
+              expect(failures[0]).toContain("ENOSPC");
+              area.submit(operation(write, small, (later) => expect(later).toBe(Status.ioError)));
+              area.submit(operation(flush, {}, (later) => expect(later).toBe(Status.ioError)));
+              area.submit(
+                operation(read, small, (reading) => {
+                  expect(reading).toBe(Status.ok);
+                  const fd = openSync(file, "r+");
+                  ftruncateSync(fd, 256);
+                  closeSync(fd);
+                  area.submit(
+                    operation(read, small, (short) => {
+                      expect(short).toBe(Status.ioError);
+                      area.close(finish);
+                    }),
+                  );
+                }),
+              );
+            }),
+          );
+        });
+      },
+      mountPoint,
+    );
+  } finally {
+    spawnSync("umount", [mountPoint]);
+    rmSync(mountPoint, { recursive: true, force: true });
+  }
+});
+
+test("a buffered file written far past the dirty bound → every write completes, bytes right", () => {
+  withFile(160 << 20, (file) => {
+    runReactor((reactor, finish) => {
+      const area = new FileArea(reactor, { path: file, direct: "never" });
+      const chunk = 4 << 20;
+      const buffer = reactor.memory.allocate(chunk);
+      reactor.memory.bytes.fill(0x5a, buffer, buffer + chunk);
+      let done = 0;
+      for (let i = 0; i < 40; i++) {
+        const place = { offsetBytes: i * chunk, lengthBytes: chunk, bufferOffset: buffer };
+        area.submit(
+          operation(write, place, (status) => {
+            expect(status).toBe(Status.ok);
+            if (++done === 40) area.close(finish);
+          }),
+        );
+      }
+    });
+    expect(readFileSync(file).every((byte) => byte === 0x5a)).toBe(true);
+  });
+});

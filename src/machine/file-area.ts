@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// FileArea: a file, a block device or a stretch of one as an Area (base/operation.ts) on the ring.
+//
+// Block devices are read and written past the page cache (O_DIRECT), files too where their file system
+// can; else buffered, with a bound on the bytes the kernel holds dirty: once half the bound has been
+// written a write-back starts, and writes wait when the other half is full before it ended.
+//
+// Invariants:
+// - R10: nothing is retried into success. After a failed write or flush every later write and flush
+//   fails too: the kernel reports a lost page once and then forgets it.
+// - A short read or write is continued where it stopped; no progress is an error.
+// - At most QUEUE_DEPTH_MAX operations are in the kernel; more wait in order, linked by `next`.
+
+import { assert } from "#base/assert.ts";
+import { Fault } from "#base/fault.ts";
+import {
+  type Area,
+  FLAG_FUA,
+  FLAG_PAST_CACHE,
+  type Operation,
+  OperationKind,
+} from "#base/operation.ts";
+import { Status } from "#base/status.ts";
+import {
+  AT_EMPTY_PATH,
+  BLKGETSIZE64,
+  BLKSSZGET,
+  FADVISE_DONTNEED,
+  FSYNC_DATASYNC,
+  RING_OP,
+  RWF_DSYNC,
+  SQE,
+  STATX_BYTES,
+  STATX_DIOALIGN,
+  STATX_DIO_MEM_ALIGN,
+  STATX_DIO_OFFSET_ALIGN,
+  SYNC_FILE_RANGE_ALL,
+} from "./io-uring.wire.ts";
+import { ERRNO, address, cString, errno, errnoName, libc } from "./libc.ts";
+import { fstatSync } from "node:fs";
+import { mapMemory, mappedBytes } from "./arena.ts";
+import type { Reactor } from "./reactor.ts";
+import type { RingTarget } from "./ring.ts";
+
+const QUEUE_DEPTH_MAX = 256;
+const SECTOR = 512;
+const ALIGN_MAX = 4096;
+/** Bytes of a buffered file that may be dirty in the page cache. */
+export const DIRTY_BYTES_MAX = 64 << 20;
+
+const O_RDWR = 2;
+const O_EXCL = 0x80;
+const O_CLOEXEC = 0x80000;
+const O_DIRECT = process.arch === "arm64" ? 0x10000 : 0x4000;
+
+// Steps of a request, the tags of its completions.
+const STEP_TRANSFER = 0;
+const STEP_FORGET = 1;
+const STEP_FLUSH = 2;
+
+export interface AreaPlace {
+  path: string;
+  /** Start of the stretch, bytes; 0: from the beginning. */
+  offsetBytes?: number;
+  /** Length of the stretch; default: to the end. */
+  sizeBytes?: number;
+  /** Past the page cache. Default "auto": yes where it can be done; block devices always. */
+  direct?: "auto" | "never";
+}
+
+interface OpenedFile {
+  fd: number;
+  direct: boolean;
+  alignBytes: number;
+  fileBytes: number;
+}
+
+export class FileArea implements Area {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly alignBytes: number;
+  /** Whether the page cache is passed by. */
+  readonly direct: boolean;
+  /** What went wrong first, for the log and the console; null while nothing did. */
+  failure: string | null = null;
+  /** Told once, when `failure` is set. */
+  onFailure: (what: string) => void = () => {};
+  readonly #reactor: Reactor;
+  readonly #fd: number;
+  readonly #offsetBytes: number;
+  readonly #freeRequests: Request[] = [];
+  #underWay = 0;
+  #waitingFirst: Operation | null = null;
+  #waitingLast: Operation | null = null;
+  #writesFail = false;
+  /** Buffered only: bytes written since the running write-back began. */
+  #dirtyBytes = 0;
+  #writeBack: WriteBack | null = null;
+  #closed: (() => void) | null = null;
+
+  /** Opens it. Throws Fault diskRefused where it is in use or too small, diskFailed on errors. */
+  constructor(reactor: Reactor, place: AreaPlace) {
+    const opened = openFile(place.path, place.direct ?? "auto");
+    this.#reactor = reactor;
+    this.#fd = opened.fd;
+    this.path = place.path;
+    this.direct = opened.direct;
+    this.alignBytes = opened.alignBytes;
+    this.#offsetBytes = place.offsetBytes ?? 0;
+    const available = opened.fileBytes - this.#offsetBytes;
+    const size = place.sizeBytes ?? available;
+    this.sizeBytes = size - (size % this.alignBytes);
+    if (this.sizeBytes <= 0 || size > available || this.#offsetBytes % this.alignBytes !== 0) {
+      libc.close(opened.fd);
+      const wanted = `${size} bytes from ${this.#offsetBytes}`;
+      throw new Fault("diskRefused", `${place.path} has ${opened.fileBytes} bytes, not ${wanted}`);
+    }
+    if (!opened.direct) this.#writeBack = new WriteBack(this, reactor, opened.fd);
+  }
+
+  submit(operation: Operation): void {
+    const refusal = this.#refusal(operation);
+    if (refusal !== Status.ok) {
+      operation.complete(refusal);
+      return;
+    }
+    if (
+      this.#underWay >= QUEUE_DEPTH_MAX ||
+      this.#waitingFirst !== null ||
+      this.#mustHold(operation)
+    ) {
+      operation.next = null;
+      if (this.#waitingLast === null) this.#waitingFirst = operation;
+      else this.#waitingLast.next = operation;
+      this.#waitingLast = operation;
+      return;
+    }
+    this.#start(operation);
+  }
+
+  /** `done` when nothing of the area is in the kernel any more. Nothing may be submitted after it. */
+  close(done: () => void): void {
+    assert(this.#closed === null, "an area is closed once");
+    this.#closed = done;
+    this.#closeIfIdle();
+  }
+
+  #refusal(operation: Operation): Status {
+    if (this.#closed !== null) return Status.shuttingDown;
+    if (operation.kind === OperationKind.flush) {
+      return this.#writesFail ? Status.ioError : Status.ok;
+    }
+    const { kind, offsetBytes, lengthBytes, bufferOffset } = operation;
+    if (kind !== OperationKind.read && kind !== OperationKind.write) return Status.invalid;
+    if (offsetBytes < 0 || lengthBytes <= 0) return Status.outOfRange;
+    if (offsetBytes + lengthBytes > this.sizeBytes) return Status.outOfRange;
+    const aligned =
+      offsetBytes % this.alignBytes === 0 &&
+      lengthBytes % this.alignBytes === 0 &&
+      bufferOffset % this.alignBytes === 0;
+    assert(aligned, "operations on an area are aligned");
+    assert(
+      bufferOffset >= 0 && bufferOffset + lengthBytes <= this.#reactor.memory.bytes.length,
+      "the buffer lies in Memory",
+    );
+    if (kind === OperationKind.write && this.#writesFail) return Status.ioError;
+    return Status.ok;
+  }
+
+  #mustHold(operation: Operation): boolean {
+    return (
+      operation.kind === OperationKind.write &&
+      this.#writeBack !== null &&
+      this.#writeBack.running &&
+      this.#dirtyBytes + operation.lengthBytes > DIRTY_BYTES_MAX / 2
+    );
+  }
+
+  #start(operation: Operation): void {
+    this.#underWay++;
+    if (operation.kind === OperationKind.write && this.#writeBack !== null) {
+      this.#dirtyBytes += operation.lengthBytes;
+      if (this.#dirtyBytes >= DIRTY_BYTES_MAX / 2 && !this.#writeBack.running) {
+        this.#dirtyBytes = operation.lengthBytes;
+        this.#writeBack.start();
+      }
+    }
+    const request =
+      this.#freeRequests.pop() ?? new Request(this, this.#reactor, this.#fd, this.#offsetBytes);
+    request.start(operation);
+  }
+
+  /** A request ended; `code` is 0 or the errno. */
+  requestEnded(request: Request, operation: Operation, code: number): void {
+    this.#freeRequests.push(request);
+    this.#underWay--;
+    const isRead = operation.kind === OperationKind.read;
+    if (code !== 0) {
+      const call = isRead ? "read" : operation.kind === OperationKind.write ? "write" : "fdatasync";
+      this.fail(call, code, { writes: !isRead });
+    }
+    // A write or flush that was under way when another failed is not trusted either (R10).
+    const good = code === 0 && (isRead || !this.#writesFail);
+    operation.complete(good ? Status.ok : Status.ioError);
+    this.#startWaiting();
+    this.#closeIfIdle();
+  }
+
+  /** The write-back ended. */
+  writeBackEnded(code: number): void {
+    if (code !== 0) this.fail("sync_file_range", code, { writes: true });
+    this.#startWaiting();
+    this.#closeIfIdle();
+  }
+
+  fail(call: string, code: number, options: { writes: boolean }): void {
+    if (options.writes) this.#writesFail = true;
+    if (this.failure !== null) return;
+    this.failure = `${call} of ${this.path} failed: ${errnoName(code)}`;
+    this.onFailure(this.failure);
+  }
+
+  #startWaiting(): void {
+    while (this.#waitingFirst !== null && this.#underWay < QUEUE_DEPTH_MAX) {
+      const operation = this.#waitingFirst;
+      if (this.#mustHold(operation) && !this.#writesFail) return;
+      this.#waitingFirst = operation.next;
+      if (this.#waitingFirst === null) this.#waitingLast = null;
+      operation.next = null;
+      if (this.#writesFail && operation.kind !== OperationKind.read) {
+        operation.complete(Status.ioError);
+      } else {
+        this.#start(operation);
+      }
+    }
+  }
+
+  #closeIfIdle(): void {
+    if (this.#closed === null || this.#underWay > 0 || this.#waitingFirst !== null) return;
+    if (this.#writeBack?.running === true) return;
+    const done = this.#closed;
+    this.#closed = () => {};
+    libc.close(this.#fd);
+    done();
+  }
+}
+
+/** One operation in the kernel. Pooled by its area. */
+class Request implements RingTarget {
+  readonly #area: FileArea;
+  readonly #reactor: Reactor;
+  readonly #fd: number;
+  readonly #baseBytes: number;
+  #operation: Operation | null = null;
+  #doneBytes = 0;
+
+  constructor(area: FileArea, reactor: Reactor, fd: number, baseBytes: number) {
+    this.#area = area;
+    this.#reactor = reactor;
+    this.#fd = fd;
+    this.#baseBytes = baseBytes;
+  }
+
+  start(operation: Operation): void {
+    this.#operation = operation;
+    this.#doneBytes = 0;
+    if (operation.kind === OperationKind.flush) this.#flush();
+    else if ((operation.flags & FLAG_PAST_CACHE) !== 0 && !this.#area.direct) this.#forget();
+    else this.#transfer();
+  }
+
+  ringDone(tag: number, result: number): void {
+    const operation = this.#operation as Operation;
+    if (tag === STEP_FORGET) {
+      this.#transfer(); // advice; a refusal costs only freshness of what was clean anyway
+      return;
+    }
+    if (result === -ERRNO.EINTR || result === -ERRNO.EAGAIN) {
+      if (tag === STEP_FLUSH) this.#flush();
+      else this.#transfer();
+      return;
+    }
+    if (tag === STEP_FLUSH || result < 0) {
+      this.#end(operation, result < 0 ? -result : 0);
+      return;
+    }
+    this.#doneBytes += result;
+    if (this.#doneBytes === operation.lengthBytes) this.#end(operation, 0);
+    else if (result === 0 || this.#doneBytes % this.#area.alignBytes !== 0) {
+      this.#end(operation, ERRNO.EIO); // the end of a file that was cut short, or a torn transfer
+    } else this.#transfer();
+  }
+
+  #transfer(): void {
+    const operation = this.#operation as Operation;
+    const isRead = operation.kind === OperationKind.read;
+    const { words } = this.#reactor.ring;
+    const opcode = isRead ? RING_OP.read : RING_OP.write;
+    const entry = this.#reactor.ring.prepare(opcode, this.#fd, this, STEP_TRANSFER);
+    this.#setOffset(entry, this.#baseBytes + operation.offsetBytes + this.#doneBytes);
+    this.#reactor.setAddress(entry, operation.bufferOffset + this.#doneBytes);
+    words[entry + SQE.length] = operation.lengthBytes - this.#doneBytes;
+    if (!isRead && (operation.flags & FLAG_FUA) !== 0) words[entry + SQE.opFlags] = RWF_DSYNC;
+  }
+
+  #flush(): void {
+    const entry = this.#reactor.ring.prepare(RING_OP.fsync, this.#fd, this, STEP_FLUSH);
+    this.#reactor.ring.words[entry + SQE.opFlags] = FSYNC_DATASYNC;
+  }
+
+  /** Drops the clean pages under a read, so that it sees the medium. */
+  #forget(): void {
+    const operation = this.#operation as Operation;
+    const { words } = this.#reactor.ring;
+    const entry = this.#reactor.ring.prepare(RING_OP.fadvise, this.#fd, this, STEP_FORGET);
+    this.#setOffset(entry, this.#baseBytes + operation.offsetBytes);
+    words[entry + SQE.length] = operation.lengthBytes;
+    words[entry + SQE.opFlags] = FADVISE_DONTNEED;
+  }
+
+  #setOffset(entry: number, offsetBytes: number): void {
+    const { words } = this.#reactor.ring;
+    words[entry + SQE.offsetLow] = offsetBytes % 2 ** 32;
+    words[entry + SQE.offsetHigh] = Math.floor(offsetBytes / 2 ** 32);
+  }
+
+  #end(operation: Operation, code: number): void {
+    this.#operation = null;
+    this.#area.requestEnded(this, operation, code);
+  }
+}
+
+/** Pushes a buffered file's dirty pages out, one run at a time; says nothing about stability. */
+class WriteBack implements RingTarget {
+  running = false;
+  readonly #area: FileArea;
+  readonly #reactor: Reactor;
+  readonly #fd: number;
+
+  constructor(area: FileArea, reactor: Reactor, fd: number) {
+    this.#area = area;
+    this.#reactor = reactor;
+    this.#fd = fd;
+  }
+
+  start(): void {
+    this.running = true;
+    const { ring } = this.#reactor;
+    const entry = ring.prepare(RING_OP.syncFileRange, this.#fd, this, 0);
+    ring.words[entry + SQE.opFlags] = SYNC_FILE_RANGE_ALL; // length 0: to the end
+  }
+
+  ringDone(_tag: number, result: number): void {
+    this.running = false;
+    this.#area.writeBackEnded(result < 0 ? -result : 0);
+  }
+}
+
+function openFile(path: string, direct: "auto" | "never"): OpenedFile {
+  const name = cString(path);
+  const flags = O_RDWR | O_CLOEXEC;
+  // Exclusive on a block device: refused while it, or a GPT partition of it, is mounted or held.
+  const probe = libc.open(name, flags | O_EXCL, 0);
+  if (probe < 0) throw openFault(path, errno());
+  const stat = fstatSync(probe);
+  if (stat.isBlockDevice()) {
+    libc.close(probe);
+    const fd = libc.open(name, flags | O_EXCL | O_DIRECT, 0);
+    if (fd < 0) throw openFault(path, errno());
+    return { fd, direct: true, ...deviceGeometry(fd) };
+  }
+  if (!stat.isFile()) {
+    libc.close(probe);
+    throw new Fault("diskRefused", `${path} is neither a file nor a block device`);
+  }
+  const buffered = { fd: probe, direct: false, alignBytes: SECTOR, fileBytes: stat.size };
+  const alignBytes = direct === "auto" ? directAlignment(probe) : null;
+  if (alignBytes === null) return buffered;
+  const fd = libc.open(name, flags | O_DIRECT, 0);
+  if (fd < 0) return buffered;
+  libc.close(probe);
+  return { fd, direct: true, alignBytes, fileBytes: stat.size };
+}
+
+function openFault(path: string, code: number): Fault {
+  if (code === ERRNO.EBUSY) {
+    return new Fault("diskRefused", `${path} is in use (mounted, or held by another program)`);
+  }
+  return new Fault("diskFailed", `${path} cannot be opened (${errnoName(code)})`);
+}
+
+/** What direct I/O on a file must be aligned to; null where it is not to be had. */
+function directAlignment(fd: number): number | null {
+  const at = mapMemory(STATX_BYTES);
+  const answer = new DataView(mappedBytes(at, STATX_BYTES));
+  const empty = cString("");
+  const result = libc.statx(fd, empty, AT_EMPTY_PATH, STATX_DIOALIGN, address(at));
+  const told = result === 0 && (answer.getUint32(0, true) & STATX_DIOALIGN) !== 0;
+  const memory = answer.getUint32(STATX_DIO_MEM_ALIGN, true);
+  const offset = answer.getUint32(STATX_DIO_OFFSET_ALIGN, true);
+  libc.munmap(address(at), ALIGN_MAX);
+  if (!told) return null;
+  const align = Math.max(memory, offset, SECTOR);
+  return memory > 0 && offset > 0 && align <= ALIGN_MAX ? align : null;
+}
+
+function deviceGeometry(fd: number): { alignBytes: number; fileBytes: number } {
+  const at = mapMemory(16);
+  const answer = new DataView(mappedBytes(at, 16));
+  const known =
+    libc.ioctl(fd, BLKSSZGET, address(at)) === 0 &&
+    libc.ioctl(fd, BLKGETSIZE64, address(at + 8)) === 0;
+  const code = errno();
+  const alignBytes = answer.getUint32(0, true);
+  const fileBytes = answer.getUint32(8, true) + answer.getUint32(12, true) * 2 ** 32;
+  libc.munmap(address(at), ALIGN_MAX);
+  if (!known) throw new Fault("diskFailed", `its size is not known (${errnoName(code)})`);
+  return { alignBytes: Math.max(alignBytes, SECTOR), fileBytes };
+}

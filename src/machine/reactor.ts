@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Reactor: the loop of a Worker that does all I/O of its disks and connections on one ring. It blocks
+// in the kernel, so on its thread no promise and no timer ever runs: everything is a callback.
+//
+// One turn: what was deferred, then the sends that gathered, then one io_uring_enter that submits all
+// of it and waits, then the completions, then the tick if it is due (every 50 ms). An exception out of
+// a callback ends the loop and with it the process: a wrong reactor is worse than a restarted one.
+
+import { assert } from "#base/assert.ts";
+import { Fault } from "#base/fault.ts";
+import { type Memory, NO_BUFFER } from "#base/memory.ts";
+import type { Clock } from "#base/world.ts";
+import { ARENA_BYTES_DEFAULT, createMemory } from "./arena.ts";
+import { createClock } from "./clock.ts";
+import { CANCEL_ALL, CANCEL_FD, RING_OP, SQE } from "./io-uring.wire.ts";
+import { ERRNO, errno, errnoName, libc } from "./libc.ts";
+import { Ring, type RingTarget } from "./ring.ts";
+
+export const TICK_MS = 50;
+/** A stop that takes longer leaves what is still under way to the kernel. */
+const STOP_MS_MAX = 2000;
+const EFD_CLOEXEC = 0x80000;
+
+export interface ReactorOptions {
+  memoryBytes?: number;
+  ringEntries?: number;
+}
+
+/** Something that wants to prepare submissions once at the end of the turn. */
+export interface TurnEnd {
+  turnEnds(): void;
+}
+
+export class Reactor {
+  readonly memory: Memory;
+  readonly clock: Clock;
+  readonly ring: Ring;
+  /** Writing 8 bytes of a non-zero number to this eventfd, from any thread, wakes the reactor. */
+  readonly wakeFd: number;
+  /** Called on the reactor's thread after it was woken by wakeFd. */
+  onWake: () => void = () => {};
+  readonly #ticks: ((nowMs: number) => void)[] = [];
+  #deferred: (() => void)[] = [];
+  #deferredNext: (() => void)[] = [];
+  #turnEnds: TurnEnd[] = [];
+  #turnEndsNext: TurnEnd[] = [];
+  #deadlines: { atMs: number; act: () => void }[] = [];
+  #nextTickMs: number;
+  #stopping = false;
+  #running = false;
+  readonly #baseLow: number;
+  readonly #baseHigh: number;
+  readonly #waker: Waker;
+
+  /** Throws Fault badMachine where the kernel lacks what is needed. */
+  constructor(options: ReactorOptions = {}) {
+    this.memory = createMemory(options.memoryBytes ?? ARENA_BYTES_DEFAULT);
+    this.#baseLow = this.memory.baseAddress % 2 ** 32;
+    this.#baseHigh = Math.floor(this.memory.baseAddress / 2 ** 32);
+    this.clock = createClock();
+    this.ring = new Ring(options.ringEntries === undefined ? {} : { entries: options.ringEntries });
+    this.#nextTickMs = this.clock.nowMs() + TICK_MS;
+    this.wakeFd = libc.eventfd(0, EFD_CLOEXEC);
+    if (this.wakeFd < 0) throw new Fault("badMachine", `no eventfd (${errnoName(errno())})`);
+    this.#waker = new Waker(this);
+  }
+
+  /** Runs `act` in the next turn; the loop does not wait before it. */
+  defer(act: () => void): void {
+    this.#deferredNext.push(act);
+  }
+
+  /** Calls `party` once before the next submission; it must not ask twice within a turn. */
+  atTurnEnd(party: TurnEnd): void {
+    this.#turnEndsNext.push(party);
+  }
+
+  /** Calls `act` every TICK_MS, or as soon after as the loop gets to it. */
+  onTick(act: (nowMs: number) => void): void {
+    this.#ticks.push(act);
+  }
+
+  /** Calls `act` once, at the first tick at or after `atMs`. For waits that are rarely reached. */
+  watchDeadline(atMs: number, act: () => void): void {
+    this.#deadlines.push({ atMs, act });
+  }
+
+  /** Writes the address of a place in Memory into a submission entry. */
+  setAddress(entry: number, bufferOffset: number): void {
+    this.ring.words[entry + SQE.addressLow] = this.#baseLow + bufferOffset;
+    this.ring.words[entry + SQE.addressHigh] = this.#baseHigh;
+  }
+
+  /** Upper and lower half of the address of a place in Memory. */
+  get addressHigh(): number {
+    return this.#baseHigh;
+  }
+  addressLow(bufferOffset: number): number {
+    return this.#baseLow + bufferOffset;
+  }
+
+  /** Ends `run` after this turn; call it when everything of the composition has been closed. */
+  stop(): void {
+    this.#stopping = true;
+  }
+
+  /** Runs until stopped, then waits shortly for what is under way, and closes the ring. */
+  run(): void {
+    assert(!this.#running, "a reactor runs once");
+    this.#running = true;
+    this.#waker.arm();
+    while (!this.#stopping) this.#turn();
+    this.#waker.disarm();
+    const endMs = this.clock.nowMs() + STOP_MS_MAX;
+    while (this.ring.inFlight > 0 && this.clock.nowMs() < endMs) this.#turn();
+    this.ring.close();
+    libc.close(this.wakeFd);
+  }
+
+  #turn(): void {
+    this.#runDeferred();
+    this.#runTurnEnds();
+    const busy = this.#deferredNext.length > 0 || this.#turnEndsNext.length > 0;
+    const untilTickMs = this.#nextTickMs - this.clock.nowMs();
+    this.ring.submitAndWait(busy ? 0 : Math.max(0, Math.min(untilTickMs, TICK_MS)));
+    this.ring.dispatch();
+    this.#tickIfDue();
+  }
+
+  #runDeferred(): void {
+    const acts = this.#deferredNext;
+    this.#deferredNext = this.#deferred;
+    this.#deferred = acts;
+    for (let i = 0; i < acts.length; i++) (acts[i] as () => void)();
+    acts.length = 0;
+  }
+
+  #runTurnEnds(): void {
+    const parties = this.#turnEndsNext;
+    this.#turnEndsNext = this.#turnEnds;
+    this.#turnEnds = parties;
+    for (let i = 0; i < parties.length; i++) (parties[i] as TurnEnd).turnEnds();
+    parties.length = 0;
+  }
+
+  #tickIfDue(): void {
+    const nowMs = this.clock.nowMs();
+    if (nowMs < this.#nextTickMs) return;
+    this.#nextTickMs = Math.max(this.#nextTickMs + TICK_MS, nowMs + TICK_MS / 2);
+    if (this.#deadlines.length > 0) {
+      const due = this.#deadlines.filter((deadline) => deadline.atMs <= nowMs);
+      this.#deadlines = this.#deadlines.filter((deadline) => deadline.atMs > nowMs);
+      for (const deadline of due) deadline.act();
+    }
+    for (const act of this.#ticks) act(nowMs);
+  }
+}
+
+/** Keeps a read on the eventfd under way. */
+class Waker implements RingTarget {
+  readonly #reactor: Reactor;
+  readonly #buffer: number;
+  #armed = false;
+
+  constructor(reactor: Reactor) {
+    this.#reactor = reactor;
+    this.#buffer = reactor.memory.allocate(8);
+    assert(this.#buffer !== NO_BUFFER, "the arena holds the reactor's own buffers");
+  }
+
+  arm(): void {
+    const { ring, wakeFd } = this.#reactor;
+    const entry = ring.prepare(RING_OP.read, wakeFd, this, 0);
+    this.#reactor.setAddress(entry, this.#buffer);
+    ring.words[entry + SQE.length] = 8;
+    this.#armed = true;
+  }
+
+  disarm(): void {
+    this.#armed = false;
+    // The cancellation names the read by descriptor; its own completion says nothing.
+    const { ring, wakeFd } = this.#reactor;
+    const entry = ring.prepareIgnored(RING_OP.asyncCancel, wakeFd);
+    ring.words[entry + SQE.opFlags] = CANCEL_ALL | CANCEL_FD;
+  }
+
+  ringDone(_tag: number, result: number): void {
+    if (!this.#armed) return;
+    assert(result === 8 || result === -ERRNO.EINTR, `the eventfd is read (${result})`);
+    this.arm();
+    this.#reactor.onWake();
+  }
+}

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync, existsSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { Prng } from "#base/prng.ts";
+import { Status } from "#base/status.ts";
+import type { StreamSocket } from "#base/stream.ts";
+import { Listener, connect } from "./listener.ts";
+import type { Reactor } from "./reactor.ts";
+import { mapMemory, mappedBytes } from "./arena.ts";
+import { address, libc } from "./libc.ts";
+import { runReactor } from "./reactor-fixture.ts";
+import { type Endpoint, decodeEndpoint, encodeEndpoint } from "./socket-address.ts";
+
+function pair(
+  reactor: Reactor,
+  options: { receiveBytes?: number; endpoint?: Endpoint },
+  ready: (server: StreamSocket, client: StreamSocket, listener: Listener) => void,
+): void {
+  let server: StreamSocket | null = null;
+  let client: StreamSocket | null = null;
+  const both = () => {
+    if (server !== null && client !== null) ready(server, client, listener);
+  };
+  const endpoint = options.endpoint ?? { address: "127.0.0.1", port: 0 };
+  const streams = options.receiveBytes === undefined ? {} : { receiveBytes: options.receiveBytes };
+  const listener = new Listener(reactor, endpoint, streams, (socket) => {
+    server = socket;
+    socket.onBytes = () => 0;
+    both();
+  });
+  const to = "path" in endpoint ? endpoint : { address: endpoint.address, port: listener.port };
+  connect(reactor, to, streams, (socket, reason) => {
+    expect(reason).toBe("");
+    client = socket as StreamSocket;
+    client.onBytes = () => 0;
+    both();
+  });
+}
+
+test("many small messages, split anywhere → all arrive in order, none lost or doubled", () => {
+  runReactor((reactor, finish) => {
+    pair(reactor, { receiveBytes: 4096 }, (server, client, listener) => {
+      const { memory } = reactor;
+      const count = 20_000;
+      const at = memory.allocate(1 << 20);
+      let expected = 0;
+      // A message is its number and a length; the receiver uses up whole messages only.
+      server.onBytes = (offset, length) => {
+        let used = 0;
+        while (length - used >= 8) {
+          const size = memory.view.getUint32(offset + used + 4, true);
+          if (length - used < size) break;
+          expect(memory.view.getUint32(offset + used, true)).toBe(expected);
+          expected++;
+          used += size;
+        }
+        if (expected === count) client.close();
+        return used;
+      };
+      const prng = new Prng(7);
+      let sent = 0;
+      const sendSome = () => {
+        let from = at;
+        while (sent < count && from < at + (1 << 20) - 64) {
+          const size = prng.between(8, 60);
+          memory.view.setUint32(from, sent++, true);
+          memory.view.setUint32(from + 4, size, true);
+          const last = sent === count || from + size >= at + (1 << 20) - 64;
+          client.send(from, size, last ? sendSome : null);
+          from += size;
+        }
+      };
+      sendSome();
+      server.onClose = (reason) => {
+        expect(reason).toContain("peer closed");
+        expect(expected).toBe(count);
+        listener.close();
+        finish();
+      };
+    });
+  });
+});
+
+test("receiveInto, from within and outside onBytes, of every size → exactly the payload's bytes", () => {
+  runReactor((reactor, finish) => {
+    pair(reactor, {}, (server, client, listener) => {
+      const { memory } = reactor;
+      const sizes = [1, 100, 4096, 16384, 65535, 65536, 65537, 300_000, 1 << 20, 3, 5 << 20];
+      const source = memory.allocate(8 << 20);
+      const target = memory.allocate(8 << 20);
+      for (let i = 0; i < 8 << 20; i += 4) memory.view.setUint32(source + i, i * 2654435761, true);
+      const control = memory.allocate(4096);
+      let index = 0;
+      server.onBytes = (offset, length) => {
+        if (length < 4) return 0;
+        const size = memory.view.getUint32(offset, true);
+        expect(size).toBe(sizes[index] as number);
+        const take = () =>
+          server.receiveInto(target, size, (status) => {
+            expect(status).toBe(Status.ok);
+            const got = memory.bytes.subarray(target, target + size);
+            const wanted = memory.bytes.subarray(source + index, source + index + size);
+            expect(Buffer.compare(got, wanted)).toBe(0);
+            index++;
+            if (index === sizes.length) client.close();
+          });
+        if (index % 2 === 0) take();
+        else {
+          server.pauseReceive(); // as for want of a buffer, which comes later
+          reactor.defer(() => {
+            take();
+            server.resumeReceive();
+          });
+        }
+        return 4;
+      };
+      for (const [i, size] of sizes.entries()) {
+        memory.view.setUint32(control + i * 4, size, true);
+        client.send(control + i * 4, 4, null);
+        client.send(source + i, size, null);
+      }
+      server.onClose = () => {
+        expect(index).toBe(sizes.length);
+        expect(client.queuedBytes).toBe(0);
+        listener.close();
+        finish();
+      };
+    });
+  });
+});
+
+test("R13: a paused receiver → the sender's queue stays; resumed → every byte arrives", () => {
+  runReactor((reactor, finish) => {
+    pair(reactor, {}, (server, client, listener) => {
+      const chunk = reactor.memory.allocate(1 << 20);
+      const chunks = 32;
+      server.pauseReceive();
+      let received = 0;
+      let calls = 0;
+      server.onBytes = (_offset, length) => {
+        calls++;
+        received += length;
+        if (received === chunks << 20) server.close();
+        return length;
+      };
+      for (let i = 0; i < chunks; i++) client.send(chunk, 1 << 20, null);
+      let ticks = 0;
+      reactor.onTick(() => {
+        if (++ticks !== 6) return;
+        expect(calls).toBe(0);
+        expect(client.queuedBytes).toBeGreaterThan(8 << 20);
+        server.resumeReceive();
+      });
+      client.onClose = () => {
+        expect(received).toBe(chunks << 20);
+        listener.close();
+        finish();
+      };
+    });
+  });
+});
+
+test("H7: the peer goes away while receiving is paused → onClose all the same", () => {
+  runReactor((reactor, finish) => {
+    pair(reactor, {}, (server, client, listener) => {
+      server.pauseReceive();
+      server.onClose = (reason) => {
+        expect(reason).toBe("the peer went away");
+        listener.close();
+        finish();
+      };
+      client.close();
+    });
+  });
+});
+
+test("closed with sends and a receiveInto pending → each done once with linkLost, then onClose once", () => {
+  runReactor((reactor, finish) => {
+    const before = reactor.memory.usedBytes;
+    pair(reactor, {}, (server, client, listener) => {
+      const at = reactor.memory.allocate(32 << 20);
+      const events: string[] = [];
+      server.pauseReceive();
+      for (let i = 0; i < 20; i++) {
+        client.send(at, 32 << 20, (status) => events.push(`send ${status}`));
+      }
+      client.receiveInto(at, 100, (status) => events.push(`into ${status}`));
+      client.onClose = () => {
+        events.push("close");
+        client.send(at, 1, (status) => {
+          events.push(`late ${status}`);
+          expect(events.filter((event) => event === `send ${Status.linkLost}`)).toHaveLength(20);
+          expect(events.filter((event) => event === `into ${Status.linkLost}`)).toHaveLength(1);
+          expect(events.at(-2)).toBe("close");
+          expect(events.at(-1)).toBe(`late ${Status.linkLost}`);
+          listener.close();
+          reactor.memory.release(at);
+        });
+      };
+      server.onClose = () => {
+        let ticks = 0;
+        reactor.onTick(() => {
+          if (++ticks !== 2) return;
+          expect(reactor.memory.usedBytes).toBe(before); // nothing leaks
+          expect(events.filter((event) => event === "close")).toHaveLength(1);
+          finish();
+        });
+      };
+      let ticks = 0;
+      reactor.onTick(() => {
+        if (++ticks === 2) {
+          client.close();
+          client.close();
+        }
+      });
+    });
+  });
+});
+
+test("finish → what is queued arrives whole before the end", () => {
+  runReactor((reactor, finish) => {
+    pair(reactor, {}, (server, client, listener) => {
+      const at = reactor.memory.allocate(8 << 20);
+      let received = 0;
+      server.onBytes = (_offset, length) => {
+        received += length;
+        return length;
+      };
+      for (let i = 0; i < 8; i++) client.send(at + (i << 20), 1 << 20, null);
+      client.finish();
+      server.onClose = () => {
+        expect(received).toBe(8 << 20);
+        listener.close();
+        finish();
+      };
+    });
+  });
+});
+
+test("a message larger than the receive buffer → the connection ends, nothing grows", () => {
+  runReactor((reactor, finish) => {
+    pair(reactor, { receiveBytes: 4096 }, (server, client, listener) => {
+      const at = reactor.memory.allocate(64 << 10);
+      client.send(at, 64 << 10, null);
+      server.onClose = (reason) => {
+        expect(reason).toContain("larger than the receive buffer");
+        listener.close();
+        finish();
+      };
+    });
+  });
+});
+
+test("IPv6 and unix sockets → connected, peer named; a stale unix socket file is replaced", () => {
+  const folder = mkdtempSync(path.join(tmpdir(), "cairn-machine-"));
+  const socketPath = path.join(folder, "s");
+  try {
+    for (const endpoint of [{ address: "::1", port: 0 }, { path: socketPath }]) {
+      if ("path" in endpoint) leaveStaleSocket(endpoint.path);
+      runReactor((reactor, finish) => {
+        pair(reactor, { endpoint }, (server, client, listener) => {
+          expect(server.peerAddress).toBe("path" in endpoint ? "unix" : "::1");
+          expect(client.peerPort).toBe("path" in endpoint ? 0 : listener.port);
+          const at = reactor.memory.allocate(4096);
+          server.onBytes = (_offset, length) => {
+            client.close();
+            return length;
+          };
+          server.onClose = () => {
+            listener.close();
+            finish();
+          };
+          client.send(at, 1, null);
+        });
+      });
+    }
+    expect(existsSync(socketPath)).toBe(false);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test("an address that is taken, a file in the way → Fault with the place", () => {
+  const folder = mkdtempSync(path.join(tmpdir(), "cairn-machine-"));
+  try {
+    runReactor((reactor, finish) => {
+      const first = new Listener(reactor, { address: "127.0.0.1", port: 0 }, {}, () => {});
+      const again = () =>
+        new Listener(reactor, { address: "127.0.0.1", port: first.port }, {}, () => {});
+      expect(again).toThrow("EADDRINUSE");
+      const file = path.join(folder, "file");
+      writeFileSync(file, "not a socket");
+      expect(() => new Listener(reactor, { path: file }, {}, () => {})).toThrow("EADDRINUSE");
+      expect(existsSync(file)).toBe(true);
+      expect(() => new Listener(reactor, { address: "1.2.3", port: 1 }, {}, () => {})).toThrow(
+        "no IP address",
+      );
+      first.close();
+      finish();
+    });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test("connecting: refused, no such address, no answer in time → null with the reason", () => {
+  runReactor((reactor, finish) => {
+    const reasons: string[] = [];
+    const told = (socket: StreamSocket | null, reason: string) => {
+      expect(socket).toBeNull();
+      reasons.push(reason);
+      if (reasons.length < 3) return;
+      expect(reasons.some((text) => text.includes("ECONNREFUSED"))).toBe(true);
+      expect(reasons.some((text) => text.includes("no IP address"))).toBe(true);
+      expect(reasons.some((text) => text.includes("ETIMEDOUT"))).toBe(true);
+      finish();
+    };
+    connect(reactor, { address: "127.0.0.1", port: 1 }, {}, told);
+    connect(reactor, { address: "example.invalid", port: 1 }, {}, told);
+    // A listener whose backlog of one is full takes no further connection: as if nobody answered.
+    const full = fullBacklog();
+    connect(reactor, { address: "127.0.0.1", port: full }, { timeoutMs: 200 }, told);
+  });
+});
+
+/** As a process leaves it that was killed. */
+function leaveStaleSocket(file: string): void {
+  const bytes = new Uint8Array(4096);
+  const { lengthBytes } = encodeEndpoint({ path: file }, bytes, 0);
+  const fd = libc.socket(1, 1, 0);
+  expect(libc.bind(fd, bytes, lengthBytes)).toBe(0);
+  libc.close(fd);
+}
+
+/** The port of a loopback listener that completes no further handshake. */
+function fullBacklog(): number {
+  const at = mapMemory(4096);
+  const bytes = new Uint8Array(mappedBytes(at, 4096));
+  const listening = libc.socket(2, 1, 0);
+  const { lengthBytes } = encodeEndpoint({ address: "127.0.0.1", port: 0 }, bytes, 0);
+  libc.bind(listening, address(at), lengthBytes);
+  libc.listen(listening, 0);
+  bytes[128] = 128;
+  libc.getsockname(listening, address(at), address(at + 128));
+  const { port } = decodeEndpoint(bytes, 0);
+  for (let i = 0; i < 4; i++) {
+    const client = libc.socket(2, 1 | 0x800, 0); // non-blocking
+    libc.connect(client, address(at), lengthBytes);
+  }
+  return port;
+}
