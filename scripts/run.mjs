@@ -29,7 +29,11 @@ async function format(bun, args) {
 // What each task needs of the machine, and what it does with the arguments after `--`.
 const TASKS = {
   setup: { programs: "machine", etcd: true, run: () => 0 },
-  check: { programs: "none", run: (bun, args) => runParts(PARTS.check, bun, args) },
+  check: {
+    programs: "machine",
+    etcd: true,
+    run: (bun, args) => runParts(PARTS.check, bun, args),
+  },
   format: { programs: "none", run: format },
   sim: { programs: "none", run: script("test/sim/main.ts") },
   build: { programs: "build", etcd: true, build: true, run: () => 0 },
