@@ -245,7 +245,7 @@ describe("an attacker on the way", () => {
     }
   });
 
-  test("a record changed, repeated, left out or swapped → broken record, nothing more given up", () => {
+  test("a record changed, repeated, left out or retyped → broken record, then silence", () => {
     const broken: ((one: Uint8Array, two: Uint8Array) => Uint8Array[])[] = [
       (one) => [one.map((byte, at) => (at === one.length - 1 ? byte ^ 1 : byte))],
       (one) => [one.map((byte, at) => (at === 5 ? 1 : byte))],
