@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One host's NBD connection, from its first byte to the end of its last request. A state machine
+// over a StreamSocket handed in: handshake.ts speaks until an export is chosen, transmission.ts
+// after that.
+//
+// Invariants
+// - In the handshake one option is worked on at a time: the next is looked at when the kernel has
+//   taken the reply. A connection without an export holds at most one option's bytes and one reply.
+// - `finished` is called exactly once, after the connection ended and the last request of it did
+//   too: from then on nothing of this connection takes effect (H7).
+
+import type { Memory } from "#base/memory.ts";
+import { NO_BUFFER } from "#base/memory.ts";
+import type { StreamSocket } from "#base/stream.ts";
+import type { HostCredit } from "./credit.ts";
+import type { NbdExport, NbdExports, Next } from "./handshake.ts";
+import { Handshake } from "./handshake.ts";
+import {
+  CLIENT_FLAGS,
+  HANDSHAKE_MS,
+  OPTION,
+  OPTIONS_MAX,
+  OPTION_BYTES_MAX,
+  OPTION_MAGIC,
+  OPTION_SKIP_BYTES_MAX,
+  STALL_MS,
+} from "./nbd.wire.ts";
+import type { TransmissionCounters } from "./transmission.ts";
+import { SLAB_BYTES, Transmission } from "./transmission.ts";
+
+export interface NbdSessionOptions {
+  exports: NbdExports;
+  /** Shared by all connections of the reactor. */
+  credit: HostCredit;
+}
+
+export interface NbdSessionEffects {
+  /** The host chose an export. */
+  entered(session: NbdSession): void;
+  /** The connection and everything it asked for is over; `reason` is for the log. */
+  finished(session: NbdSession, reason: string): void;
+}
+
+type Phase = "flags" | "option" | "optionData" | "optionSkip" | "transmission" | "over";
+
+export class NbdSession {
+  readonly peerAddress: string;
+  readonly #memory: Memory;
+  readonly #options: NbdSessionOptions;
+  readonly #effects: NbdSessionEffects;
+  readonly #socket: StreamSocket;
+  readonly #handshake: Handshake;
+  readonly #flagsView = CLIENT_FLAGS.view();
+  readonly #optionView = OPTION.view();
+  #phase: Phase = "flags";
+  #transmission: Transmission | null = null;
+  #slab = NO_BUFFER;
+  /** The option at work: its number, its data so far, and how many bytes of it are to come. */
+  #option = 0;
+  #optionData = new Uint8Array(0);
+  #optionBytesLeft = 0;
+  #optionCount = 0;
+  /** A reply is on its way; nothing more is looked at until it left. */
+  #replying = false;
+  #draining = false;
+  #closed = false;
+  #reason = "";
+  /** Whether a byte moved since the last tick, and when one last did. */
+  #moved = true;
+  #movedMs = 0;
+  #startedMs = -1;
+
+  constructor(
+    memory: Memory,
+    options: NbdSessionOptions,
+    effects: NbdSessionEffects,
+    socket: StreamSocket,
+  ) {
+    this.peerAddress = socket.peerAddress;
+    this.#memory = memory;
+    this.#options = options;
+    this.#effects = effects;
+    this.#socket = socket;
+    this.#handshake = new Handshake(options.exports, socket.peerAddress);
+    socket.onBytes = (at, lengthBytes) => this.#feed(at, lengthBytes);
+    socket.onClose = (reason) => this.#onClose(reason);
+    this.#send(this.#handshake.greeting(), null);
+  }
+
+  /** The export in use; null before one was chosen. */
+  get volume(): NbdExport | null {
+    return this.#transmission === null ? null : (this.#handshake.negotiated?.volume ?? null);
+  }
+  get counters(): Readonly<TransmissionCounters> | null {
+    return this.#transmission?.counters ?? null;
+  }
+  /** Requests under way, also after the connection ended. */
+  get inFlight(): number {
+    return this.#transmission?.inFlight ?? 0;
+  }
+
+  /**
+   * An orderly end: no further request is taken, what is under way is answered, then the connection
+   * is closed. Requests not taken are not refused: the host sends them again where it reconnects,
+   * and sees a pause instead of an error.
+   */
+  drain(): void {
+    if (this.#draining || this.#phase === "over") return;
+    this.#draining = true;
+    if (this.#transmission !== null) this.#transmission.drain();
+    else this.#close("the unit is going down");
+  }
+
+  /** Ends the connection now: the host lost its right, or the volume is gone. */
+  close(reason: string): void {
+    this.#close(reason);
+    this.#socket.close();
+  }
+
+  /** Every second or so: ends what does not get on, and retries what waited for memory. */
+  tick(nowMs: number): void {
+    if (this.#startedMs < 0) this.#startedMs = this.#movedMs = nowMs;
+    if (this.#moved) this.#movedMs = nowMs;
+    this.#moved = false;
+    if (this.#phase === "over") return;
+    if (this.#transmission === null) {
+      if (nowMs - this.#startedMs >= HANDSHAKE_MS) this.#close("no export chosen in time");
+      return;
+    }
+    this.#transmission.resume();
+    // Receiving half a payload or not taking replies: either holds memory that others want.
+    const holds = this.#transmission.receiving || this.#socket.queuedBytes > 0;
+    if (holds && nowMs - this.#movedMs >= STALL_MS) this.#close("no byte moved for a minute");
+  }
+
+  #close(reason: string): void {
+    if (this.#phase === "over") return;
+    this.#phase = "over";
+    this.#reason = reason;
+    this.#socket.close();
+  }
+
+  #onClose(reason: string): void {
+    this.#phase = "over";
+    this.#closed = true;
+    if (this.#reason === "") this.#reason = reason;
+    if (this.#transmission === null) this.#finish();
+    else this.#transmission.end();
+  }
+
+  #finish(): void {
+    if (this.#slab !== NO_BUFFER) this.#memory.release(this.#slab);
+    this.#slab = NO_BUFFER;
+    this.#effects.finished(this, this.#reason);
+  }
+
+  /** Copies a handshake message into Memory and sends it; false when there is no memory. */
+  #send(bytes: Uint8Array, sent: (() => void) | null): boolean {
+    if (bytes.length === 0) {
+      sent?.();
+      return true;
+    }
+    const at = this.#memory.allocate(bytes.length);
+    if (at === NO_BUFFER) {
+      this.#close("no memory for the handshake");
+      return false;
+    }
+    this.#memory.bytes.set(bytes, at);
+    this.#socket.send(at, bytes.length, () => {
+      this.#memory.release(at);
+      this.#moved = true;
+      sent?.();
+    });
+    return true;
+  }
+
+  #feed(at: number, lengthBytes: number): number {
+    this.#moved = true;
+    let used = 0;
+    while (this.#phase !== "over") {
+      const took =
+        this.#transmission === null
+          ? this.#feedHandshake(at + used, lengthBytes - used)
+          : this.#transmission.feed(at + used, lengthBytes - used);
+      used += took;
+      if (took === 0 || this.#transmission !== null) break;
+    }
+    return this.#phase === "over" ? lengthBytes : used;
+  }
+
+  /** One step of the handshake; 0 when it needs more bytes, or a reply has to leave first. */
+  #feedHandshake(at: number, lengthBytes: number): number {
+    switch (this.#phase) {
+      case "flags":
+        return this.#feedFlags(at, lengthBytes);
+      case "option":
+        return this.#replying ? 0 : this.#feedOption(at, lengthBytes);
+      case "optionData":
+      case "optionSkip":
+        return this.#feedOptionData(at, lengthBytes);
+      case "transmission":
+      case "over":
+        return 0;
+    }
+  }
+
+  #feedFlags(at: number, lengthBytes: number): number {
+    if (lengthBytes < CLIENT_FLAGS.size) return 0;
+    const { flags } = this.#flagsView.at(this.#memory.bytes, at);
+    if (!this.#handshake.clientFlags(flags)) this.#close("unknown client flags");
+    else this.#phase = "option";
+    return CLIENT_FLAGS.size;
+  }
+
+  #feedOption(at: number, lengthBytes: number): number {
+    if (lengthBytes < OPTION.size) return 0;
+    const view = this.#optionView.at(this.#memory.bytes, at);
+    const { magicHigh, magicLow, option, length } = view;
+    this.#optionCount++;
+    if (magicHigh !== OPTION_MAGIC[0] || magicLow !== OPTION_MAGIC[1]) {
+      this.#close("not an NBD option");
+    } else if (length > OPTION_SKIP_BYTES_MAX) {
+      this.#close("option data longer than 1 MiB");
+    } else if (this.#optionCount > OPTIONS_MAX) {
+      this.#close("too many options");
+    } else {
+      this.#option = option;
+      this.#optionBytesLeft = length;
+      const tooLong = length > OPTION_BYTES_MAX;
+      this.#optionData = new Uint8Array(tooLong ? 0 : length);
+      this.#phase = tooLong ? "optionSkip" : "optionData";
+      if (length === 0) this.#optionComplete();
+    }
+    return OPTION.size;
+  }
+
+  #feedOptionData(at: number, lengthBytes: number): number {
+    const took = Math.min(lengthBytes, this.#optionBytesLeft);
+    if (this.#phase === "optionData") {
+      const have = this.#optionData.length - this.#optionBytesLeft;
+      this.#optionData.set(this.#memory.bytes.subarray(at, at + took), have);
+    }
+    this.#optionBytesLeft -= took;
+    if (this.#optionBytesLeft === 0) this.#optionComplete();
+    return took;
+  }
+
+  #optionComplete(): void {
+    const skipped = this.#phase === "optionSkip";
+    const next = skipped
+      ? this.#handshake.tooLong(this.#option)
+      : this.#handshake.option(this.#option, this.#optionData);
+    this.#optionData = new Uint8Array(0);
+    if (next === "close") return this.#close("no such export");
+    // Before the reply: the host may send its first request as soon as it has it.
+    if (next === "transmission" && !this.#enter()) return;
+    this.#phase = next === "transmission" ? "transmission" : "option";
+    this.#replying = true;
+    const sent = () => this.#replied(next);
+    if (this.#send(this.#handshake.reply, sent)) this.#socket.pauseReceive();
+  }
+
+  #replied(next: Next): void {
+    this.#replying = false;
+    if (this.#closed || this.#phase === "over") return;
+    if (next === "finish") {
+      this.#phase = "over";
+      this.#reason = "the host ended the handshake";
+      this.#socket.finish();
+      return;
+    }
+    this.#socket.resumeReceive();
+  }
+
+  #enter(): boolean {
+    const { negotiated } = this.#handshake;
+    this.#slab = this.#memory.allocate(SLAB_BYTES);
+    if (negotiated === null || this.#slab === NO_BUFFER) {
+      this.#close("no memory for another connection");
+      return false;
+    }
+    const options = {
+      memory: this.#memory,
+      socket: this.#socket,
+      credit: this.#options.credit,
+      negotiated,
+      broken: (reason: string) => this.#close(reason),
+      idle: () => this.#idle(),
+    };
+    this.#transmission = new Transmission(options, this.#slab);
+    this.#effects.entered(this);
+    return true;
+  }
+
+  #idle(): void {
+    if (this.#closed) return this.#finish();
+    // Drained: by DISC or by us. The socket's end follows, with it onClose, and then `finished`.
+    if (this.#reason === "") {
+      this.#reason = this.#draining ? "the unit is going down" : "the host disconnected";
+    }
+    this.#phase = "over";
+    this.#socket.finish();
+  }
+}
