@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The arena: anonymous memory for Memory (base), never moved and never freed while the process lives,
-// so that the kernel may write into it at any time. It lies inside one 4 GiB window, so that the upper
-// half of every buffer's address is one constant (platform-notes, trap 2). Pages come when touched.
+// The arena: anonymous memory for Memory (base), never moved and never freed while the process
+// lives, so that the kernel may write into it at any time. It lies inside one 4 GiB window, so that
+// the upper half of every buffer's address is one constant. Pages come
+// when touched.
 
 import { toArrayBuffer } from "bun:ffi";
 import { assert } from "#base/assert.ts";
@@ -33,7 +34,8 @@ export function mapMemory(lengthBytes: number): number {
   if (start === null) {
     throw new Fault("badMachine", `no memory for ${lengthBytes} bytes (${errnoName(errno())})`);
   }
-  // What lies around the aligned part goes back: a naturally aligned power of two crosses no window.
+  // What lies around the aligned part goes back: a naturally aligned power of two crosses no
+  // window.
   const aligned = Math.ceil(start / window) * window;
   const length = Math.ceil(lengthBytes / PAGE_BYTES) * PAGE_BYTES;
   if (aligned > start) libc.munmap(address(start), aligned - start);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The real clock: CLOCK_BOOTTIME (it runs on while the machine sleeps), read at every use. A value
-// kept across a wait is a stale-read bug (platform-notes, trap 10; R4). Works on every thread.
+// kept across a wait is a stale-read bug (R4). Works on every thread.
 
 import type { Clock } from "#base/world.ts";
 import { mapMemory, mappedBytes } from "./arena.ts";

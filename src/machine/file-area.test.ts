@@ -30,7 +30,9 @@ function withFile(
   }
 }
 
-/** Random reads and writes, many at once, against a model in memory; then flush, close and compare. */
+/**
+ * Random reads and writes, many at once, against a model in memory; then flush, close and compare.
+ */
 function exercise(place: AreaPlace, expectation: { direct: boolean; readBack?: string }): void {
   runReactor((reactor, finish) => {
     const area = new FileArea(reactor, place);
@@ -157,7 +159,7 @@ test("beyond the end, unknown kind → refused at once; no such file, too small 
   });
 });
 
-test("R10: a file cut short under us → ioError, named; after a failed write all later ones fail", () => {
+test("R10: a write fails → ioError, named, and all later ones fail; a file cut short → ioError", () => {
   // tmpfs of 1 MiB: a sparse file that does not fit gives ENOSPC on the write itself.
   const mountPoint = mkdtempSync(path.join(tmpdir(), "cairn-machine-tmpfs-"));
   const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=1m", "none", mountPoint]);
@@ -206,7 +208,7 @@ test("R10: a file cut short under us → ioError, named; after a failed write al
   }
 });
 
-test("a buffered file written far past the dirty bound → every write completes, bytes right", () => {
+test("a buffered file written far past the dirty bound → every write done, bytes right", () => {
   withFile(160 << 20, (file) => {
     runReactor((reactor, finish) => {
       const area = new FileArea(reactor, { path: file, direct: "never" });

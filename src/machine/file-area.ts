@@ -2,9 +2,10 @@
 //
 // FileArea: a file, a block device or a stretch of one as an Area (base/operation.ts) on the ring.
 //
-// Block devices are read and written past the page cache (O_DIRECT), files too where their file system
-// can; else buffered, with a bound on the bytes the kernel holds dirty: once half the bound has been
-// written a write-back starts, and writes wait when the other half is full before it ended.
+// Block devices are read and written past the page cache (O_DIRECT), files too where their file
+// system can; else buffered, with a bound on the bytes the kernel holds dirty: once half the bound
+// has been written a write-back starts, and writes wait when the other half is full before it
+// ended.
 //
 // Invariants:
 // - R10: nothing is retried into success. After a failed write or flush every later write and flush
@@ -139,7 +140,9 @@ export class FileArea implements Area {
     this.#start(operation);
   }
 
-  /** `done` when nothing of the area is in the kernel any more. Nothing may be submitted after it. */
+  /**
+   * `done` when nothing of the area is in the kernel any more. Nothing may be submitted after it.
+   */
   close(done: () => void): void {
     assert(this.#closed === null, "an area is closed once");
     this.#closed = done;

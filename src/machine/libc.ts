@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The C library by bun:ffi: the few calls that neither Bun nor the ring offers. Pointers are plain
-// exact numbers; 64-bit arguments go as i64_fast (platform-notes, trap 2). A call that fails answers
-// -1 and leaves its reason in errno, which is read at once by `errno()`; completions of the ring carry
-// theirs with them and never come here.
+// exact numbers; 64-bit arguments go as i64_fast. A call that fails
+// answers -1 and leaves its reason in errno, which is read at once by `errno()`; completions of the
+// ring carry theirs with them and never come here.
 
 import { FFIType, type Pointer, dlopen, read } from "bun:ffi";
 import { constants } from "node:os";

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How sockets come to be on the ring: listening and connecting, over TCP (IPv4, IPv6) and unix sockets.
-// Setting up fails by Fault, since it is the composition's; what comes from outside never throws.
+// How sockets come to be on the ring: listening and connecting, over TCP (IPv4, IPv6) and unix
+// sockets. Setting up fails by Fault, since it is the composition's; what comes from outside never
+// throws.
 
 import { assert } from "#base/assert.ts";
 import { Fault } from "#base/fault.ts";
@@ -254,7 +255,8 @@ function openListening(reactor: Reactor, endpoint: Endpoint, scratch: number): n
   if ("path" in endpoint) removeStaleSocket(endpoint.path);
   const after = scratch + SOCKADDR_BYTES_MAX;
   if (family !== AF_UNIX) setNumber(reactor, fd, SOL_SOCKET, SO_REUSEADDR, 1, after);
-  // "::" means IPv6 only: whoever wants both listens twice, so that addresses show as what they are.
+  // "::" means IPv6 only: whoever wants both listens twice, so that addresses show as what they
+  // are.
   if (family === AF_INET6) setNumber(reactor, fd, IPPROTO_IPV6, IPV6_V6ONLY, 1, after);
   const bound = libc.bind(fd, address(memory.baseAddress + scratch), lengthBytes);
   if (bound < 0 || libc.listen(fd, BACKLOG) < 0) {
@@ -286,7 +288,7 @@ function setStreamOptions(
   options: StreamOptions,
   scratch: number,
 ): void {
-  // Batched by the socket itself: with Nagle's delay on top a write takes 43 ms (peers.md).
+  // Batched by the socket itself: Nagle's delay on top costs 40 ms a write.
   setNumber(reactor, fd, IPPROTO_TCP, TCP_NODELAY, 1, scratch);
   const seconds = options.aliveWithinSeconds;
   if (seconds === undefined) return;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// For tests: a real reactor on the test's own thread. It blocks in `run` like in its Worker, so a test
-// is a sequence of callbacks that ends with `finish`; one that does not end fails by its deadline.
+// For tests: a real reactor on the test's own thread. It blocks in `run` like in its Worker, so a
+// test is a sequence of callbacks that ends with `finish`; one that does not end fails by its
+// deadline.
 
 import { NO_BUFFER } from "#base/memory.ts";
 import { Operation, type OperationKind } from "#base/operation.ts";

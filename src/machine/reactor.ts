@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reactor: the loop of a Worker that does all I/O of its disks and connections on one ring. It blocks
-// in the kernel, so on its thread no promise and no timer ever runs: everything is a callback.
+// Reactor: the loop of a Worker that does all I/O of its disks and connections on one ring. It
+// blocks in the kernel, so on its thread no promise and no timer ever runs: everything is a
+// callback.
 //
-// One turn: what was deferred, then the sends that gathered, then one io_uring_enter that submits all
-// of it and waits, then the completions, then the tick if it is due (every 50 ms). An exception out of
-// a callback ends the loop and with it the process: a wrong reactor is worse than a restarted one.
+// One turn: what was deferred, then the sends that gathered, then one io_uring_enter that submits
+// all of it and waits, then the completions, then the tick if it is due (every 50 ms). An exception
+// out of a callback ends the loop and with it the process: a wrong reactor is worse than a
+// restarted one.
 
 import { assert } from "#base/assert.ts";
 import { Fault } from "#base/fault.ts";

@@ -4,11 +4,12 @@
 //
 // Invariants:
 // - The kernel touches both queues only inside our own io_uring_enter: submissions are taken there
-//   (no SQPOLL), completions are posted there (DEFER_TASKRUN). So plain loads and stores are enough.
-// - Every submission owns a slot until its last completion; the slot's number is its user_data. A slot
-//   holds the target to tell and the target's own tag: no closure and no object per I/O.
-// - Submissions that no longer fit are handed to the kernel at once; completions are never dropped by
-//   it (FEAT_NODROP: overflow waits in the kernel for the next enter).
+//   (no SQPOLL), completions are posted there (DEFER_TASKRUN). So plain loads and stores are
+//   enough.
+// - Every submission owns a slot until its last completion; the slot's number is its user_data. A
+//   slot holds the target to tell and the target's own tag: no closure and no object per I/O.
+// - Submissions that no longer fit are handed to the kernel at once; completions are never dropped
+//   by it (FEAT_NODROP: overflow waits in the kernel for the next enter).
 
 import { assert } from "#base/assert.ts";
 import { Fault } from "#base/fault.ts";
@@ -143,8 +144,8 @@ export class Ring {
   }
 
   /**
-   * A submission entry for `target`, zeroed but for operation, descriptor and slot. The caller fills
-   * what the operation needs into `words` before it does anything else with the ring.
+   * A submission entry for `target`, zeroed but for operation, descriptor and slot. The caller
+   * fills what the operation needs into `words` before it does anything else with the ring.
    */
   prepare(opcode: number, fd: number, target: RingTarget, tag: number): number {
     let slot = this.#freeSlots.pop();
@@ -311,7 +312,7 @@ function setUpSentence(code: number): string {
     case ERRNO.ENOSYS:
       return "this kernel has no io_uring (Linux 6.1 or later with CONFIG_IO_URING is needed)";
     case ERRNO.EPERM:
-      return "io_uring is not allowed here: see sysctl kernel.io_uring_disabled, or the container's seccomp rules";
+      return "io_uring is forbidden here (sysctl kernel.io_uring_disabled, or a container's rules)";
     case ERRNO.EINVAL:
       return "this kernel's io_uring is too old (Linux 6.1 or later is needed)";
     case ERRNO.ENOMEM:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Socket addresses: text to the kernel's structures and back. IPv4, IPv6 (RFC 4291 section 2.2, with
-// an interface for link-local ones: "fe80::1%eth0"), unix paths.
+// Socket addresses: text to the kernel's structures and back. IPv4, IPv6 (RFC 4291 section 2.2,
+// with an interface for link-local ones: "fe80::1%eth0"), unix paths.
 
 import { Fault } from "#base/fault.ts";
 import {
@@ -30,7 +30,9 @@ export function endpointText(endpoint: Endpoint): string {
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
-/** Writes it at `start` of `bytes`; answers its length and family. Throws Fault badConfiguration. */
+/**
+ * Writes it at `start` of `bytes`; answers its length and family. Throws Fault badConfiguration.
+ */
 export function encodeEndpoint(
   endpoint: Endpoint,
   bytes: Uint8Array,

@@ -84,7 +84,7 @@ test("many small messages, split anywhere → all arrive in order, none lost or 
   });
 });
 
-test("receiveInto, from within and outside onBytes, of every size → exactly the payload's bytes", () => {
+test("receiveInto, within and outside onBytes, of every size → exactly the payload's bytes", () => {
   runReactor((reactor, finish) => {
     pair(reactor, {}, (server, client, listener) => {
       const { memory } = reactor;
@@ -177,7 +177,7 @@ test("H7: the peer goes away while receiving is paused → onClose all the same"
   });
 });
 
-test("closed with sends and a receiveInto pending → each done once with linkLost, then onClose once", () => {
+test("closed with sends and a receiveInto pending → each linkLost once, then onClose once", () => {
   runReactor((reactor, finish) => {
     const before = reactor.memory.usedBytes;
     pair(reactor, {}, (server, client, listener) => {

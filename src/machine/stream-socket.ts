@@ -2,18 +2,18 @@
 //
 // RingSocket: StreamSocket (base/stream.ts) on the ring.
 //
-// Receiving: one receive under way at most. It fills the receive buffer, from where onBytes takes whole
-// messages, many at a time; a large payload asked for by receiveInto goes straight to its place.
-// Sending: one send under way at most, so that order holds; what was queued meanwhile, and within one
-// turn of the loop, leaves in the next one as a single sendmsg.
+// Receiving: one receive under way at most. It fills the receive buffer, from where onBytes takes
+// whole messages, many at a time; a large payload asked for by receiveInto goes straight to its
+// place. Sending: one send under way at most, so that order holds; what was queued meanwhile, and
+// within one turn of the loop, leaves in the next one as a single sendmsg.
 //
 // Invariants:
 // - The kernel holds at most four submissions of a socket (receive, send, watch, connect). The
 //   descriptor and the buffers are given back when it holds none and the socket is ending.
 // - While receiving is paused, a watch notices that the peer went away (H7: who forwards for a host
 //   stops when the host's connection has ended).
-// - A socket that ends tells its pending `done`s first, then onClose, all from a deferred call. What is
-//   sent after that is answered with linkLost.
+// - A socket that ends tells its pending `done`s first, then onClose, all from a deferred call.
+//   What is sent after that is answered with linkLost.
 
 import { assert } from "#base/assert.ts";
 import { NO_BUFFER } from "#base/memory.ts";
@@ -453,8 +453,8 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
   }
 
   #finishClose(): void {
-    // What was queued is dropped, not left to the kernel: a peer that does not read would not learn of
-    // the end behind it.
+    // What was queued is dropped, not left to the kernel: a peer that does not read would not learn
+    // of the end behind it.
     if (this.#queuedBytes > 0) {
       this.#reactor.memory.view.setUint32(this.#controlAt, 1, true);
       this.#reactor.memory.view.setUint32(this.#controlAt + 4, 0, true);

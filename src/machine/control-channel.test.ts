@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import { expect, test } from "bun:test";
+import { createClock } from "./clock.ts";
+import { ControlEnd, MESSAGES_MAX } from "./control-channel.ts";
+
+interface Told {
+  kind: string;
+  number?: number;
+}
+
+/** A control end with a Worker behind it; `told` gets every message. */
+function start(told: (message: Told) => void): { control: ControlEnd; worker: Worker } {
+  const worker = new Worker(new URL("./control-channel-fixture.ts", import.meta.url).href);
+  const control = new ControlEnd(worker, {}, { reactorSilentMs: 1000 });
+  control.onMessage = (message) => told(message as Told);
+  return { control, worker };
+}
+
+test("100,000 messages to a blocked Worker and back → all, in order, within the bound", async () => {
+  const count = 100_000;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let posted = 0;
+  let echoed = 0;
+  let refusals = 0;
+  const fill = () => {
+    while (posted < count) {
+      if (!control.post({ kind: "echo", number: posted })) {
+        refusals++;
+        return;
+      }
+      posted++;
+    }
+  };
+  const startMs = performance.now();
+  const { control, worker } = start((message) => {
+    if (message.kind === "listening") {
+      fill();
+      expect(posted).toBeGreaterThanOrEqual(MESSAGES_MAX);
+    }
+    if (message.kind === "echo") {
+      expect(message.number).toBe(echoed);
+      echoed++;
+      if (posted < count) fill();
+      if (echoed === count) control.post({ kind: "stop" });
+    }
+    if (message.kind === "stopped") resolve();
+  });
+  await promise;
+  expect(control.counters.get(0)).toBe(count + 1);
+  expect(refusals).toBeGreaterThan(0);
+  const perSecond = Math.round((count / (performance.now() - startMs)) * 1000);
+  console.log(`  (${perSecond} echoes per second)`);
+  control.close();
+  worker.terminate();
+});
+
+test("a reactor that hangs longer than its limit → the control thread is told, once", async () => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let silences = 0;
+  const { control, worker } = start((message) => {
+    if (message.kind === "ticking") control.post({ kind: "hang", number: 1800 });
+    if (message.kind === "stopped") resolve();
+  });
+  control.onReactorSilent = () => {
+    silences++;
+    control.post({ kind: "stop" });
+  };
+  await promise;
+  expect(silences).toBe(1);
+  control.close();
+  worker.terminate();
+});
+
+test("a control thread that hangs longer than its limit → the reactor is told", async () => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const { control, worker } = start((message) => {
+    if (message.kind === "ticking") {
+      const clock = createClock();
+      const untilMs = clock.nowMs() + 1800;
+      while (clock.nowMs() < untilMs); // what a bug would look like
+    }
+    if (message.kind === "control-silent") control.post({ kind: "stop" });
+    if (message.kind === "stopped") resolve();
+  });
+  await promise;
+  control.close();
+  worker.terminate();
+});
