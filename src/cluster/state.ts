@@ -49,6 +49,7 @@ export const keys = {
   volumes: "/volumes/",
   slices: "/slices/",
   pools: "/pools/",
+  voters: "/voters/",
   commands: "/commands/",
   events: "/events/",
   unit: (number: UnitNumber) => `/units/${number}`,
@@ -56,6 +57,7 @@ export const keys = {
   disk: (number: DiskNumber) => `/disks/${number}`,
   volume: (number: VolumeNumber) => `/volumes/${number}`,
   slice: (number: SliceNumber) => `/slices/${number}`,
+  voter: (unit: UnitNumber) => `/voters/${unit}`,
   pool: (name: string) => `/pools/${name}`,
   unitId: (id: string) => `/unit-ids/${id}`,
   diskUuid: (uuid: string) => `/disk-uuids/${uuid}`,
@@ -195,6 +197,24 @@ export const SettingsSchema = z.looseObject({
 export type SettingsRecord = z.infer<typeof SettingsSchema>;
 export const SETTINGS_DEFAULT: SettingsRecord = { reprotectAfterMs: 600_000 };
 
+/** A unit's place among the voters, and the one-time ticket for its empty etcd directory (R12). */
+export const VoterSchema = z.looseObject({
+  unit: positive,
+  /** The etcd member's id, as etcd gives it. */
+  memberId: z.string().max(32),
+  ticket: idSchema,
+  /**
+   * `fresh`: its unit may start an empty directory, after making it `used`. `used`: it has. `lost`: its
+   * unit says that the data is gone; the control station removes the member.
+   */
+  state: z.enum(["fresh", "used", "lost"]),
+  /** What etcd's first start wants to be told. */
+  name: nameSchema,
+  peerUrl: z.string().max(256),
+  initialCluster: z.string().max(4096),
+});
+export type VoterRecord = z.infer<typeof VoterSchema>;
+
 export const EventSchema = z.looseObject({
   number: positive,
   /** Wall clock of who wrote it, for people only. */
@@ -218,6 +238,7 @@ export type StateEntry =
   | { kind: "disk"; number: DiskNumber; value: DiskRecord }
   | { kind: "volume"; number: VolumeNumber; value: VolumeRecord }
   | { kind: "slice"; number: SliceNumber; value: SliceRecord }
+  | { kind: "voter"; number: UnitNumber; value: VoterRecord }
   | { kind: "pool"; name: string; value: PoolRecord }
   | { kind: "event"; number: number; value: EventRecord };
 export type StateKind = StateEntry["kind"];
@@ -267,6 +288,7 @@ const PREFIXES: Record<string, StateKind | undefined> = {
   [keys.volumes]: "volume",
   [keys.slices]: "slice",
   [keys.pools]: "pool",
+  [keys.voters]: "voter",
   [keys.events]: "event",
 };
 
@@ -287,6 +309,8 @@ export function parseEntry(key: string, text: string): StateEntry | null {
       return { kind: "pool", name: parts.rest, value: parseValue(PoolSchema, key, text) };
     case "event":
       return numbered("event", key, parts.rest, parseValue(EventSchema, key, text));
+    case "voter":
+      return numbered("voter", key, parts.rest, parseValue(VoterSchema, key, text));
     case "unit":
       return numbered("unit", key, parts.rest, parseValue(UnitSchema, key, text));
     case "alive":

@@ -36,6 +36,7 @@ import type {
   StationRecord,
   UnitRecord,
   VolumeRecord,
+  VoterRecord,
 } from "./state.ts";
 
 /** One key that changed in the view: `value` is null after a deletion. */
@@ -61,6 +62,7 @@ export class ClusterView {
   readonly volumes = new Map<VolumeNumber, VolumeRecord>();
   readonly slices = new Map<SliceNumber, SliceRecord>();
   readonly pools = new Map<string, PoolRecord>();
+  readonly voters = new Map<UnitNumber, VoterRecord>();
   readonly events = new Map<number, EventRecord>();
   /** Keys whose value does not parse, with the reason. */
   readonly unreadable = new Map<string, string>();
@@ -266,6 +268,9 @@ export class ClusterView {
       case "pool":
         this.pools.set(entry.name, entry.value);
         return;
+      case "voter":
+        this.voters.set(entry.number, entry.value);
+        return;
       case "event":
         this.events.set(entry.number, entry.value);
         return;
@@ -330,6 +335,9 @@ export class ClusterView {
         return;
       case "pool":
         this.pools.delete(rest);
+        return;
+      case "voter":
+        this.voters.delete(number);
         return;
       case "event":
         this.events.delete(number);

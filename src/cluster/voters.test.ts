@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Who votes: decisions by example, and by a walk through growth, loss and removal.
+
+import { describe, expect, test } from "bun:test";
+import { LEARNER_DEAD_MS, VOTER_DEAD_MS, nextVoterStep, voterAct, voterTarget } from "./voters.ts";
+import type { VoterMember, VoterStep, VoterUnit } from "./voters.ts";
+import type { VoterRecord } from "./state.ts";
+
+function unit(number: number, more: Partial<VoterUnit> = {}): VoterUnit {
+  return { unit: number, role: "member", alive: true, awayMs: 0, admitted: true, ...more };
+}
+function voter(number: number, more: Partial<VoterMember> = {}): VoterMember {
+  return { id: `m${number}`, unit: number, learner: false, started: true, lost: false, ...more };
+}
+
+/** Carries steps out until none is left; every learner starts at once. */
+function settle(units: VoterUnit[], members: VoterMember[]): VoterMember[] {
+  let now = members;
+  for (let round = 0; round < 50; round++) {
+    const step: VoterStep = nextVoterStep(units, now);
+    if (step.kind === "none") return now;
+    if (step.kind === "add") now = [...now, voter(step.unit, { learner: true })];
+    if (step.kind === "remove") now = now.filter((member) => member !== step.member);
+    if (step.kind === "promote") {
+      now = now.map((member) => (member === step.member ? { ...member, learner: false } : member));
+    }
+  }
+  throw new Error("never settles");
+}
+
+const shape = (members: VoterMember[]) =>
+  members.map((member) => `${member.unit}${member.learner ? "L" : ""}`).sort();
+
+test("targets", () => {
+  expect([1, 2, 3, 4, 6, 7, 20].map(voterTarget)).toEqual([1, 1, 3, 3, 3, 5, 5]);
+});
+
+test("growth from one unit to seven", () => {
+  const units = [1, 2, 3, 4, 5, 6, 7].map((number) => unit(number));
+  let members = settle(units.slice(0, 1), [voter(1)]);
+  expect(shape(members)).toEqual(["1"]);
+  members = settle(units.slice(0, 2), members);
+  expect(shape(members)).toEqual(["1", "2L"]);
+  members = settle(units.slice(0, 3), members);
+  expect(shape(members)).toEqual(["1", "2", "3"]);
+  members = settle(units.slice(0, 6), members);
+  expect(shape(members)).toEqual(["1", "2", "3"]);
+  members = settle(units, members);
+  expect(shape(members)).toEqual(["1", "2", "3", "4", "5"]);
+});
+
+test("members before witnesses before spares; spares vote where there is nobody else", () => {
+  const units = [unit(1), unit(2, { role: "spare" }), unit(3, { role: "witness" }), unit(4)];
+  expect(shape(settle(units, [voter(1)]))).toEqual(["1", "3", "4"]);
+  expect(shape(settle(units.slice(0, 3), [voter(1)]))).toEqual(["1", "2", "3"]);
+});
+
+describe("a dead voter", () => {
+  const members = [voter(1), voter(2), voter(3)];
+  const dead = (awayMs: number) => unit(2, { alive: false, awayMs });
+  test("for less than minutes → nothing", () => {
+    const units = [unit(1), dead(VOTER_DEAD_MS - 1), unit(3), unit(4)];
+    expect(nextVoterStep(units, members).kind).toBe("none");
+  });
+  test("for minutes, and another unit there → removed, then replaced", () => {
+    const units = [unit(1), dead(VOTER_DEAD_MS), unit(3), unit(4)];
+    const step = nextVoterStep(units, members);
+    expect(step.kind === "remove" && step.member.id).toBe("m2");
+    expect(shape(settle(units, members))).toEqual(["1", "3", "4"]);
+  });
+  test("nobody to take its place → kept", () => {
+    expect(nextVoterStep([unit(1), dead(VOTER_DEAD_MS), unit(3)], members).kind).toBe("none");
+  });
+});
+
+test("a unit removed from the cluster → its voter goes at once", () => {
+  const units = [unit(1), unit(2, { admitted: false }), unit(3)];
+  const step = nextVoterStep(units, [voter(1), voter(2), voter(3)]);
+  expect(step.kind === "remove" && step.member.id).toBe("m2");
+});
+
+test("R12: a voter that lost its data → removed, and added again as a new member", () => {
+  const units = [unit(1), unit(2), unit(3)];
+  const members = [voter(1), voter(2, { lost: true }), voter(3)];
+  const step = nextVoterStep(units, members);
+  expect(step.kind === "remove" && step.member.id).toBe("m2");
+  expect(shape(settle(units, members))).toEqual(["1", "2", "3"]);
+});
+
+test("the last voter is never removed", () => {
+  const units = [unit(1, { admitted: false }), unit(2)];
+  const step = nextVoterStep(units, [voter(1)]);
+  expect(step.kind).toBe("add");
+  expect(nextVoterStep([], [voter(1)]).kind).toBe("none");
+});
+
+test("a learner that never comes up makes way, one that is not started is not promoted", () => {
+  const slow = voter(2, { learner: true, started: false });
+  const units = [unit(1), unit(2), unit(3)];
+  expect(nextVoterStep(units, [voter(1), slow]).kind).toBe("none");
+  const gone = [unit(1), unit(2, { alive: false, awayMs: LEARNER_DEAD_MS }), unit(3), unit(4)];
+  const step = nextVoterStep(gone, [voter(1), slow]);
+  expect(step.kind === "remove" && step.member.id).toBe("m2");
+});
+
+describe("R12: what a unit does with its etcd directory", () => {
+  const record: VoterRecord = {
+    unit: 2,
+    memberId: "77",
+    ticket: "a".repeat(32),
+    state: "fresh",
+    name: "unit-2",
+    peerUrl: "https://[fd00::2]:2380",
+    initialCluster: "",
+  };
+  const used: VoterRecord = { ...record, state: "used" };
+  const empty = { hasData: false, ticket: null };
+  const full = { hasData: true, ticket: record.ticket };
+  const rows: [string, Parameters<typeof voterAct>[0], VoterRecord | null | undefined, string][] = [
+    ["empty, a fresh ticket", empty, record, "start"],
+    ["empty, the ticket used already: amnesia", empty, used, "report-lost"],
+    ["marked but empty: amnesia", { hasData: false, ticket: record.ticket }, used, "report-lost"],
+    ["marked but empty, not said to be used", { ...full, hasData: false }, record, "report-lost"],
+    ["lost and said so", empty, { ...record, state: "lost" }, "none"],
+    ["empty, no record", empty, null, "none"],
+    ["data of its ticket", full, used, "run"],
+    ["data of another membership", { hasData: true, ticket: "b".repeat(32) }, record, "clear"],
+    ["data, removed meanwhile", full, null, "clear"],
+    ["data, store not readable", full, undefined, "run"],
+    ["empty, store not readable", empty, undefined, "none"],
+    ["marked, empty, a new ticket", { hasData: false, ticket: "b".repeat(32) }, record, "start"],
+  ];
+  for (const [name, local, held, expected] of rows) {
+    test(`${name} → ${expected}`, () => expect(voterAct(local, held).kind).toBe(expected as never));
+  }
+});
