@@ -68,14 +68,17 @@ export function nextVoterStep(
   const holds = new Set(members.map((member) => member.unit));
   const candidates = fit.filter((unit) => !holds.has(unit.unit)).sort(byFitness);
 
+  const reasons = new Map<VoterMember, string>();
   for (const member of members) {
     const reason = removalReason(member, unitOf(member), candidates.length > 0);
-    if (reason === null) continue;
+    if (reason !== null) reasons.set(member, reason);
+  }
+  for (const [member, reason] of reasons) {
     // The last voter is never removed: there would be no control store.
     if (!member.learner && members.filter((other) => !other.learner).length === 1) continue;
     return { kind: "remove", member, reason };
   }
-  const voters = members.filter((member) => !member.learner);
+  const voters = members.filter((member) => !member.learner && !reasons.has(member));
   const learner = members.find((member) => member.learner);
   if (learner !== undefined) {
     const mayVote = voters.length < target && learner.started && unitOf(learner)?.alive === true;
