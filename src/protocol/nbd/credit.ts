@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What all host connections together may hold of a reactor's Memory, so that hosts cannot take what
-// replica writes and control need (R13). A connection that gets nothing stops receiving, so its host
-// is held back by TCP's window. Who waits is served in the order of waiting: a busy host cannot starve
-// a slow one.
+// replica writes and control need (R13). A connection that gets nothing stops receiving, so its
+// host is held back by TCP's window. Who waits is served in the order of waiting: a busy host
+// cannot starve a slow one.
 
 import { assert } from "#base/assert.ts";
 
@@ -21,7 +21,9 @@ export class HostCredit {
     return this.#heldBytes;
   }
 
-  /** False: `wake` is called when it is worth another try. Whoever holds all alone is always served. */
+  /**
+   * False: `wake` is called when it is worth another try. Whoever holds all alone is always served.
+   */
   take(bytes: number, wake: () => void): boolean {
     const fits = this.#heldBytes === 0 || this.#heldBytes + bytes <= this.#limitBytes;
     if (!fits || (this.#first() ?? wake) !== wake) {

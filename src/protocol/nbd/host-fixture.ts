@@ -23,6 +23,13 @@ export interface Answer {
   data: Buffer;
 }
 
+export interface HostOptions {
+  arenaBytes?: number;
+  memory?: Memory;
+  credit?: HostCredit;
+  volume?: MemoryVolume;
+}
+
 export class Host {
   readonly memory: Memory;
   readonly volume: MemoryVolume;
@@ -37,10 +44,10 @@ export class Host {
   /** Lengths of simple read replies by cookie: they do not tell. */
   readonly #readLengths = new Map<number, number>();
 
-  constructor(options: { arenaBytes?: number; credit?: HostCredit; memory?: Memory } = {}) {
+  constructor(options: HostOptions = {}) {
     this.memory = options.memory ?? new Memory(new ArrayBuffer(options.arenaBytes ?? 8 << 20));
     this.credit = options.credit ?? new HostCredit(64 << 20);
-    this.volume = new MemoryVolume(this.memory, VOLUME_BYTES);
+    this.volume = options.volume ?? new MemoryVolume(this.memory, VOLUME_BYTES);
     this.exported = {
       name: "vol",
       description: "a test volume",

@@ -418,7 +418,7 @@ describe("the end", () => {
     }
   });
 
-  test("replies queued when the connection is closed here → buffers given back, finished once", () => {
+  test("closed here with replies queued → buffers given back, finished once", () => {
     const host = plain();
     host.socket.sendBlocked = true;
     host.request(READ, { length: 65536 });
