@@ -359,6 +359,11 @@ export class DataPlane {
     one();
   }
 
+  /** Host requests that wait for a head. */
+  get waitingCount(): number {
+    return this.#forwarder.waitingCount;
+  }
+
   sliceReports(): SliceReport[] {
     return [...this.#slices].map(([slice, entry]) => ({
       ...entry.slice.status(),

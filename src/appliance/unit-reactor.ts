@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What runs in the reactor's Worker: ring, disks, slices, links and portals of one unit, told what to
+// do by the control thread (reactor-messages.ts). Everything here is a callback on one thread.
+//
+// Order of an orderly stop: hosts are drained, heads are released (so that takeovers need no wait),
+// links and disks are closed, then the ring.
+
+import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
+import { Status, statusName } from "#base/status.ts";
+import type { StreamSocket } from "#base/stream.ts";
+import type { World } from "#base/world.ts";
+import type { ReactorEnd } from "#machine/control-channel.ts";
+import { FileArea } from "#machine/file-area.ts";
+import { Listener, connect } from "#machine/listener.ts";
+import type { Reactor } from "#machine/reactor.ts";
+import { ClusterState, unitIdOf } from "#protocol/peer-channel/identity.ts";
+import type { DiskStore } from "#store/disk-store.ts";
+import { formatDisk } from "#store/format-disk.ts";
+import { openDisk } from "#store/open-disk.ts";
+import { DataPlane } from "./data-plane.ts";
+import type { ProposeDone } from "./data-plane.ts";
+import { NbdPortal } from "./nbd-portal.ts";
+import { PeerLinks } from "./peer-links.ts";
+import type {
+  DiskPlace,
+  FromReactor,
+  OpenedDisk,
+  ReactorReport,
+  ToReactor,
+} from "./reactor-messages.ts";
+import { FEATURE_LEVEL } from "./version.ts";
+
+/** Between reports while something changes, and while nothing does, ms. */
+const REPORT_BUSY_MS = 500;
+const REPORT_IDLE_MS = 5000;
+/** Hosts get this long to see their last answers at an orderly stop, ms. */
+const DRAIN_MS_MAX = 500;
+/** Heads get this long to be released, ms; after that the others wait for the leases. */
+const RELEASE_MS_MAX = 1500;
+/** A peer whose host is gone is noticed by TCP within this, seconds. */
+const PEER_ALIVE_SECONDS = 3;
+/** A host whose machine is gone holds its connection this long at most, seconds. */
+const HOST_ALIVE_SECONDS = 60;
+
+interface HeldDisk {
+  area: FileArea;
+  store: DiskStore;
+  path: string;
+  ready: boolean;
+}
+
+type Message<K extends ToReactor["kind"]> = Extract<ToReactor, { kind: K }>;
+
+export class UnitReactor {
+  readonly #world: World;
+  readonly #reactor: Reactor;
+  readonly #channel: ReactorEnd;
+  readonly #disks = new Map<string, HeldDisk>();
+  readonly #listeners: Listener[] = [];
+  readonly #proposals = new Map<number, ProposeDone>();
+  readonly #early: ToReactor[] = [];
+  #plane: DataPlane | null = null;
+  #links: PeerLinks | null = null;
+  #portal: NbdPortal | null = null;
+  #proposalId = 0;
+  #changed = true;
+  #reportedMs = Number.NEGATIVE_INFINITY;
+  #stopping = false;
+
+  constructor(world: World, reactor: Reactor, channel: ReactorEnd) {
+    this.#world = world;
+    this.#reactor = reactor;
+    this.#channel = channel;
+    channel.onMessage = (message) => this.#take(message as ToReactor);
+    channel.onControlSilent = () => this.#controlSilent();
+    reactor.onTick((nowMs) => this.#tick(nowMs));
+  }
+
+  #post(message: FromReactor): void {
+    // A full channel means a control thread that does not turn; it is accused by its silence.
+    if (!this.#channel.post(message)) this.#changed = true;
+  }
+
+  #take(message: ToReactor): void {
+    switch (message.kind) {
+      case "start":
+        return this.#start(message);
+      case "openDisk":
+        return this.#openDisk(message);
+      case "numberDisk":
+        return this.#numberDisk(message.uuid, message.number);
+      case "closeDisk":
+        return this.#closeDisk(message.uuid, () => {});
+      case "join":
+        return this.#join(message);
+      case "stop":
+        return this.#stop();
+      default:
+        this.#takeClusterMessage(message);
+    }
+  }
+
+  /** Messages that need a data plane; kept until there is one. */
+  #takeClusterMessage(message: ToReactor): void {
+    const plane = this.#plane;
+    if (plane === null) {
+      this.#early.push(message);
+      return;
+    }
+    this.#changed = true;
+    switch (message.kind) {
+      case "peers":
+        return this.#links?.setPeers(message.peers);
+      case "records":
+        for (const record of message.records) plane.recordChanged(record);
+        return;
+      case "sliceGone":
+        return plane.sliceRemoved(message.slice);
+      case "places":
+        for (const { disk, unit } of message.places) plane.placeDisk(disk, unit);
+        return;
+      case "volume":
+        plane.volumeChanged(message.volume);
+        this.#portal?.setVolume(message.volume);
+        return;
+      case "volumeGone":
+        plane.volumeRemoved(message.volume);
+        this.#portal?.removeVolume(message.volume);
+        return;
+      case "proposalEnded": {
+        const done = this.#proposals.get(message.id);
+        this.#proposals.delete(message.id);
+        done?.(message.outcome, message.current);
+        return;
+      }
+      default:
+        this.#world.log.write("error", "an unknown message", { kind: message.kind });
+    }
+  }
+
+  #start(message: Message<"start">): void {
+    try {
+      this.#portal = new NbdPortal(this.#reactor.memory, this.#world.log, {
+        creditBytes: Math.floor(message.memoryBytes / 2),
+        target: (volume) => ({
+          submit: (operation) =>
+            this.#plane === null
+              ? operation.complete(Status.notFound)
+              : this.#plane.volume(volume).submit(operation),
+        }),
+      });
+      const options = { aliveWithinSeconds: HOST_ALIVE_SECONDS };
+      const accept = (socket: StreamSocket) => this.#portal?.accepted(socket);
+      const ports: number[] = [];
+      for (const endpoint of message.nbd) {
+        const listener = new Listener(this.#reactor, endpoint, options, accept);
+        this.#listeners.push(listener);
+        ports.push(listener.port);
+      }
+      if (message.nbdUnixPath !== null) {
+        const endpoint = { path: message.nbdUnixPath };
+        this.#listeners.push(new Listener(this.#reactor, endpoint, {}, accept));
+      }
+      this.#post({ kind: "started", nbdPorts: ports });
+    } catch (cause) {
+      this.#post({ kind: "startFailed", sentence: sentenceOf(cause) });
+    }
+  }
+
+  // Disks.
+
+  #openDisk(message: Message<"openDisk">): void {
+    const { place, format } = message;
+    let area: FileArea;
+    try {
+      area = new FileArea(this.#reactor, {
+        path: place.path,
+        offsetBytes: place.offsetBytes,
+        sizeBytes: place.sizeBytes,
+        direct: place.direct ? "auto" : "never",
+      });
+    } catch (cause) {
+      this.#post({ kind: "diskRefused", path: place.path, sentence: sentenceOf(cause) });
+      return;
+    }
+    if (format === null) return this.#openArea(area, place);
+    const { memory } = this.#reactor;
+    formatDisk(this.#world, memory, area, format, {}, (status) => {
+      if (status === Status.ok) return this.#openArea(area, place);
+      this.#refuse(area, place, `it could not be formatted (${statusName(status)})`);
+    });
+  }
+
+  #refuse(area: FileArea, place: DiskPlace, sentence: string): void {
+    const why = area.failure === null ? sentence : `${sentence}: ${area.failure}`;
+    area.close(() => this.#post({ kind: "diskRefused", path: place.path, sentence: why }));
+  }
+
+  #openArea(area: FileArea, place: DiskPlace): void {
+    openDisk(this.#world, this.#reactor.memory, area, {}, (status, store) => {
+      if (store === null || status !== Status.ok) {
+        return this.#refuse(area, place, `it could not be opened (${statusName(status)})`);
+      }
+      if (this.#disks.has(store.uuid)) {
+        store.close(() =>
+          this.#refuse(area, place, "a disk with the same identity is open already"),
+        );
+        return;
+      }
+      const held: HeldDisk = { area, store, path: place.path, ready: false };
+      this.#disks.set(store.uuid, held);
+      store.onFailed = () => this.#diskFailed(held);
+      this.#post({ kind: "diskOpened", disk: describe(held) });
+      if (store.number !== 0) this.#ready(held);
+    });
+  }
+
+  #diskFailed(held: HeldDisk): void {
+    this.#changed = true;
+    const sentence = held.area.failure ?? "an I/O error";
+    this.#post({ kind: "diskFailed", uuid: held.store.uuid, sentence });
+  }
+
+  #numberDisk(uuid: string, number: DiskNumber): void {
+    const held = this.#disks.get(uuid);
+    if (held === undefined || held.store.number === number) return;
+    held.store.setNumber(number, (status) => {
+      if (status === Status.ok) this.#ready(held);
+      else this.#diskFailed(held);
+    });
+  }
+
+  #ready(held: HeldDisk): void {
+    if (held.ready || this.#plane === null) return;
+    held.ready = true;
+    this.#changed = true;
+    this.#plane.addDisk(held.store);
+    this.#post({ kind: "diskReady", uuid: held.store.uuid, number: held.store.number });
+  }
+
+  #closeDisk(uuid: string, done: () => void): void {
+    const held = this.#disks.get(uuid);
+    if (held === undefined) return done();
+    this.#disks.delete(uuid);
+    held.store.close(() => held.area.close(done));
+  }
+
+  // The cluster.
+
+  #join(message: Message<"join">): void {
+    if (this.#plane !== null) return;
+    const { seal } = this.#world;
+    const publicKey = Uint8Array.fromHex(message.publicKey);
+    const own = {
+      unitId: unitIdOf(seal, publicKey),
+      publicKey,
+      privateKey: Uint8Array.fromHex(message.privateKey),
+      linkKeys: seal.x25519KeyPair(),
+      clusterId: Uint8Array.fromHex(message.clusterId),
+      clusterState: ClusterState.used,
+      unitNumber: message.unit,
+      featureLevel: FEATURE_LEVEL,
+    };
+    const preSharedKey = Uint8Array.fromHex(message.linkKey);
+    const { memory } = this.#reactor;
+    const links = new PeerLinks(
+      this.#world,
+      memory,
+      { own, preSharedKey },
+      {
+        connect: (endpoint, done) =>
+          connect(this.#reactor, endpoint, { aliveWithinSeconds: PEER_ALIVE_SECONDS }, done),
+        linkUp: (unit) => this.#linkChanged(unit, true, ""),
+        linkDown: (unit, reason) => this.#linkChanged(unit, false, reason),
+        receive: (unit, verb) => this.#plane?.receive(unit, verb),
+        atTurnEnd: (act) => this.#reactor.atTurnEnd({ turnEnds: act }),
+      },
+    );
+    this.#links = links;
+    this.#plane = new DataPlane(
+      this.#world,
+      memory,
+      { unit: message.unit, slice: {} },
+      {
+        send: (unit, verb) => links.send(unit, verb),
+        propose: (next, expected, done) => this.#propose(next, expected, done),
+        sliceChanged: () => {
+          this.#changed = true;
+        },
+      },
+    );
+    this.#listenForPeers(message, links);
+    for (const held of this.#disks.values()) if (held.store.number !== 0) this.#ready(held);
+    for (const early of this.#early.splice(0)) this.#takeClusterMessage(early);
+  }
+
+  #listenForPeers(message: Message<"join">, links: PeerLinks): void {
+    const ports: number[] = [];
+    try {
+      for (const endpoint of message.peerListen) {
+        const options = { aliveWithinSeconds: PEER_ALIVE_SECONDS };
+        const listener = new Listener(this.#reactor, endpoint, options, (socket) =>
+          links.accepted(socket),
+        );
+        this.#listeners.push(listener);
+        ports.push(listener.port);
+      }
+      this.#post({ kind: "joined", peerPorts: ports });
+    } catch (cause) {
+      this.#post({ kind: "startFailed", sentence: sentenceOf(cause) });
+    }
+  }
+
+  #linkChanged(unit: UnitNumber, up: boolean, reason: string): void {
+    this.#changed = true;
+    if (up) this.#plane?.linkUp(unit);
+    else this.#plane?.linkDown(unit);
+    this.#post({ kind: "link", unit, up, reason });
+  }
+
+  #propose(next: SliceRecord, expected: SliceRecord, done: ProposeDone): void {
+    const id = ++this.#proposalId;
+    this.#proposals.set(id, done);
+    this.#post({ kind: "propose", id, next, expected });
+  }
+
+  // Time.
+
+  #tick(nowMs: number): void {
+    this.#links?.tick(nowMs);
+    this.#plane?.tick(nowMs);
+    this.#portal?.tick(nowMs);
+    const sinceMs = nowMs - this.#reportedMs;
+    if (sinceMs < REPORT_BUSY_MS || (!this.#changed && sinceMs < REPORT_IDLE_MS)) return;
+    const { report, resyncing } = this.#report();
+    this.#changed = resyncing;
+    this.#reportedMs = nowMs;
+    this.#post({ kind: "report", report });
+  }
+
+  #report(): { report: ReactorReport; resyncing: boolean } {
+    const slices = this.#plane?.sliceReports() ?? [];
+    const report: ReactorReport = {
+      slices,
+      disks: [...this.#disks.values()].map(describe),
+      links: this.#links?.states() ?? [],
+      connections: this.#portal?.connections ?? 0,
+      waiting: this.#plane?.waitingCount ?? 0,
+    };
+    return { report, resyncing: slices.some((slice) => slice.resyncs.length > 0) };
+  }
+
+  /** The control thread hangs: heads are given up, so that a healthy unit takes them (design, 3). */
+  #controlSilent(): void {
+    this.#world.log.write("error", "the control thread is silent; giving up heads", {});
+    this.#plane?.release(() => {});
+  }
+
+  // The end.
+
+  #stop(): void {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    this.#portal?.drain();
+    this.#within(
+      DRAIN_MS_MAX,
+      (drained) => this.#whenIdle(drained),
+      () => {
+        this.#within(
+          RELEASE_MS_MAX,
+          (released) => this.#releaseHeads(released),
+          () => {
+            this.#portal?.close();
+            this.#links?.close();
+            for (const listener of this.#listeners) listener.close();
+            this.#closeDisks();
+          },
+        );
+      },
+    );
+  }
+
+  #whenIdle(done: () => void): void {
+    this.#reactor.onTick(() => {
+      if ((this.#portal?.connections ?? 0) === 0) done();
+    });
+  }
+
+  #releaseHeads(done: () => void): void {
+    if (this.#plane === null) done();
+    else this.#plane.release(done);
+  }
+
+  /** Starts `act`, and goes on with `then` once, when it is done or its time is over. */
+  #within(limitMs: number, act: (done: () => void) => void, then: () => void): void {
+    let over = false;
+    const finish = () => {
+      if (over) return;
+      over = true;
+      this.#reactor.defer(then);
+    };
+    this.#reactor.watchDeadline(this.#reactor.clock.nowMs() + limitMs, finish);
+    act(finish);
+  }
+
+  #closeDisks(): void {
+    let left = this.#disks.size + 1;
+    const one = () => {
+      left--;
+      if (left > 0) return;
+      this.#post({ kind: "stopped" });
+      this.#reactor.stop();
+    };
+    for (const uuid of [...this.#disks.keys()]) this.#closeDisk(uuid, one);
+    one();
+  }
+}
+
+function describe(held: HeldDisk): OpenedDisk {
+  const { store } = held;
+  return {
+    path: held.path,
+    uuid: store.uuid,
+    clusterId: store.clusterId,
+    number: store.number,
+    incarnation: store.incarnation,
+    sizeBytes: store.sizeBytes,
+    freeBytes: store.freeBytes,
+  };
+}
+
+function sentenceOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
+}
