@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// NBD conformance: the same checks against qemu-nbd, which judges the suite, and against our own
+// servers.
+
+import { afterAll, beforeAll, describe, setDefaultTimeout } from "bun:test";
+import { copyChecks, fioChecks, nbdinfoChecks, qemuIoChecks } from "./nbd-clients.ts";
+import { errorChecks, handshakeChecks, transmissionChecks } from "./nbd-protocol.ts";
+import type { Server } from "./servers.ts";
+import { memoryServer, qemuServer, requirePrograms } from "./servers.ts";
+
+const VOLUME_BYTES = 64 << 20;
+
+setDefaultTimeout(60_000);
+requirePrograms();
+
+function conforms(name: string, start: () => Promise<Server>): void {
+  describe(name, () => {
+    let server: Server;
+    const facts = () => server.facts;
+    beforeAll(async () => {
+      server = await start();
+    });
+    afterAll(async () => {
+      await server[Symbol.asyncDispose]();
+    });
+    nbdinfoChecks(facts);
+    handshakeChecks(facts);
+    errorChecks(facts);
+    transmissionChecks(facts);
+    qemuIoChecks(facts);
+    copyChecks(facts);
+    fioChecks(facts);
+  });
+}
+
+conforms("qemu-nbd, to judge the suite", () => qemuServer(VOLUME_BYTES));
+conforms("session and reactor over memory", () => memoryServer(VOLUME_BYTES));

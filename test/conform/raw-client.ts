@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// An NBD client that says exactly what it is told, right or wrong, over a real connection; for
+// checks that no well-behaved client makes.
+
+import { EventEmitter, once } from "node:events";
+import type { Socket } from "bun";
+import type { Facts } from "./servers.ts";
+import type { RequestOptions } from "#protocol/nbd/host-fixture.ts";
+import { infoData, option, requestBytes, text, u32s } from "#protocol/nbd/host-fixture.ts";
+import { CHUNK_MAGIC, Command, Option, Reply, SIMPLE_REPLY_MAGIC } from "#protocol/nbd/nbd.wire.ts";
+
+/** Longest wait for an answer; a server that owes one fails the check. */
+const ANSWER_MS = 5000;
+
+export interface RawReply {
+  error: number;
+  chunks: { type: number; data: Buffer }[];
+  /** Of a read: the bytes, zero where a hole was told. */
+  data: Buffer;
+}
+
+export class RawClient implements Disposable {
+  #socket: Socket | null = null;
+  #received = Buffer.alloc(0);
+  #ended = false;
+  readonly #events = new EventEmitter();
+  #structured = false;
+  flags = 0;
+  sizeBytes = 0;
+
+  static async open(facts: Facts): Promise<RawClient> {
+    const client = new RawClient();
+    client.#socket = await Bun.connect({
+      hostname: facts.host,
+      port: facts.port,
+      socket: {
+        data: (_, bytes) => {
+          client.#received = Buffer.concat([client.#received, bytes]);
+          client.#events.emit("change");
+        },
+        close: () => {
+          client.#ended = true;
+          client.#events.emit("change");
+        },
+        error: () => {},
+      },
+    });
+    return client;
+  }
+
+  /** Greeting and flags done. */
+  static async haggling(facts: Facts, flags = 3): Promise<RawClient> {
+    const client = await RawClient.open(facts);
+    await client.take(18);
+    client.send(u32s(flags));
+    return client;
+  }
+
+  /** In transmission. */
+  static async entered(
+    facts: Facts,
+    options: { structured: boolean; name?: string },
+  ): Promise<RawClient> {
+    const client = await RawClient.haggling(facts);
+    const name = options.name ?? facts.name;
+    if (options.structured) {
+      await client.ask(Option.STRUCTURED_REPLY);
+      const context = Buffer.concat([text(name), u32s(1), text("base:allocation")]);
+      await client.ask(Option.SET_META_CONTEXT, context);
+      client.#structured = true;
+    }
+    const replies = await client.ask(Option.GO, infoData(name));
+    const info = replies.find(
+      ({ type, data }) => type === Reply.INFO && data.readUInt16BE(0) === 0,
+    );
+    if (info === undefined) throw new Error("GO was refused");
+    client.sizeBytes = Number(info.data.readBigUInt64BE(2));
+    client.flags = info.data.readUInt16BE(10);
+    return client;
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket?.end();
+  }
+
+  /** Cuts the connection without a word. */
+  terminate(): void {
+    this.#socket?.terminate();
+  }
+
+  send(bytes: Uint8Array): void {
+    // What the kernel does not take at once is queued by a socket of Bun's only up to a point.
+    let at = 0;
+    while (at < bytes.length && !this.#ended) {
+      const took = this.#socket?.write(bytes.subarray(at)) ?? 0;
+      if (took <= 0) break;
+      at += took;
+    }
+    if (at < bytes.length && !this.#ended)
+      throw new Error("more than the connection takes at once");
+  }
+
+  async take(length: number): Promise<Buffer> {
+    while (this.#received.length < length) {
+      if (this.#ended) throw new Error("the server ended the connection");
+      await this.#change();
+    }
+    const taken = this.#received.subarray(0, length);
+    this.#received = this.#received.subarray(length);
+    return taken;
+  }
+
+  /** Resolves when the server ends the connection. */
+  async ended(): Promise<void> {
+    while (!this.#ended) await this.#change();
+  }
+
+  async #change(): Promise<void> {
+    await once(this.#events, "change", { signal: AbortSignal.timeout(ANSWER_MS) });
+  }
+
+  /** Sends an option and takes all its replies. */
+  async ask(number: number, data?: Uint8Array): Promise<{ type: number; data: Buffer }[]> {
+    this.send(option(number, data));
+    const replies: { type: number; data: Buffer }[] = [];
+    for (let last = 0; last !== Reply.ACK && last < 0x80000000;) {
+      const head = await this.take(20);
+      if (head.readBigUInt64BE(0) !== 0x3e889045565a9n) throw new Error("no option reply");
+      if (head.readUInt32BE(8) !== number) throw new Error("a reply to another option");
+      last = head.readUInt32BE(12);
+      replies.push({ type: last, data: await this.take(head.readUInt32BE(16)) });
+    }
+    return replies;
+  }
+
+  /** Sends one request, the only one under way, and takes its whole reply. */
+  async request(type: number, fields: RequestOptions = {}): Promise<RawReply> {
+    const cookie = 0x01020304;
+    this.send(requestBytes(type, { ...fields, cookie }));
+    return this.#reply(type, fields, cookie);
+  }
+
+  async #reply(type: number, fields: RequestOptions, cookie: number): Promise<RawReply> {
+    const { length = 0, offset = 0 } = fields;
+    const reply: RawReply = { error: 0, chunks: [], data: Buffer.alloc(0) };
+    if (type === Command.READ) reply.data = Buffer.alloc(length);
+    for (;;) {
+      const magic = (await this.take(4)).readUInt32BE(0);
+      if (magic === SIMPLE_REPLY_MAGIC) {
+        const head = await this.take(12);
+        reply.error = head.readUInt32BE(0);
+        if (head.readUInt32BE(8) !== cookie) throw new Error("a reply to another request");
+        const reads = type === Command.READ && reply.error === 0;
+        if (reads && this.#structured) throw new Error("a simple reply to a read");
+        if (reads) reply.data = await this.take(length);
+        return reply;
+      }
+      if (magic !== CHUNK_MAGIC || !this.#structured) throw new Error("no reply");
+      const head = await this.take(16);
+      if (head.readUInt32BE(8) !== cookie) throw new Error("a reply to another request");
+      const chunk = { type: head.readUInt16BE(2), data: await this.take(head.readUInt32BE(12)) };
+      reply.chunks.push(chunk);
+      if (chunk.type >= 0x8000) reply.error = chunk.data.readUInt32BE(0);
+      if (chunk.type === 1) {
+        chunk.data.copy(reply.data, Number(chunk.data.readBigUInt64BE(0)) - offset, 8);
+      }
+      if ((head.readUInt16BE(0) & 1) !== 0) return reply;
+    }
+  }
+}
