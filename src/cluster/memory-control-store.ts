@@ -77,6 +77,8 @@ export class MemoryControlStore {
   revision = 1;
   /** Changes up to this revision are gone from the history. */
   compacted = 0;
+  /** Sees every change at the moment of its commit, whoever may hear of it later: for judges. */
+  onCommit: ((events: readonly WatchEvent[], revision: number) => void) | null = null;
   readonly #entries = new Map<string, Entry>();
   readonly #leases = new Map<LeaseId, Lease>();
   readonly #clients: MemoryControlClient[] = [];
@@ -210,6 +212,7 @@ export class MemoryControlStore {
     if (events.length === 0) return;
     this.revision = revision;
     this.#history.push({ revision, events });
+    this.onCommit?.(events, revision);
     for (const client of this.#clients) client.pumpWatches();
   }
 

@@ -203,7 +203,15 @@ class SectorJudge {
     const before = this.#takeReads(era, clusters, zeroings);
     const all = [...clusters.values(), ...zeroings];
     this.#checkZones([...all, ...before.values()].filter((cluster) => cluster.happened));
-    return survivors(era, all, before);
+    const acked = (value: SectorValue) =>
+      this.#log.writes.some((act) => act.tag === value && act.ack < era.start);
+    const stood = era.flushedBefore > era.start ? [...before.values()] : [];
+    return survivors(
+      era,
+      all,
+      before,
+      stood.filter((cluster) => acked(cluster.value)),
+    );
   }
 
   /** Puts each read into its cluster; the answer is the clusters of values from before the era. */
@@ -380,20 +388,23 @@ function lastNotAfter(forward: readonly Cluster[], moment: Moment): Cluster | nu
 
 /**
  * What may stand there after the loss at the era's end: whatever no stable write superseded. In a
- * linearizable era `u` came before `s` exactly if u's first end is before s's last start.
+ * linearizable era `u` came before `s` exactly if u's first end is before s's last start. `stood`: what
+ * was acked in an earlier era, survived its end, was read in this one and flushed: stable, too.
  */
 function survivors(
   era: Era,
   clusters: readonly Cluster[],
   before: ReadonlyMap<SectorValue, Cluster>,
+  stood: readonly Cluster[],
 ): Set<SectorValue> {
-  const stable = clusters.filter((cluster) => cluster.stable);
+  const stable = [...clusters.filter((cluster) => cluster.stable), ...stood];
   const superseded = (cluster: { firstEnd: Moment }) =>
     stable.some((other) => other !== cluster && cluster.firstEnd < other.lastStart);
   const left = new Set<SectorValue>();
-  const old = before.size > 0 ? [...before.keys()] : [...era.candidates];
-  for (const value of old) {
-    if (!superseded(before.get(value) ?? { firstEnd: era.start })) left.add(value);
+  for (const value of era.candidates) {
+    const cluster = before.get(value) ?? { firstEnd: era.start };
+    if (stood.length > 0 && !before.has(value)) continue;
+    if (!superseded(cluster)) left.add(value);
   }
   for (const cluster of clusters) {
     // What still goes on is a write of the next era as well, and judged there.

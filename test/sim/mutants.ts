@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The judge is judged (contract.md, C): mutants, each a mistake that a build could make, made here by
+// patching the product's classes from outside. A simulation that does not find one of them within a
+// bounded number of seeds is worth nothing, so this runs in CI.
+
+import { FLAG_FUA, FLAG_KEEP_STAMP, Operation, OperationKind } from "#base/operation.ts";
+import type { OperationTarget } from "#base/operation.ts";
+import { Outcome } from "#base/record.ts";
+import { Status } from "#base/status.ts";
+import { PeerVerb, VerbKind } from "#base/verbs.ts";
+import { DataPlane } from "#appliance/data-plane.ts";
+import type { VolumeShape } from "#appliance/forwarder.ts";
+import { RecordKeeper } from "#cluster/record-keeper.ts";
+import { RangeLock } from "#raid/range-lock.ts";
+import { DiskStore } from "#store/disk-store.ts";
+import { Member } from "#store/member.ts";
+import { UnitProcess } from "./sim-unit.ts";
+
+/** What a mutant needs of the run it spoils. */
+export interface MutantWorld {
+  after(delayMs: number, act: () => void): void;
+}
+
+export interface Mutant {
+  name: string;
+  /** The mistake, in words. */
+  sentence: string;
+  /** Makes the mistake; the answer unmakes it. */
+  install(world: MutantWorld): () => void;
+}
+
+/** Replaces one method; the answer puts the old one back. */
+function patch<T extends object, K extends keyof T>(
+  owner: T,
+  name: K,
+  make: (original: T[K]) => T[K],
+): () => void {
+  const original = Object.getOwnPropertyDescriptor(owner, name) as PropertyDescriptor;
+  const value = make(original.value as T[K]);
+  Object.defineProperty(owner, name, { ...original, value });
+  return () => Object.defineProperty(owner, name, original);
+}
+
+/** Replaces a getter. */
+function patchGetter<T extends object>(owner: T, name: keyof T, get: () => unknown): () => void {
+  const original = Object.getOwnPropertyDescriptor(owner, name) as PropertyDescriptor;
+  Object.defineProperty(owner, name, { ...original, get });
+  return () => Object.defineProperty(owner, name, original);
+}
+
+type Submit = (operation: Operation) => void;
+/** Members' stores do something else with some operations; `instead` answers whether it took it. */
+function patchMember(instead: (this: Member, operation: Operation) => boolean): () => void {
+  return patch(
+    Member.prototype,
+    "submit",
+    (original) =>
+      function (this: Member, operation: Operation) {
+        if (!instead.call(this, operation)) (original as Submit).call(this, operation);
+      },
+  );
+}
+
+function isCopy(operation: Operation): boolean {
+  return operation.kind === OperationKind.write && (operation.flags & FLAG_KEEP_STAMP) !== 0;
+}
+
+function isHostWrite(operation: Operation): boolean {
+  return operation.kind === OperationKind.write && (operation.flags & FLAG_KEEP_STAMP) === 0;
+}
+
+const stable: Mutant[] = [
+  {
+    name: "lost-flush",
+    sentence: "a flush is acked and not done",
+    install: () =>
+      patchMember((operation) => {
+        if (operation.kind !== OperationKind.flush) return false;
+        operation.complete(Status.ok);
+        return true;
+      }),
+  },
+  {
+    name: "lost-fua",
+    sentence: "FUA is ignored",
+    install: () =>
+      patchMember((operation) => {
+        operation.flags &= ~FLAG_FUA;
+        return false;
+      }),
+  },
+];
+
+const replication: Mutant[] = [
+  {
+    name: "half-replicated-write",
+    sentence: "a member answers a write that it did not do",
+    install: () => {
+      let count = 0;
+      return patchMember(function (operation) {
+        const { record } = this;
+        if (!isHostWrite(operation) || record === null || record.head === this.disk) return false;
+        if (++count % 12 !== 0) return false;
+        operation.complete(Status.ok);
+        return true;
+      });
+    },
+  },
+  {
+    name: "lagging-member-serves-reads",
+    sentence: "a unit reads from its own member, whoever is head and whatever its state",
+    install: () => installLaggingReads(),
+  },
+  {
+    name: "ghost-write",
+    sentence: "a write that was done is done once more, later, in the epoch of then",
+    install: (world) => installGhostWrites(world),
+  },
+  {
+    name: "overlapping-io",
+    sentence: "the range lock lets everything through",
+    install: () =>
+      patch(
+        RangeLock.prototype,
+        "acquire",
+        (original) =>
+          function (this: RangeLock, range, granted) {
+            farAway += 2 ** 30;
+            return original.call(this, { ...range, offsetBytes: farAway }, granted);
+          },
+      ),
+  },
+  {
+    name: "unknown-taken-for-failure",
+    sentence: "a proposal whose answer is late counts as not committed",
+    install: (world) =>
+      patch(
+        RecordKeeper.prototype,
+        "propose",
+        (original) =>
+          function (this: RecordKeeper, next, expected, done, proposer) {
+            let told = false;
+            const tell: typeof done = (outcome, current) => {
+              if (!told) done(outcome, current);
+              told = true;
+            };
+            world.after(900, () => tell(Outcome.conflict, expected));
+            original.call(this, next, expected, tell, proposer);
+          },
+      ),
+  },
+];
+
+let farAway = 0;
+
+const remembering: Mutant[] = [
+  {
+    name: "no-resync-after-kill",
+    sentence: "a member comes back without any copy being done",
+    install: () =>
+      patchMember((operation) => {
+        if (!isCopy(operation)) return false;
+        operation.complete(Status.ok);
+        return true;
+      }),
+  },
+  {
+    name: "wrong-resync-after-cut",
+    sentence: "of each copy only the first half is written",
+    install: () =>
+      patchMember((operation) => {
+        if (!isCopy(operation) || operation.lengthBytes < 8192) return false;
+        const { lengthBytes, done } = operation;
+        operation.lengthBytes = Math.floor(lengthBytes / 8192) * 4096;
+        operation.done = (ended) => {
+          ended.lengthBytes = lengthBytes;
+          ended.done = done;
+          done(ended);
+        };
+        return false;
+      }),
+  },
+  {
+    name: "reboot-forgets",
+    sentence: "a disk's incarnation does not rise, so who lost its memory still counts as in sync",
+    install: () => {
+      const undo = [
+        patchGetter(Member.prototype, "incarnation", () => 1),
+        patchGetter(DiskStore.prototype, "incarnation", () => 1),
+      ];
+      return () => undo.forEach((one) => one());
+    },
+  },
+  {
+    name: "early-deactivation",
+    sentence: "a region counts as active in memory only; the log does not know",
+    install: () =>
+      patch(
+        Member.prototype,
+        "activate",
+        () =>
+          function (this: Member, regions, done) {
+            for (const region of regions) this.state.active.add(region);
+            done(Status.ok);
+          },
+      ),
+  },
+  {
+    name: "late-dirt",
+    sentence: "extents are stamped one epoch too low, so absent members are not owed them",
+    install: () =>
+      patchMember((operation) => {
+        const changes =
+          operation.kind === OperationKind.write ||
+          operation.kind === OperationKind.trim ||
+          operation.kind === OperationKind.writeZeroes;
+        if (changes && !isCopy(operation) && operation.epoch > 1) operation.epoch--;
+        return false;
+      }),
+  },
+];
+
+export const mutants: readonly Mutant[] = [...stable, ...replication, ...remembering];
+
+function installLaggingReads(): () => void {
+  const shapes = new WeakMap<DataPlane, VolumeShape[]>();
+  const stores = new WeakMap<DataPlane, DiskStore[]>();
+  const undo = [
+    patch(
+      DataPlane.prototype,
+      "volumeChanged",
+      (original) =>
+        function (this: DataPlane, shape) {
+          shapes.set(this, [...(shapes.get(this) ?? []), shape]);
+          original.call(this, shape);
+        },
+    ),
+    patch(
+      DataPlane.prototype,
+      "addDisk",
+      (original) =>
+        function (this: DataPlane, store) {
+          stores.set(this, [...(stores.get(this) ?? []), store]);
+          original.call(this, store);
+        },
+    ),
+    patch(
+      DataPlane.prototype,
+      "volume",
+      (original) =>
+        function (this: DataPlane, volume): OperationTarget {
+          const target = original.call(this, volume);
+          const shape = shapes.get(this)?.find((other) => other.volume === volume);
+          const submit = (operation: Operation) => {
+            const own = shape && ownMember(shape, stores.get(this) ?? [], operation);
+            if (!own) return target.submit(operation);
+            const sliceStart = operation.offsetBytes - (operation.offsetBytes % shape.sliceBytes);
+            const inner = new Operation();
+            Object.assign(inner, { ...operation, offsetBytes: operation.offsetBytes - sliceStart });
+            inner.done = () => operation.complete(inner.status);
+            own.submit(inner);
+          };
+          return { submit };
+        },
+    ),
+  ];
+  return () => undo.forEach((one) => one());
+}
+
+/** The unit's own member for a read within one slice. */
+function ownMember(
+  shape: VolumeShape,
+  stores: readonly DiskStore[],
+  operation: Operation,
+): OperationTarget | null {
+  if (operation.kind !== OperationKind.read) return null;
+  const index = Math.floor(operation.offsetBytes / shape.sliceBytes);
+  const end = operation.offsetBytes + operation.lengthBytes;
+  if (end > (index + 1) * shape.sliceBytes) return null;
+  for (const store of stores) {
+    const member = store.member(shape.slices[index] as number);
+    if (member !== null && member.record !== null) return member;
+  }
+  return null;
+}
+
+function installGhostWrites(world: MutantWorld): () => void {
+  let count = 0;
+  return patch(
+    UnitProcess.prototype,
+    "receive",
+    (original) =>
+      function (this: UnitProcess, from, verb) {
+        const { slice, toDisk, bufferOffset, payloadBytes } = verb;
+        if (verb.kind === VerbKind.write && ++count % 10 === 0) {
+          const bytes = this.memory.bytes.slice(bufferOffset, bufferOffset + payloadBytes);
+          const ghost = Object.assign(new PeerVerb(), verb, { sent: null });
+          world.after(700, () =>
+            this.deliver(() => {
+              const record = this.stores.get(toDisk)?.member(slice)?.record;
+              if (!record) return;
+              ghost.bufferOffset = this.memory.allocate(payloadBytes);
+              this.memory.bytes.set(bytes, ghost.bufferOffset);
+              Object.assign(ghost, { epoch: record.epoch, lineage: record.lineage });
+              original.call(this, from, ghost);
+            }),
+          );
+        }
+        original.call(this, from, verb);
+      },
+  );
+}

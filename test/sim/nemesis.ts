@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The nemesis: does harm at random, by a mix of kinds that the seed chooses, and undoes each harm after
+// a while. Scenarios do the same harms by script. At the end `healAll` undoes everything.
+
+import { OperationKind } from "#base/operation.ts";
+import type { Operation } from "#base/operation.ts";
+import type { Prng } from "#base/prng.ts";
+import type { SimCluster } from "./sim-cluster.ts";
+import type { SimDisk } from "./sim-disk.ts";
+import type { SimUnit } from "./sim-unit.ts";
+
+export const HARMS = [
+  "kill",
+  "powerCut",
+  "killAll",
+  "powerCutAll",
+  "cutPair",
+  "cutPairOneWay",
+  "isolate",
+  "isolateOneWay",
+  "pause",
+  "flap",
+  "slowDisk",
+  "writeErrors",
+  "flushErrors",
+  "readErrors",
+  "stuckDisk",
+  "storeAway",
+  "storeUnsure",
+  "storeUnreachable",
+  "watchLate",
+  "orderlyStop",
+] as const;
+export type Harm = (typeof HARMS)[number];
+
+/** How often each kind is drawn, relative to the others. */
+const USUAL: Record<Harm, number> = {
+  kill: 4,
+  powerCut: 4,
+  killAll: 0.7,
+  powerCutAll: 1.2,
+  cutPair: 2,
+  cutPairOneWay: 2,
+  isolate: 2,
+  isolateOneWay: 1,
+  pause: 3,
+  flap: 1,
+  slowDisk: 1,
+  writeErrors: 0.7,
+  flushErrors: 0.7,
+  readErrors: 0.3,
+  stuckDisk: 0.7,
+  storeAway: 1,
+  storeUnsure: 1.5,
+  storeUnreachable: 1,
+  watchLate: 1,
+  orderlyStop: 1,
+};
+
+export class Nemesis {
+  readonly done = new Map<Harm, number>();
+  readonly #cluster: SimCluster;
+  readonly #prng: Prng;
+  readonly #weights: [Harm, number][];
+  readonly #pauseMs: number;
+  #working = false;
+
+  constructor(cluster: SimCluster, prng: Prng) {
+    this.#cluster = cluster;
+    this.#prng = prng;
+    // Each seed has its own mix: some kinds not at all, some often.
+    this.#weights = HARMS.filter(() => prng.chance(0.55)).map((harm) => [
+      harm,
+      USUAL[harm] * prng.pick([0.5, 1, 1, 3]),
+    ]);
+    this.#pauseMs = prng.pick([300, 800, 1500, 3000]);
+  }
+
+  start(): void {
+    this.#working = true;
+    this.#next();
+  }
+  stop(): void {
+    this.#working = false;
+  }
+
+  #next(): void {
+    const delayMs = this.#pauseMs * (0.2 + 1.6 * this.#prng.fraction());
+    this.#cluster.simulation.after(delayMs, () => {
+      if (!this.#working) return;
+      const harm = this.#choose();
+      if (harm !== null) this.do(harm);
+      this.#next();
+    });
+  }
+
+  #choose(): Harm | null {
+    let sum = 0;
+    for (const [, weight] of this.#weights) sum += weight;
+    let draw = this.#prng.fraction() * sum;
+    for (const [harm, weight] of this.#weights) {
+      draw -= weight;
+      if (draw < 0) return harm;
+    }
+    return null;
+  }
+
+  do(harm: Harm): void {
+    const { simulation } = this.#cluster;
+    simulation.trace(`harm-${harm}`);
+    this.done.set(harm, (this.done.get(harm) ?? 0) + 1);
+    this.#units(harm) || this.#links(harm) || this.#disks(harm) || this.#controlStore(harm);
+  }
+
+  #shortMs(): number {
+    return this.#prng.pick([30, 150, 700, 2000, 5000]) * (0.5 + this.#prng.fraction());
+  }
+
+  #after(delayMs: number, act: () => void): void {
+    this.#cluster.simulation.after(delayMs, () => {
+      if (!this.#cluster.healed) act();
+    });
+  }
+
+  #unit(): SimUnit {
+    return this.#prng.pick(this.#cluster.units);
+  }
+
+  #units(harm: Harm): boolean {
+    const unit = this.#unit();
+    switch (harm) {
+      case "kill":
+        unit.kill();
+        this.#after(this.#shortMs(), () => unit.boot());
+        return true;
+      case "powerCut":
+        unit.powerCut();
+        this.#after(this.#shortMs(), () => unit.boot());
+        return true;
+      case "killAll":
+        this.#all((one) => one.kill());
+        return true;
+      case "powerCutAll":
+        this.#all((one) => one.powerCut());
+        return true;
+      case "pause":
+        unit.pause();
+        this.#after(this.#shortMs(), () => unit.resume());
+        return true;
+      case "orderlyStop":
+        this.#cluster.stopInOrder(unit);
+        this.#after(500 + this.#shortMs(), () => {
+          unit.kill();
+          unit.boot();
+        });
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  /** To every unit, at once or nearly so; they come back one by one, perhaps one much later. */
+  #all(act: (unit: SimUnit) => void): void {
+    const spreadMs = this.#prng.pick([0, 0, 20, 400]);
+    for (const unit of this.#cluster.units) {
+      this.#after(this.#prng.fraction() * spreadMs, () => act(unit));
+      this.#after(spreadMs + 50 + this.#shortMs(), () => unit.boot());
+    }
+  }
+
+  #links(harm: Harm): boolean {
+    const { net } = this.#cluster;
+    const one = this.#unit().number;
+    const others = this.#cluster.units.map((unit) => unit.number).filter((n) => n !== one);
+    const other = this.#prng.pick(others);
+    const durationMs = this.#shortMs();
+    const cut = (pairs: [number, number][]) => {
+      for (const [from, to] of pairs) {
+        net.cut(from, to);
+        this.#after(durationMs, () => net.heal(from, to));
+      }
+    };
+    switch (harm) {
+      case "cutPair":
+        cut([
+          [one, other],
+          [other, one],
+        ]);
+        return true;
+      case "cutPairOneWay":
+        cut([[one, other]]);
+        return true;
+      case "isolate":
+        cut(
+          others.flatMap((n): [number, number][] => [
+            [one, n],
+            [n, one],
+          ]),
+        );
+        // Cut off from the voters as well, or not.
+        if (this.#prng.chance(0.7)) this.#unreachable(one, durationMs);
+        return true;
+      case "isolateOneWay":
+        cut(others.map((n): [number, number] => (this.#prng.chance(0.5) ? [one, n] : [n, one])));
+        return true;
+      case "flap":
+        for (let time = 0; time < 6; time++) {
+          this.#after(time * 120 * (1 + this.#prng.fraction()), () => net.reset(one, other));
+        }
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  #unreachable(number: number, durationMs: number): void {
+    const unit = this.#cluster.unit(number);
+    unit.setStoreReachable(false);
+    this.#after(durationMs, () => unit.setStoreReachable(true));
+  }
+
+  #disks(harm: Harm): boolean {
+    const unit = this.#unit();
+    const disk = this.#prng.pick([...unit.disks.values()]);
+    // A disk that failed is out until its unit starts again (R10).
+    const again = () => {
+      disk.fault = null;
+      unit.kill();
+      this.#after(50 + this.#shortMs(), () => unit.boot());
+    };
+    switch (harm) {
+      case "slowDisk":
+        disk.slowFactor = this.#prng.pick([10, 50, 300]);
+        this.#after(this.#shortMs(), () => {
+          disk.slowFactor = 1;
+        });
+        return true;
+      case "writeErrors":
+        this.#fail(disk, OperationKind.write, again);
+        return true;
+      case "flushErrors":
+        this.#fail(disk, OperationKind.flush, again);
+        return true;
+      case "readErrors":
+        this.#fail(disk, OperationKind.read, again);
+        return true;
+      case "stuckDisk":
+        disk.fault = () => "stuck";
+        this.#after(this.#prng.pick([200, 3000, 7000]), again);
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  #fail(disk: SimDisk, kind: OperationKind, again: () => void): void {
+    const share = this.#prng.pick([0.02, 0.2, 1]);
+    disk.fault = (operation: Operation) =>
+      operation.kind === kind && this.#prng.chance(share) ? "error" : null;
+    this.#after(this.#shortMs() + 300, again);
+  }
+
+  #controlStore(harm: Harm): boolean {
+    const { controlStore } = this.#cluster;
+    const durationMs = this.#shortMs();
+    switch (harm) {
+      case "storeAway":
+        controlStore.setAway(true);
+        this.#after(durationMs, () => controlStore.setAway(false));
+        return true;
+      case "storeUnsure":
+        Object.assign(controlStore.faults, { requestLost: 0.2, answerLost: 0.3, late: 0.2 });
+        this.#after(durationMs + 2000, () =>
+          Object.assign(controlStore.faults, { requestLost: 0, answerLost: 0, late: 0 }),
+        );
+        return true;
+      case "storeUnreachable":
+        this.#unreachable(this.#unit().number, durationMs);
+        return true;
+      case "watchLate": {
+        const client = this.#unit().process?.client;
+        if (client === undefined) return true;
+        client.watchDelayMs = this.#prng.pick([100, 1000, 4000]);
+        if (this.#prng.chance(0.3)) controlStore.compact(controlStore.revision);
+        this.#after(durationMs, () => {
+          client.watchDelayMs = 0;
+        });
+        return true;
+      }
+      default:
+        return false;
+    }
+  }
+}

@@ -1,0 +1,550 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A whole cluster in one process on one seed: units with the product's data planes, slices and stores,
+// the control store in memory, simulated disks and links, hosts, and the history they make. Scenarios
+// and the random runs are both built on this.
+
+import { EXTENT_BYTES, REGION_BYTES, SECTOR_BYTES } from "#base/grains.ts";
+import { Memory, NO_BUFFER } from "#base/memory.ts";
+import { Operation, OperationKind } from "#base/operation.ts";
+import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
+import { Status, statusName } from "#base/status.ts";
+import type { VolumeShape } from "#appliance/forwarder.ts";
+import { MemoryControlStore } from "#cluster/memory-control-store.ts";
+import type { RecordKeeper } from "#cluster/record-keeper.ts";
+import { keys, parseSlice } from "#cluster/state.ts";
+import type { MemberStore } from "#base/member-store.ts";
+import { formatDisk } from "#store/format-disk.ts";
+import { History } from "./history.ts";
+import { judge } from "./judge.ts";
+import type { Verdict } from "./judge.ts";
+import { MemoryLosses } from "./memory-losses.ts";
+import type { SlicePlace } from "./memory-losses.ts";
+import { SectorTags } from "./sector-tags.ts";
+import { SimDisk } from "./sim-disk.ts";
+import { HostCounts, SimHost } from "./sim-host.ts";
+import type { HostVolume, HostWorld, WorkMix } from "./sim-host.ts";
+import { NET_USUAL, SimNet } from "./sim-net.ts";
+import type { NetOptions } from "./sim-net.ts";
+import { SimUnit } from "./sim-unit.ts";
+import type { UnitProcess, UnitWorld } from "./sim-unit.ts";
+import { Simulation } from "./simulation.ts";
+
+export interface VolumePlan {
+  volume: number;
+  sliceBytes: number;
+  copies: number;
+  /** Per slice the disks that hold it, the head first. */
+  slices: DiskNumber[][];
+}
+
+export interface ClusterPlan {
+  seed: number;
+  units: number;
+  diskBytes: number;
+  volumes: VolumePlan[];
+  hosts: number;
+  mix: WorkMix;
+  net?: Partial<NetOptions>;
+  /** Per unit; 1 is right. */
+  clockRates?: number[];
+  /** Mutants: see mutants.ts. */
+  wrapKeeper?: (keeper: RecordKeeper) => RecordKeeper;
+}
+
+export const MIX_USUAL: WorkMix = {
+  read: 40,
+  write: 44,
+  flush: 8,
+  zero: 3,
+  fua: 0.2,
+  cold: 0.1,
+  depth: 3,
+  thinkMs: 30,
+  largestSectors: 24,
+  roam: 0.15,
+  patienceMs: 12_000,
+};
+
+const DISK_UUID = (disk: DiskNumber) => disk.toString(16).padStart(32, "0");
+const CLUSTER_UUID = "c".repeat(32);
+/** Liveness (C): once all is whole again, every volume is writable within this. */
+const WRITABLE_MS = 10_000;
+const PROTECTED_MS = 60_000;
+const EVENTS_MAX = 6_000_000;
+
+export class SimCluster {
+  readonly simulation: Simulation;
+  readonly net: SimNet;
+  readonly controlStore: MemoryControlStore;
+  readonly history = new History();
+  readonly losses: MemoryLosses;
+  readonly units: SimUnit[] = [];
+  readonly hosts: SimHost[] = [];
+  readonly counts = new HostCounts();
+  readonly sentences: string[] = [];
+  readonly plan: ClusterPlan;
+  readonly shapes: VolumeShape[];
+  readonly hostVolumes: HostVolume[];
+  /** The nemesis is over: what it planned is not done any more. */
+  healed = false;
+  rotten = false;
+  /** "Sometimes" conditions: named, counted. */
+  readonly reached = new Map<string, number>();
+  readonly #slicePlaces = new Map<SliceNumber, SlicePlace>();
+  readonly #placement = new Map<DiskNumber, UnitNumber>();
+  readonly #tags = new WeakMap<UnitProcess, SectorTags>();
+  #tag = 0;
+
+  constructor(plan: ClusterPlan) {
+    this.plan = plan;
+    this.simulation = new Simulation(plan.seed);
+    this.net = new SimNet(this.simulation, { ...NET_USUAL, ...plan.net });
+    this.shapes = shapesOf(plan, this.#slicePlaces);
+    this.hostVolumes = this.shapes.map((shape) => this.#hostVolume(shape));
+    this.losses = new MemoryLosses(this.#slicePlaces, (slice, place) => {
+      this.simulation.trace("loss", slice);
+      this.sometimes("all in-sync members lost their memory");
+      this.history.lost(place.volume, place.firstSector, place.sectors);
+    });
+    this.controlStore = new MemoryControlStore({
+      clock: { nowMs: () => this.simulation.nowMs, wallMs: () => 0 },
+      timers: this.simulation,
+      prng: this.simulation.prng.fork(),
+      latencyMs: { least: 0.5, most: 4 },
+    });
+    this.controlStore.onCommit = (events) => {
+      for (const event of events) {
+        if (event.kind === "put" && event.key.startsWith(keys.slices)) {
+          this.#committed(parseSlice(event.key, event.value));
+        }
+      }
+    };
+    for (let number = 1; number <= plan.units; number++) this.#addUnit(number);
+    for (let number = 1; number <= plan.hosts; number++) {
+      this.hosts.push(new SimHost(this.#hostWorld(), number, plan.mix));
+    }
+  }
+
+  unit(number: UnitNumber): SimUnit {
+    return this.units[number - 1] as SimUnit;
+  }
+  /** One disk per unit, of the same number. */
+  disk(number: DiskNumber): SimDisk {
+    return this.unit(number).disks.get(number) as SimDisk;
+  }
+  sometimes(condition: string): void {
+    this.reached.set(condition, (this.reached.get(condition) ?? 0) + 1);
+  }
+  violation(sentence: string): void {
+    if (this.sentences.length < 20) {
+      this.sentences.push(`at ${this.simulation.nowMs.toFixed(1)} ms: ${sentence}`);
+    }
+  }
+  record(slice: SliceNumber): SliceRecord {
+    return this.losses.record(slice) as SliceRecord;
+  }
+
+  #committed(record: SliceRecord): void {
+    const { simulation } = this;
+    const before = this.losses.record(record.slice);
+    simulation.trace("commit", record.slice, record.epoch, record.head, record.inSync.length);
+    simulation.say(() => `  record ${JSON.stringify(record)}`);
+    if (before !== null) {
+      if (before.head !== record.head) this.sometimes("takeover");
+      if (record.inSync.length < before.inSync.length) this.sometimes("member dropped");
+      if (record.inSync.length > before.inSync.length) this.sometimes("member back in sync");
+    }
+    this.losses.committed(record);
+  }
+
+  #addUnit(number: UnitNumber): void {
+    const { plan, simulation } = this;
+    const disk = new SimDisk(simulation, `disk ${number}`, plan.diskBytes);
+    this.#placement.set(number, number);
+    const rate = plan.clockRates?.[number - 1] ?? 1;
+    this.units.push(new SimUnit(this.#unitWorld(), number, new Map([[number, disk]]), rate));
+  }
+
+  #unitWorld(): UnitWorld {
+    const { wrapKeeper } = this.plan;
+    return {
+      simulation: this.simulation,
+      net: this.net,
+      controlStore: this.controlStore,
+      shapes: this.shapes,
+      placement: this.#placement,
+      diskOpened: (disk, incarnation) => this.losses.started(disk, incarnation),
+      processGone: (process) => {
+        for (const host of this.hosts) host.connectionLost(process);
+      },
+      powerCut: (disk) => this.losses.powerCut(disk),
+      violation: (sentence) => this.violation(sentence),
+      ...(wrapKeeper === undefined ? {} : { wrapKeeper }),
+    };
+  }
+
+  #hostWorld(): HostWorld {
+    return {
+      simulation: this.simulation,
+      history: this.history,
+      volumes: this.hostVolumes,
+      portals: () => this.portals(),
+      nextTag: () => ++this.#tag,
+      tagsOf: (process) => this.#tagsOf(process),
+      counts: this.counts,
+      violation: (sentence) => this.violation(sentence),
+      rotten: () => this.rotten,
+    };
+  }
+
+  #tagsOf(process: UnitProcess): SectorTags {
+    let tags = this.#tags.get(process);
+    if (tags === undefined) {
+      tags = new SectorTags(process.memory.bytes.buffer);
+      this.#tags.set(process, tags);
+    }
+    return tags;
+  }
+
+  portals(): UnitProcess[] {
+    const portals: UnitProcess[] = [];
+    for (const { process } of this.units) {
+      if (process !== null && process.ready && !process.stopping) portals.push(process);
+    }
+    return portals;
+  }
+
+  /** A few small places, some of them across the borders of extents, regions and slices. */
+  #hostVolume(shape: VolumeShape): HostVolume {
+    const prng = this.simulation.prng.fork();
+    const borders = [EXTENT_BYTES, REGION_BYTES, shape.sliceBytes];
+    const hot: HostVolume["hot"] = [];
+    const sectors = shape.sizeBytes / SECTOR_BYTES;
+    for (let place = 0; place < 5; place++) {
+      const border = prng.pick(borders) * prng.between(0, 3);
+      const around = prng.chance(0.6) ? border : prng.below(shape.sizeBytes);
+      const count = prng.pick([4, 16, 40]);
+      const first = Math.floor(around / SECTOR_BYTES) - prng.below(count);
+      hot.push({ firstSector: Math.min(Math.max(0, first), sectors - count - 64), count });
+    }
+    const sliceSectors = shape.sliceBytes / SECTOR_BYTES;
+    return { volume: shape.volume, sectors, sliceSectors, hot };
+  }
+
+  /** Formats the disks, boots the units and makes the volumes: until all is ready. */
+  start(): void {
+    const { simulation } = this;
+    for (const unit of this.units) for (const [number] of unit.disks) this.#format(number);
+    for (const unit of this.units) unit.boot();
+    const ready = () => this.portals().length === this.units.length;
+    simulation.run(simulation.nowMs + 10_000, ready);
+    if (!ready()) throw new Error("the units do not come up");
+    const puts = this.#firstRecords().map((record) => ({
+      key: keys.slice(record.slice),
+      value: JSON.stringify(record),
+    }));
+    this.controlStore.commit({ ifs: [], puts });
+    simulation.run(simulation.nowMs + 1000);
+  }
+
+  #format(number: DiskNumber): void {
+    const disk = this.disk(number);
+    const memory = new Memory(new ArrayBuffer(16 << 20));
+    const area = disk.attach(memory, (act) => act());
+    const prng = this.simulation.prng.fork();
+    const world = {
+      random: {
+        fraction: () => prng.fraction(),
+        fill: (bytes: Uint8Array) => {
+          for (let at = 0; at < bytes.length; at++) bytes[at] = prng.below(256);
+        },
+      },
+      clock: { nowMs: () => this.simulation.nowMs, wallMs: () => 0 },
+      log: { write: () => {} },
+    };
+    const identity = { cluster: CLUSTER_UUID, disk: DISK_UUID(number), number };
+    let ended: Status | null = null;
+    formatDisk(world, memory, area, identity, {}, (status) => {
+      ended = status;
+    });
+    this.simulation.run(this.simulation.nowMs + 60_000, () => ended !== null);
+    if (ended !== Status.ok) throw new Error(`format: ${statusName(ended ?? Status.busy)}`);
+    disk.kill();
+  }
+
+  #firstRecords(): SliceRecord[] {
+    const incarnationOf = (disk: DiskNumber) =>
+      this.unit(disk).process?.stores.get(disk)?.incarnation ?? 0;
+    return this.plan.volumes.flatMap((volume, at) =>
+      volume.slices.map((disks, index) => ({
+        slice: (this.shapes[at] as VolumeShape).slices[index] as SliceNumber,
+        volume: volume.volume,
+        index,
+        sizeBytes: volume.sliceBytes,
+        copies: volume.copies,
+        lineage: 1,
+        ancestry: [],
+        epoch: 1,
+        head: disks[0] as DiskNumber,
+        inSync: disks.map((disk) => ({ disk, incarnation: incarnationOf(disk) })),
+        resyncing: [],
+      })),
+    );
+  }
+
+  run(durationMs: number): void {
+    const { simulation } = this;
+    simulation.run(simulation.nowMs + durationMs, () => this.#exhausted());
+  }
+
+  #exhausted(): boolean {
+    if (this.simulation.eventCount < EVENTS_MAX) return false;
+    if (!this.sentences.some((sentence) => sentence.includes("events"))) {
+      this.violation(`more than ${EVENTS_MAX} events: something retries without bound`);
+    }
+    return true;
+  }
+
+  work(): void {
+    for (const host of this.hosts) host.start();
+  }
+  rest(): void {
+    for (const host of this.hosts) host.stop();
+  }
+
+  stopInOrder(unit: SimUnit): void {
+    const { process } = unit;
+    if (process === null || !process.ready || process.stopping || process.paused) return;
+    this.simulation.trace("stop", unit.number);
+    process.stop(() => {
+      this.simulation.trace("stopped", unit.number);
+      this.sometimes("orderly stop ended");
+      unit.kill();
+    });
+  }
+
+  /** Undoes all harm: every unit runs, every link and disk works. */
+  heal(): void {
+    this.healed = true;
+    this.simulation.trace("heal");
+    this.net.options = { ...this.net.options, loss: 0 };
+    this.net.healAll();
+    this.controlStore.setAway(false);
+    Object.assign(this.controlStore.faults, { requestLost: 0, answerLost: 0, late: 0 });
+    for (const unit of this.units) {
+      unit.resume();
+      unit.setStoreReachable(true);
+      if (unit.process !== null) unit.process.client.watchDelayMs = 0;
+      for (const disk of unit.disks.values()) {
+        disk.slowFactor = 1;
+        if (disk.fault === null) continue;
+        disk.fault = null;
+        unit.kill();
+      }
+      // A failed disk stays out until its unit starts again; so does one that stops in order.
+      const { process } = unit;
+      const failed = process !== null && [...process.stores.values()].some((s) => s.failed);
+      if (process !== null && (failed || process.stopping)) unit.kill();
+      unit.boot();
+    }
+  }
+
+  /** C, "at the end": heal, wait, read every sector through every portal and from every member. */
+  finish(): Verdict {
+    if (!this.healed) this.heal();
+    this.#checkWritable();
+    this.rest();
+    this.#checkProtected();
+    this.run(4000);
+    this.#readAll();
+    this.run(6000);
+    this.#checkIdle();
+    this.#compareMembers();
+    const verdict = judge(this.history);
+    for (const { volume, sector, sentence } of verdict.violations) {
+      this.violation(`volume ${volume} sector ${sector}: ${sentence}`);
+    }
+    return verdict;
+  }
+
+  /** Liveness: a write on every slice through every portal within 10 s. */
+  #checkWritable(): void {
+    const { simulation } = this;
+    const begun = simulation.nowMs;
+    const allUp = () => this.portals().length === this.units.length;
+    simulation.run(begun + WRITABLE_MS, () => allUp() || this.#exhausted());
+    if (!allUp()) return this.violation("units do not come up after healing");
+    const probe = new SimHost(this.#hostWorld(), 0, this.plan.mix);
+    let left = 0;
+    const waiting = new Set<string>();
+    for (const process of this.portals()) {
+      for (const volume of this.hostVolumes) {
+        for (let first = 0; first < volume.sectors; first += volume.sliceSectors) {
+          const name = `volume ${volume.volume} sector ${first} through unit ${process.unit}`;
+          const wish = { volume, flags: 0, firstSector: first + process.unit, count: 1 };
+          left++;
+          waiting.add(name);
+          probe.act(process, { ...wish, kind: OperationKind.write }, (acked) => {
+            if (!acked) return;
+            left--;
+            waiting.delete(name);
+          });
+        }
+      }
+    }
+    simulation.run(begun + WRITABLE_MS, () => left === 0 || this.#exhausted());
+    if (left === 0) return;
+    this.violation(`not writable ${WRITABLE_MS} ms after healing: ${[...waiting].join(", ")}`);
+    this.#describe();
+  }
+
+  /** For people: what every slice says of itself. */
+  #describe(): void {
+    for (const unit of this.units) {
+      for (const report of unit.process?.plane.sliceReports() ?? []) {
+        this.simulation.say(() => `  unit ${unit.number} ${JSON.stringify(report)}`);
+      }
+    }
+  }
+
+  #checkProtected(): void {
+    const { simulation } = this;
+    const whole = () => this.losses.records().every((record) => this.#isWhole(record));
+    simulation.run(simulation.nowMs + PROTECTED_MS, () => whole() || this.#exhausted());
+    if (whole()) return;
+    const short = this.losses.records().filter((record) => !this.#isWhole(record));
+    this.violation(`not protected ${PROTECTED_MS} ms after healing: ${JSON.stringify(short)}`);
+    this.#describe();
+  }
+
+  #isWhole(record: SliceRecord): boolean {
+    return record.inSync.length >= record.copies && record.resyncing.length === 0;
+  }
+
+  /** Every written place through every portal: into the history, for the judge. */
+  #readAll(): void {
+    const reader = new SimHost(this.#hostWorld(), 99, this.plan.mix);
+    for (const process of this.portals()) {
+      for (const volume of this.hostVolumes) {
+        for (const [firstSector, count] of this.#writtenRuns(volume.volume)) {
+          let acked = false;
+          const wish = { kind: OperationKind.read, volume, firstSector, count, flags: 0 };
+          reader.act(process, wish, (ok) => {
+            acked = ok;
+          });
+          const { nowMs } = this.simulation;
+          this.simulation.run(nowMs + 5000, () => acked || this.#exhausted());
+          if (acked) continue;
+          const place = `volume ${volume.volume} sector ${firstSector} (${count})`;
+          this.violation(`${place} is not read through unit ${process.unit} at the end`);
+          return;
+        }
+      }
+    }
+  }
+
+  #writtenRuns(volume: number): [number, number][] {
+    const written = new Set<number>();
+    for (const act of this.history.acts) {
+      if (act.kind !== "write" || act.volume !== volume) continue;
+      for (let at = 0; at < act.count; at++) written.add(act.firstSector + at);
+    }
+    const runs: [number, number][] = [];
+    for (const sector of [...written].sort((a, b) => a - b)) {
+      const last = runs.at(-1);
+      if (last !== undefined && sector - (last[0] + last[1]) < 16 && last[1] < 1000) {
+        last[1] = sector - last[0] + 1;
+      } else {
+        runs.push([sector, 1]);
+      }
+    }
+    return runs;
+  }
+
+  /** R6: an idle slice ends with no active region, on any member. */
+  #checkIdle(): void {
+    for (const record of this.losses.records()) {
+      for (const { disk } of record.inSync) {
+        const active = this.#member(disk, record.slice)?.activeRegions() ?? [];
+        if (active.length === 0) continue;
+        const where = `slice ${record.slice} on disk ${disk}`;
+        this.violation(`${where}: regions ${active.join()} active though idle (R6)`);
+      }
+    }
+  }
+
+  #member(disk: DiskNumber, slice: SliceNumber): MemberStore | null {
+    return this.unit(disk).process?.stores.get(disk)?.member(slice) ?? null;
+  }
+
+  /** H2, C: all members equal, checksums right, in every extent that any of them maps. */
+  #compareMembers(): void {
+    for (const record of this.losses.records()) {
+      const extents = new Set<number>();
+      for (const { disk } of record.inSync) {
+        const map = this.#member(disk, record.slice)?.mapFrom(0, Number.MAX_SAFE_INTEGER) ?? [];
+        for (const { extent } of map) extents.add(extent);
+      }
+      for (const extent of [...extents].sort((a, b) => a - b)) {
+        const seen = record.inSync.map(({ disk }) => this.#readExtent(disk, record.slice, extent));
+        const first = seen[0];
+        for (let at = 1; at < seen.length; at++) {
+          if (first === null || seen[at] === null) continue;
+          if (Buffer.compare(first as Uint8Array, seen[at] as Uint8Array) === 0) continue;
+          const disks = `${record.inSync[0]?.disk} and ${record.inSync[at]?.disk}`;
+          const from = firstDifference(first as Uint8Array, seen[at] as Uint8Array);
+          this.violation(
+            `slice ${record.slice} extent ${extent} differs at byte ${from} on disks ${disks} (H2)`,
+          );
+        }
+      }
+    }
+  }
+
+  #readExtent(disk: DiskNumber, slice: SliceNumber, extent: number): Uint8Array | null {
+    const process = this.unit(disk).process as UnitProcess;
+    const member = this.#member(disk, slice);
+    const buffer = process.memory.allocate(EXTENT_BYTES);
+    if (member === null || buffer === NO_BUFFER) {
+      this.violation(`slice ${slice} cannot be read on disk ${disk} at the end`);
+      return null;
+    }
+    const operation = new Operation();
+    operation.kind = OperationKind.read;
+    operation.offsetBytes = extent * EXTENT_BYTES;
+    operation.lengthBytes = EXTENT_BYTES;
+    operation.bufferOffset = buffer;
+    let ended = false;
+    operation.done = () => {
+      ended = true;
+    };
+    member.submit(operation);
+    this.simulation.run(this.simulation.nowMs + 5000, () => ended);
+    const bytes = process.memory.bytes.slice(buffer, buffer + EXTENT_BYTES);
+    if (ended) process.memory.release(buffer);
+    if (ended && operation.status === Status.ok) return bytes;
+    const status = ended ? statusName(operation.status) : "no answer";
+    this.violation(`slice ${slice} extent ${extent} on disk ${disk}: ${status} at the end (R9)`);
+    return null;
+  }
+}
+
+function firstDifference(left: Uint8Array, right: Uint8Array): number {
+  for (let at = 0; at < left.length; at++) if (left[at] !== right[at]) return at;
+  return -1;
+}
+
+function shapesOf(plan: ClusterPlan, places: Map<SliceNumber, SlicePlace>): VolumeShape[] {
+  let slice = 0;
+  return plan.volumes.map((volume) => {
+    const sectors = volume.sliceBytes / SECTOR_BYTES;
+    const slices = volume.slices.map((_, index) => {
+      slice++;
+      places.set(slice, { volume: volume.volume, firstSector: index * sectors, sectors });
+      return slice;
+    });
+    const { sliceBytes } = volume;
+    return { volume: volume.volume, sizeBytes: sliceBytes * slices.length, sliceBytes, slices };
+  });
+}

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A simulated unit: a machine with disks and a clock, and the process that runs on it. The process is
+// the product's own data plane, slices, stores and record keeper; what dies with it is made anew.
+
+import { Memory } from "#base/memory.ts";
+import type { DiskNumber, SliceRecord, UnitNumber, VolumeNumber } from "#base/record.ts";
+import { Status, statusName } from "#base/status.ts";
+import type { PeerVerb } from "#base/verbs.ts";
+import type { Clock, Log, Random } from "#base/world.ts";
+import { DataPlane } from "#appliance/data-plane.ts";
+import type { VolumeShape } from "#appliance/forwarder.ts";
+import type { MemoryControlClient, MemoryControlStore } from "#cluster/memory-control-store.ts";
+import { RecordKeeper } from "#cluster/record-keeper.ts";
+import { openDisk } from "#store/open-disk.ts";
+import type { DiskStore } from "#store/disk-store.ts";
+import type { SimDisk } from "./sim-disk.ts";
+import type { Endpoint, SimNet } from "./sim-net.ts";
+import type { Simulation } from "./simulation.ts";
+
+const TICK_MS = 50;
+const ARENA_BYTES = 24 << 20;
+
+/** What units share: the network, the voters, and what everybody knows of the cluster. */
+export interface UnitWorld {
+  simulation: Simulation;
+  net: SimNet;
+  controlStore: MemoryControlStore;
+  shapes: readonly VolumeShape[];
+  /** Which unit each disk is in. */
+  placement: ReadonlyMap<DiskNumber, UnitNumber>;
+  diskOpened(disk: DiskNumber, incarnation: number): void;
+  processGone(process: UnitProcess): void;
+  powerCut(disk: DiskNumber): void;
+  violation(sentence: string): void;
+  /** Mutants wrap what they spoil. */
+  wrapKeeper?: (keeper: RecordKeeper) => RecordKeeper;
+}
+
+/** CLOCK_BOOTTIME of a machine: starts anew with it, drifts, never stands still in a pause. */
+class SimClock implements Clock {
+  readonly #simulation: Simulation;
+  readonly #rate: number;
+  readonly #bootMs: number;
+  constructor(simulation: Simulation, rate: number) {
+    this.#simulation = simulation;
+    this.#rate = rate;
+    this.#bootMs = simulation.nowMs - simulation.prng.fraction() * 5000;
+  }
+  nowMs(): number {
+    return (this.#simulation.nowMs - this.#bootMs) * this.#rate;
+  }
+  wallMs(): number {
+    return 0;
+  }
+}
+
+export class SimUnit {
+  readonly number: UnitNumber;
+  readonly disks: ReadonlyMap<DiskNumber, SimDisk>;
+  /** How fast its clock runs; R4 allows 0.1 % between two. */
+  readonly clockRate: number;
+  process: UnitProcess | null = null;
+  /** Whether its process reaches the voters. */
+  storeReachable = true;
+  boots = 0;
+  readonly #world: UnitWorld;
+  #clock: SimClock;
+
+  constructor(
+    world: UnitWorld,
+    number: UnitNumber,
+    disks: ReadonlyMap<DiskNumber, SimDisk>,
+    clockRate: number,
+  ) {
+    this.#world = world;
+    this.number = number;
+    this.disks = disks;
+    this.clockRate = clockRate;
+    this.#clock = new SimClock(world.simulation, clockRate);
+  }
+
+  boot(): void {
+    if (this.process !== null) return;
+    this.boots++;
+    this.#world.simulation.trace("boot", this.number, this.boots);
+    this.process = new UnitProcess(this.#world, this, this.#clock);
+    this.process.start();
+  }
+
+  /** kill -9: the disks' caches stay. */
+  kill(): void {
+    if (!this.#end({ silent: false })) return;
+    this.#world.simulation.trace("kill", this.number);
+    for (const disk of this.disks.values()) disk.kill();
+  }
+
+  /** The machine loses its power. Also when no process runs: the caches are lost all the same. */
+  powerCut(): void {
+    this.#end({ silent: true });
+    this.#world.simulation.trace("power", this.number);
+    for (const [number, disk] of this.disks) {
+      disk.powerCut();
+      this.#world.powerCut(number);
+    }
+    this.#clock = new SimClock(this.#world.simulation, this.clockRate);
+  }
+
+  pause(): void {
+    if (this.process === null) return;
+    this.#world.simulation.trace("pause", this.number);
+    this.process.pause();
+  }
+  resume(): void {
+    if (this.process === null) return;
+    this.#world.simulation.trace("resume", this.number);
+    this.process.resume();
+  }
+
+  setStoreReachable(reachable: boolean): void {
+    this.storeReachable = reachable;
+    this.process?.client.setConnected(reachable);
+  }
+
+  #end({ silent }: { silent: boolean }): boolean {
+    const { process } = this;
+    if (process === null) return false;
+    this.process = null;
+    process.end();
+    this.#world.net.down(this.number, { silent });
+    this.#world.processGone(process);
+    return true;
+  }
+}
+
+/** One run of the daemon. */
+export class UnitProcess implements Endpoint {
+  readonly unit: UnitNumber;
+  readonly memory = new Memory(new ArrayBuffer(ARENA_BYTES));
+  readonly plane: DataPlane;
+  readonly keeper: RecordKeeper;
+  readonly client: MemoryControlClient;
+  readonly stores = new Map<DiskNumber, DiskStore>();
+  /** All its disks are open. */
+  ready = false;
+  /** In an orderly stop: takes no more requests of hosts. */
+  stopping = false;
+  readonly world: { clock: Clock; random: Random; log: Log };
+  readonly #shared: UnitWorld;
+  readonly #machine: SimUnit;
+  #ended = false;
+  #paused = false;
+  #backlog: (() => void)[] = [];
+  #cancelTick: () => void = () => {};
+
+  constructor(shared: UnitWorld, machine: SimUnit, clock: Clock) {
+    this.#shared = shared;
+    this.#machine = machine;
+    this.unit = machine.number;
+    const prng = shared.simulation.prng.fork();
+    this.world = {
+      clock,
+      random: {
+        fraction: () => prng.fraction(),
+        fill: (bytes) => {
+          for (let at = 0; at < bytes.length; at++) bytes[at] = prng.below(256);
+        },
+      },
+      log: {
+        write: (level, sentence, facts) =>
+          shared.simulation.say(
+            () => `  unit ${machine.number} ${level}: ${sentence} ${JSON.stringify(facts ?? {})}`,
+          ),
+      },
+    };
+    this.client = shared.controlStore.client(`unit ${machine.number}`);
+    if (!machine.storeReachable) this.client.setConnected(false);
+    this.plane = this.#makePlane();
+    this.keeper = this.#makeKeeper();
+  }
+
+  #makePlane(): DataPlane {
+    const { net } = this.#shared;
+    return new DataPlane(
+      this.world,
+      this.memory,
+      { unit: this.unit, slice: {} },
+      {
+        send: (unit, verb) => !this.#ended && net.send(this.unit, unit, verb),
+        propose: (next, expected, done) => {
+          this.#shared.simulation.trace("propose", next.slice, next.epoch, next.head);
+          // The control thread stands still in a pause as well.
+          this.keeper.propose(next, expected, (outcome, current) =>
+            this.deliver(() => done(outcome, current)),
+          );
+        },
+        sliceChanged: () => {},
+      },
+    );
+  }
+
+  #makeKeeper(): RecordKeeper {
+    const keeper = new RecordKeeper(this.world, this.#shared.simulation, this.client, {
+      recordChanged: (record) => this.deliver(() => this.#recordChanged(record)),
+      recordRemoved: (slice) => this.deliver(() => this.plane.sliceRemoved(slice)),
+    });
+    return this.#shared.wrapKeeper?.(keeper) ?? keeper;
+  }
+
+  #recordChanged(record: SliceRecord): void {
+    this.#shared.simulation.trace("record", this.unit, record.slice, record.epoch, record.head);
+    this.plane.recordChanged(record);
+  }
+
+  start(): void {
+    for (const [disk, unit] of this.#shared.placement) {
+      if (unit !== this.unit) this.plane.placeDisk(disk, unit);
+    }
+    for (const shape of this.#shared.shapes) this.plane.volumeChanged(shape);
+    let left = this.#machine.disks.size;
+    for (const [number, disk] of this.#machine.disks) {
+      const area = disk.attach(this.memory, (act) => this.deliver(act));
+      openDisk(this.world, this.memory, area, {}, (status, store) => {
+        if (status !== Status.ok || store === null) {
+          this.world.log.write("error", "a disk does not open", { status: statusName(status) });
+        } else {
+          this.stores.set(number, store);
+          this.#shared.diskOpened(number, store.incarnation);
+          this.plane.addDisk(store);
+        }
+        left--;
+        if (left === 0) this.#opened();
+      });
+    }
+  }
+
+  #opened(): void {
+    this.ready = true;
+    this.#shared.simulation.trace("ready", this.unit);
+    this.#shared.net.up(this);
+    this.keeper.start();
+    this.#tickLater();
+  }
+
+  #tickLater(): void {
+    this.#cancelTick = this.#shared.simulation.after(TICK_MS, () => {
+      this.deliver(() => {
+        this.plane.tick(this.world.clock.nowMs());
+        this.#tickLater();
+      });
+    });
+  }
+
+  /** Orderly stop: heads given up, disks closed; then `done`. */
+  stop(done: () => void): void {
+    this.stopping = true;
+    this.plane.release(() => {
+      let left = this.stores.size;
+      if (left === 0) done();
+      for (const store of this.stores.values()) {
+        store.close(() => {
+          left--;
+          if (left === 0) done();
+        });
+      }
+    });
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#backlog = [];
+    this.#cancelTick();
+    this.keeper.stop();
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+  resume(): void {
+    this.#paused = false;
+    const backlog = this.#backlog;
+    this.#backlog = [];
+    for (const act of backlog) {
+      if (this.#ended) return;
+      if (this.#paused) this.#backlog.push(act);
+      else act();
+    }
+  }
+  get paused(): boolean {
+    return this.#paused;
+  }
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  deliver(act: () => void): void {
+    if (this.#ended) return;
+    if (this.#paused) this.#backlog.push(act);
+    else act();
+  }
+
+  receive(from: UnitNumber, verb: PeerVerb): void {
+    this.plane.receive(from, verb);
+  }
+  linkUp(unit: UnitNumber): void {
+    this.#shared.simulation.trace("up", this.unit, unit);
+    this.plane.linkUp(unit);
+  }
+  linkDown(unit: UnitNumber): void {
+    this.#shared.simulation.trace("down", this.unit, unit);
+    this.plane.linkDown(unit);
+  }
+}
+
+export type { VolumeNumber };
