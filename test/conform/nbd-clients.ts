@@ -201,7 +201,7 @@ export function qemuIoChecks(facts: () => Facts): void {
     );
   });
 
-  test("qemu-io: 64 overlapping writes under way at once → the last one's bytes or another's", async () => {
+  test("qemu-io: 64 overlapping writes under way at once → all done", async () => {
     const commands: string[] = [];
     for (let index = 0; index < 64; index++) {
       commands.push(`aio_write -P ${index + 1} ${(index % 8) * 65536} 128k`);

@@ -32,7 +32,7 @@ export function handshakeChecks(facts: () => Facts): void {
     await client.ended();
   });
 
-  test("Option types: EXPORT_NAME → size and flags, 124 zeroes unless negotiated away", async () => {
+  test("EXPORT_NAME → size and flags, 124 zeroes unless negotiated away", async () => {
     for (const [flags, length] of [
       [1, 134],
       [3, 10],
@@ -53,7 +53,9 @@ export function handshakeChecks(facts: () => Facts): void {
     client.send(option(Option.EXPORT_NAME, Buffer.from("no-such-volume")));
     await client.ended();
   });
+}
 
+export function optionChecks(facts: () => Facts): void {
   test("Option types: unknown ones → ERR_UNSUP, and it goes on; ABORT → ACK", async () => {
     using client = await RawClient.haggling(facts());
     for (const number of [99, 4, 0x7fffffff]) {
@@ -91,7 +93,7 @@ export function handshakeChecks(facts: () => Facts): void {
     expect((await client.ask(Option.LIST)).at(-1)?.type).toBe(Reply.ACK);
   });
 
-  test("Metadata querying: without structured replies → ERR_INVALID; unknown ones → none", async () => {
+  test("Metadata querying: without chunks → ERR_INVALID; unknown ones → none", async () => {
     using client = await RawClient.haggling(facts());
     const query = (...names: string[]) =>
       Buffer.concat([text(facts().name), u32s(names.length), ...names.map(text)]);
@@ -131,7 +133,7 @@ export function errorChecks(facts: () => Facts): void {
     });
   }
 
-  test("Size constraints: off the smallest block → EINVAL, or done where 1 is offered", async () => {
+  test("Size constraints: off the smallest block → EINVAL, or done if 1 is offered", async () => {
     const error = facts().minimumBlockBytes === 1 ? 0 : EINVAL;
     using client = await RawClient.entered(facts(), { structured: true });
     expect((await client.request(READ, { offset: 1, length: 512 })).error).toBe(error);
@@ -173,7 +175,7 @@ export function transmissionChecks(facts: () => Facts): void {
     expect(reply.data.subarray(16384, 20480).equals(Buffer.alloc(4096, 7))).toBe(true);
   });
 
-  test("BLOCK_STATUS → covers from the offset on; REQ_ONE → one descriptor, not longer", async () => {
+  test("BLOCK_STATUS → runs from the offset on; REQ_ONE → one, not longer", async () => {
     using client = await RawClient.entered(facts(), { structured: true });
     const reply = await client.request(BLOCK_STATUS, { offset: 4096, length: MIB });
     const [chunk] = reply.chunks;
@@ -207,7 +209,9 @@ export function transmissionChecks(facts: () => Facts): void {
       expect([type, (await client.request(type, { ...fields, flags })).error]).toEqual([type, 0]);
     }
   });
+}
 
+export function connectionChecks(facts: () => Facts): void {
   test("H1, multi-conn: acked on one connection → read on another, flushed by either", async () => {
     using first = await RawClient.entered(facts(), { structured: false });
     using second = await RawClient.entered(facts(), { structured: true });

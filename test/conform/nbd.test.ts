@@ -5,7 +5,13 @@
 
 import { afterAll, beforeAll, describe, setDefaultTimeout } from "bun:test";
 import { copyChecks, fioChecks, nbdinfoChecks, qemuIoChecks } from "./nbd-clients.ts";
-import { errorChecks, handshakeChecks, transmissionChecks } from "./nbd-protocol.ts";
+import {
+  connectionChecks,
+  errorChecks,
+  handshakeChecks,
+  optionChecks,
+  transmissionChecks,
+} from "./nbd-protocol.ts";
 import type { Server } from "./servers.ts";
 import { memoryServer, qemuServer, requirePrograms } from "./servers.ts";
 
@@ -26,8 +32,10 @@ function conforms(name: string, start: () => Promise<Server>): void {
     });
     nbdinfoChecks(facts);
     handshakeChecks(facts);
+    optionChecks(facts);
     errorChecks(facts);
     transmissionChecks(facts);
+    connectionChecks(facts);
     qemuIoChecks(facts);
     copyChecks(facts);
     fioChecks(facts);
