@@ -11,6 +11,7 @@ import { Status } from "#base/status.ts";
 import { HostCredit } from "./credit.ts";
 import type { RequestOptions } from "./host-fixture.ts";
 import { ALLOWED, Host, VOLUME_BYTES, option, requestBytes, u32s } from "./host-fixture.ts";
+import { MemoryVolume } from "./memory-volume-fixture.ts";
 import { MemorySocket } from "./memory-socket-fixture.ts";
 import {
   ChunkType,
@@ -67,6 +68,33 @@ describe("commands", () => {
     }
   });
 
+  test("longer than a transfer → pieces; one reply when all ended, the first error wins", () => {
+    const host = structured({ arenaBytes: 32 << 20 });
+    const long = new MemoryVolume(host.memory, 4 << 20);
+    Object.assign(host.exported, { sizeBytes: 4 << 20, target: long });
+    const payload = Buffer.alloc((2 << 20) + 512, 0x3c);
+    expect(host.request(WRITE, { payload, offset: 512 })[0]?.error).toBe(0);
+    expect(long.seen.map(({ offsetBytes, lengthBytes }) => [offsetBytes, lengthBytes])).toEqual([
+      [512, 1 << 20],
+      [512 + (1 << 20), 1 << 20],
+      [512 + (2 << 20), 512],
+    ]);
+    const [read] = host.request(READ, { length: 3 << 20 });
+    expect(read?.data.subarray(8).equals(Buffer.from(long.data.subarray(0, 3 << 20)))).toBe(true);
+    long.held = [];
+    host.request(READ, { length: 2 << 20 });
+    const [first, second] = long.held.splice(0) as [Operation, Operation];
+    first.faultOffsetBytes = 4096;
+    first.complete(Status.mediumError);
+    host.socket.turn();
+    expect(host.socket.takeSent().length).toBe(0);
+    second.complete(Status.ioError);
+    host.socket.turn();
+    const [failed] = host.answers(host.socket.takeSent());
+    expect([failed?.chunk, failed?.error]).toEqual([ChunkType.ERROR_OFFSET, NbdError.EIO]);
+    expect(host.session.inFlight).toBe(0);
+  });
+
   test("H5: FUA on write and zeroes → passed down; on trim → a flush before the reply", () => {
     const host = plain();
     const flags = CommandFlag.FUA;
@@ -89,6 +117,9 @@ describe("commands", () => {
       [OperationKind.flush, 0],
     ]);
     expect(host.volume.flushes).toBe(1);
+    host.volume.held = null;
+    expect(host.request(TRIM, { flags, length: 4096 })[0]?.error).toBe(0);
+    expect(host.volume.flushes).toBe(2);
   });
 
   test("H4: flush → one flush of the volume; with a range → EINVAL", () => {

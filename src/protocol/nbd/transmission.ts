@@ -14,7 +14,7 @@
 //   data, so that one piece is sent.
 
 import { assert } from "#base/assert.ts";
-import { REQUEST_BYTES_MAX } from "#base/limits.ts";
+import { REQUEST_BYTES_MAX, TRANSFER_BYTES_MAX } from "#base/limits.ts";
 import type { Memory } from "#base/memory.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import type { Operation, StatusRun } from "#base/operation.ts";
@@ -25,7 +25,7 @@ import type { HostCredit } from "./credit.ts";
 import { nbdErrorOf } from "./errors.ts";
 import type { Negotiated } from "./handshake.ts";
 import {
-  BLOCK_STATUS_BYTES_MAX,
+  BLOCK_STATUS_BYTES_MAX as STATUS_MAX,
   Command,
   CommandFlag,
   NbdError,
@@ -75,7 +75,10 @@ export class Request {
   bufferOffset = NO_BUFFER;
   dataOffset = 0;
   heldBytes = 0;
-  operation: Operation | null = null;
+  /** Its operations under way; more than one for a long read or write. */
+  readonly operations = new Set<Operation>();
+  /** How they ended: ok, or the first that was not. */
+  status: Status = Status.ok;
   /** Where in Memory its reply's header may be written, SLOT_BYTES long. */
   readonly slotOffset: number;
   readonly received: (status: Status) => void;
@@ -177,7 +180,7 @@ export class Transmission {
     this.#options.credit.forget(this.#wake);
     if (this.#refused !== null) this.#giveUpRefused();
     for (const request of this.#requests) {
-      if (request.operation !== null) request.operation.cancelled = true;
+      for (const operation of request.operations) operation.cancelled = true;
     }
     this.#ended = true;
     this.#tellIdle();
@@ -328,42 +331,64 @@ export class Transmission {
   // Operations
 
   #submit(request: Request): void {
-    const operation = this.#operations.take();
-    operation.kind = operationKind(request.type);
-    operation.offsetBytes = request.offset;
-    operation.lengthBytes = request.length;
-    operation.flags = operationFlags(request);
-    if (request.type === Command.BLOCK_STATUS) {
-      operation.lengthBytes = Math.min(request.length, BLOCK_STATUS_BYTES_MAX);
+    const { type, offset, length, bufferOffset } = request;
+    const kind = operationKind(type);
+    request.status = Status.ok;
+    if (bufferOffset === NO_BUFFER) {
+      const isStatus = type === Command.BLOCK_STATUS;
+      this.#prepare(request, kind, offset, isStatus ? Math.min(length, STATUS_MAX) : length);
+    } else {
+      // Data moves between members in pieces of that size; a request is nothing atomic (H2).
+      for (let done = 0; done < length; done += TRANSFER_BYTES_MAX) {
+        const piece = Math.min(TRANSFER_BYTES_MAX, length - done);
+        const operation = this.#prepare(request, kind, offset + done, piece);
+        operation.bufferOffset = request.dataOffset + done;
+      }
     }
-    if (request.bufferOffset !== NO_BUFFER) operation.bufferOffset = request.dataOffset;
-    this.#start(request, operation);
+    this.#start(request);
   }
 
-  #start(request: Request, operation: Operation): void {
+  #prepare(
+    request: Request,
+    kind: OperationKind,
+    offsetBytes: number,
+    lengthBytes: number,
+  ): Operation {
+    const operation = this.#operations.take();
+    operation.kind = kind;
+    operation.offsetBytes = offsetBytes;
+    operation.lengthBytes = lengthBytes;
+    operation.flags = operationFlags(request);
     operation.done = request.done;
     operation.cancelled = this.#ended;
-    request.operation = operation;
-    this.#options.negotiated.volume.target.submit(operation);
+    request.operations.add(operation);
+    return operation;
+  }
+
+  /** All are known to the request before the first can end; ending may add another. */
+  #start(request: Request): void {
+    const { target } = this.#options.negotiated.volume;
+    for (const operation of [...request.operations]) target.submit(operation);
   }
 
   operationDone(request: Request, operation: Operation): void {
-    assert(request.operation === operation, "an operation ends once");
-    const { status, faultOffsetBytes, kind } = operation;
-    request.operation = null;
-    request.runs = operation.runs;
-    this.#operations.give(operation);
-    const isTrim = kind === OperationKind.trim;
-    if (isTrim && status === Status.ok && (request.flags & CommandFlag.FUA) !== 0) {
-      // H5: below, a trim has no force unit access of its own; the flush covers it.
-      const flush = this.#operations.take();
-      flush.kind = OperationKind.flush;
-      flush.offsetBytes = 0;
-      flush.lengthBytes = 0;
-      return this.#start(request, flush);
+    const { status, faultOffsetBytes } = operation;
+    assert(request.operations.delete(operation), "an operation ends once");
+    if (status !== Status.ok && request.status === Status.ok) {
+      request.status = status;
+      request.faultOffset = faultOffsetBytes;
     }
-    request.error = nbdErrorOf(status, request.type);
-    request.faultOffset = status === Status.ok ? -1 : faultOffsetBytes;
+    request.runs = operation.runs;
+    const { kind } = operation;
+    this.#operations.give(operation);
+    if (request.operations.size > 0) return;
+    const fua = (request.flags & CommandFlag.FUA) !== 0;
+    if (kind === OperationKind.trim && fua && request.status === Status.ok) {
+      // H5: below, a trim has no force unit access of its own; the flush covers it.
+      this.#prepare(request, OperationKind.flush, 0, 0);
+      return this.#start(request);
+    }
+    request.error = nbdErrorOf(request.status, request.type);
     this.#answer(request);
   }
 
