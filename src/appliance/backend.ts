@@ -116,7 +116,10 @@ export interface Backend {
   createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView>;
   deleteVolume(nameOrNumber: string): Promise<void>;
   setAllow(nameOrNumber: string, allow: string[]): Promise<VolumeView>;
-  /** Newest last; after `since` (an event's number), at most `limit`. */
+  /**
+   * At most `limit`, newest last: the first ones after `since` (an event's number), or the newest ones
+   * when `since` is 0.
+   */
   events(since: number, limit: number): EventView[];
   /** Resyncs and rebuilds under way on this unit, and bytes moved since it started. */
   recovery(): { resyncs: ResyncView[]; resyncedBytes: number };

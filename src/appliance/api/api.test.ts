@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Every route of the API over a Backend in memory: what it answers, how it refuses, and that the
+// OpenAPI document says the same as the routes.
+
+import { beforeEach, describe, expect, test } from "bun:test";
+import { AssertionFailure } from "#base/assert.ts";
+import { Fault } from "#base/fault.ts";
+import type { Timers } from "#base/world.ts";
+import { type Api, BODY_BYTES_MAX, createApi } from "./api.ts";
+import { STREAMS_MAX } from "./event-stream.ts";
+import { KEYS_MAX } from "./idempotency.ts";
+import { MemoryBackend } from "./memory-backend-fixture.ts";
+import * as schemas from "./schemas.ts";
+
+/** Timers that the test steps by hand. */
+class HandTimers implements Timers {
+  readonly waiting: (() => void)[] = [];
+  after(_delayMs: number, act: () => void): () => void {
+    this.waiting.push(act);
+    return () => {
+      const at = this.waiting.indexOf(act);
+      if (at >= 0) this.waiting.splice(at, 1);
+    };
+  }
+  step(): void {
+    for (const act of this.waiting.splice(0)) act();
+  }
+}
+
+let backend: MemoryBackend;
+let timers: HandTimers;
+let logged: string[];
+let api: Api;
+
+beforeEach(() => {
+  backend = new MemoryBackend();
+  timers = new HandTimers();
+  logged = [];
+  const log = {
+    write: (_level: string, sentence: string, facts: object = {}) =>
+      void logged.push(`${sentence} ${JSON.stringify(facts)}`),
+  };
+  api = createApi(backend, { log, timers });
+});
+
+const ask = (path: string, init?: RequestInit) => api.request(path, init);
+const send = (method: string, path: string, body: unknown, headers: object = {}) =>
+  ask(path, {
+    method,
+    headers: { "content-type": "application/json", ...headers },
+    body: JSON.stringify(body),
+  });
+const ONE = { name: "one", sizeBytes: 1 << 30 };
+
+async function expectFault(answer: Response, status: number, code: string): Promise<string> {
+  const body = schemas.FaultSchema.parse(await answer.json());
+  expect([answer.status, body.error.code]).toEqual([status, code]);
+  return body.error.message;
+}
+
+describe("reading", () => {
+  test("status, units, disks, recovery → what the backend says, as documented", async () => {
+    const status = schemas.UnitStatusSchema.parse(await (await ask("/api/v1/status")).json());
+    expect(status).toEqual(backend.status());
+    const units = schemas.UnitsSchema.parse(await (await ask("/api/v1/units")).json());
+    expect(units.units).toEqual(backend.units());
+    const disks = schemas.DisksSchema.parse(await (await ask("/api/v1/disks")).json());
+    expect(disks.disks).toEqual(backend.disks());
+    const recovery = schemas.RecoverySchema.parse(await (await ask("/api/v1/recovery")).json());
+    expect(recovery).toEqual(backend.recovery());
+  });
+
+  test("every answer says how old it is, faults too", async () => {
+    backend.staleMs = 2500.4;
+    for (const path of ["/api/v1/status", "/api/v1/nothing", "/", "/metrics"]) {
+      const answer = await ask(path);
+      expect(answer.headers.get("x-cairn-stale-ms")).toBe("2500");
+      expect(answer.headers.get("cache-control")).toBe("no-store");
+    }
+  });
+
+  test("events after a number, at most so many; without one the newest", async () => {
+    for (let count = 1; count <= 5; count++) backend.say("info", `event ${count}`);
+    const numbers = async (query: string) => {
+      const answer = await ask(`/api/v1/events${query}`);
+      const { events } = schemas.EventsSchema.parse(await answer.json());
+      return events.map((event) => event.number);
+    };
+    expect(await numbers("")).toEqual([1, 2, 3, 4, 5]);
+    expect(await numbers("?limit=2")).toEqual([4, 5]);
+    expect(await numbers("?since=1&limit=2")).toEqual([2, 3]);
+    for (const query of ["?limit=0", "?limit=1001", "?since=-1", "?since=x", "?limit="]) {
+      await expectFault(await ask(`/api/v1/events${query}`), 400, "badRequest");
+    }
+  });
+
+  test("metrics → one HELP and TYPE per name, labels escaped", async () => {
+    const answer = await ask("/metrics");
+    expect(answer.headers.get("content-type")).toContain("version=0.0.4");
+    expect(await answer.text()).toBe(
+      "# HELP cairn_disk_free_bytes Free space\\nof a disk\n" +
+        "# TYPE cairn_disk_free_bytes gauge\n" +
+        'cairn_disk_free_bytes{disk="1"} 10737418240\n' +
+        'cairn_disk_free_bytes{disk="2 \\"\\\\\\n"} 0.5\n' +
+        "# HELP cairn_unit_up_count Units that are up\n" +
+        "# TYPE cairn_unit_up_count gauge\n" +
+        "cairn_unit_up_count 1\n",
+    );
+  });
+});
+
+describe("volumes", () => {
+  test("create → 201, then shown by name and number, listed, changed, deleted", async () => {
+    const made = await send("POST", "/api/v1/volumes", ONE);
+    expect(made.status).toBe(201);
+    const volume = schemas.VolumeSchema.parse(await made.json());
+    expect([volume.name, volume.protection, volume.allow]).toEqual(["one", "mirror-2", []]);
+    expect(await (await ask("/api/v1/volumes/one")).json()).toEqual(volume);
+    expect(await (await ask("/api/v1/volumes/1")).json()).toEqual(volume);
+    expect(await (await ask("/api/v1/volumes")).json()).toEqual({ volumes: [volume] });
+    const allow = ["10.0.0.0/8", "fd00::1"];
+    const changed = await send("PATCH", "/api/v1/volumes/one", { allow });
+    expect(schemas.VolumeSchema.parse(await changed.json()).allow).toEqual(allow);
+    const gone = await ask("/api/v1/volumes/one", { method: "DELETE" });
+    expect([gone.status, await gone.text()]).toEqual([204, ""]);
+    await expectFault(await ask("/api/v1/volumes/one"), 404, "notFound");
+    await expectFault(await ask("/api/v1/volumes/one", { method: "DELETE" }), 404, "notFound");
+    await expectFault(await send("PATCH", "/api/v1/volumes/one", { allow }), 404, "notFound");
+  });
+
+  test("dry run → 200 and nothing made, also under a key", async () => {
+    const headers = { "idempotency-key": "k" };
+    const tried = await send("POST", "/api/v1/volumes?dryRun=true", ONE, headers);
+    expect(tried.status).toBe(200);
+    expect(backend.creations).toBe(0);
+    expect((await send("POST", "/api/v1/volumes", ONE, headers)).status).toBe(201);
+  });
+
+  test("what the backend refuses → its fault, with a hint", async () => {
+    await send("POST", "/api/v1/volumes", ONE);
+    await expectFault(await send("POST", "/api/v1/volumes", ONE), 409, "conflict");
+    const three = { ...ONE, name: "three", protection: "mirror-3" };
+    const message = await expectFault(await send("POST", "/api/v1/volumes", three), 507, "noSpace");
+    expect(message).toContain("three copies need three units");
+  });
+
+  const BAD_BODIES: [string, unknown][] = [
+    ["no name", { sizeBytes: 4096 }],
+    ["empty name", { ...ONE, name: "" }],
+    ["name of digits", { ...ONE, name: "12" }],
+    ["name with a slash", { ...ONE, name: "a/b" }],
+    ["long name", { ...ONE, name: "a".repeat(64) }],
+    ["no size", { name: "one" }],
+    ["size as text", { ...ONE, sizeBytes: "1G" }],
+    ["size zero", { ...ONE, sizeBytes: 0 }],
+    ["half a block", { ...ONE, sizeBytes: 2048 }],
+    ["size past the largest", { ...ONE, sizeBytes: 2 ** 53 }],
+    ["unknown protection", { ...ONE, protection: "raid-5" }],
+    ["range that is none", { ...ONE, allow: ["10.0.0.0/33"] }],
+    ["too many ranges", { ...ONE, allow: Array(65).fill("10.0.0.1") }],
+    ["unknown field", { ...ONE, colour: "red" }],
+    ["no object", [ONE]],
+  ];
+  for (const [what, body] of BAD_BODIES) {
+    test(`${what} → badRequest, nothing made`, async () => {
+      await expectFault(await send("POST", "/api/v1/volumes", body), 400, "badRequest");
+      expect(backend.creations).toBe(0);
+    });
+  }
+
+  test("no JSON, a form, no body → badRequest", async () => {
+    const json = { "content-type": "application/json" };
+    const form = { "content-type": "text/plain" };
+    const post = { method: "POST", body: "{" };
+    await expectFault(await ask("/api/v1/volumes", { ...post, headers: json }), 400, "badRequest");
+    const text = await ask("/api/v1/volumes", { ...post, headers: form });
+    expect(await expectFault(text, 400, "badRequest")).toContain("application/json");
+    await expectFault(await ask("/api/v1/volumes", { method: "POST" }), 400, "badRequest");
+  });
+
+  test("body past the limit, said or streamed → tooLarge", async () => {
+    const long = { ...ONE, name: "x".repeat(BODY_BYTES_MAX) };
+    await expectFault(await send("POST", "/api/v1/volumes", long), 413, "tooLarge");
+    const body = new Blob([JSON.stringify(long)]).stream();
+    const headers = { "content-type": "application/json" };
+    const streamed = await ask("/api/v1/volumes", { method: "POST", headers, body });
+    await expectFault(streamed, 413, "tooLarge");
+  });
+});
+
+describe("idempotency keys", () => {
+  const create = (body: object, key: string) =>
+    send("POST", "/api/v1/volumes", body, { "idempotency-key": key });
+
+  test("same key, same request → same answer, made once", async () => {
+    const first = await create(ONE, "key");
+    const second = await create(ONE, "key");
+    expect(second.status).toBe(201);
+    expect(await second.json()).toEqual(await first.json());
+    expect(backend.creations).toBe(1);
+  });
+
+  test("second request while the first still runs → waits for its answer", async () => {
+    const gate = Promise.withResolvers<void>();
+    backend.gate = gate.promise;
+    const both = [create(ONE, "key"), create(ONE, "key")];
+    gate.resolve();
+    const answers = await Promise.all(both);
+    expect(answers.map((answer) => answer.status)).toEqual([201, 201]);
+    expect(backend.creations).toBe(1);
+  });
+
+  test("same key, another request → conflict", async () => {
+    await create(ONE, "key");
+    await expectFault(await create({ ...ONE, name: "two" }, "key"), 409, "conflict");
+  });
+
+  test("a failure is not remembered", async () => {
+    await create(ONE, "first");
+    await expectFault(await create(ONE, "key"), 409, "conflict");
+    await ask("/api/v1/volumes/one", { method: "DELETE" });
+    expect((await create(ONE, "key")).status).toBe(201);
+  });
+
+  test("more keys than are kept → the oldest is forgotten; all running → notReady", async () => {
+    for (let count = 0; count <= KEYS_MAX; count++) {
+      await create({ ...ONE, name: `v-${count}` }, `key-${count}`);
+    }
+    await expectFault(await create({ ...ONE, name: "v-0" }, "key-0"), 409, "conflict");
+    const gate = Promise.withResolvers<void>();
+    backend.gate = gate.promise;
+    const running = Array.from({ length: KEYS_MAX }, (_, count) =>
+      create({ ...ONE, name: `w-${count}` }, `other-${count}`),
+    );
+    // A request reaches the backend some microtasks after it was sent; one at the end tells when.
+    const last = await create({ ...ONE, name: "last" }, "last");
+    await expectFault(last, 503, "notReady");
+    gate.resolve();
+    expect((await Promise.all(running)).every((answer) => answer.status === 201)).toBe(true);
+  });
+});
+
+describe("failures", () => {
+  test("unknown path or method → notFound, with the way to the document", async () => {
+    const message = await expectFault(await ask("/api/v1/nothing"), 404, "notFound");
+    expect(message).toContain("/api/v1/openapi.json");
+    await expectFault(await ask("/api/v1/status", { method: "POST" }), 404, "notFound");
+  });
+
+  test("exception of ours → internal without details; the log has them", async () => {
+    backend.nextFailure = new Error("secret detail");
+    const answer = await ask("/api/v1/volumes");
+    expect(await expectFault(answer, 500, "internal")).not.toContain("secret");
+    expect(logged.join()).toContain("secret detail");
+  });
+
+  test("failed assertion → not answered, so that the process ends", async () => {
+    backend.nextFailure = new AssertionFailure("wrong");
+    const thrown = await Promise.resolve(ask("/api/v1/volumes")).catch((error: unknown) => error);
+    expect(thrown).toBeInstanceOf(AssertionFailure);
+  });
+
+  test("every fault of the backend keeps its code and status", async () => {
+    backend.nextFailure = new Fault("controlStoreAway", "no answer for 3 s");
+    await expectFault(await ask("/api/v1/volumes"), 503, "controlStoreAway");
+    backend.nextFailure = new Fault("unknownOutcome", "no answer");
+    await expectFault(await ask("/api/v1/volumes/one"), 504, "unknownOutcome");
+  });
+});
+
+describe("event stream", () => {
+  const decoder = new TextDecoder();
+  async function open(query = "", headers: Record<string, string> = {}) {
+    const answer = await ask(`/api/v1/events/stream${query}`, { headers });
+    expect(answer.headers.get("content-type")).toStartWith("text/event-stream");
+    const reader = (answer.body as ReadableStream<Uint8Array>).getReader();
+    return { reader, read: async () => decoder.decode((await reader.read()).value) };
+  }
+
+  test("old events after a number, then new ones as they come", async () => {
+    backend.say("info", "first");
+    backend.say("alarm", "second\nline");
+    const { read, reader } = await open("?since=1");
+    const second = await read();
+    expect(second).toStartWith("id: 2\nevent: alarm\ndata: {");
+    expect(second).toEndWith("}\n\n");
+    const third = read();
+    backend.say("info", "third");
+    timers.step();
+    expect(await third).toContain('"third"');
+    await reader.cancel();
+    expect(timers.waiting).toHaveLength(0);
+  });
+
+  test("Last-Event-ID → goes on there", async () => {
+    for (let count = 1; count <= 3; count++) backend.say("info", `event ${count}`);
+    const { read, reader } = await open("?since=0", { "last-event-id": "2" });
+    expect(await read()).toStartWith("id: 3\n");
+    await reader.cancel();
+  });
+
+  test("nothing new → a comment at once, and again every 15 s", async () => {
+    const { read, reader } = await open();
+    expect(await read()).toBe(": nothing new\n\n");
+    const next = read();
+    for (let looks = 0; looks < 31; looks++) timers.step();
+    expect(await next).toBe(": nothing new\n\n");
+    await reader.cancel();
+  });
+
+  test("too many streams → notReady until one ends", async () => {
+    const streams = [];
+    for (let count = 0; count < STREAMS_MAX; count++) streams.push(await open());
+    await expectFault(await ask("/api/v1/events/stream"), 503, "notReady");
+    await streams[0]?.reader.cancel();
+    const again = await open();
+    await again.reader.cancel();
+  });
+});
+
+describe("OpenAPI document", () => {
+  interface Document {
+    openapi: string;
+    paths: Record<string, Record<string, { responses: Record<string, unknown> }>>;
+  }
+  const documented = async () => (await (await ask("/api/v1/openapi.json")).json()) as Document;
+
+  test("names every route of the app and no other", async () => {
+    const document = await documented();
+    expect(document.openapi).toBe("3.1.0");
+    const inDocument = Object.entries(document.paths).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+    );
+    const inApp = api.routes
+      .filter((route) => route.method !== "ALL")
+      .map((route) => `${route.method} ${route.path.replaceAll(/:(\w+)/g, "{$1}")}`);
+    expect([...new Set(inApp)].sort()).toEqual(inDocument.sort());
+    expect(inDocument).toContain("PATCH /api/v1/volumes/{id}");
+  });
+
+  test("every route documents its faults", async () => {
+    const { paths } = await documented();
+    for (const methods of Object.values(paths)) {
+      for (const { responses } of Object.values(methods)) {
+        expect(Object.keys(responses)).toContain("default");
+      }
+    }
+  });
+});
+
+describe("page", () => {
+  test("says the pool in words and escapes what people named", async () => {
+    await send("POST", "/api/v1/volumes", ONE);
+    backend.say("alarm", '<script>alert(1)</script> & "quotes"');
+    const answer = await ask("/");
+    expect(answer.headers.get("content-type")).toStartWith("text/html");
+    expect(answer.headers.get("content-security-policy")).toContain("default-src 'none'");
+    const html = await answer.text();
+    expect(html).toStartWith("<!DOCTYPE html><html");
+    expect(html).not.toContain("<script>");
+    expect(html).toContain("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;quotes&quot;");
+    for (const word of ["attic", "online, protected", "1 GiB", "nobody yet", "it holds ext4"]) {
+      expect(html).toContain(word);
+    }
+    expect(html).toContain("2026-01-01 00:00:02");
+    expect(html).toContain("font: 16px/1.5");
+  });
+
+  test("control store away → says so", async () => {
+    backend.staleMs = 4200;
+    expect(await (await ask("/")).text()).toContain("4 s old");
+  });
+});

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The REST API of a unit (design section 9) over a Backend: the same through every unit, used by
+// CLI and page alike. It serves nothing by itself and knows no socket; serve.ts does that, and who
+// may ask.
+//
+// Invariants
+// - Every failure is a Fault with its table's status; nothing else about our insides gets out.
+// - Every answer says how old the unit's knowledge of the cluster is.
+// - What a client can make us hold is bounded: body, idempotency keys, event streams.
+
+import { OpenAPIHono } from "@hono/zod-openapi";
+import { bodyLimit } from "hono/body-limit";
+import { Fault } from "#base/fault.ts";
+import type { Log, Timers } from "#base/world.ts";
+import type { Backend, VolumeView } from "#appliance/backend.ts";
+import { VERSION } from "#appliance/version.ts";
+import { eventStream, STREAMS_MAX } from "./event-stream.ts";
+import { faultOf, faultResponse } from "./fault-answer.ts";
+import { AnswersByKey } from "./idempotency.ts";
+import { statusPage } from "./page.tsx";
+import { METRICS_CONTENT_TYPE, metricsText } from "./prometheus.ts";
+import * as routes from "./routes.ts";
+
+/** Largest body of a request, bytes. */
+export const BODY_BYTES_MAX = 64 << 10;
+/** Age of what the answer knows of the control state, ms; 0 while the control store answers. */
+export const STALE_HEADER = "x-cairn-stale-ms";
+
+// Server-rendered pages without a script: nothing else may load or run in them.
+const PAGE_POLICY =
+  "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'";
+
+export interface ApiOptions {
+  log: Log;
+  timers: Timers;
+}
+
+export type Api = OpenAPIHono;
+
+export function createApi(backend: Backend, options: ApiOptions): Api {
+  const api: Api = new OpenAPIHono({
+    defaultHook: (result) => {
+      if (!result.success) throw requestFault(result.target, result.error.issues[0]);
+    },
+  });
+  addEdges(api, backend, options.log);
+  addReading(api, backend);
+  addVolumeChanges(api, backend);
+  addEventStream(api, backend, options.timers);
+  addDocuments(api, backend);
+  return api;
+}
+
+/** What holds for every request: size, age, headers, faults. */
+function addEdges(api: Api, backend: Backend, log: Log): void {
+  api.use(async (context, next) => {
+    await next();
+    context.header(STALE_HEADER, String(Math.round(backend.status().staleMs)));
+    context.header("cache-control", "no-store");
+    context.header("x-content-type-options", "nosniff");
+    context.header("referrer-policy", "no-referrer");
+  });
+  api.use(
+    bodyLimit({
+      maxSize: BODY_BYTES_MAX,
+      onError: () => {
+        throw new Fault("tooLarge", `a request's body is at most ${BODY_BYTES_MAX} bytes`);
+      },
+    }),
+  );
+  api.onError((error, context) =>
+    faultResponse(faultOf(error, log, `${context.req.method} ${context.req.path}`)),
+  );
+  api.notFound((context) =>
+    faultResponse(
+      new Fault(
+        "notFound",
+        `no ${context.req.method} ${context.req.path.slice(0, 200)}; ` +
+          `${routes.openApiRoute.path} lists what there is`,
+      ),
+    ),
+  );
+}
+
+function requestFault(
+  target: string,
+  issue: { path: readonly PropertyKey[]; message: string } | undefined,
+): Fault {
+  const where = issue === undefined || issue.path.length === 0 ? "" : `${issue.path.join(".")} `;
+  const part = target === "json" ? "body" : target;
+  return new Fault("badRequest", `${part}: ${where}${issue?.message ?? "cannot be used"}`);
+}
+
+function addReading(api: Api, backend: Backend): void {
+  api.openapi(routes.statusRoute, (context) => context.json(backend.status(), 200));
+  api.openapi(routes.unitsRoute, (context) => context.json({ units: backend.units() }, 200));
+  api.openapi(routes.disksRoute, (context) => context.json({ disks: backend.disks() }, 200));
+  api.openapi(routes.volumesRoute, (context) => context.json({ volumes: backend.volumes() }, 200));
+  api.openapi(routes.volumeRoute, (context) =>
+    context.json(backend.volume(context.req.valid("param").id), 200),
+  );
+  api.openapi(routes.eventsRoute, (context) => {
+    const { since, limit } = context.req.valid("query");
+    return context.json({ events: backend.events(Number(since), Number(limit)) }, 200);
+  });
+  api.openapi(routes.recoveryRoute, (context) => context.json(backend.recovery(), 200));
+}
+
+function addVolumeChanges(api: Api, backend: Backend): void {
+  const answers = new AnswersByKey<VolumeView>();
+  api.openapi(routes.createVolumeRoute, async (context) => {
+    const request = context.req.valid("json");
+    if (context.req.valid("query").dryRun === "true") {
+      return context.json(await backend.createVolume(request, { dryRun: true }), 200);
+    }
+    const create = () => backend.createVolume(request, { dryRun: false });
+    const key = context.req.valid("header")["idempotency-key"];
+    const volume =
+      key === undefined ? await create() : await answers.once(key, JSON.stringify(request), create);
+    return context.json(volume, 201);
+  });
+  api.openapi(routes.deleteVolumeRoute, async (context) => {
+    await backend.deleteVolume(context.req.valid("param").id);
+    return context.body(null, 204);
+  });
+  api.openapi(routes.changeVolumeRoute, async (context) => {
+    const { id } = context.req.valid("param");
+    return context.json(await backend.setAllow(id, context.req.valid("json").allow), 200);
+  });
+}
+
+function addEventStream(api: Api, backend: Backend, timers: Timers): void {
+  let streams = 0;
+  api.openapi(routes.eventStreamRoute, (context) => {
+    if (streams >= STREAMS_MAX) {
+      throw new Fault("notReady", `${STREAMS_MAX} event streams are open already`);
+    }
+    // A browser's EventSource says where it was when it comes back.
+    const last = context.req.header("last-event-id") ?? "";
+    const since = /^\d{1,15}$/.test(last) ? last : context.req.valid("query").since;
+    streams++;
+    const stream = eventStream({
+      events: (after, limit) => backend.events(after, limit),
+      since: Number(since),
+      timers,
+      ended: () => streams--,
+    });
+    return context.body(stream, 200, { "content-type": "text/event-stream" });
+  });
+}
+
+function addDocuments(api: Api, backend: Backend): void {
+  api.openapi(routes.metricsRoute, (context) =>
+    context.body(metricsText(backend.metrics()), 200, { "content-type": METRICS_CONTENT_TYPE }),
+  );
+  api.openapi(routes.pageRoute, (context) =>
+    context.body(statusPage(backend), 200, {
+      "content-type": "text/html; charset=utf-8",
+      "content-security-policy": PAGE_POLICY,
+    }),
+  );
+  const document = { made: null as object | null };
+  api.openapi(routes.openApiRoute, (context) => {
+    document.made ??= api.getOpenAPI31Document({
+      openapi: "3.1.0",
+      info: { title: "Cairn", version: VERSION, license: { name: "Apache-2.0" } },
+    });
+    return context.json(document.made as { openapi: string }, 200);
+  });
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A Backend in memory for the tests of API, page and CLI: two units, two disks of ours and one left
+// alone, volumes that can be made, changed and deleted, and events for what was done. It refuses
+// what a unit would refuse, by the same Faults.
+
+import { Fault } from "#base/fault.ts";
+import { layouts } from "#base/layout.ts";
+import type {
+  Backend,
+  CreateVolume,
+  DiskView,
+  EventView,
+  MetricSample,
+  UnitStatus,
+  UnitView,
+  VolumeView,
+} from "#appliance/backend.ts";
+
+const DISK_BYTES = 10 * 2 ** 30;
+const NEW_YEAR_2026_MS = 1_767_225_600_000;
+
+export class MemoryBackend implements Backend {
+  staleMs = 0;
+  /** While set, creations wait for it. */
+  gate: Promise<void> | null = null;
+  /** Thrown by the next call of anything that reads volumes. */
+  nextFailure: unknown = null;
+  creations = 0;
+  readonly #volumes: VolumeView[] = [];
+  readonly #events: EventView[] = [];
+  #nextVolume = 1;
+
+  status(): UnitStatus {
+    return {
+      name: "cairn-0001",
+      unitId: "ab".repeat(16),
+      unit: 1,
+      version: "0.1.0",
+      sentence: "serves and is well",
+      phase: "joined",
+      cluster: { uuid: "cd".repeat(16), name: "attic", state: "used", generation: 1 },
+      role: "member",
+      pool: "pool",
+      controlStation: 2,
+      voter: true,
+      voters: [1, 2],
+      words: ["babad", "dadab"],
+      staleMs: this.staleMs,
+      ports: { nbd: 10809, api: 7480 },
+    };
+  }
+
+  units(): UnitView[] {
+    return [1, 2].map((unit) => ({
+      unit,
+      unitId: `${unit}`.repeat(32),
+      name: `cairn-000${unit}`,
+      role: "member",
+      pool: "pool",
+      alive: unit === 1,
+      addresses: [`10.0.0.${unit}`],
+      version: "0.1.0",
+      voter: true,
+      controlStation: unit === 2,
+      link: unit === 1 ? "self" : "down",
+    }));
+  }
+
+  disks(): DiskView[] {
+    const ours = [1, 2].map((disk) => ({
+      disk,
+      unit: disk,
+      path: `/disks/${disk}`,
+      uuid: `${disk}`.repeat(32),
+      sizeBytes: DISK_BYTES,
+      freeBytes: DISK_BYTES,
+      state: "ready",
+      reason: "",
+      slices: [{ slice: 1, volume: 1, state: "in-sync" }],
+    }));
+    const other = {
+      disk: 0,
+      unit: 1,
+      path: "/disks/other",
+      uuid: "",
+      sizeBytes: 512,
+      freeBytes: 0,
+    };
+    return [...ours, { ...other, state: "left alone", reason: "it holds ext4", slices: [] }];
+  }
+
+  volumes(): VolumeView[] {
+    if (this.nextFailure !== null) {
+      const failure = this.nextFailure;
+      this.nextFailure = null;
+      throw failure;
+    }
+    return this.#volumes;
+  }
+
+  volume(nameOrNumber: string): VolumeView {
+    const found = this.volumes().find(
+      (one) => one.name === nameOrNumber || String(one.volume) === nameOrNumber,
+    );
+    if (found === undefined) throw new Fault("notFound", `no volume ${nameOrNumber}`);
+    return found;
+  }
+
+  async createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView> {
+    if (this.gate !== null) await this.gate;
+    if (this.#volumes.some((one) => one.name === request.name)) {
+      throw new Fault("conflict", `there is a volume ${request.name}`);
+    }
+    if (layouts[request.protection].copies > 2) {
+      throw new Fault("noSpace", "three copies need three units, there are two");
+    }
+    const volume = this.#view(request);
+    if (options.dryRun) return volume;
+    this.creations++;
+    this.#nextVolume++;
+    this.#volumes.push(volume);
+    this.say("info", `volume ${request.name} was made`);
+    return volume;
+  }
+
+  async deleteVolume(nameOrNumber: string): Promise<void> {
+    this.#volumes.splice(this.#volumes.indexOf(this.volume(nameOrNumber)), 1);
+  }
+
+  async setAllow(nameOrNumber: string, allow: string[]): Promise<VolumeView> {
+    const volume = this.volume(nameOrNumber);
+    volume.allow = allow;
+    return volume;
+  }
+
+  events(since: number, limit: number): EventView[] {
+    const later = this.#events.filter((one) => one.number > since);
+    return since === 0 ? later.slice(-limit) : later.slice(0, limit);
+  }
+
+  recovery() {
+    const resync = { slice: 1, volume: 1, target: 2, doneBytes: 1 << 20, totalBytes: 4 << 20 };
+    return { resyncs: [resync], resyncedBytes: 1 << 20 };
+  }
+
+  metrics(): MetricSample[] {
+    const type = "gauge" as const;
+    const free = { name: "cairn_disk_free_bytes", help: "Free space\nof a disk", type };
+    const up = { name: "cairn_unit_up_count", help: "Units that are up", type };
+    return [
+      { ...free, labels: { disk: "1" }, value: DISK_BYTES },
+      { ...up, labels: {}, value: 1 },
+      { ...free, labels: { disk: '2 "\\\n' }, value: 0.5 },
+    ];
+  }
+
+  say(severity: EventView["severity"], sentence: string): void {
+    const number = this.#events.length + 1;
+    const atMs = NEW_YEAR_2026_MS + number * 1000;
+    this.#events.push({ number, atMs, severity, kind: "test", sentence });
+  }
+
+  #view(request: CreateVolume): VolumeView {
+    const { name, sizeBytes, protection, allow } = request;
+    return {
+      volume: this.#nextVolume,
+      uuid: "ef".repeat(16),
+      name,
+      sizeBytes,
+      usedBytes: null,
+      protection,
+      availability: "online",
+      state: "protected",
+      rebuildingPercent: null,
+      sentence: "",
+      allow,
+      front: 1,
+      uris: [`nbd://10.0.0.1/${name}`],
+      slices: [
+        {
+          slice: 1,
+          index: 0,
+          epoch: 1,
+          head: 1,
+          members: [{ disk: 1, unit: 1, state: "in-sync" }],
+        },
+      ],
+    };
+  }
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The routes of the REST API as the OpenAPI document shows them: path, what they take, what they
+// answer. What they do is in api.ts.
+
+import { createRoute, z } from "@hono/zod-openapi";
+import {
+  ChangeVolumeSchema,
+  CreateHeadersSchema,
+  CreateQuerySchema,
+  CreateVolumeSchema,
+  DisksSchema,
+  EventsQuerySchema,
+  EventsSchema,
+  FaultSchema,
+  RecoverySchema,
+  UnitStatusSchema,
+  UnitsSchema,
+  VolumePathSchema,
+  VolumeSchema,
+  VolumesSchema,
+} from "./schemas.ts";
+
+function json<S extends z.ZodType>(schema: S, description: string) {
+  return { content: { "application/json": { schema } }, description };
+}
+
+function text(mediaType: string, description: string) {
+  return { content: { [mediaType]: { schema: z.string() } }, description };
+}
+
+const body = <S extends z.ZodType>(schema: S) => ({
+  content: { "application/json": { schema } },
+  required: true,
+});
+
+/** Every route may answer a fault; the status follows from its code. */
+const faults = { default: json(FaultSchema, "a fault") };
+
+export const statusRoute = createRoute({
+  method: "get",
+  path: "/api/v1/status",
+  summary: "What this unit is, and what it is doing or waiting for",
+  responses: { 200: json(UnitStatusSchema, "this unit"), ...faults },
+});
+
+export const unitsRoute = createRoute({
+  method: "get",
+  path: "/api/v1/units",
+  summary: "The units of the cluster",
+  responses: { 200: json(UnitsSchema, "all units"), ...faults },
+});
+
+export const disksRoute = createRoute({
+  method: "get",
+  path: "/api/v1/disks",
+  summary: "The cluster's disks, those left alone with the reason, and the slices on each",
+  responses: { 200: json(DisksSchema, "all disks"), ...faults },
+});
+
+export const volumesRoute = createRoute({
+  method: "get",
+  path: "/api/v1/volumes",
+  summary: "The volumes",
+  responses: { 200: json(VolumesSchema, "all volumes"), ...faults },
+});
+
+export const volumeRoute = createRoute({
+  method: "get",
+  path: "/api/v1/volumes/{id}",
+  summary: "One volume, by name or number",
+  request: { params: VolumePathSchema },
+  responses: { 200: json(VolumeSchema, "the volume"), ...faults },
+});
+
+export const createVolumeRoute = createRoute({
+  method: "post",
+  path: "/api/v1/volumes",
+  summary: "Create a volume; the answer comes when it can be attached",
+  request: {
+    query: CreateQuerySchema,
+    headers: CreateHeadersSchema,
+    body: body(CreateVolumeSchema),
+  },
+  responses: {
+    200: json(VolumeSchema, "dry run: the volume as it would be"),
+    201: json(VolumeSchema, "created"),
+    ...faults,
+  },
+});
+
+export const deleteVolumeRoute = createRoute({
+  method: "delete",
+  path: "/api/v1/volumes/{id}",
+  summary: "Delete a volume and all that is on it",
+  request: { params: VolumePathSchema },
+  responses: { 204: { description: "deleted" }, ...faults },
+});
+
+export const changeVolumeRoute = createRoute({
+  method: "patch",
+  path: "/api/v1/volumes/{id}",
+  summary: "Say which addresses may attach",
+  request: { params: VolumePathSchema, body: body(ChangeVolumeSchema) },
+  responses: { 200: json(VolumeSchema, "the volume"), ...faults },
+});
+
+export const eventsRoute = createRoute({
+  method: "get",
+  path: "/api/v1/events",
+  summary: "Events, newest last",
+  request: { query: EventsQuerySchema },
+  responses: { 200: json(EventsSchema, "events"), ...faults },
+});
+
+export const eventStreamRoute = createRoute({
+  method: "get",
+  path: "/api/v1/events/stream",
+  summary: "Events as they happen, as server-sent events; Last-Event-ID is understood",
+  request: { query: EventsQuerySchema.pick({ since: true }) },
+  responses: { 200: text("text/event-stream", "events"), ...faults },
+});
+
+export const recoveryRoute = createRoute({
+  method: "get",
+  path: "/api/v1/recovery",
+  summary: "Resyncs and rebuilds under way on this unit",
+  responses: { 200: json(RecoverySchema, "recovery"), ...faults },
+});
+
+export const openApiRoute = createRoute({
+  method: "get",
+  path: "/api/v1/openapi.json",
+  summary: "This document",
+  responses: {
+    200: json(z.looseObject({ openapi: z.string() }), "OpenAPI 3.1"),
+    ...faults,
+  },
+});
+
+export const metricsRoute = createRoute({
+  method: "get",
+  path: "/metrics",
+  summary: "Metrics for Prometheus",
+  responses: { 200: text("text/plain", "text exposition format"), ...faults },
+});
+
+export const pageRoute = createRoute({
+  method: "get",
+  path: "/",
+  summary: "A page for people: what the pool is and how it is",
+  responses: { 200: text("text/html", "the page"), ...faults },
+});

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The shapes that REST speaks, as zod schemas: requests are checked by them, answers are described
+// by them in the OpenAPI document. At the foot the compiler holds each answer's schema against
+// backend.ts, so that the document cannot drift from what is sent.
+
+import { z } from "@hono/zod-openapi";
+import { BLOCK_BYTES, SLICE_BYTES_MAX } from "#base/grains.ts";
+import { layouts } from "#base/layout.ts";
+import type { Protection } from "#base/layout.ts";
+import { VOLUME_SLICES_MAX } from "#base/limits.ts";
+import { parseRange } from "#cluster/address-range.ts";
+import { nameSchema } from "#cluster/state.ts";
+import type {
+  DiskView,
+  EventView,
+  ResyncView,
+  UnitStatus,
+  UnitView,
+  VolumeView,
+} from "#appliance/backend.ts";
+
+/** Address ranges of one volume. */
+export const ALLOW_MAX = 64;
+/** Events in one answer. */
+export const EVENTS_MAX = 1000;
+const EVENTS_USUAL = 100;
+/** Characters of a volume's name or number in a path. */
+const REFERENCE_CHARACTERS_MAX = 63;
+
+const number = z.number().int().min(0);
+const numberOrNull = number.nullable();
+const protectionNames = Object.keys(layouts) as [Protection, ...Protection[]];
+
+export const UnitStatusSchema = z
+  .object({
+    name: z.string(),
+    unitId: z.string(),
+    unit: number.describe("0: in no cluster yet"),
+    version: z.string(),
+    sentence: z.string().describe("what it is doing or waiting for"),
+    phase: z.enum(["starting", "listening", "waiting", "joining", "joined", "stopping"]),
+    cluster: z
+      .object({ uuid: z.string(), name: z.string(), state: z.string(), generation: z.number() })
+      .nullable(),
+    role: z.enum(["member", "spare", "witness"]),
+    pool: z.string().nullable(),
+    controlStation: numberOrNull,
+    voter: z.boolean(),
+    voters: z.array(number),
+    words: z.array(z.string()).describe("to compare when a unit is admitted by hand"),
+    staleMs: z.number().describe("age of what this unit knows of the control state"),
+    ports: z.record(z.string(), z.number()),
+  })
+  .openapi("UnitStatus");
+
+export const UnitSchema = z
+  .object({
+    unit: number,
+    unitId: z.string(),
+    name: z.string(),
+    role: z.string(),
+    pool: z.string().nullable(),
+    alive: z.boolean(),
+    addresses: z.array(z.string()),
+    version: z.string(),
+    voter: z.boolean(),
+    controlStation: z.boolean(),
+    link: z.enum(["up", "down", "self"]).describe("peer link from the unit that answers"),
+  })
+  .openapi("Unit");
+
+export const DiskSchema = z
+  .object({
+    disk: number.describe("0: not ours (yet)"),
+    unit: number,
+    path: z.string(),
+    uuid: z.string(),
+    sizeBytes: number,
+    freeBytes: number,
+    state: z.string(),
+    reason: z.string().describe("why it is used, or why it is left alone"),
+    slices: z.array(z.object({ slice: number, volume: number, state: z.string() })),
+  })
+  .openapi("Disk");
+
+export const VolumeSchema = z
+  .object({
+    volume: number,
+    uuid: z.string(),
+    name: z.string(),
+    sizeBytes: number,
+    usedBytes: numberOrNull,
+    protection: z.enum(protectionNames),
+    availability: z.enum(["online", "waiting", "read-only", "offline"]),
+    state: z.enum(["protected", "degraded", "at-risk", "rebuilding"]),
+    rebuildingPercent: z.number().nullable(),
+    sentence: z.string().describe("what it waits for, or what would lose it"),
+    allow: z.array(z.string()).describe("address ranges that may attach; empty: nobody"),
+    front: numberOrNull.describe("the unit where hosts should attach"),
+    uris: z.array(z.string()).describe("NBD URIs, the front's first"),
+    slices: z.array(
+      z.object({
+        slice: number,
+        index: number,
+        epoch: number,
+        head: number,
+        members: z.array(
+          z.object({ disk: number, unit: number, state: z.enum(["in-sync", "resyncing"]) }),
+        ),
+      }),
+    ),
+  })
+  .openapi("Volume");
+
+export const EventSchema = z
+  .object({
+    number,
+    atMs: z.number(),
+    severity: z.enum(["info", "warning", "alarm"]),
+    kind: z.string(),
+    sentence: z.string(),
+  })
+  .openapi("Event");
+
+const ResyncSchema = z
+  .object({
+    slice: number,
+    volume: number,
+    target: number.describe("the disk that is brought up"),
+    doneBytes: number,
+    totalBytes: number,
+  })
+  .openapi("Resync");
+
+export const UnitsSchema = z.object({ units: z.array(UnitSchema) }).openapi("Units");
+export const DisksSchema = z.object({ disks: z.array(DiskSchema) }).openapi("Disks");
+export const VolumesSchema = z.object({ volumes: z.array(VolumeSchema) }).openapi("Volumes");
+export const EventsSchema = z.object({ events: z.array(EventSchema) }).openapi("Events");
+export const RecoverySchema = z
+  .object({ resyncs: z.array(ResyncSchema), resyncedBytes: number })
+  .openapi("Recovery");
+
+export const FaultSchema = z
+  .object({
+    error: z.object({
+      code: z.string().describe("stable name"),
+      number: z.number().describe("stable number"),
+      message: z.string(),
+      hint: z.string().describe("what the operator can do"),
+    }),
+  })
+  .openapi("Fault");
+
+// A name of digits only could not be told from a volume's number in a path.
+const volumeName = nameSchema.refine((name) => !/^\d+$/.test(name), "not digits only");
+const allow = z
+  .array(
+    z
+      .string()
+      .max(64)
+      .refine((text) => parseRange(text) !== null, "an address or range, such as 10.0.0.0/24"),
+  )
+  .max(ALLOW_MAX);
+
+export const CreateVolumeSchema = z
+  .strictObject({
+    name: volumeName,
+    sizeBytes: z
+      .number()
+      .int()
+      .min(BLOCK_BYTES)
+      .max(VOLUME_SLICES_MAX * SLICE_BYTES_MAX)
+      .multipleOf(BLOCK_BYTES),
+    protection: z.enum(protectionNames).default("mirror-2"),
+    allow: allow.default([]),
+  })
+  .openapi("CreateVolume");
+
+export const ChangeVolumeSchema = z.strictObject({ allow }).openapi("ChangeVolume");
+
+export const VolumePathSchema = z.object({
+  id: z
+    .string()
+    .min(1)
+    .max(REFERENCE_CHARACTERS_MAX)
+    .openapi({ param: { name: "id", in: "path" }, description: "name or number", example: "v1" }),
+});
+
+export const CreateQuerySchema = z.object({
+  dryRun: z
+    .enum(["true", "false"])
+    .default("false")
+    .openapi({ description: "true: check and place, change nothing" }),
+});
+
+/** A client's own name for one creation, so that sending it twice creates once. */
+export const CreateHeadersSchema = z.object({
+  "idempotency-key": z
+    .string()
+    .min(1)
+    .max(128)
+    .optional()
+    .openapi({ description: "same key, same answer; kept for the last few hundred" }),
+});
+
+const countWord = z.string().regex(/^\d{1,15}$/, "a whole number");
+export const EventsQuerySchema = z.object({
+  since: countWord
+    .default("0")
+    .openapi({ description: "the first ones after this number; 0: the newest ones" }),
+  limit: countWord
+    .refine((word) => Number(word) >= 1 && Number(word) <= EVENTS_MAX, `1 to ${EVENTS_MAX}`)
+    .default(String(EVENTS_USUAL)),
+});
+
+type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
+
+/** Compiles only while every answer's schema says exactly what the backend's type says. */
+export const SCHEMAS_MATCH_BACKEND: [
+  Same<z.infer<typeof UnitStatusSchema>, UnitStatus>,
+  Same<z.infer<typeof UnitSchema>, UnitView>,
+  Same<z.infer<typeof DiskSchema>, DiskView>,
+  Same<z.infer<typeof VolumeSchema>, VolumeView>,
+  Same<z.infer<typeof EventSchema>, EventView>,
+  Same<z.infer<typeof ResyncSchema>, ResyncView>,
+] = [true, true, true, true, true, true];

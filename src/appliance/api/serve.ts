@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Who may ask the API, and where it is served: on a unix socket in the state directory to whoever
+// may open it, and on TCP to whoever shows the token of the state directory.
+//
+// Invariants
+// - On TCP nothing is answered without the token, compared in constant time.
+// - A name that is not ours is refused before the token is looked at (DNS rebinding), and so is a
+//   page of another origin. A password typed into a browser (Basic, the token as password) only
+//   reads: a browser adds it to requests by itself, so changes take a bearer token.
+
+import { Fault } from "#base/fault.ts";
+import type { Log, Seal } from "#base/world.ts";
+import { addressBytes } from "#cluster/address-range.ts";
+import type { HttpListener, HttpListenerOptions, HttpPlace } from "#machine/http-listener.ts";
+import { BODY_BYTES_MAX } from "./api.ts";
+import { faultResponse } from "./fault-answer.ts";
+
+/** The socket and the token in a unit's state directory. */
+export const SOCKET_FILE = "api.sock";
+export const TOKEN_FILE = "api-token";
+const TOKEN_CHARACTERS_MIN = 32;
+
+/** What is asked: the Hono app's `fetch`. */
+export interface Answering {
+  fetch(request: Request): Response | Promise<Response>;
+}
+
+export interface ServeOptions {
+  /** listenHttp of src/machine. */
+  listen(place: HttpPlace, options: HttpListenerOptions): HttpListener;
+  seal: Pick<Seal, "sha256" | "equal">;
+  log: Log;
+  socketPath: string;
+  /** Null: only the unix socket. */
+  tcp: { address: string; port: number } | null;
+  /** At least 32 characters; made once by the unit, kept in its state directory. */
+  token: string;
+  /** Host names that are ours, besides addresses, localhost and cairn.local. */
+  names(): readonly string[];
+  /** An assertion failed while answering: the process must end. */
+  fatal(error: unknown): void;
+}
+
+export interface ServedApi {
+  /** Null when not served on TCP. */
+  readonly port: number | null;
+  stop(): Promise<void>;
+}
+
+export function serveApi(api: Answering, options: ServeOptions): ServedApi {
+  if (options.token.length < TOKEN_CHARACTERS_MIN) {
+    throw new Fault("badConfiguration", `${TOKEN_FILE} is too short to be a token`);
+  }
+  const serve = (place: HttpPlace, check: (request: Request) => Fault | null) =>
+    options.listen(place, {
+      bodyBytesMax: BODY_BYTES_MAX,
+      answer: async (request) => {
+        try {
+          const fault = check(request);
+          return fault === null ? await api.fetch(request) : faultResponse(fault);
+        } catch (error) {
+          options.fatal(error);
+          return faultResponse(new Fault("internal", "the unit restarts", { cause: error }));
+        }
+      },
+    });
+  const unix = serve({ unixPath: options.socketPath }, () => null);
+  let tcp: HttpListener | null = null;
+  try {
+    if (options.tcp !== null) tcp = serve(options.tcp, (request) => tcpFault(request, options));
+  } catch (error) {
+    // The unit does not start; its socket must not answer for it meanwhile.
+    void unix.stop();
+    throw error;
+  }
+  return {
+    port: tcp?.port ?? null,
+    stop: async () => {
+      await Promise.all([unix.stop(), tcp?.stop()]);
+    },
+  };
+}
+
+type CheckOptions = Pick<ServeOptions, "seal" | "token" | "names">;
+
+/** Why a request on TCP is refused, or null. */
+export function tcpFault(request: Request, options: CheckOptions): Fault | null {
+  const host = request.headers.get("host") ?? "";
+  if (!isOurs(host, options.names())) {
+    return new Fault("wrongHost", `${printable(host)} is no name of this unit`);
+  }
+  const origin = request.headers.get("origin");
+  if (origin !== null && hostOfOrigin(origin) !== host.toLowerCase()) {
+    return new Fault("forbidden", "a page of another origin asks");
+  }
+  const shown = shownToken(request);
+  if (shown === null) return new Fault("unauthorised", "no token was shown");
+  const { seal, token } = options;
+  const encoder = new TextEncoder();
+  // Hashes have one length, so that not even the token's length shows in the time taken.
+  const same = seal.equal(
+    seal.sha256(encoder.encode(shown.token)),
+    seal.sha256(encoder.encode(token)),
+  );
+  if (!same) return new Fault("unauthorised", "the token is wrong");
+  if (shown.byBrowser && !["GET", "HEAD"].includes(request.method)) {
+    return new Fault("forbidden", "changes need the token as a bearer token, not as a password");
+  }
+  return null;
+}
+
+function isOurs(host: string, names: readonly string[]): boolean {
+  const name = (/^\[([^\]]*)\](?::\d+)?$/.exec(host)?.[1] ?? host.replace(/:\d+$/, ""))
+    .toLowerCase()
+    .replace(/\.$/, "");
+  // An address cannot be pointed elsewhere by a name server.
+  if (addressBytes(name) !== null) return true;
+  const ours = ["localhost", "cairn.local", ...names.map((one) => one.toLowerCase())];
+  return ours.includes(name);
+}
+
+function hostOfOrigin(origin: string): string | null {
+  return URL.parse(origin)?.host ?? null;
+}
+
+/** For a message: what came from outside, short and without control characters. */
+function printable(text: string): string {
+  return JSON.stringify(text.slice(0, 100));
+}
+
+function shownToken(request: Request): { token: string; byBrowser: boolean } | null {
+  const header = request.headers.get("authorization") ?? "";
+  const match = /^(bearer|basic) +([\x21-\x7e]{1,1024})$/i.exec(header);
+  if (match === null) return null;
+  const [, scheme = "", word = ""] = match;
+  if (scheme.toLowerCase() === "bearer") return { token: word, byBrowser: false };
+  const pair = decodedBase64(word);
+  if (pair === null || !pair.includes(":")) return null;
+  return { token: pair.slice(pair.indexOf(":") + 1), byBrowser: true };
+}
+
+function decodedBase64(word: string): string | null {
+  try {
+    return atob(word);
+  } catch (error) {
+    if (error instanceof DOMException) return null; // no base64: then nothing was shown
+    throw error;
+  }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sizes and times in the words of people, for the CLI and the status page. Pure: times are UTC and
+// computed from the milliseconds alone. Sizes are binary, as disks of volumes are: 1G is 2^30
+// bytes.
+
+const UNITS = ["", "K", "M", "G", "T", "P"] as const;
+const MS_PER_DAY = 86_400_000;
+
+/**
+ * `4096`, `64M`, `1.5T`, `100GiB` as bytes; null when it is no size or no whole number of bytes.
+ */
+export function parseSize(text: string): number | null {
+  const match = /^(\d{1,16}(?:\.\d{1,6})?)([KMGTP]?)(i?B)?$/i.exec(text.trim());
+  if (match === null) return null;
+  const power = UNITS.indexOf((match[2] ?? "").toUpperCase() as (typeof UNITS)[number]);
+  // "100iB" is no unit; "100B" is bytes.
+  if (power === 0 && match[3]?.toLowerCase() === "ib") return null;
+  const bytes = Number(match[1]) * 1024 ** power;
+  return Number.isSafeInteger(bytes) ? bytes : null;
+}
+
+/**
+ * `1.5 GiB`: at most one digit after the point, rounded down so that free space is never
+ * overstated.
+ */
+export function sizeInWords(bytes: number): string {
+  let power = 0;
+  while (power < UNITS.length - 1 && bytes >= 1024 ** (power + 1)) power++;
+  if (power === 0) return `${bytes} B`;
+  const tenths = Math.floor((bytes / 1024 ** power) * 10) / 10;
+  return `${tenths} ${UNITS[power]}iB`;
+}
+
+/** `2026-03-01 12:34:56`, UTC, of milliseconds since 1970. */
+export function timeInWords(atMs: number): string {
+  const days = Math.floor(atMs / MS_PER_DAY);
+  const { year, month, day } = civilDay(days);
+  const seconds = Math.floor((atMs - days * MS_PER_DAY) / 1000);
+  const two = (value: number) => String(value).padStart(2, "0");
+  const clock = [seconds / 3600, (seconds / 60) % 60, seconds % 60];
+  const date = `${String(year).padStart(4, "0")}-${two(month)}-${two(day)}`;
+  return `${date} ${clock.map((part) => two(Math.floor(part))).join(":")}`;
+}
+
+/** Days since 1970-01-01 to a Gregorian date, in eras of 400 years that begin on 1 March. */
+function civilDay(days: number): { year: number; month: number; day: number } {
+  const shifted = days + 719_468;
+  const era = Math.floor(shifted / 146_097);
+  const dayOfEra = shifted - era * 146_097;
+  const leaps =
+    Math.floor(dayOfEra / 1460) - Math.floor(dayOfEra / 36_524) + Math.floor(dayOfEra / 146_096);
+  const yearOfEra = Math.floor((dayOfEra - leaps) / 365);
+  const dayOfYear =
+    dayOfEra - (365 * yearOfEra + Math.floor(yearOfEra / 4) - Math.floor(yearOfEra / 100));
+  const monthFromMarch = Math.floor((5 * dayOfYear + 2) / 153);
+  const day = dayOfYear - Math.floor((153 * monthFromMarch + 2) / 5) + 1;
+  const month = monthFromMarch < 10 ? monthFromMarch + 3 : monthFromMarch - 9;
+  return { year: yearOfEra + era * 400 + (month <= 2 ? 1 : 0), month, day };
+}
