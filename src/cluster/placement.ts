@@ -44,6 +44,8 @@ export interface VolumeShape {
   protection: Protection;
   /** Bytes each unit heads already: the least laden takes the volume's head. */
   headedBytes?: ReadonlyMap<UnitNumber, number>;
+  /** The unit that heads the volume's slices so far, when it is placed in parts. */
+  head?: UnitNumber | null;
 }
 
 /** The sizes of a volume's slices: whole ones, and a last one of whole regions. */
@@ -74,7 +76,7 @@ export function placeVolume(rooms: readonly DiskRoom[], shape: VolumeShape): Pla
     };
   }
   const sizes = sliceSizes(shape.sizeBytes, shape.sliceBytes);
-  const slices = place(rooms, shape, sizes);
+  const slices = placeSlices(rooms, { shape, sizes });
   if (slices !== null) return { ok: true, slices };
   return refusal(rooms, shape);
 }
@@ -112,7 +114,8 @@ export function largestVolume(rooms: readonly DiskRoom[], shape: VolumeShape): n
   let step = low > REFINED_SLICES_MAX ? 0 : Math.floor(shape.sliceBytes / REGION_BYTES / 2);
   for (; step >= 1; step = Math.floor(step / 2)) {
     const regions = most + step;
-    if (place(rooms, shape, [...whole, regions * REGION_BYTES]) !== null) most = regions;
+    const sizes = [...whole, regions * REGION_BYTES];
+    if (placeSlices(rooms, { shape, sizes }) !== null) most = regions;
   }
   return low * shape.sliceBytes + most * REGION_BYTES;
 }
@@ -129,11 +132,12 @@ function refusal(rooms: readonly DiskRoom[], shape: VolumeShape): PlacementAnswe
   };
 }
 
-function place(
+/** Places slices of these sizes, in order; null: no room. */
+export function placeSlices(
   rooms: readonly DiskRoom[],
-  shape: VolumeShape,
-  sizes: readonly number[],
+  wanted: { shape: VolumeShape; sizes: readonly number[] },
 ): PlacedSlice[] | null {
+  const { shape, sizes } = wanted;
   return (
     placeWith(new Board(rooms), shape, sizes, { keepHead: true }) ??
     placeWith(new Board(rooms), shape, sizes, { keepHead: false })
@@ -149,7 +153,7 @@ function placeWith(
   const copies = layouts[shape.protection].copies;
   const placed: PlacedSlice[] = [];
   const headed = new Map(shape.headedBytes ?? []);
-  let head: UnitNumber | null = null;
+  let head: UnitNumber | null = shape.head ?? null;
   for (const [index, sizeBytes] of sizes.entries()) {
     const candidates = board.unitsByRoom(sizeBytes);
     const whole = sizes.length - index - 1;

@@ -43,6 +43,9 @@ export const keys = {
   numbers: "/numbers",
   settings: "/settings",
   station: "/control-station",
+  /** The last term given out; the station's own key goes with its lease. */
+  term: "/control-station-term",
+  told: "/told",
   units: "/units/",
   alive: "/alive/",
   disks: "/disks/",
@@ -215,6 +218,28 @@ export const VoterSchema = z.looseObject({
 });
 export type VoterRecord = z.infer<typeof VoterSchema>;
 
+/** Something asked of the control station (commands.ts); hangs on a lease of who asks. */
+export const CommandSchema = z.looseObject({
+  id: idSchema,
+  /** The unit that asks, or vouches for who asked it. */
+  unit: positive,
+  name: z.string().max(64),
+  arguments: z.record(z.string(), z.unknown()),
+  lease: z.string().max(64),
+  state: z.enum(["asked", "done", "failed"]),
+  answer: z.record(z.string(), z.unknown()).optional(),
+  fault: z.object({ code: z.string().max(64), detail: z.string().max(1024) }).optional(),
+});
+export type CommandRecord = z.infer<typeof CommandSchema>;
+
+/** What the event history has said last, so that every change is told once, by whoever leads. */
+export const ToldSchema = z.looseObject({
+  units: z.record(z.string(), z.boolean()),
+  volumes: z.record(z.string(), z.string().max(64)),
+  station: countOrZero,
+});
+export type ToldRecord = z.infer<typeof ToldSchema>;
+
 export const EventSchema = z.looseObject({
   number: positive,
   /** Wall clock of who wrote it, for people only. */
@@ -239,6 +264,9 @@ export type StateEntry =
   | { kind: "volume"; number: VolumeNumber; value: VolumeRecord }
   | { kind: "slice"; number: SliceNumber; value: SliceRecord }
   | { kind: "voter"; number: UnitNumber; value: VoterRecord }
+  | { kind: "term"; value: number }
+  | { kind: "told"; value: ToldRecord }
+  | { kind: "command"; id: string; value: CommandRecord }
   | { kind: "pool"; name: string; value: PoolRecord }
   | { kind: "event"; number: number; value: EventRecord };
 export type StateKind = StateEntry["kind"];
@@ -280,6 +308,8 @@ const WHOLE_KEYS: Record<string, StateKind | undefined> = {
   [keys.numbers]: "numbers",
   [keys.settings]: "settings",
   [keys.station]: "station",
+  [keys.term]: "term",
+  [keys.told]: "told",
 };
 const PREFIXES: Record<string, StateKind | undefined> = {
   [keys.units]: "unit",
@@ -289,6 +319,7 @@ const PREFIXES: Record<string, StateKind | undefined> = {
   [keys.slices]: "slice",
   [keys.pools]: "pool",
   [keys.voters]: "voter",
+  [keys.commands]: "command",
   [keys.events]: "event",
 };
 
@@ -305,6 +336,12 @@ export function parseEntry(key: string, text: string): StateEntry | null {
       return { kind: "settings", value: parseValue(SettingsSchema, key, text) };
     case "station":
       return { kind: "station", value: parseValue(StationSchema, key, text) };
+    case "term":
+      return { kind: "term", value: parseValue(positive, key, text) };
+    case "told":
+      return { kind: "told", value: parseValue(ToldSchema, key, text) };
+    case "command":
+      return { kind: "command", id: parts.rest, value: parseValue(CommandSchema, key, text) };
     case "pool":
       return { kind: "pool", name: parts.rest, value: parseValue(PoolSchema, key, text) };
     case "event":

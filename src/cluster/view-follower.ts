@@ -48,6 +48,22 @@ export class ViewFollower {
     return new Promise((resolve) => this.#onFirst.push(resolve));
   }
 
+  /** Resolves once the view has reached a revision, or after `limitMs`: true or false. */
+  reached(revision: number, limitMs: number): Promise<boolean> {
+    if (this.view.revision >= revision) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const end = (answer: boolean) => {
+        cancel();
+        unlisten();
+        resolve(answer);
+      };
+      const cancel = this.#timers.after(limitMs, () => end(false));
+      const unlisten = this.view.onChange((_, now) => {
+        if (now >= revision) end(true);
+      });
+    });
+  }
+
   async #read(): Promise<void> {
     try {
       const reading = await this.#store.range("/");

@@ -26,6 +26,7 @@ import { SETTINGS_DEFAULT, keyParts, parseEntry } from "./state.ts";
 import type {
   AliveRecord,
   ClusterRecord,
+  CommandRecord,
   DiskRecord,
   EventRecord,
   NumbersRecord,
@@ -34,6 +35,7 @@ import type {
   StateEntry,
   StateKind,
   StationRecord,
+  ToldRecord,
   UnitRecord,
   VolumeRecord,
   VoterRecord,
@@ -56,6 +58,9 @@ export class ClusterView {
   numbers: NumbersRecord | null = null;
   settings: SettingsRecord = SETTINGS_DEFAULT;
   station: StationRecord | null = null;
+  term = 0;
+  told: ToldRecord | null = null;
+  readonly commands = new Map<string, CommandRecord>();
   readonly units = new Map<UnitNumber, UnitRecord>();
   readonly alive = new Map<UnitNumber, AliveRecord>();
   readonly disks = new Map<DiskNumber, DiskRecord>();
@@ -236,6 +241,7 @@ export class ClusterView {
     changes.push({ key, kind: entry.kind, rest, value: entry.value });
   }
 
+  // tidy: exhaustive switch
   #store(entry: StateEntry): void {
     switch (entry.kind) {
       case "cluster":
@@ -249,6 +255,15 @@ export class ClusterView {
         return;
       case "station":
         this.station = entry.value;
+        return;
+      case "term":
+        this.term = entry.value;
+        return;
+      case "told":
+        this.told = entry.value;
+        return;
+      case "command":
+        this.commands.set(entry.id, entry.value);
         return;
       case "unit":
         this.units.set(entry.number, entry.value);
@@ -303,6 +318,7 @@ export class ClusterView {
     changes.push({ key, kind: parts.kind, rest: parts.rest, value: null });
   }
 
+  // tidy: exhaustive switch
   #forget(kind: StateKind, rest: string): void {
     const number = Number(rest);
     switch (kind) {
@@ -317,6 +333,15 @@ export class ClusterView {
         return;
       case "station":
         this.station = null;
+        return;
+      case "term":
+        this.term = 0;
+        return;
+      case "told":
+        this.told = null;
+        return;
+      case "command":
+        this.commands.delete(rest);
         return;
       case "unit":
         this.units.delete(number);

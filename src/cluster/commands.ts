@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What units ask of the control station: a record under `/commands/`, on a lease of who asks. The
+// station carries it out and writes the answer in the same transaction as the effect, so a command is
+// done once or not at all, whichever station does it and whoever dies in between. It needs no link of
+// its own: whoever reaches the control store reaches the station.
+
+import { z } from "zod";
+import { Fault, faultTable } from "#base/fault.ts";
+import type { FaultCode } from "#base/fault.ts";
+import { layouts } from "#base/layout.ts";
+import type { Protection } from "#base/layout.ts";
+import type { UnitNumber } from "#base/record.ts";
+import type { Timers, World } from "#base/world.ts";
+import { parseRange } from "./address-range.ts";
+import type { ControlStore } from "./control-store.ts";
+import { SettingsSchema, UNIT_ROLES, UnitSchema, idSchema, keys, nameSchema } from "./state.ts";
+import { CommandSchema, parseValue, valueText } from "./state.ts";
+import type { CommandRecord } from "./state.ts";
+import type { ViewFollower } from "./view-follower.ts";
+import { newId } from "./voters.ts";
+
+const positive = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER);
+const allow = z
+  .array(z.string().max(64))
+  .max(64)
+  .refine((list) => list.every((text) => parseRange(text) !== null), "address ranges (CIDR)");
+
+/** Every command with the shape of its arguments. */
+export const commandArguments = {
+  /** A unit that proved itself on its link to the asking unit is to be admitted. */
+  admitUnit: UnitSchema.pick({
+    id: true,
+    publicKey: true,
+    name: true,
+    addresses: true,
+    ula: true,
+    ports: true,
+    featureLevel: true,
+    version: true,
+  }).extend({ role: z.enum(UNIT_ROLES) }),
+  removeUnit: z.object({ unit: positive }),
+  /** The asking unit has claimed a disk, or found one of ours. */
+  registerDisk: z.object({
+    uuid: idSchema,
+    path: z.string().max(4096),
+    sizeBytes: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
+    incarnation: positive,
+  }),
+  createVolume: z.object({
+    name: nameSchema,
+    sizeBytes: positive,
+    protection: z.enum(Object.keys(layouts) as [Protection, ...Protection[]]),
+    allow,
+    pool: nameSchema.optional(),
+  }),
+  deleteVolume: z.object({ volume: positive }),
+  setAllow: z.object({ volume: positive, allow }),
+  /** The owner has claimed the cluster: it is never merged by itself from now on. */
+  claimCluster: z.object({}),
+  setSettings: SettingsSchema.partial(),
+} as const;
+
+export type CommandName = keyof typeof commandArguments;
+export type CommandArguments<N extends CommandName> = z.infer<(typeof commandArguments)[N]>;
+
+export interface CommandAnswers {
+  admitUnit: { unit: number };
+  removeUnit: Record<string, never>;
+  registerDisk: { disk: number };
+  createVolume: { volume: number };
+  deleteVolume: Record<string, never>;
+  setAllow: Record<string, never>;
+  claimCluster: Record<string, never>;
+  setSettings: Record<string, never>;
+}
+
+/** Commands that may be waiting at once in the whole cluster. */
+export const COMMANDS_MAX = 256;
+const TIMEOUT_MS = 15_000;
+/** The lease outlives the question, so that a late answer still finds it. */
+const LEASE_SLACK_MS = 15_000;
+
+/** Asks the control station from one unit. */
+export class CommandClient {
+  readonly #world: Pick<World, "random">;
+  readonly #timers: Timers;
+  readonly #store: ControlStore;
+  readonly #follower: ViewFollower;
+  readonly #unit: UnitNumber;
+
+  constructor(
+    world: Pick<World, "random">,
+    timers: Timers,
+    parts: { store: ControlStore; follower: ViewFollower; unit: UnitNumber },
+  ) {
+    this.#world = world;
+    this.#timers = timers;
+    this.#store = parts.store;
+    this.#follower = parts.follower;
+    this.#unit = parts.unit;
+  }
+
+  /**
+   * Resolves with the answer; rejects with the station's Fault, with badRequest before anything is
+   * asked, with notReady when nobody took it up (it is taken back then: surely not done), and with
+   * unknownOutcome when the control store does not say.
+   */
+  async ask<N extends CommandName>(
+    name: N,
+    args: CommandArguments<N>,
+    timeoutMs = TIMEOUT_MS,
+  ): Promise<CommandAnswers[N]> {
+    const checked = parseArguments(name, args);
+    if (this.#follower.view.commands.size >= COMMANDS_MAX) {
+      throw new Fault("notReady", "too many requests wait for the control station");
+    }
+    const { lease } = await this.#store.grantLease(timeoutMs + LEASE_SLACK_MS);
+    const id = newId(this.#world);
+    const record: CommandRecord = {
+      id,
+      unit: this.#unit,
+      name,
+      arguments: checked as Record<string, unknown>,
+      lease,
+      state: "asked",
+    };
+    const key = keys.command(id);
+    const put = { key, value: valueText(record), lease };
+    try {
+      const ifs = [{ key, modRevision: 0 }];
+      const { committed } = await this.#store.transaction({ ifs, puts: [put] });
+      if (!committed) throw new Fault("internal", "a command's id came twice");
+      const ended = (await this.#ended(id, timeoutMs)) ?? (await this.#takeBack(id));
+      return answerOf(ended) as CommandAnswers[N];
+    } finally {
+      // Its key goes with the lease now or later; nobody waits for it.
+      this.#store.revokeLease(lease).catch(() => undefined);
+    }
+  }
+
+  #ended(id: string, timeoutMs: number): Promise<CommandRecord | null> {
+    const view = this.#follower.view;
+    return new Promise((resolve) => {
+      const look = () => {
+        const record = view.commands.get(id);
+        if (record !== undefined && record.state !== "asked") end(record);
+      };
+      const end = (record: CommandRecord | null) => {
+        cancel();
+        unlisten();
+        resolve(record);
+      };
+      const cancel = this.#timers.after(timeoutMs, () => end(null));
+      const unlisten = view.onChange(look);
+      look();
+    });
+  }
+
+  /** Nobody answered in time: take the question back, unless it was answered just now. */
+  async #takeBack(id: string): Promise<CommandRecord> {
+    const key = keys.command(id);
+    const { entry } = await this.#store.get(key);
+    if (entry === null) throw new Fault("unknownOutcome", "the request's lease ran out");
+    const record = parseValue(CommandSchema, key, entry.value);
+    if (record.state !== "asked") return record;
+    const ifs = [{ key, modRevision: entry.modRevision }];
+    const { committed } = await this.#store.transaction({ ifs, deletes: [key] });
+    if (!committed) return this.#takeBack(id); // answered in between: at most once more
+    throw new Fault("notReady", "no control station took up the request");
+  }
+}
+
+export function parseArguments<N extends CommandName>(name: N, args: unknown): CommandArguments<N> {
+  const parsed = commandArguments[name].safeParse(args);
+  if (parsed.success) return parsed.data as CommandArguments<N>;
+  const issue = parsed.error.issues[0];
+  throw new Fault("badRequest", `${issue?.path.join(".") ?? ""} ${issue?.message ?? ""}`.trim());
+}
+
+function answerOf(record: CommandRecord): Record<string, unknown> {
+  if (record.state === "done") return record.answer ?? {};
+  const code = record.fault?.code ?? "internal";
+  const known = Object.hasOwn(faultTable, code) ? (code as FaultCode) : "internal";
+  throw new Fault(known, record.fault?.detail ?? "the control station gave no reason");
+}
+
+export function isCommandName(name: string): name is CommandName {
+  return Object.hasOwn(commandArguments, name);
+}

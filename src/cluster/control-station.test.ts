@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The control station over a control store in memory that fails like a real one: election, admission,
+// disks, volumes, re-protection, and two stations at once.
+
+import { drainMicrotasks } from "bun:jsc";
+import { describe, expect, test } from "bun:test";
+import { Fault } from "#base/fault.ts";
+import { disksOf } from "#base/record.ts";
+import { StationFixture, unitArguments } from "./station-fixture.ts";
+import { lossTable, volumeState } from "./volume-state.ts";
+
+const GIB = 2 ** 30;
+
+/** Three members with one disk each, and a spare. */
+function rack(options: { gib?: number; spare?: boolean; seed?: number } = {}): StationFixture {
+  const made = new StationFixture(drainMicrotasks, { seed: options.seed ?? 1 });
+  made.found({ reprotectAfterMs: 5000 });
+  made.addDisk(1, options.gib ?? 10);
+  for (let unit = 2; unit <= 3; unit++) made.addDisk(made.admit(), options.gib ?? 10);
+  if (options.spare !== false) made.addDisk(made.admit("spare"), options.gib ?? 10);
+  return made;
+}
+
+function codeOf(act: () => unknown): string {
+  try {
+    act();
+  } catch (cause) {
+    if (cause instanceof Fault) return cause.code;
+    throw cause;
+  }
+  return "none";
+}
+
+function sentences(made: StationFixture): string[] {
+  return [...made.view().events.values()].map((event) => event.sentence);
+}
+
+describe("election", () => {
+  test("one leads; killed → another within about the lease; the term rises", () => {
+    const made = rack();
+    expect(made.leaders()).toEqual([1]);
+    const term = made.view().term;
+    made.kill(1);
+    made.until("another leads", () => made.leaders().length === 1, 6000);
+    expect(made.leaders()[0]).not.toBe(1);
+    made.until("all have heard", () => made.view().term === term + 1, 100);
+    made.time.pass(3000);
+    expect(sentences(made)).toContain("box1 does not answer any more");
+  });
+
+  test("stopped in order → another leads at once", () => {
+    const made = rack();
+    const first = made.units.get(1);
+    void first?.lease.stop();
+    made.until("another leads", () => made.leaders().length === 1, 500);
+    expect(made.leaders()[0]).not.toBe(1);
+  });
+
+  test("cut off from the store → stops to believe before its lease can end there", () => {
+    const made = rack();
+    const old = made.units.get(1);
+    old?.client.setConnected(false);
+    made.until("it believes no more", () => old?.lease.leads === false, 4000);
+    // Whether or not another leads already, there never are two that believe.
+    expect(made.leaders().length).toBeLessThanOrEqual(1);
+    made.until("another leads", () => made.leaders().length === 1, 4000);
+    old?.client.setConnected(true);
+    made.time.pass(5000);
+    expect(made.leaders().length).toBe(1);
+  });
+
+  test("the store away for long → nobody leads, then one does, and all are alive again", () => {
+    const made = rack();
+    made.core.setAway(true);
+    made.time.pass(20_000);
+    expect(made.leaders()).toEqual([]);
+    made.core.setAway(false);
+    made.until("one leads", () => made.leaders().length === 1, 10_000);
+    made.until("all alive", () => made.view().alive.size === 4, 10_000);
+  });
+});
+
+describe("admission", () => {
+  test("the same unit twice → the same number; the spare is in no pool", () => {
+    const made = rack();
+    const { unit } = made.ask("admitUnit", unitArguments(3, "member"));
+    expect(unit).toBe(3);
+    expect(made.view().units.get(4)).toMatchObject({ role: "spare", pool: null });
+    expect(made.view().units.get(3)).toMatchObject({ role: "member", pool: "pool" });
+  });
+
+  test("a removed unit's key is not admitted again, its number never given again", () => {
+    const made = rack();
+    made.ask("removeUnit", { unit: 3 });
+    expect(codeOf(() => made.ask("admitUnit", unitArguments(3, "member")))).toBe("forbidden");
+    const { unit } = made.ask("admitUnit", unitArguments(9, "member"));
+    expect(unit).toBe(5);
+  });
+
+  test("a disk registers once; a copy of it elsewhere is refused; moved it keeps its number", () => {
+    const made = rack();
+    const disk = [...made.view().disks.values()].find((each) => each.unit === 2);
+    if (disk === undefined) throw new Error("unit 2 has a disk");
+    const args = { uuid: disk.uuid, path: "/x", sizeBytes: 10 * GIB, incarnation: 2 };
+    const clone = () => made.ask("registerDisk", args, made.units.get(3));
+    expect(codeOf(clone)).toBe("diskRefused");
+    expect(made.ask("registerDisk", args, made.units.get(2)).disk).toBe(disk.number);
+    const older = { ...args, incarnation: 1 };
+    const old = () => made.ask("registerDisk", older, made.units.get(2));
+    expect(codeOf(old)).toBe("diskRefused");
+    made.kill(2);
+    made.time.pass(5000);
+    expect(clone().disk).toBe(disk.number);
+    expect(made.view().disks.get(disk.number)?.unit).toBe(3);
+  });
+});
+
+describe("volumes", () => {
+  test("larger than any one unit: every slice on two units, heads together, ready", () => {
+    const made = rack();
+    const number = made.createVolume("big", 15, "mirror-2");
+    const view = made.view();
+    const volume = view.volumes.get(number);
+    if (volume === undefined) throw new Error("it is there");
+    expect(volume.slices.length).toBe(15);
+    for (const record of view.slicesOfVolume(volume)) {
+      const units = (record === null ? [] : disksOf(record)).map(
+        (disk) => view.disks.get(disk)?.unit ?? 0,
+      );
+      expect(units.length).toBe(2);
+      expect(new Set(units).size).toBe(2);
+      expect(units).not.toContain(4); // the spare is in no pool
+    }
+    for (const disk of view.disks.values()) {
+      expect(view.promisedBytes(disk.number)).toBeLessThanOrEqual(disk.sizeBytes);
+    }
+    expect(volumeState(view, volume)).toEqual({
+      availability: "online",
+      protection: "protected",
+      rebuiltShare: null,
+      waitsFor: [],
+    });
+    expect(view.cluster?.state).toBe("used");
+  });
+
+  test("too large, a name taken, an unknown pool, a bad range → refused, nothing left behind", () => {
+    const made = rack();
+    made.createVolume("a", 1, "mirror-2");
+    const slices = made.view().numbers?.slice;
+    const volume = { name: "b", sizeBytes: GIB, protection: "mirror-2" as const, allow: [] };
+    const codes = [
+      codeOf(() => made.ask("createVolume", { ...volume, sizeBytes: 99 * GIB })),
+      codeOf(() => made.ask("createVolume", { ...volume, name: "a" })),
+      codeOf(() => made.ask("createVolume", { ...volume, pool: "other" })),
+      codeOf(() => made.ask("createVolume", { ...volume, allow: ["nonsense"] })),
+    ];
+    expect(codes).toEqual(["noSpace", "conflict", "notFound", "badRequest"]);
+    expect(made.view().numbers?.slice).toBe(slices as number);
+    expect(made.view().volumes.size).toBe(1);
+    made.time.pass(1000);
+    expect(made.view().commands.size).toBe(0);
+  });
+
+  test("deleted → slices and record go, the name is free, numbers are not used again", () => {
+    const made = rack();
+    const first = made.createVolume("v", 12, "mirror-2");
+    const before = made.view().volumes.get(first)?.slices ?? [];
+    made.ask("deleteVolume", { volume: first });
+    made.until("gone", () => made.view().volumes.size === 0);
+    expect(made.view().slices.size).toBe(0);
+    expect(before.every((slice) => made.view().sliceIsDeleted(slice, 1))).toBe(true);
+    const second = made.createVolume("v", 12, "mirror-2");
+    expect(second).toBe(first + 1);
+    const after = made.view().volumes.get(second)?.slices ?? [];
+    expect(Math.min(...after)).toBeGreaterThan(Math.max(...before));
+    expect(made.view().sliceIsDeleted(after[0] ?? 0, 1)).toBe(false);
+  });
+
+  test("the station killed in the middle of a creation → the next one finishes it", () => {
+    const made = rack({ gib: 200 });
+    const asker = made.units.get(2);
+    const args = { name: "v", sizeBytes: 150 * GIB, protection: "mirror-2" as const, allow: [] };
+    const { volume } = made.ask("createVolume", args, asker);
+    made.kill(1);
+    const view = asker?.follower.view;
+    // A placement on a unit that died meanwhile is legal: it was in sync when it was placed.
+    made.until("ready", () => view?.volumes.get(volume)?.state === "ready");
+    expect(view?.slices.size).toBe(150);
+  });
+});
+
+describe("re-protection", () => {
+  /** What the heads do when a unit has gone: drop its members. */
+  function dropUnit(made: StationFixture, unit: number): void {
+    for (const record of [...made.view().slices.values()]) {
+      const left = record.inSync.filter((each) => made.view().disks.get(each.disk)?.unit !== unit);
+      const head = left.some((each) => each.disk === record.head)
+        ? record.head
+        : (left[0]?.disk ?? 0);
+      if (left.length === record.inSync.length) continue;
+      made.propose({ ...record, epoch: record.epoch + 1, inSync: left, head });
+    }
+  }
+
+  test("a unit away for long → the spare takes its place, as a member of the pool", () => {
+    const made = rack();
+    made.createVolume("v", 12, "mirror-2");
+    made.kill(2);
+    made.time.pass(4000);
+    dropUnit(made, 2);
+    const lacking = [...made.view().slices.values()].filter((each) => each.inSync.length < 2);
+    expect(lacking.length).toBeGreaterThan(0);
+    expect(lacking.every((each) => each.resyncing.length === 0)).toBe(true);
+    made.until("all have a target", () =>
+      lacking.every((each) => made.view().slices.get(each.slice)?.resyncing.length === 1),
+    );
+    expect(made.view().units.get(4)).toMatchObject({ role: "member", pool: "pool" });
+    expect(sentences(made).filter((each) => each.startsWith("the spare box4"))).toEqual([
+      "the spare box4 is now a member of the pool pool: volume v lacked a copy",
+    ]);
+    const volume = made.view().volumeByName("v");
+    if (volume === null) throw new Error("it is there");
+    expect(volumeState(made.view(), volume).protection).toBe("rebuilding");
+    for (const { slice } of lacking) {
+      const record = made.view().slices.get(slice);
+      if (record === undefined) throw new Error("it is there");
+      const units = disksOf(record).map((disk) => made.view().disks.get(disk)?.unit);
+      expect(new Set(units).size).toBe(2);
+      expect(units).not.toContain(2);
+      expect(record.epoch).toBe(3);
+    }
+  });
+
+  test("back before its time → nothing is moved", () => {
+    const made = rack();
+    made.createVolume("v", 4, "mirror-2");
+    made.kill(2);
+    made.time.pass(3000);
+    dropUnit(made, 2);
+    made.time.pass(1000);
+    made.start(2);
+    // Its heads let it back in.
+    for (const record of [...made.view().slices.values()]) {
+      if (record.inSync.length === 2) continue;
+      const disk = [...made.view().disks.values()].find((each) => each.unit === 2)?.number ?? 0;
+      made.propose({ ...record, epoch: record.epoch + 1, resyncing: [disk] });
+    }
+    made.time.pass(30_000);
+    expect(made.view().units.get(4)?.role).toBe("spare");
+    const targets = [...made.view().slices.values()].flatMap((record) => record.resyncing);
+    expect(targets.every((disk) => made.view().disks.get(disk)?.unit === 2)).toBe(true);
+  });
+
+  test("a target that is lost too → taken away, another one named", () => {
+    const made = rack();
+    made.createVolume("v", 2, "mirror-2");
+    made.kill(3);
+    made.kill(2);
+    made.time.pass(4000);
+    dropUnit(made, 3);
+    dropUnit(made, 2);
+    const all = () => [...made.view().slices.values()];
+    if (all().some((record) => record.inSync.length === 2)) throw new Error("unit 1 heads nothing");
+    made.until("targets", () => all().every((record) => record.resyncing.length === 1));
+    made.addDisk(made.admit(), 10);
+    made.kill(4);
+    made.until("other targets", () =>
+      all().every((record) =>
+        record.resyncing.some((disk) => made.view().disks.get(disk)?.unit === 5),
+      ),
+    );
+  });
+
+  test("all members serve → a target still on the way is taken away", () => {
+    const made = rack();
+    made.createVolume("v", 1, "mirror-2");
+    const record = [...made.view().slices.values()][0];
+    if (record === undefined) throw new Error("it is there");
+    const spare = [...made.view().disks.values()].find((each) => each.unit === 4)?.number ?? 0;
+    made.propose({ ...record, epoch: 2, resyncing: [spare] });
+    made.until("gone", () => made.view().slices.get(record.slice)?.resyncing.length === 0);
+    expect(made.view().slices.get(record.slice)?.epoch).toBe(3);
+    expect(made.view().isLeftover(record.slice, spare)).toBe(true);
+  });
+});
+
+describe("two stations at once", () => {
+  test("both believe, the store loses answers → every number once, every rule kept", () => {
+    for (let seed = 1; seed <= 8; seed++) {
+      const made = rack({ seed });
+      // Every unit believes that it leads.
+      for (const unit of made.units.values()) {
+        Object.defineProperty(unit.lease, "leads", { value: true });
+      }
+      made.core.faults.answerLost = 0.1;
+      made.core.faults.requestLost = 0.05;
+      for (let volume = 1; volume <= 5; volume++) {
+        const args = {
+          name: `v${volume}`,
+          sizeBytes: GIB,
+          protection: "mirror-2" as const,
+          allow: [],
+        };
+        try {
+          made.ask("createVolume", args, made.units.get((volume % 3) + 1));
+        } catch (cause) {
+          if (!(cause instanceof Fault)) throw cause; // unknown, or away: that is the point
+        }
+      }
+      made.core.faults.answerLost = 0;
+      made.core.faults.requestLost = 0;
+      made.time.pass(30_000);
+      const view = made.view();
+      const names = [...view.volumes.values()].map((volume) => volume.name);
+      expect(new Set(names).size).toBe(names.length);
+      const slices = [...view.volumes.values()].flatMap((volume) => volume.slices);
+      expect(new Set(slices).size).toBe(slices.length);
+      expect([...view.slices.keys()].sort()).toEqual([...slices].sort());
+      for (const record of view.slices.values()) expect(record.inSync.length).toBe(2);
+      expect(view.unreadable.size).toBe(0);
+    }
+  });
+});
+
+test("R5: the table says beforehand what stops", () => {
+  const made = rack();
+  made.createVolume("single", 1, "none");
+  made.createVolume("pair", 3, "mirror-2");
+  const table = lossTable(made.view(), [1, 2, 3]);
+  expect(table.length).toBe(4);
+  expect(table.every((row) => !row.controlStops)).toBe(true);
+  expect(table.filter((row) => row.stops.includes("single")).length).toBe(1);
+  expect(table.filter((row) => row.weakened.includes("pair")).length).toBeGreaterThanOrEqual(2);
+  expect(table[3]?.sentences).toEqual(["nothing stops and nothing is lost"]);
+  const alone = lossTable(made.view(), [1]);
+  expect(alone[0]?.controlStops).toBe(true);
+  expect(alone[1]?.controlStops).toBe(false);
+});

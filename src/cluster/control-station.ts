@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The control station: carries out what is asked of it (commands.ts) and what its upkeep finds
+// (upkeep.ts, events.ts), on the unit that holds the lease (unit-lease.ts).
+//
+// One change at a time: decide by the view, commit by compare-and-swap, wait until the view has it,
+// decide again. A conflict, an unknown outcome or a lost lead need no repair: the next decision starts
+// from what is there. So two stations at once are harmless: of two changes decided by one state only
+// one commits.
+
+import { Fault } from "#base/fault.ts";
+import type { UnitNumber } from "#base/record.ts";
+import type { Timers, World } from "#base/world.ts";
+import { isCommandName, parseArguments } from "./commands.ts";
+import type { ControlStore } from "./control-store.ts";
+import { Draft } from "./draft.ts";
+import { nextTelling } from "./events.ts";
+import { keys } from "./state.ts";
+import type { CommandRecord } from "./state.ts";
+import { decisions } from "./station-changes.ts";
+import type { ChangeFacts } from "./station-changes.ts";
+import { LackClock, nextUpkeep } from "./upkeep.ts";
+import type { ViewFollower } from "./view-follower.ts";
+import { newId } from "./voters.ts";
+import type { VoterKeeper } from "./voters.ts";
+
+const TICK_MS = 500;
+/** Changes made in one go before others on this thread get their turn for a tick. */
+const CHANGES_PER_ROUND = 64;
+/** How long to wait for the view to have what was committed. */
+const VIEW_LIMIT_MS = 3000;
+/** Voters are looked at less often: it asks etcd. */
+const VOTERS_EVERY_MS = 1000;
+
+export interface StationParts {
+  store: ControlStore;
+  follower: ViewFollower;
+  /** Only where this unit can reach etcd itself; null: voters are left as they are. */
+  voters: VoterKeeper | null;
+  /** Whether this unit leads at this moment. */
+  leads(): boolean;
+}
+
+type Ending = "committed" | "conflict" | "unknown";
+
+export class ControlStation {
+  readonly #world: Pick<World, "clock" | "log" | "random">;
+  readonly #timers: Timers;
+  readonly #parts: StationParts;
+  #lacks = new LackClock();
+  #cancelTick: (() => void) | null = null;
+  #unlisten: (() => void) | null = null;
+  #busy = false;
+  #again = false;
+  #stopped = false;
+  #votersAtMs = 0;
+
+  constructor(world: Pick<World, "clock" | "log" | "random">, timers: Timers, parts: StationParts) {
+    this.#world = world;
+    this.#timers = timers;
+    this.#parts = parts;
+    if (parts.voters !== null) {
+      parts.voters.onEvent = (sentence, unit) => void this.#tellVoters(sentence, unit);
+    }
+  }
+
+  start(): void {
+    this.#unlisten = this.#parts.follower.view.onChange((changes) => {
+      if (changes.some((change) => change.kind !== "event" && change.kind !== "told")) this.wake();
+    });
+    this.wake();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#unlisten?.();
+    this.#cancelTick?.();
+  }
+
+  /** This unit begins to lead: what it knew of absences is from another time. */
+  beganToLead(): void {
+    this.#lacks = new LackClock();
+    this.wake();
+  }
+
+  wake(): void {
+    if (this.#stopped) return;
+    if (this.#busy) {
+      this.#again = true;
+      return;
+    }
+    this.#cancelTick?.();
+    this.#cancelTick = null;
+    void this.#round();
+  }
+
+  async #round(): Promise<void> {
+    this.#busy = true;
+    this.#again = false;
+    if (this.#parts.leads()) {
+      try {
+        await this.#work();
+      } catch (error) {
+        if (!(error instanceof Fault)) throw error;
+        this.#world.log.write("debug", "the control station waits", { reason: error.message });
+      }
+    }
+    this.#busy = false;
+    if (this.#stopped) return;
+    this.#cancelTick = this.#timers.after(this.#again ? 0 : TICK_MS, () => this.wake());
+  }
+
+  async #work(): Promise<void> {
+    const { view } = this.#parts.follower;
+    if (view.cluster === null || view.cluster.state === "yielding") return;
+    for (let changes = 0; changes < CHANGES_PER_ROUND; changes++) {
+      if (this.#stopped || !this.#parts.leads()) return;
+      if (!(await this.#one())) break;
+    }
+    const nowMs = this.#world.clock.nowMs();
+    if (this.#parts.voters === null || nowMs - this.#votersAtMs < VOTERS_EVERY_MS) return;
+    this.#votersAtMs = nowMs;
+    await this.#parts.voters.step(view);
+  }
+
+  /** One change at most; false when there is nothing to do. */
+  async #one(): Promise<boolean> {
+    const { view } = this.#parts.follower;
+    for (const command of view.commands.values()) {
+      if (command.state !== "asked") continue;
+      await this.#carryOut(command);
+      return true;
+    }
+    const nowMs = this.#world.clock.nowMs();
+    this.#lacks.look(view, nowMs);
+    const draft = nextUpkeep(view, this.#lacks, nowMs) ?? nextTelling(view);
+    if (draft === null) return false;
+    // A conflict twice in a row means that the view runs behind: wait for its next change.
+    return (await this.#commit(draft)) === "committed";
+  }
+
+  async #carryOut(command: CommandRecord): Promise<void> {
+    const { view } = this.#parts.follower;
+    const draft = new Draft(view);
+    const facts: ChangeFacts = {
+      asker: command.unit,
+      wallMs: this.#world.clock.wallMs(),
+      newId: () => newId(this.#world),
+    };
+    let ended: CommandRecord;
+    let effect = draft;
+    try {
+      ended = { ...command, state: "done", answer: decide(draft, command, facts) };
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error;
+      effect = new Draft(view); // nothing of what was drafted before it failed
+      const fault = { code: error.code, detail: detailOf(error) };
+      ended = { ...command, state: "failed", fault };
+    }
+    effect.put(keys.command(command.id), ended, command.lease);
+    try {
+      await this.#commit(effect);
+    } catch (error) {
+      if (!(error instanceof Fault) || error.code !== "badRequest") throw error;
+      // Too much for one transaction: refused, or it would stand in everybody's way for ever.
+      await this.#refuse(command, error);
+    }
+  }
+
+  async #refuse(command: CommandRecord, reason: Fault): Promise<void> {
+    const draft = new Draft(this.#parts.follower.view);
+    const fault = { code: reason.code, detail: detailOf(reason) };
+    draft.put(keys.command(command.id), { ...command, state: "failed", fault }, command.lease);
+    await this.#commit(draft);
+  }
+
+  /** Commits and waits until the view has it, so that the next decision does not start behind. */
+  async #commit(draft: Draft): Promise<Ending> {
+    const { store, follower } = this.#parts;
+    try {
+      const result = await store.transaction(draft.transaction(this.#world.clock.wallMs()));
+      await follower.reached(result.revision, VIEW_LIMIT_MS);
+      return result.committed ? "committed" : "conflict";
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error;
+      switch (error.code) {
+        case "notFound": // a command whose asker went away, with its lease
+          await this.#catchUp();
+          return "conflict";
+        case "unknownOutcome":
+          await this.#catchUp();
+          return "unknown";
+        default:
+          throw error;
+      }
+    }
+  }
+
+  /** What is there now is what the next decision starts from. */
+  async #catchUp(): Promise<void> {
+    const { revision } = await this.#parts.store.get(keys.cluster);
+    await this.#parts.follower.reached(revision, VIEW_LIMIT_MS);
+  }
+
+  async #tellVoters(sentence: string, unit: UnitNumber | null): Promise<void> {
+    const draft = new Draft(this.#parts.follower.view);
+    draft.tell({ kind: "voters", severity: "info", sentence, unit });
+    try {
+      await this.#commit(draft);
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error;
+      this.#world.log.write("info", sentence);
+    }
+  }
+}
+
+function decide(draft: Draft, command: CommandRecord, facts: ChangeFacts): Record<string, unknown> {
+  const { name } = command;
+  if (!isCommandName(name)) throw new Fault("badRequest", `no command ${name}`);
+  const args = parseArguments(name, command.arguments);
+  // Each decision takes the arguments of its own name; that they belong together was just parsed.
+  return decisions[name](draft, args as never, facts);
+}
+
+/** A Fault's detail without the table's text, which its code brings along again. */
+function detailOf(fault: Fault): string {
+  const at = fault.message.indexOf(": ");
+  return (at < 0 ? fault.message : fault.message.slice(at + 2)).slice(0, 1000);
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The event history in sentences: what changed without anybody asking (units lost and back, volumes
+// whose two words changed, the control station), told once each. What has been told last stands in
+// `/told` and is compared with every telling, so a new control station goes on where the old one fell.
+
+import { Draft } from "./draft.ts";
+import { keys } from "./state.ts";
+import type { EventRecord, ToldRecord, VolumeRecord } from "./state.ts";
+import { volumeState } from "./volume-state.ts";
+import type { ProtectionWord, VolumeState } from "./volume-state.ts";
+import type { ClusterView } from "./view.ts";
+
+/** Things told in one draft. */
+const TOLD_PER_DRAFT = 16;
+
+/** What there is to tell, or null. */
+export function nextTelling(view: ClusterView): Draft | null {
+  const told: ToldRecord = view.told ?? { units: {}, volumes: {}, station: 0 };
+  const next: ToldRecord = { ...told, units: { ...told.units }, volumes: { ...told.volumes } };
+  const draft = new Draft(view);
+  let count = tellUnits(draft, next);
+  if (count < TOLD_PER_DRAFT) count += tellVolumes(draft, next, TOLD_PER_DRAFT - count);
+  if (view.station !== null && view.station.unit !== told.station) {
+    const name = unitName(view, view.station.unit);
+    draft.tell({
+      kind: "control-station",
+      severity: "info",
+      sentence: `${name} is the control station now`,
+      unit: view.station.unit,
+    });
+    next.station = view.station.unit;
+    count++;
+  }
+  if (JSON.stringify(next) === JSON.stringify(told)) return null;
+  draft.put(keys.told, next);
+  return draft;
+}
+
+function tellUnits(draft: Draft, next: ToldRecord): number {
+  const { view } = draft;
+  let count = 0;
+  for (const unit of view.units.values()) {
+    const key = String(unit.number);
+    if (unit.state !== "admitted") {
+      delete next.units[key]; // its removal was told by who removed it
+      continue;
+    }
+    const alive = view.isAlive(unit.number);
+    const before = next.units[key];
+    if (before === alive || count >= TOLD_PER_DRAFT) continue;
+    // A unit just admitted is told by its admission; that it is not up yet is no news either.
+    if (before === undefined && !alive) continue;
+    next.units[key] = alive;
+    if (before === undefined) continue;
+    draft.tell({
+      kind: alive ? "unit-back" : "unit-lost",
+      severity: alive ? "info" : "alarm",
+      sentence: alive ? `${unit.name} is back` : `${unit.name} does not answer any more`,
+      unit: unit.number,
+    });
+    count++;
+  }
+  return count;
+}
+
+function tellVolumes(draft: Draft, next: ToldRecord, limit: number): number {
+  const { view } = draft;
+  let count = 0;
+  for (const key of Object.keys(next.volumes)) {
+    if (!view.volumes.has(Number(key))) delete next.volumes[key];
+  }
+  for (const volume of view.volumes.values()) {
+    if (volume.state !== "ready" || count >= limit) continue;
+    const state = volumeState(view, volume);
+    const words = `${state.availability}, ${state.protection}`;
+    const before = next.volumes[String(volume.number)];
+    if (before === words) continue;
+    next.volumes[String(volume.number)] = words;
+    // Created volumes begin well; that is told by their creation.
+    if (before === undefined && words === "online, protected") continue;
+    draft.tell(volumeEvent(volume, state));
+    count++;
+  }
+  return count;
+}
+
+const PROTECTION_SENTENCES: Record<ProtectionWord, string> = {
+  protected: "has all its copies",
+  rebuilding: "is rebuilding a copy",
+  degraded: "has fewer copies than promised",
+  "at-risk": "is down to one copy; one more loss stops or loses it",
+};
+
+function volumeEvent(volume: VolumeRecord, state: VolumeState) {
+  const bad = state.availability !== "online";
+  const serious = state.protection === "at-risk" || state.protection === "degraded";
+  const severity: EventRecord["severity"] = bad ? "alarm" : serious ? "warning" : "info";
+  const why = state.waitsFor[0];
+  const serves = bad ? `is ${state.availability}${why === undefined ? "" : `: ${why}`}` : "serves";
+  return {
+    kind: "volume-state",
+    severity,
+    sentence: `volume ${volume.name} ${serves}; it ${PROTECTION_SENTENCES[state.protection]}`,
+    volume: volume.number,
+  };
+}
+
+function unitName(view: ClusterView, unit: number): string {
+  return view.units.get(unit)?.name ?? `unit ${unit}`;
+}

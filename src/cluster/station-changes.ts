@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the control station decides when it is asked: admission, disks, volumes, settings. Each function
+// reads a view and fills a draft, or throws the Fault that is the answer. Nothing here does I/O; what
+// was decided by an old view fails at the compare.
+
+import { Fault } from "#base/fault.ts";
+import { BLOCK_BYTES } from "#base/grains.ts";
+import { layouts } from "#base/layout.ts";
+import type { UnitNumber } from "#base/record.ts";
+import type { CommandArguments, CommandName } from "./commands.ts";
+import type { Draft } from "./draft.ts";
+import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
+import type { PlacedSlice } from "./placement.ts";
+import { headedBytes, poolRooms } from "./rooms.ts";
+import { ADMITTED_UNITS_MAX, FIRST_POOL, keys } from "./state.ts";
+import type { DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
+import type { ClusterView } from "./view.ts";
+
+export interface ChangeFacts {
+  /** The unit whose command it is. */
+  asker: UnitNumber;
+  wallMs: number;
+  /** Fresh 16-byte ids, hex. */
+  newId(): string;
+}
+
+type Decide<N extends CommandName> = (
+  draft: Draft,
+  args: CommandArguments<N>,
+  facts: ChangeFacts,
+) => Record<string, unknown>;
+
+/** One function per command: fills the draft, answers what the asker is told. */
+export const decisions: { readonly [N in CommandName]: Decide<N> } = {
+  admitUnit,
+  removeUnit,
+  registerDisk,
+  createVolume,
+  deleteVolume,
+  setAllow,
+  claimCluster,
+  setSettings,
+};
+
+function admitUnit(
+  draft: Draft,
+  args: CommandArguments<"admitUnit">,
+  facts: ChangeFacts,
+): { unit: UnitNumber } {
+  const { view } = draft;
+  if (view.cluster?.state === "yielding") {
+    throw new Fault("notReady", "this cluster is giving way to another one");
+  }
+  const known = view.unitById(args.id);
+  if (known?.state === "removed") {
+    // R12: a removed unit comes back with a new identity or not at all.
+    throw new Fault("forbidden", `${known.name} was removed from this cluster; reset it first`);
+  }
+  if (known !== null) {
+    if (known.publicKey !== args.publicKey) throw new Fault("notAuthentic", "another key");
+    return { unit: known.number };
+  }
+  if (args.featureLevel < (view.cluster?.featureLevel ?? 1)) {
+    throw new Fault("versionMismatch", "this unit is too old for the cluster; update it first");
+  }
+  const admitted = [...view.units.values()].filter((unit) => unit.state === "admitted");
+  if (admitted.length >= ADMITTED_UNITS_MAX) {
+    throw new Fault("tooLarge", `a cluster has at most ${ADMITTED_UNITS_MAX} units`);
+  }
+  const number = draft.take("unit");
+  const pool = args.role === "member" ? (view.pools.keys().next().value ?? FIRST_POOL) : null;
+  const unit: UnitRecord = {
+    ...args,
+    name: freeName(args.name, admitted),
+    number,
+    pool,
+    state: "admitted",
+    admittedAtMs: Math.max(0, Math.floor(facts.wallMs)),
+  };
+  draft.put(keys.unit(number), unit);
+  draft.put(keys.unitId(args.id), { unit: number });
+  if (pool !== null) draft.relyOn(keys.pool(pool));
+  const where = pool === null ? `as a ${args.role}, in no pool yet` : `to the pool ${pool}`;
+  draft.tell({
+    kind: "unit-admitted",
+    severity: "info",
+    sentence: `${unit.name} was admitted ${where}`,
+    unit: number,
+  });
+  return { unit: number };
+}
+
+/** Names are for people; two boxes of one name get told apart. */
+function freeName(wanted: string, units: readonly UnitRecord[]): string {
+  const taken = new Set(units.map((unit) => unit.name));
+  if (!taken.has(wanted)) return wanted;
+  for (let count = 2; ; count++) {
+    const name = `${wanted.slice(0, 56)}-${count}`;
+    if (!taken.has(name)) return name;
+  }
+}
+
+function removeUnit(draft: Draft, args: CommandArguments<"removeUnit">): Record<string, never> {
+  const { view } = draft;
+  const unit = view.units.get(args.unit);
+  if (unit === undefined) throw new Fault("notFound", `no unit ${args.unit}`);
+  if (unit.state === "removed") return {};
+  const disks = view.disksOfUnit(unit.number);
+  for (const disk of disks) {
+    for (const record of view.slicesOfDisk(disk.number)) {
+      const elsewhere = record.inSync.some(
+        (member) => view.disks.get(member.disk)?.unit !== unit.number,
+      );
+      if (elsewhere || !record.inSync.some((member) => member.disk === disk.number)) continue;
+      const volume = view.volumes.get(record.volume)?.name ?? `volume ${record.volume}`;
+      throw new Fault("conflict", `${unit.name} holds the only current copy of part of ${volume}`);
+    }
+  }
+  draft.put(keys.unit(unit.number), { ...unit, state: "removed", pool: null });
+  draft.delete(keys.aliveOf(unit.number));
+  for (const disk of disks) draft.put(keys.disk(disk.number), { ...disk, state: "gone" });
+  draft.tell({
+    kind: "unit-removed",
+    severity: "warning",
+    sentence: `${unit.name} was removed from the cluster`,
+    unit: unit.number,
+  });
+  return {};
+}
+
+function registerDisk(
+  draft: Draft,
+  args: CommandArguments<"registerDisk">,
+  facts: ChangeFacts,
+): { disk: number } {
+  const { view } = draft;
+  const unit = view.units.get(facts.asker);
+  if (unit === undefined || unit.state !== "admitted") throw new Fault("forbidden", "no such unit");
+  draft.relyOn(keys.unit(unit.number));
+  const known = view.diskByUuid(args.uuid);
+  if (known === null) {
+    const number = draft.take("disk");
+    const disk: DiskRecord = { ...args, number, unit: unit.number, state: "ready" };
+    draft.put(keys.disk(number), disk);
+    draft.put(keys.diskUuid(args.uuid), { disk: number });
+    draft.tell({
+      kind: "disk-added",
+      severity: "info",
+      sentence: `${unit.name} brings in disk ${number}, ${bytesInWords(args.sizeBytes)}`,
+      unit: unit.number,
+    });
+    return { disk: number };
+  }
+  if (known.state === "gone") {
+    throw new Fault("diskRefused", `disk ${known.number} was removed from this cluster`);
+  }
+  if (args.incarnation < known.incarnation) {
+    // R0: incarnations only rise; this is an older copy of the disk.
+    throw new Fault("diskRefused", `disk ${known.number} is known in a later state: a clone?`);
+  }
+  if (known.unit !== unit.number) {
+    if (view.isAlive(known.unit)) {
+      const other = view.units.get(known.unit)?.name ?? `unit ${known.unit}`;
+      throw new Fault("diskRefused", `disk ${known.number} is in ${other} as well: a clone?`);
+    }
+    draft.tell({
+      kind: "disk-moved",
+      severity: "info",
+      sentence: `disk ${known.number} moved to ${unit.name}`,
+      unit: unit.number,
+    });
+  }
+  draft.put(keys.disk(known.number), { ...known, ...args, unit: unit.number, state: "ready" });
+  return { disk: known.number };
+}
+
+export type PlannedVolume = Pick<
+  VolumeRecord,
+  "name" | "sizeBytes" | "protection" | "sliceBytes" | "pool" | "allow" | "state"
+>;
+
+/** Where a volume would lie, or the Fault that says why not. Pure: also what a dry run shows. */
+export function planVolume(
+  view: ClusterView,
+  args: CommandArguments<"createVolume">,
+): { volume: PlannedVolume; placed: PlacedSlice[] } {
+  const { cluster } = view;
+  if (cluster === null) throw new Fault("notReady", "the control state is not read");
+  if (cluster.state === "yielding") {
+    throw new Fault("notReady", "this cluster is giving way to another one");
+  }
+  if (view.volumeByName(args.name) !== null) {
+    throw new Fault("conflict", `a volume named ${args.name} exists`);
+  }
+  const pool = args.pool ?? view.pools.keys().next().value ?? FIRST_POOL;
+  if (!view.pools.has(pool)) throw new Fault("notFound", `no pool named ${pool}`);
+  const sizeBytes = Math.ceil(args.sizeBytes / BLOCK_BYTES) * BLOCK_BYTES;
+  const shape = {
+    sizeBytes,
+    sliceBytes: cluster.sliceBytes,
+    protection: args.protection,
+    headedBytes: headedBytes(view),
+  };
+  const answer = placeVolume(poolRooms(view, pool), shape);
+  if (!answer.ok) throw new Fault("noSpace", answer.sentence);
+  const { name, protection, allow } = args;
+  return {
+    volume: {
+      name,
+      sizeBytes,
+      protection,
+      sliceBytes: cluster.sliceBytes,
+      pool,
+      allow,
+      state: "creating",
+    },
+    placed: answer.slices,
+  };
+}
+
+/** Takes name and numbers; the slices follow in parts (volume-filling.ts), then it is `ready`. */
+function createVolume(
+  draft: Draft,
+  args: CommandArguments<"createVolume">,
+  facts: ChangeFacts,
+): { volume: number } {
+  const { view } = draft;
+  const { volume } = planVolume(view, args);
+  const count = sliceSizes(volume.sizeBytes, volume.sliceBytes).length;
+  const number = draft.take("volume");
+  const first = draft.take("slice", count);
+  const slices = Array.from({ length: count }, (_, index) => first + index);
+  draft.put(keys.volume(number), { ...volume, number, uuid: facts.newId(), slices });
+  draft.put(keys.volumeName(args.name), { volume: number });
+  draft.relyOn(keys.pool(volume.pool));
+  useCluster(draft);
+  draft.tell({
+    kind: "volume-created",
+    severity: "info",
+    sentence:
+      `volume ${args.name} was created: ${bytesInWords(volume.sizeBytes)}, ` +
+      layouts[args.protection].sentence,
+    volume: number,
+  });
+  return { volume: number };
+}
+
+function deleteVolume(draft: Draft, args: CommandArguments<"deleteVolume">): Record<string, never> {
+  const volume = draft.view.volumes.get(args.volume);
+  if (volume === undefined) throw new Fault("notFound", `no volume ${args.volume}`);
+  if (volume.state === "deleting") return {};
+  startDeleting(draft, volume);
+  draft.tell({
+    kind: "volume-deleted",
+    severity: "info",
+    sentence: `volume ${volume.name} is being deleted`,
+    volume: volume.number,
+  });
+  return {};
+}
+
+/** From here on nobody may attach, and its name is free; its slices go in parts. */
+export function startDeleting(draft: Draft, volume: VolumeRecord): void {
+  draft.put(keys.volume(volume.number), { ...volume, state: "deleting", allow: [] });
+  draft.delete(keys.volumeName(volume.name));
+}
+
+function setAllow(draft: Draft, args: CommandArguments<"setAllow">): Record<string, never> {
+  const volume = draft.view.volumes.get(args.volume);
+  if (volume === undefined || volume.state === "deleting") {
+    throw new Fault("notFound", `no volume ${args.volume}`);
+  }
+  draft.put(keys.volume(volume.number), { ...volume, allow: args.allow });
+  const who = args.allow.length === 0 ? "nobody" : args.allow.join(", ");
+  draft.tell({
+    kind: "volume-allowed",
+    severity: "info",
+    sentence: `volume ${volume.name} may be used by ${who}`,
+    volume: volume.number,
+  });
+  return {};
+}
+
+function claimCluster(draft: Draft): Record<string, never> {
+  useCluster(draft);
+  return {};
+}
+
+/** A cluster that holds something is never merged by itself (design section 6). */
+function useCluster(draft: Draft): void {
+  const { cluster } = draft.view;
+  if (cluster === null) throw new Fault("notReady", "the control state is not read");
+  if (cluster.state === "yielding") throw new Fault("notReady", "this cluster is giving way");
+  if (cluster.state === "virgin") draft.put(keys.cluster, { ...cluster, state: "used" });
+}
+
+function setSettings(draft: Draft, args: CommandArguments<"setSettings">): Record<string, never> {
+  draft.put(keys.settings, { ...draft.view.settings, ...args });
+  return {};
+}

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the control station does unasked: fills volumes that are being created, empties those being
+// deleted, gives slices that lack a member another one, and takes targets away that nobody needs. Pure:
+// a view in, at most one draft out; the station commits it and asks again.
+//
+// Re-protection (design section 5): a slice counts the members that work, or whose unit has not been
+// away for `reprotectAfterMs` yet. Fewer than promised for that long: a disk of another unit is named
+// as resyncing, spares first; the head does the rest (R7). The station never says who is in sync and
+// never moves a head: those are the members' to propose (R2, R3).
+
+import { assert } from "#base/assert.ts";
+import { layouts } from "#base/layout.ts";
+import { disksOf } from "#base/record.ts";
+import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
+import { Draft } from "./draft.ts";
+import { placeMember, placeSlices, sliceSizes } from "./placement.ts";
+import type { DiskRoom } from "./placement.ts";
+import { recordRefusal } from "./record-rules.ts";
+import { headedBytes, poolRooms, spareRooms, unitsOf } from "./rooms.ts";
+import { keys } from "./state.ts";
+import type { VolumeRecord } from "./state.ts";
+import { startDeleting } from "./station-changes.ts";
+import type { ClusterView } from "./view.ts";
+
+/** Slice records written or deleted in one transaction; each may rely on a few disks. */
+const SLICES_PER_DRAFT = 24;
+/** Slices that get another member in one transaction. */
+const MEMBERS_PER_DRAFT = 8;
+/** Events kept in the control store; the catalog keeps more. */
+export const EVENTS_KEPT = 500;
+
+/** The next piece of upkeep, or null when there is nothing to do. */
+export function nextUpkeep(view: ClusterView, lacks: LackClock, nowMs: number): Draft | null {
+  return fillVolumes(view) ?? emptyVolumes(view) ?? protect(view, lacks, nowMs) ?? trimEvents(view);
+}
+
+function fillVolumes(view: ClusterView): Draft | null {
+  for (const volume of view.volumes.values()) {
+    if (volume.state === "creating") return fill(view, volume);
+  }
+  return null;
+}
+
+/** Places the next slices of a volume; makes it ready after the last one. */
+function fill(view: ClusterView, volume: VolumeRecord): Draft {
+  const draft = new Draft(view);
+  const sizes = sliceSizes(volume.sizeBytes, volume.sliceBytes);
+  const next = volume.slices.findIndex((number) => !view.slices.has(number));
+  if (next < 0) {
+    draft.put(keys.volume(volume.number), { ...volume, state: "ready" });
+    return draft;
+  }
+  draft.relyOn(keys.volume(volume.number));
+  const before = view.slices.get(volume.slices[next - 1] ?? 0);
+  const placed = placeSlices(poolRooms(view, volume.pool), {
+    shape: {
+      sizeBytes: volume.sizeBytes,
+      sliceBytes: volume.sliceBytes,
+      protection: volume.protection,
+      headedBytes: headedBytes(view),
+      head: before === undefined ? null : (view.disks.get(before.head)?.unit ?? null),
+    },
+    sizes: sizes.slice(next),
+  });
+  if (placed === null) {
+    // The room it was promised went to others, or a unit went away meanwhile.
+    startDeleting(draft, volume);
+    draft.tell({
+      kind: "volume-refused",
+      severity: "warning",
+      sentence: `volume ${volume.name} could not be placed any more and is taken back`,
+      volume: volume.number,
+    });
+    return draft;
+  }
+  for (const slice of placed.slice(0, SLICES_PER_DRAFT)) {
+    const index = next + slice.index;
+    const number = volume.slices[index] ?? 0;
+    draft.put(keys.slice(number), newSlice(view, volume, { ...slice, number, index }));
+    // R0: the record names incarnations; a disk that started again meanwhile is another one.
+    for (const disk of slice.disks) draft.relyOn(keys.disk(disk));
+  }
+  if (next + Math.min(placed.length, SLICES_PER_DRAFT) === volume.slices.length) {
+    draft.put(keys.volume(volume.number), { ...volume, state: "ready" });
+  }
+  return draft;
+}
+
+/** A new slice reads zero on every member, so all of them are in sync from the start. */
+function newSlice(
+  view: ClusterView,
+  volume: VolumeRecord,
+  made: { number: SliceNumber; index: number; sizeBytes: number; disks: DiskNumber[] },
+): SliceRecord {
+  const inSync = made.disks.map((disk) => {
+    const incarnation = view.disks.get(disk)?.incarnation;
+    assert(incarnation !== undefined, "a placed disk is in the view");
+    return { disk, incarnation };
+  });
+  const head = made.disks[0];
+  assert(head !== undefined, "a slice has a head");
+  return {
+    slice: made.number,
+    volume: volume.number,
+    index: made.index,
+    sizeBytes: made.sizeBytes,
+    copies: layouts[volume.protection].copies,
+    lineage: 1,
+    ancestry: [],
+    epoch: 1,
+    head,
+    inSync,
+    resyncing: [],
+  };
+}
+
+function emptyVolumes(view: ClusterView): Draft | null {
+  for (const volume of view.volumes.values()) {
+    if (volume.state !== "deleting") continue;
+    const draft = new Draft(view);
+    const left = volume.slices.filter((number) => view.revisionOf(keys.slice(number)) > 0);
+    for (const number of left.slice(0, SLICES_PER_DRAFT)) draft.delete(keys.slice(number));
+    if (left.length <= SLICES_PER_DRAFT) draft.delete(keys.volume(volume.number));
+    else draft.relyOn(keys.volume(volume.number));
+    return draft;
+  }
+  return null;
+}
+
+function trimEvents(view: ClusterView): Draft | null {
+  const surplus = view.events.size - EVENTS_KEPT;
+  if (surplus < 50) return null; // in batches
+  const oldest = [...view.events.keys()].sort((a, b) => a - b).slice(0, Math.min(surplus, 100));
+  const draft = new Draft(view);
+  for (const number of oldest) draft.delete(keys.event(number));
+  return draft;
+}
+
+/** Since when units are away and slices lack a member, by this station's clock. */
+export class LackClock {
+  readonly #unitAwaySinceMs = new Map<UnitNumber, number>();
+  readonly #sliceLacksSinceMs = new Map<SliceNumber, number>();
+
+  /** Looks at the view; called before every round of upkeep. */
+  look(view: ClusterView, nowMs: number): void {
+    for (const unit of view.units.values()) {
+      if (view.isAlive(unit.number)) this.#unitAwaySinceMs.delete(unit.number);
+      else if (!this.#unitAwaySinceMs.has(unit.number)) {
+        this.#unitAwaySinceMs.set(unit.number, nowMs);
+      }
+    }
+    for (const number of this.#sliceLacksSinceMs.keys()) {
+      if (!view.slices.has(number)) this.#sliceLacksSinceMs.delete(number);
+    }
+    for (const record of view.slices.values()) {
+      if (this.#working(view, record) >= record.copies) {
+        this.#sliceLacksSinceMs.delete(record.slice);
+      } else if (!this.#sliceLacksSinceMs.has(record.slice)) {
+        // A member whose unit went away earlier has been lacking since then.
+        this.#sliceLacksSinceMs.set(record.slice, nowMs);
+      }
+    }
+  }
+
+  #working(view: ClusterView, record: SliceRecord): number {
+    return disksOf(record).filter((disk) => view.diskServes(disk)).length;
+  }
+
+  lacksForMs(slice: SliceNumber, nowMs: number): number {
+    return nowMs - (this.#sliceLacksSinceMs.get(slice) ?? nowMs);
+  }
+
+  /** Whether a disk is as good as lost: failed, gone, or its unit away for so long. */
+  isLost(view: ClusterView, disk: DiskNumber, at: { nowMs: number; afterMs: number }): boolean {
+    const record = view.disks.get(disk);
+    if (record === undefined || record.state === "failed" || record.state === "gone") return true;
+    if (view.units.get(record.unit)?.state !== "admitted") return true;
+    const sinceMs = this.#unitAwaySinceMs.get(record.unit);
+    return sinceMs !== undefined && at.nowMs - sinceMs >= at.afterMs;
+  }
+}
+
+/** Members added and surplus targets taken away. */
+function protect(view: ClusterView, lacks: LackClock, nowMs: number): Draft | null {
+  const draft = new Draft(view);
+  const at = { nowMs, afterMs: view.settings.reprotectAfterMs };
+  let changed = 0;
+  for (const record of view.slices.values()) {
+    if (changed >= MEMBERS_PER_DRAFT || draft.isFull) break;
+    if (view.volumes.get(record.volume)?.state !== "ready") continue;
+    const next = betterTargets(draft, record, lacks, at);
+    if (next === null) continue;
+    assert(recordRefusal(record, next, "station") === null, "the station keeps its own rules");
+    draft.put(keys.slice(record.slice), next);
+    changed++;
+  }
+  return draft.isEmpty ? null : draft;
+}
+
+function betterTargets(
+  draft: Draft,
+  record: SliceRecord,
+  lacks: LackClock,
+  at: { nowMs: number; afterMs: number },
+): SliceRecord | null {
+  const { view } = draft;
+  const inSync = record.inSync.filter((member) => !lacks.isLost(view, member.disk, at)).length;
+  const live = record.inSync.filter((member) => view.diskServes(member.disk)).length;
+  // All promised members serve: whoever else was on the way is not needed any more.
+  if (live >= record.copies) {
+    return record.resyncing.length === 0 ? null : changed(record, []);
+  }
+  const kept = record.resyncing.filter((disk) => !lacks.isLost(view, disk, at));
+  let targets = kept;
+  const lacking = inSync + kept.length < record.copies;
+  const longEnough = lacks.lacksForMs(record.slice, at.nowMs) >= at.afterMs;
+  // Without a head there is nobody to copy from; first another member takes over.
+  if (lacking && longEnough && view.diskServes(record.head)) {
+    const disk = newMember(draft, record, kept);
+    if (disk !== null) targets = [...kept, disk];
+  }
+  if (targets.length === record.resyncing.length && targets === kept) return null;
+  return changed(record, targets);
+}
+
+function changed(record: SliceRecord, resyncing: DiskNumber[]): SliceRecord {
+  return { ...record, epoch: record.epoch + 1, resyncing };
+}
+
+/** A disk for another member: of a spare first, then of the pool; never on a unit that has one. */
+function newMember(
+  draft: Draft,
+  record: SliceRecord,
+  kept: readonly DiskNumber[],
+): DiskNumber | null {
+  const { view } = draft;
+  const volume = view.volumes.get(record.volume);
+  if (volume === undefined) return null;
+  const named = [...record.inSync.map((member) => member.disk), ...kept];
+  const need = { sizeBytes: record.sizeBytes, withoutUnits: unitsOf(view, named) };
+  const taken = draft.taken;
+  const minus = (rooms: DiskRoom[]) =>
+    rooms.map((room) => ({ ...room, freeBytes: room.freeBytes - (taken.get(room.disk) ?? 0) }));
+  const disk =
+    placeMember(minus(spareRooms(view)), need) ??
+    placeMember(minus(poolRooms(view, volume.pool)), need);
+  if (disk === null) return null;
+  taken.set(disk, (taken.get(disk) ?? 0) + record.sizeBytes);
+  draft.relyOn(keys.disk(disk));
+  useSpare(draft, disk, volume);
+  return disk;
+}
+
+/** A spare becomes a member of the pool it is used in, and the history says so. */
+function useSpare(draft: Draft, disk: DiskNumber, volume: VolumeRecord): void {
+  const unit = draft.view.unitOfDisk(disk);
+  if (unit === null || unit.role !== "spare" || draft.writes(keys.unit(unit.number))) return;
+  draft.put(keys.unit(unit.number), { ...unit, role: "member", pool: volume.pool });
+  // The next slice may be of another pool, and sees the spare where it is then.
+  draft.close();
+  draft.tell({
+    kind: "spare-used",
+    severity: "warning",
+    sentence:
+      `the spare ${unit.name} is now a member of the pool ${volume.pool}: ` +
+      `volume ${volume.name} lacked a copy`,
+    unit: unit.number,
+    volume: volume.number,
+  });
+}
