@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Descriptors in memory, at most as many as the stated cap and what is in use or dirty at the moment;
+// those that may go are let go in order of last use. Dirty ones are never let go: a flush cycle
+// writes them first, and operations that would make more wait while half of the cap is dirty.
+
+import { assert } from "#base/assert.ts";
+import { NO_BUFFER } from "#base/memory.ts";
+import type { SliceNumber } from "#base/record.ts";
+import { Status } from "#base/status.ts";
+import type { BufferPool, BufferWaiter } from "./buffer-pool.ts";
+import { Descriptor } from "./descriptor.ts";
+import type { DescriptorUser } from "./descriptor.ts";
+import type { DiskIo } from "./disk-io.ts";
+import type { DiskPlan } from "./disk-plan.ts";
+import { DESCRIPTOR_PAIR_BYTES, PAGE_BYTES } from "./format.wire.ts";
+import type { PageIdentity } from "./page.ts";
+
+/** Bytes of memory a descriptor takes, for the cap: checksums, bitmaps, the object. */
+export const DESCRIPTOR_MEMORY_BYTES = 1536;
+
+export class DescriptorCache {
+  /** True only while opening settles what a crash left. */
+  afterCrash = false;
+  /** Descriptors that were not whole when they were loaded. */
+  damaged = 0;
+  readonly #io: DiskIo;
+  readonly #plan: DiskPlan;
+  readonly #identity: PageIdentity;
+  readonly #buffers: BufferPool;
+  readonly #countMax: number;
+  readonly #byPhysical = new Map<number, Descriptor>();
+  #dirty: Descriptor[] = [];
+  #oldest: Descriptor | null = null;
+  #newest: Descriptor | null = null;
+
+  constructor(
+    io: DiskIo,
+    plan: DiskPlan,
+    options: { identity: PageIdentity; buffers: BufferPool; bytesMax: number },
+  ) {
+    this.#io = io;
+    this.#plan = plan;
+    this.#identity = options.identity;
+    this.#buffers = options.buffers;
+    this.#countMax = Math.max(4, Math.floor(options.bytesMax / DESCRIPTOR_MEMORY_BYTES));
+  }
+
+  get count(): number {
+    return this.#byPhysical.size;
+  }
+
+  get dirtyCount(): number {
+    return this.#dirty.length;
+  }
+
+  /** So much is dirty that a flush cycle should come before more. */
+  get crowded(): boolean {
+    return this.#dirty.length * 2 > this.#countMax;
+  }
+
+  /** The descriptor of a new mapping: all unwritten, and to be written at the next flush. */
+  create(slice: SliceNumber, extent: number, physical: number, mapping: number): void {
+    assert(!this.#byPhysical.has(physical), "a mapped extent has one descriptor");
+    const descriptor = new Descriptor(slice, extent, physical, mapping);
+    descriptor.loaded = true;
+    this.#byPhysical.set(physical, descriptor);
+    this.markDirty(descriptor);
+    this.#shrink();
+  }
+
+  /** Pins the extent's descriptor for `user`, at once when it is in memory. Give it back by `release`. */
+  use(
+    slice: SliceNumber,
+    extent: number,
+    where: { physical: number; mapping: number },
+    user: DescriptorUser,
+  ): void {
+    const known = this.#byPhysical.get(where.physical);
+    if (known !== undefined && known.loaded) {
+      this.#pin(known);
+      return user.descriptorReady(known);
+    }
+    if (known !== undefined) {
+      known.waiters.push(user);
+      return;
+    }
+    const descriptor = new Descriptor(slice, extent, where.physical, where.mapping);
+    this.#byPhysical.set(where.physical, descriptor);
+    descriptor.waiters.push(user);
+    new DescriptorLoad(this.#io, this.#buffers, {
+      offsetBytes: this.#plan.descriptorOffset + where.physical * DESCRIPTOR_PAIR_BYTES,
+      done: (buffer) => this.#loaded(descriptor, buffer),
+    }).begin();
+  }
+
+  release(descriptor: Descriptor): void {
+    assert(descriptor.pins > 0, "a descriptor is released once");
+    descriptor.pins--;
+    this.#maybeList(descriptor);
+  }
+
+  markDirty(descriptor: Descriptor): void {
+    if (descriptor.dirty) return;
+    descriptor.dirty = true;
+    this.#unlist(descriptor);
+    this.#dirty.push(descriptor);
+  }
+
+  /** What a flush cycle is to write; it says `written` of each. */
+  takeDirty(): Descriptor[] {
+    const taken: Descriptor[] = [];
+    for (const descriptor of this.#dirty) {
+      descriptor.dirty = false;
+      if (descriptor.dead) continue;
+      descriptor.writing = true;
+      taken.push(descriptor);
+    }
+    this.#dirty = [];
+    return taken;
+  }
+
+  written(descriptor: Descriptor): void {
+    descriptor.writing = false;
+    this.#maybeList(descriptor);
+  }
+
+  /** The extent was freed: its descriptor means nothing any more. */
+  forget(physical: number): Descriptor | null {
+    const descriptor = this.#byPhysical.get(physical);
+    if (descriptor === undefined) return null;
+    this.#byPhysical.delete(physical);
+    this.#unlist(descriptor);
+    descriptor.dead = true;
+    return descriptor;
+  }
+
+  #pin(descriptor: Descriptor): void {
+    descriptor.pins++;
+    this.#unlist(descriptor);
+  }
+
+  #loaded(descriptor: Descriptor, buffer: number): void {
+    if (buffer !== NO_BUFFER) {
+      const bytes = this.#io.memory.bytes;
+      const { whole } = descriptor.decode(bytes, buffer, this.#identity, this.afterCrash);
+      if (!whole) this.damaged++;
+      // What a crash left in one slot is made whole before the region can become inactive.
+      if (!whole && this.afterCrash) this.markDirty(descriptor);
+    } else {
+      this.#byPhysical.delete(descriptor.physical);
+    }
+    const waiters = descriptor.waiters.splice(0);
+    for (const user of waiters) {
+      if (buffer !== NO_BUFFER) this.#pin(descriptor);
+      user.descriptorReady(buffer === NO_BUFFER ? null : descriptor);
+    }
+    this.#maybeList(descriptor);
+  }
+
+  #maybeList(descriptor: Descriptor): void {
+    if (descriptor.pins > 0 || descriptor.dirty || descriptor.writing || descriptor.dead) return;
+    if (!descriptor.loaded || descriptor.listed) return;
+    descriptor.listed = true;
+    descriptor.older = this.#newest;
+    descriptor.newer = null;
+    if (this.#newest !== null) this.#newest.newer = descriptor;
+    else this.#oldest = descriptor;
+    this.#newest = descriptor;
+    this.#shrink();
+  }
+
+  #unlist(descriptor: Descriptor): void {
+    if (!descriptor.listed) return;
+    descriptor.listed = false;
+    if (descriptor.older !== null) descriptor.older.newer = descriptor.newer;
+    else this.#oldest = descriptor.newer;
+    if (descriptor.newer !== null) descriptor.newer.older = descriptor.older;
+    else this.#newest = descriptor.older;
+    descriptor.older = null;
+    descriptor.newer = null;
+  }
+
+  #shrink(): void {
+    while (this.#byPhysical.size > this.#countMax && this.#oldest !== null) {
+      const gone = this.#oldest;
+      this.#unlist(gone);
+      this.#byPhysical.delete(gone.physical);
+    }
+  }
+}
+
+/** One reading of a descriptor's two slots; each on its own when the disk cannot read both. */
+class DescriptorLoad implements BufferWaiter {
+  readonly #io: DiskIo;
+  readonly #buffers: BufferPool;
+  readonly #offsetBytes: number;
+  readonly #done: (buffer: number) => void;
+
+  constructor(
+    io: DiskIo,
+    buffers: BufferPool,
+    options: { offsetBytes: number; done: (buffer: number) => void },
+  ) {
+    this.#io = io;
+    this.#buffers = buffers;
+    this.#offsetBytes = options.offsetBytes;
+    this.#done = options.done;
+  }
+
+  begin(): void {
+    const buffer = this.#buffers.take();
+    if (buffer === NO_BUFFER) return this.#buffers.wait(this);
+    this.#io.read(this.#offsetBytes, DESCRIPTOR_PAIR_BYTES, buffer, (status) => {
+      if (status === Status.ok || this.#io.failed) return this.#end(buffer);
+      this.#readSlot(buffer, 0);
+    });
+  }
+
+  bufferFree(): void {
+    this.begin();
+  }
+
+  #readSlot(buffer: number, slot: number): void {
+    const at = slot * PAGE_BYTES;
+    if (slot === 2) return this.#end(buffer);
+    this.#io.read(this.#offsetBytes + at, PAGE_BYTES, buffer + at, (status) => {
+      // An unreadable slot is a damaged one.
+      const bytes = this.#io.memory.bytes;
+      if (status !== Status.ok) bytes.fill(0, buffer + at, buffer + at + PAGE_BYTES);
+      this.#readSlot(buffer, slot + 1);
+    });
+  }
+
+  #end(buffer: number): void {
+    this.#done(this.#io.failed ? NO_BUFFER : buffer);
+    this.#buffers.give(buffer);
+  }
+}
