@@ -287,12 +287,31 @@ describe("re-protection", () => {
 
 describe("two stations at once", () => {
   test("both believe, the store loses answers → every number once, every rule kept", () => {
+    let created = 0;
     for (let seed = 1; seed <= 8; seed++) {
       const made = rack({ seed });
       // Every unit believes that it leads.
       for (const unit of made.units.values()) {
         Object.defineProperty(unit.lease, "leads", { value: true });
       }
+      // What was ever given a number: each must have been made once.
+      const creations = new Map<string, number>();
+      const counts: number[] = [];
+      made.core.client("observer").watch("/", made.core.revision + 1, {
+        onEvents(events) {
+          for (const { kind, key, value } of events) {
+            if (kind === "delete") continue;
+            const record = JSON.parse(value) as Record<string, unknown>;
+            if (key === "/numbers") counts.push(Number(record.volume), Number(record.slice));
+            const fresh = record.state === "creating" || record.epoch === 1;
+            if (fresh || key.startsWith("/events/"))
+              creations.set(key, (creations.get(key) ?? 0) + 1);
+          }
+        },
+        onLost(reason) {
+          throw new Error(reason);
+        },
+      });
       made.core.faults.answerLost = 0.1;
       made.core.faults.requestLost = 0.05;
       for (let volume = 1; volume <= 5; volume++) {
@@ -319,7 +338,13 @@ describe("two stations at once", () => {
       expect([...view.slices.keys()].sort()).toEqual([...slices].sort());
       for (const record of view.slices.values()) expect(record.inSync.length).toBe(2);
       expect(view.unreadable.size).toBe(0);
+      expect([...creations.values()].every((times) => times === 1)).toBe(true);
+      for (let at = 2; at < counts.length; at++) {
+        expect(counts[at]).toBeGreaterThanOrEqual(counts[at - 2] ?? 0);
+      }
+      created += [...creations.keys()].filter((key) => key.startsWith("/volumes/")).length;
     }
+    expect(created).toBeGreaterThan(20);
   });
 });
 
