@@ -263,7 +263,7 @@ export class SimCluster {
       clock: { nowMs: () => this.simulation.nowMs, wallMs: () => 0 },
       log: { write: () => {} },
     };
-    const identity = { cluster: CLUSTER_UUID, disk: DISK_UUID(number), number };
+    const identity = { clusterId: CLUSTER_UUID, uuid: DISK_UUID(number) };
     let ended: Status | null = null;
     formatDisk(world, memory, area, identity, {}, (status) => {
       ended = status;

@@ -5,7 +5,7 @@
 
 import { Memory } from "#base/memory.ts";
 import type { DiskNumber, SliceRecord, UnitNumber, VolumeNumber } from "#base/record.ts";
-import { Status, statusName } from "#base/status.ts";
+import { statusName } from "#base/status.ts";
 import type { PeerVerb } from "#base/verbs.ts";
 import type { Clock, Log, Random } from "#base/world.ts";
 import { DataPlane } from "#appliance/data-plane.ts";
@@ -220,16 +220,21 @@ export class UnitProcess implements Endpoint {
     let left = this.#machine.disks.size;
     for (const [number, disk] of this.#machine.disks) {
       const area = disk.attach(this.memory, (act) => this.deliver(act));
-      openDisk(this.world, this.memory, area, {}, (status, store) => {
-        if (status !== Status.ok || store === null) {
-          this.world.log.write("error", "a disk does not open", { status: statusName(status) });
-        } else {
+      openDisk(this.world, this.memory, area, {}, (store, status, reason) => {
+        left--;
+        if (store === null) {
+          const word = statusName(status);
+          this.world.log.write("error", "a disk does not open", { number, word, reason });
+          if (left === 0) this.#opened();
+          return;
+        }
+        // Registered once; every later run finds the number on the disk.
+        store.setNumber(number, () => {
           this.stores.set(number, store);
           this.#shared.diskOpened(number, store.incarnation);
           this.plane.addDisk(store);
-        }
-        left--;
-        if (left === 0) this.#opened();
+          if (left === 0) this.#opened();
+        });
       });
     }
   }
