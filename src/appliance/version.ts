@@ -5,3 +5,6 @@
 // the two equal.
 
 export const VERSION = "0.1.0";
+
+/** What units say they can do; the cluster commits to the lowest (design: feature level). */
+export const FEATURE_LEVEL = 1;

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The control thread's side of the reactor: typed messages, and the last report it gave.
+
+import type { Log } from "#base/world.ts";
+import type { ControlEnd } from "#machine/control-channel.ts";
+import type { FromReactor, OpenedDisk, ReactorReport, ToReactor } from "./reactor-messages.ts";
+
+export type Heard<K extends FromReactor["kind"]> = Extract<FromReactor, { kind: K }>;
+
+const NOTHING: ReactorReport = { slices: [], disks: [], links: [], connections: 0, waiting: 0 };
+
+export interface ReactorListeners {
+  diskOpened(disk: OpenedDisk): void;
+  diskRefused(path: string, sentence: string): void;
+  diskReady(uuid: string, number: number): void;
+  diskFailed(uuid: string, sentence: string): void;
+  link(link: Heard<"link">): void;
+  propose(proposal: Heard<"propose">): void;
+  reported(report: ReactorReport): void;
+}
+
+export class ReactorClient {
+  report: ReactorReport = NOTHING;
+  /** Set by whoever composes, before anything is sent. */
+  listeners: ReactorListeners | null = null;
+  readonly #channel: ControlEnd;
+  readonly #log: Log;
+  readonly #waits = new Map<FromReactor["kind"], ((message: FromReactor) => void)[]>();
+
+  constructor(channel: ControlEnd, log: Log) {
+    this.#channel = channel;
+    this.#log = log;
+    channel.onMessage = (message) => this.#take(message as FromReactor);
+  }
+
+  /** Healthy reactors always keep up; one that does not is ended by its silence. */
+  send(message: ToReactor): void {
+    if (!this.#channel.post(message)) {
+      this.#log.write("error", "the reactor does not take messages", { kind: message.kind });
+    }
+  }
+
+  /** Resolves with the next message of a kind. */
+  next<K extends FromReactor["kind"]>(kind: K): Promise<Heard<K>> {
+    return new Promise((resolve) => {
+      const waiting = this.#waits.get(kind) ?? [];
+      waiting.push(resolve as (message: FromReactor) => void);
+      this.#waits.set(kind, waiting);
+    });
+  }
+
+  #take(message: FromReactor): void {
+    const waiting = this.#waits.get(message.kind);
+    if (waiting !== undefined) {
+      this.#waits.delete(message.kind);
+      for (const resolve of waiting) resolve(message);
+    }
+    const { listeners } = this;
+    switch (message.kind) {
+      case "report":
+        this.report = message.report;
+        return listeners?.reported(message.report);
+      case "log":
+        return this.#log.write(message.level, message.sentence, message.facts as never);
+      case "diskOpened":
+        return listeners?.diskOpened(message.disk);
+      case "diskRefused":
+        return listeners?.diskRefused(message.path, message.sentence);
+      case "diskReady":
+        return listeners?.diskReady(message.uuid, message.number);
+      case "diskFailed":
+        return listeners?.diskFailed(message.uuid, message.sentence);
+      case "link":
+        return listeners?.link(message);
+      case "propose":
+        return listeners?.propose(message);
+      case "started":
+      case "startFailed":
+      case "joined":
+      case "stopped":
+        return;
+    }
+  }
+}
