@@ -13,7 +13,7 @@ import {
   transmissionChecks,
 } from "./nbd-protocol.ts";
 import type { Server } from "./servers.ts";
-import { memoryServer, qemuServer, requirePrograms } from "./servers.ts";
+import { givenServer, memoryServer, qemuServer, requirePrograms } from "./servers.ts";
 
 const VOLUME_BYTES = 64 << 20;
 
@@ -44,3 +44,6 @@ function conforms(name: string, start: () => Promise<Server>): void {
 
 conforms("qemu-nbd, to judge the suite", () => qemuServer(VOLUME_BYTES));
 conforms("session and reactor over memory", () => memoryServer(VOLUME_BYTES));
+
+const given = process.env["CAIRN_CONFORM_URI"];
+if (given !== undefined) conforms("the server given", () => givenServer(given));

@@ -103,6 +103,31 @@ export async function memoryServer(sizeBytes: number): Promise<Server> {
   };
 }
 
+/**
+ * A server of ours that runs already, as CAIRN_CONFORM_URI names it: nbd://address:port/export, 32
+ * MiB to 1 GiB. The export's content is lost.
+ */
+export async function givenServer(uri: string): Promise<Server> {
+  const { hostname, port, pathname } = new URL(uri);
+  const sizeBytes = Number(await run("nbdinfo", ["--size", uri]));
+  return {
+    facts: {
+      host: hostname.replace(/^\[|\]$/g, ""),
+      port: Number(port),
+      name: decodeURIComponent(pathname.slice(1)),
+      sizeBytes,
+      readOnlyName: null,
+      description: null,
+      minimumBlockBytes: 512,
+      multiConn: true,
+      thin: true,
+      caches: false,
+      isQemu: false,
+    },
+    async [Symbol.asyncDispose]() {},
+  };
+}
+
 async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
   const decoder = new TextDecoder();
   let text = "";

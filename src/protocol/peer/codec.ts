@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Peer verbs to bytes and back; no I/O. A sender writes header and body with `encodeHead` and sends the
-// payload from its own buffer behind it, uncopied; a receiver feeds what the channel decrypted to a
-// VerbDecoder, at whatever borders it came. `encodeVerb` and `decodeVerb` do a whole message at once
-// (the simulator's links).
+// Peer verbs to bytes and back; no I/O. A sender writes header and body with `encodeHead` and sends
+// the payload from its own buffer behind it, uncopied; a receiver feeds what the channel decrypted
+// to a VerbDecoder, at whatever borders it came. `encodeVerb` and `decodeVerb` do a whole message
+// at once (the simulator's links).
 //
-// Invariants: no length or count from outside sizes anything before it met its limit in peer.wire.ts;
-// a payload lies in a buffer of the receiver's Memory that belongs to the receiver of the verb, or to
-// the decoder until the verb is complete; a malformed message yields a reason and nothing after it is
-// read, since the place in the stream is lost. What is wrong to encode is our own bug: asserted.
+// Invariants: no length or count from outside sizes anything before it met its limit in
+// peer.wire.ts; a payload lies in a buffer of the receiver's Memory that belongs to the receiver of
+// the verb, or to the decoder until the verb is complete; a malformed message yields a reason and
+// nothing after it is read, since the place in the stream is lost. What is wrong to encode is our
+// own bug: asserted.
 
 import { assert } from "#base/assert.ts";
 import type { MapEntry } from "#base/member-store.ts";
@@ -426,9 +427,9 @@ class BodyReader {
 const body = new BodyReader();
 
 /**
- * Verbs out of a stream. `feed` takes what it can and answers how many bytes that were: all of them,
- * unless no buffer was free for a payload (`waiting`; feed the rest again later: back-pressure, R13),
- * or the stream is malformed (`failure` says how; the link must be closed).
+ * Verbs out of a stream. `feed` takes what it can and answers how many bytes that were: all of
+ * them, unless no buffer was free for a payload (`waiting`; feed the rest again later:
+ * back-pressure, R13), or the stream is malformed (`failure` says how; the link must be closed).
  */
 export class VerbDecoder {
   /** Why the stream is malformed; null while it is not. */

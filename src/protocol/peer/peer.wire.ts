@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The peer protocol's messages: one verb each, as a header of fixed size, then up to four lists (the
-// body), then the payload. Our own format, little-endian. The channel under it is authenticated and
-// encrypted and in order, so there is no checksum of its own; magic and version catch a stream that
-// lost its place and a unit of another format level. Verbs and their fields: base/verbs.ts.
+// The peer protocol's messages: one verb each, as a header of fixed size, then up to four lists
+// (the body), then the payload. Our own format, little-endian. The channel under it is
+// authenticated and encrypted and in order, so there is no checksum of its own; magic and version
+// catch a stream that lost its place and a unit of another format level. Verbs and their fields:
+// base/verbs.ts.
 //
 // A body holds, in this order, each only where its bit in `lists` is set: record, regions, entries,
-// runs. A record is RECORD, then `inSyncCount` times MEMBER, then `resyncingCount` disks (u32), then
-// `ancestryCount` lineages (u64). The other lists are a u32 count and that many u32 regions,
+// runs. A record is RECORD, then `inSyncCount` times MEMBER, then `resyncingCount` disks (u32),
+// then `ancestryCount` lineages (u64). The other lists are a u32 count and that many u32 regions,
 // ENTRY or RUN.
 
 import { MEMBERS_MAX, REQUEST_BYTES_MAX, VERB_BODY_BYTES_MAX } from "#base/limits.ts";
