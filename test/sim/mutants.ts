@@ -295,7 +295,9 @@ function installGhostWrites(world: MutantWorld): () => void {
         const { slice, toDisk, bufferOffset, payloadBytes } = verb;
         if (verb.kind === VerbKind.write && ++count % 10 === 0) {
           const bytes = this.memory.bytes.slice(bufferOffset, bufferOffset + payloadBytes);
-          const ghost = Object.assign(new PeerVerb(), verb, { sent: null });
+          // A number of its own: a member carries out what comes twice only once.
+          const sequence = verb.sequence + 2 ** 40;
+          const ghost = Object.assign(new PeerVerb(), verb, { sent: null, sequence });
           world.after(700, () =>
             this.deliver(() => {
               const record = this.stores.get(toDisk)?.member(slice)?.record;

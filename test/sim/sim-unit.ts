@@ -12,6 +12,7 @@ import { DataPlane } from "#appliance/data-plane.ts";
 import type { VolumeShape } from "#appliance/forwarder.ts";
 import type { MemoryControlClient, MemoryControlStore } from "#cluster/memory-control-store.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
+import type { SliceOptions } from "#raid/slice.ts";
 import { openDisk } from "#store/open-disk.ts";
 import type { DiskStore } from "#store/disk-store.ts";
 import type { SimDisk } from "./sim-disk.ts";
@@ -20,6 +21,8 @@ import type { Simulation } from "./simulation.ts";
 
 const TICK_MS = 50;
 const ARENA_BYTES = 24 << 20;
+/** Flapping members come back sooner than usual, so that a run sees more of it. */
+const SLICE: SliceOptions = { rejoinDelayMs: 400, rejoinDelayMaxMs: 3000 };
 
 /** What units share: the network, the voters, and what everybody knows of the cluster. */
 export interface UnitWorld {
