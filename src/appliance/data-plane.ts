@@ -69,6 +69,8 @@ export class DataPlane {
   readonly #links = new Set<UnitNumber>();
   readonly #pool = new OperationPool();
   readonly #forwarder: Forwarder;
+  /** Heads are given up once; a slice started later has none to give. */
+  #released = false;
   #lastBeatMs = Number.NEGATIVE_INFINITY;
 
   constructor(
@@ -350,6 +352,8 @@ export class DataPlane {
 
   /** Orderly stop: every head here is given up so that its takeover needs no wait (R4). */
   release(done: () => void): void {
+    if (this.#released) return done();
+    this.#released = true;
     let left = this.#slices.size + 1;
     const one = () => {
       left--;

@@ -6,6 +6,7 @@
 // Order of an orderly stop: hosts are drained, heads are released (so that takeovers need no wait),
 // links and disks are closed, then the ring.
 
+import { EXTENT_BYTES } from "#base/grains.ts";
 import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { Status, statusName } from "#base/status.ts";
 import type { StreamSocket } from "#base/stream.ts";
@@ -186,9 +187,10 @@ export class UnitReactor {
     }
     if (format === null) return this.#openArea(area, place);
     const { memory } = this.#reactor;
-    formatDisk(this.#world, memory, area, format, {}, (status) => {
+    const identity = { clusterId: format.clusterId, uuid: format.diskUuid };
+    formatDisk(this.#world, memory, area, identity, {}, (status, reason) => {
       if (status === Status.ok) return this.#openArea(area, place);
-      this.#refuse(area, place, `it could not be formatted (${statusName(status)})`);
+      this.#refuse(area, place, `it could not be formatted (${statusName(status)}: ${reason})`);
     });
   }
 
@@ -198,9 +200,13 @@ export class UnitReactor {
   }
 
   #openArea(area: FileArea, place: DiskPlace): void {
-    openDisk(this.#world, this.#reactor.memory, area, {}, (status, store) => {
-      if (store === null || status !== Status.ok) {
-        return this.#refuse(area, place, `it could not be opened (${statusName(status)})`);
+    openDisk(this.#world, this.#reactor.memory, area, {}, (store, status, reason) => {
+      if (store === null) {
+        return this.#refuse(
+          area,
+          place,
+          `it could not be opened (${statusName(status)}: ${reason})`,
+        );
       }
       if (this.#disks.has(store.uuid)) {
         store.close(() =>
@@ -348,7 +354,7 @@ export class UnitReactor {
       connections: this.#portal?.connections ?? 0,
       waiting: this.#plane?.waitingCount ?? 0,
     };
-    return { report, resyncing: slices.some((slice) => slice.resyncs.length > 0) };
+    return { report, resyncing: slices.some((slice) => slice.resync !== null) };
   }
 
   /** The control thread hangs: heads are given up, so that a healthy unit takes them (design, 3). */
@@ -419,14 +425,15 @@ export class UnitReactor {
 
 function describe(held: HeldDisk): OpenedDisk {
   const { store } = held;
+  const { extents, free } = store.totals;
   return {
     path: held.path,
     uuid: store.uuid,
     clusterId: store.clusterId,
     number: store.number,
     incarnation: store.incarnation,
-    sizeBytes: store.sizeBytes,
-    freeBytes: store.freeBytes,
+    sizeBytes: extents * EXTENT_BYTES,
+    freeBytes: free * EXTENT_BYTES,
   };
 }
 
