@@ -61,7 +61,7 @@ const address = z
   .string()
   .max(64)
   .refine((text) => addressBytes(text) !== null, "an IPv4 or IPv6 address");
-const portNumber = z.number("a whole number").int("a whole number").min(0).max(65535);
+const portNumber = z.number().int().min(0).max(65535);
 const secret = z.string().superRefine((text, context) => {
   const fault = joinSecretFault(text);
   if (fault !== null) context.addIssue({ code: "custom", message: fault });
@@ -120,12 +120,7 @@ export const SETTINGS = {
     sentence: "name of the cluster, if this unit founds it",
   }),
   sliceBytes: setting(
-    z
-      .number("a number of bytes")
-      .int()
-      .min(REGION_BYTES)
-      .max(SLICE_BYTES_MAX)
-      .multipleOf(REGION_BYTES),
+    z.number().int().min(REGION_BYTES).max(SLICE_BYTES_MAX).multipleOf(REGION_BYTES),
     {
       initial: SLICE_BYTES_DEFAULT,
       flag: "slice-size",

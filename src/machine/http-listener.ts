@@ -33,7 +33,10 @@ export function listenHttp(place: HttpPlace, options: HttpListenerOptions): Http
   const common = {
     maxRequestBodySize: options.bodyBytesMax,
     idleTimeout: IDLE_SECONDS,
+    // Outside of development Bun shares a port with whoever else asks for it, if not told so: then
+    // two units on one port would each answer some of the requests.
     development: false,
+    reusePort: false,
     fetch: (request: Request) => options.answer(request),
     error: () => new Response(null, { status: 500 }),
   };

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The API on a real unix socket and a real TCP port: who is answered, who is refused and how, and
+// what is left behind.
+
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { createHash, timingSafeEqual } from "node:crypto";
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { request as httpRequest } from "node:http";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { AssertionFailure } from "#base/assert.ts";
+import { Fault } from "#base/fault.ts";
+import { listenHttp } from "#machine/http-listener.ts";
+import { createApi } from "./api.ts";
+import { MemoryBackend } from "./memory-backend-fixture.ts";
+import { FaultSchema } from "./schemas.ts";
+import { serveApi, type ServedApi, type ServeOptions, SOCKET_FILE, tcpFault } from "./serve.ts";
+
+const TOKEN = "0123456789abcdef".repeat(4);
+const seal = {
+  sha256: (bytes: Uint8Array) => new Uint8Array(createHash("sha256").update(bytes).digest()),
+  equal: (left: Uint8Array, right: Uint8Array) => timingSafeEqual(left, right),
+};
+const log = { write: () => undefined };
+
+let folder: string;
+let backend: MemoryBackend;
+let fatal: unknown[];
+let served: ServedApi;
+
+function start(change: Partial<ServeOptions> = {}): ServedApi {
+  return serveApi(createApi(backend, { log, timers: { after: () => () => undefined } }), {
+    listen: listenHttp,
+    seal,
+    log,
+    socketPath: path.join(folder, SOCKET_FILE),
+    tcp: { address: "127.0.0.1", port: 0 },
+    token: TOKEN,
+    names: () => ["cairn-0001", "cairn-0001.local"],
+    fatal: (error) => void fatal.push(error),
+    ...change,
+  });
+}
+
+beforeEach(() => {
+  folder = mkdtempSync(path.join(tmpdir(), "cairn-serve-"));
+  backend = new MemoryBackend();
+  fatal = [];
+  served = start();
+});
+afterEach(async () => {
+  await served.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const unixStatus = () =>
+  fetch("http://cairn/api/v1/status", { unix: path.join(folder, SOCKET_FILE) });
+
+interface Answer {
+  status: number;
+  code: string | null;
+  headers: Record<string, unknown>;
+}
+
+/** Over TCP with exactly these headers, the Host too. */
+function overTcp(headers: Record<string, string>, method = "GET"): Promise<Answer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+  const options = {
+    host: "127.0.0.1",
+    port: served.port,
+    path: "/api/v1/volumes",
+    method,
+    headers,
+  };
+  const sent = httpRequest(options, (answer) => {
+    let text = "";
+    answer.setEncoding("utf8");
+    answer.on("data", (piece: string) => (text += piece));
+    answer.on("end", () => {
+      const fault = text.includes('"error"') ? FaultSchema.parse(JSON.parse(text)).error : null;
+      const status = answer.statusCode ?? 0;
+      resolve({ status, code: fault?.code ?? null, headers: answer.headers });
+    });
+  });
+  sent.on("error", reject);
+  sent.end();
+  return promise;
+}
+
+const bearer = { authorization: `Bearer ${TOKEN}` };
+const basic = { authorization: `Basic ${btoa(`anybody:${TOKEN}`)}` };
+
+describe("unix socket", () => {
+  test("answers without a token; the socket is its owner's alone", async () => {
+    expect((await unixStatus()).status).toBe(200);
+    expect(statSync(path.join(folder, SOCKET_FILE)).mode & 0o777).toBe(0o600);
+  });
+
+  test("a socket left by a killed daemon is replaced", async () => {
+    await served.stop();
+    writeFileSync(path.join(folder, SOCKET_FILE), "");
+    served = start();
+    expect((await unixStatus()).status).toBe(200);
+  });
+
+  test("a path too long for a socket → badConfiguration that says so", () => {
+    const socketPath = path.join(folder, "x".repeat(100));
+    expect(() => start({ socketPath })).toThrow("shorter state directory");
+  });
+});
+
+describe("TCP", () => {
+  test("token shown → answered, under any of our names", async () => {
+    const port = String(served.port);
+    const hosts = ["127.0.0.1", `127.0.0.1:${port}`, "[fe80::1]:80", "localhost", "LOCALHOST:1"];
+    for (const host of [...hosts, "cairn.local", "cairn-0001", "Cairn-0001.local.:7480"]) {
+      expect([host, (await overTcp({ ...bearer, host })).status]).toEqual([host, 200]);
+    }
+  });
+
+  test("a name that is not ours → 421, token or not", async () => {
+    for (const host of ["evil.example", "cairn.local.evil.example", "a b", "[x]", "1.2.3"]) {
+      const answer = await overTcp({ ...bearer, host });
+      expect([answer.status, answer.code, host]).toEqual([421, "wrongHost", host]);
+    }
+  });
+
+  test("no name at all → 421", () => {
+    const fault = tcpFault(new Request("http://localhost/", { headers: bearer }), {
+      seal,
+      token: TOKEN,
+      names: () => [],
+    });
+    expect(fault?.code).toBe("wrongHost");
+  });
+
+  test("no token, a wrong one, a part of it → 401 that says how", async () => {
+    const words = ["", "Bearer", `Bearer ${TOKEN}0`, `Bearer ${TOKEN.slice(1)}`, `Token ${TOKEN}`];
+    const pairs = ["Basic %%%", `Basic ${btoa(TOKEN)}`, `Basic ${btoa("a:b")}`];
+    for (const authorization of [...words, ...pairs]) {
+      const answer = await overTcp({ host: "localhost", authorization });
+      expect([answer.status, answer.code, authorization]).toEqual([
+        401,
+        "unauthorised",
+        authorization,
+      ]);
+      expect(answer.headers["www-authenticate"]).toContain("Bearer");
+    }
+  });
+
+  test("the token as a browser's password → reads, never changes", async () => {
+    expect((await overTcp({ ...basic, host: "localhost" })).status).toBe(200);
+    const change = await overTcp({ ...basic, host: "localhost" }, "DELETE");
+    expect([change.status, change.code]).toEqual([403, "forbidden"]);
+  });
+
+  test("a page of another origin → forbidden; our own → answered", async () => {
+    const host = "localhost:7480";
+    for (const origin of ["https://evil.example", "null", "http://localhost:1"]) {
+      expect((await overTcp({ ...bearer, host, origin })).code).toBe("forbidden");
+    }
+    expect((await overTcp({ ...bearer, host, origin: "http://localhost:7480" })).status).toBe(200);
+  });
+
+  test("port in use → badConfiguration, and nothing stays behind", () => {
+    const tcp = { address: "127.0.0.1", port: served.port ?? 0 };
+    const socketPath = path.join(folder, "second.sock");
+    expect(() => start({ tcp, socketPath })).toThrow(Fault);
+    expect(existsSync(socketPath)).toBe(false);
+  });
+
+  test("no TCP wanted → only the socket", async () => {
+    const socketPath = path.join(folder, "third.sock");
+    const only = start({ tcp: null, socketPath });
+    expect(only.port).toBeNull();
+    await only.stop();
+  });
+});
+
+test("failed assertion → told, so that the process ends; the client hears internal", async () => {
+  backend.nextFailure = new AssertionFailure("wrong");
+  const answer = await overTcp({ ...bearer, host: "localhost" });
+  expect([answer.status, answer.code]).toEqual([500, "internal"]);
+  expect(fatal).toHaveLength(1);
+  expect(fatal[0]).toBeInstanceOf(AssertionFailure);
+});
+
+test("a token too short to be one → refused", () => {
+  expect(() => start({ token: "short" })).toThrow("too short");
+});

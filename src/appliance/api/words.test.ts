@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sizes and times in words, held against their definitions and the system's own calendar.
+
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { parseSize, sizeInWords, timeInWords } from "./words.ts";
+
+test("sizes: plain bytes, binary units in every spelling", () => {
+  const sizes: [string, number][] = [
+    ["0", 0],
+    ["4096", 4096],
+    ["4096B", 4096],
+    ["64M", 64 * 2 ** 20],
+    ["64m", 64 * 2 ** 20],
+    ["100G", 100 * 2 ** 30],
+    ["100GiB", 100 * 2 ** 30],
+    ["100GB", 100 * 2 ** 30],
+    ["1.5T", 1.5 * 2 ** 40],
+    [" 2P ", 2 * 2 ** 50],
+  ];
+  for (const [text, bytes] of sizes) expect([text, parseSize(text)]).toEqual([text, bytes]);
+});
+
+test("what is no size, or no whole number of bytes → null", () => {
+  const bad = [
+    "",
+    "G",
+    "-1G",
+    "1e3",
+    "1 G",
+    "0x10",
+    "1.0000001K",
+    "0.3",
+    "9999P",
+    "1iB",
+    "1X",
+    "1,5G",
+  ];
+  for (const text of bad) expect([text, parseSize(text)]).toEqual([text, null]);
+});
+
+test("sizes in words are never more than they are", () => {
+  expect(sizeInWords(1023)).toBe("1023 B");
+  expect(sizeInWords(1536)).toBe("1.5 KiB");
+  expect(sizeInWords(2 ** 30 - 1)).toBe("1023.9 MiB");
+  expect(sizeInWords(5 * 2 ** 50)).toBe("5 PiB");
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER }), (bytes) => {
+      const [number = "", unit = ""] = sizeInWords(bytes).split(" ");
+      const power = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"].indexOf(unit);
+      expect(Number(number) * 1024 ** power).toBeLessThanOrEqual(bytes);
+    }),
+  );
+});
+
+test("times are those of the system's calendar", () => {
+  expect(timeInWords(0)).toBe("1970-01-01 00:00:00");
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: 253_402_300_799_999 }), (atMs) => {
+      expect(timeInWords(atMs)).toBe(new Date(atMs).toISOString().slice(0, 19).replace("T", " "));
+    }),
+  );
+});
