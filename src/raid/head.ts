@@ -1,0 +1,710 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The head of a slice, from the moment its record names it until it is named no more: opens epochs,
+// keeps the sessions with the members, decides who must leave and who may come in.
+//
+// Invariants
+// - R2: an epoch opens by storing its record here, then by `attach` to every member; nothing is acked
+//   in it before every in-sync member has stored it (`recordStored`), nothing begun before all their
+//   sessions are open (`ready`).
+// - R4: reads are answered while every in-sync member's grant holds. A grant given in an earlier epoch
+//   of the same headship counts: its giver waits as long before it proposes itself.
+// - Served only once established: every in-sync member attached in the named incarnation, and what any
+//   of them had active is due for reconciliation (R3, R6).
+// - At most one proposal is under way (the slice sees to it); each is made from the newest record.
+
+import { assert } from "#base/assert.ts";
+import { EXTENT_BYTES, REGION_BYTES } from "#base/grains.ts";
+import { BEACON_EVERY_MS, MEMBER_STALL_MS } from "#base/limits.ts";
+import type { MemberStore } from "#base/member-store.ts";
+import type { Memory } from "#base/memory.ts";
+import { Operation, OperationKind } from "#base/operation.ts";
+import type { OperationPool } from "#base/operation.ts";
+import { inSyncEntry } from "#base/record.ts";
+import type { DiskNumber, SliceRecord } from "#base/record.ts";
+import { Status, statusName } from "#base/status.ts";
+import { PeerVerb, VerbKind } from "#base/verbs.ts";
+import type { Log } from "#base/world.ts";
+import { Activity } from "./activity.ts";
+import type { Applier } from "./applier.ts";
+import { Change } from "./change.ts";
+import { Credit } from "./credit.ts";
+import { Flusher } from "./flusher.ts";
+import { Heal } from "./heal.ts";
+import { HostRead } from "./host-read.ts";
+import { nextRecord } from "./membership.ts";
+import type { Returns } from "./membership.ts";
+import type { Origins } from "./origins.ts";
+import { policyOf } from "./policy.ts";
+import type { Policy } from "./policy.ts";
+import { RangeLock } from "./range-lock.ts";
+import { Reconcile } from "./reconcile.ts";
+import { Replica } from "./replica.ts";
+import type { Asker } from "./replica.ts";
+import { Resync } from "./resync.ts";
+import type { Spread } from "./spread.ts";
+
+/** What happened to blocks and extents, since the slice's object was made. */
+export interface Counters {
+  /** Blocks rewritten from another member. */
+  healed: number;
+  /** Extents made equal after a takeover. */
+  reconciled: number;
+  /** Blocks torn by a crash and taken as they were. */
+  accepted: number;
+  /** Blocks that no member could read. */
+  unreadable: number;
+  resyncedBytes: number;
+}
+
+/** What a head asks of its slice. */
+export interface HeadHost {
+  readonly log: Log;
+  readonly memory: Memory;
+  readonly store: MemberStore;
+  readonly pool: OperationPool;
+  readonly applier: Applier;
+  readonly origins: Origins;
+  readonly counters: Counters;
+  readonly returns: Returns;
+  /** How long a link may be away before its member is dropped. */
+  readonly linkGraceMs: number;
+  /** Disks whose unit is linked. */
+  readonly links: ReadonlySet<DiskNumber>;
+  nowMs(): number;
+  send(verb: PeerVerb): boolean;
+  nextSequence(): number;
+  /** Null: nothing is proposed. Since when the present proposal is under way. */
+  proposingSinceMs(): number | null;
+  propose(next: SliceRecord, done: (isCommitted: boolean) => void): void;
+  /** A committed record that a member holds. */
+  learned(record: SliceRecord): void;
+  /** This disk cannot serve any more. */
+  giveUp(reason: string): void;
+  changed(): void;
+}
+
+/** A proposal to drop a member unanswered for this long: others may be able to commit; let them. */
+const STEP_BACK_MS = 2000;
+
+export class Head {
+  readonly #host: HeadHost;
+  readonly memory: Memory;
+  readonly store: MemberStore;
+  readonly pool: OperationPool;
+  readonly applier: Applier;
+  readonly origins: Origins;
+  readonly counters: Counters;
+  readonly log: Log;
+  readonly replicas = new Map<DiskNumber, Replica>();
+  readonly locks = new RangeLock();
+  readonly activity = new Activity(this);
+  readonly credit = new Credit(this);
+  readonly flusher = new Flusher(this);
+  readonly heal = new Heal(this);
+  readonly reconcile: Reconcile;
+  /** All under way, so that they can be offered again and ended. */
+  readonly spreads = new Set<Spread>();
+  /** Changes that wait for sessions or credit. */
+  readonly blocked = new Set<() => void>();
+  /** Reads that wait for grants. */
+  readonly readers = new Set<() => void>();
+  readonly #requests = new Set<Change | HostRead>();
+  #flushes = new Set<Operation>();
+  #whenReady: (() => void)[] = [];
+  #nextTick: (() => void)[] = [];
+
+  record: SliceRecord;
+  policy: Policy;
+  ended = false;
+  endStatus: Status = Status.notHead;
+  established = false;
+  /** Neither asks for grants nor answers reads any more. */
+  released = false;
+  readonly #firstEpoch: number;
+  readonly #intact: boolean;
+  #hereEpoch = 0;
+  #wasReady = false;
+  readonly #reported = new Set<number>();
+  #completedBefore = 0;
+  #progressMs: number;
+
+  /** `intact`: this disk kept its memory since it was last in sync (R0). */
+  constructor(host: HeadHost, record: SliceRecord, options: { intact: boolean }) {
+    this.#host = host;
+    this.memory = host.memory;
+    this.store = host.store;
+    this.pool = host.pool;
+    this.applier = host.applier;
+    this.origins = host.origins;
+    this.counters = host.counters;
+    this.log = host.log;
+    this.record = record;
+    this.policy = policyOf(record);
+    this.#firstEpoch = record.epoch;
+    this.#intact = options.intact;
+    this.#progressMs = host.nowMs();
+    this.reconcile = new Reconcile(this, host.store.sizeBytes / EXTENT_BYTES);
+  }
+
+  // What the parts ask.
+
+  nowMs(): number {
+    return this.#host.nowMs();
+  }
+  regionAt(offsetBytes: number): number {
+    return Math.floor(offsetBytes / REGION_BYTES);
+  }
+  stampFor(offsetBytes: number): number {
+    return this.store.stampOf(Math.floor(offsetBytes / EXTENT_BYTES)) || this.record.epoch;
+  }
+  /** Requests of hosts under way. */
+  get hostInFlight(): number {
+    return this.#requests.size;
+  }
+  /** R2: every in-sync member, this disk included, has stored the present record. */
+  get recordStored(): boolean {
+    if (this.#hereEpoch !== this.record.epoch) return false;
+    for (const replica of this.replicas.values()) {
+      if (replica.inSync && replica.sessionEpoch !== this.record.epoch) return false;
+    }
+    return true;
+  }
+  /** Every in-sync member's session is open in the present epoch. */
+  get ready(): boolean {
+    if (this.ended || !this.recordStored) return false;
+    for (const replica of this.replicas.values()) {
+      if (replica.inSync && replica.state !== "open") return false;
+    }
+    return true;
+  }
+  /** R4: looked at with a clock read now. */
+  mayRead(): boolean {
+    if (!this.established || this.released || this.ended) return false;
+    const nowMs = this.nowMs();
+    for (const replica of this.replicas.values()) {
+      if (replica.inSync && !replica.grantHolds(nowMs)) return false;
+    }
+    return true;
+  }
+  inSyncPeers(): Replica[] {
+    return [...this.replicas.values()].filter((replica) => replica.inSync);
+  }
+  /** Whom a change of this range goes to: all that acks wait for, and targets that have the range. */
+  recipients(offsetBytes: number, lengthBytes: number): Replica[] {
+    const list: Replica[] = [];
+    for (const replica of this.replicas.values()) {
+      const isTold = replica.inSync || replica.resync?.covers(offsetBytes, lengthBytes) === true;
+      if (isTold) list.push(replica);
+    }
+    return list;
+  }
+  whenReady(act: () => void): void {
+    if (this.ended || this.ready) act();
+    else this.#whenReady.push(act);
+  }
+  onNextTick(act: () => void): void {
+    this.#nextTick.push(act);
+  }
+  verb(kind: VerbKind, toDisk: DiskNumber): PeerVerb {
+    const verb = new PeerVerb();
+    verb.kind = kind;
+    verb.slice = this.record.slice;
+    verb.fromDisk = this.store.disk;
+    verb.toDisk = toDisk;
+    verb.sequence = this.#host.nextSequence();
+    verb.epoch = this.record.epoch;
+    verb.lineage = this.record.lineage;
+    return verb;
+  }
+  send(verb: PeerVerb): boolean {
+    return this.#host.send(verb);
+  }
+  /** Sends what is to be answered. */
+  ask(replica: Replica, verb: PeerVerb, asker: Asker, allocates: boolean): boolean {
+    replica.asked(verb.sequence, { asker, sentMs: this.nowMs(), allocates });
+    if (this.#host.send(verb)) return true;
+    replica.unasked(verb.sequence);
+    return false;
+  }
+  readHere(
+    range: { offsetBytes: number; lengthBytes: number; bufferOffset: number },
+    flags: number,
+    done: (status: Status, faultOffsetBytes: number) => void,
+  ): void {
+    this.applier.whenClear(range.offsetBytes, range.lengthBytes, () => {
+      const operation = this.pool.take();
+      operation.kind = OperationKind.read;
+      operation.offsetBytes = range.offsetBytes;
+      operation.lengthBytes = range.lengthBytes;
+      operation.bufferOffset = range.bufferOffset;
+      operation.flags = flags;
+      operation.done = (ended) => {
+        const { status, faultOffsetBytes } = ended;
+        this.pool.give(ended);
+        done(status, faultOffsetBytes);
+      };
+      this.applier.submit(operation);
+    });
+  }
+  flushHere(done: (status: Status) => void): void {
+    const operation = this.pool.take();
+    operation.kind = OperationKind.flush;
+    operation.offsetBytes = 0;
+    operation.lengthBytes = 0;
+    operation.done = (ended) => {
+      const { status } = ended;
+      this.pool.give(ended);
+      done(status);
+    };
+    this.applier.submit(operation);
+  }
+  /** The head's own disk took a piece. */
+  appliedHere(spread: Spread): void {
+    this.origins.applied(spread.origin, spread.offsetBytes, this.nowMs());
+  }
+  /** The head's own disk did not take a piece that members may have taken. */
+  failedHere(spread: Spread, status: Status): void {
+    if (this.ended || status === Status.cancelled) return;
+    if (spread.kind === "flush") return this.#host.giveUp(`flush failed: ${statusName(status)}`);
+    if (status === Status.mediumError) {
+      const end = spread.offsetBytes + spread.lengthBytes;
+      for (let at = spread.offsetBytes; at < end; at += EXTENT_BYTES) {
+        this.reconcile.unequal(Math.floor(at / EXTENT_BYTES));
+      }
+      return;
+    }
+    if (this.inSyncPeers().length > 0) this.#host.giveUp(`write failed: ${statusName(status)}`);
+  }
+  /** A member answered that our epoch is old. */
+  doubted(replica: Replica): void {
+    this.#close(replica);
+    this.#attach(replica);
+  }
+  /** A member failed what it was asked (R10: an I/O error ejects the disk). */
+  failed(replica: Replica, status: Status): void {
+    replica.failure = `answered ${statusName(status)}`;
+    this.#close(replica);
+    this.evaluate();
+  }
+  forget(request: Change | HostRead): void {
+    this.#requests.delete(request);
+  }
+  /** Reconciliation has come to its end. */
+  reconciled(): void {
+    this.#host.changed();
+    for (const replica of this.replicas.values()) replica.resync?.pump();
+  }
+
+  // Hosts.
+
+  submit(operation: Operation): void {
+    switch (operation.kind) {
+      case OperationKind.flush:
+        this.#flush(operation);
+        return;
+      case OperationKind.read:
+      case OperationKind.blockStatus: {
+        const read = new HostRead(this, operation);
+        this.#requests.add(read);
+        read.start();
+        return;
+      }
+      default: {
+        const change = new Change(this, operation);
+        this.#requests.add(change);
+        change.start();
+      }
+    }
+  }
+
+  #flush(operation: Operation): void {
+    this.#flushes.add(operation);
+    this.flusher.request({ targetsToo: false }, (status) => {
+      if (!this.#flushes.delete(operation)) return;
+      operation.complete(this.ended ? this.endStatus : status);
+    });
+  }
+
+  // Epochs and sessions.
+
+  /** Begins, and again with every newer record that still names this disk head. */
+  adopt(record: SliceRecord): void {
+    assert(!this.ended, "an ended headship adopts nothing");
+    this.record = record;
+    this.policy = policyOf(record);
+    for (const replica of [...this.replicas.values()]) {
+      const isNamed =
+        inSyncEntry(record, replica.disk) !== undefined || record.resyncing.includes(replica.disk);
+      if (!isNamed) this.#drop(replica);
+    }
+    for (const { disk, incarnation } of record.inSync) {
+      if (disk !== this.store.disk) this.#name(disk, incarnation);
+    }
+    for (const disk of record.resyncing) this.#name(disk, 0);
+    for (const replica of this.replicas.values()) this.#close(replica);
+    this.applier.storeRecord(record, (status) => {
+      if (this.ended || status !== Status.ok) return;
+      this.#hereEpoch = record.epoch;
+      if (this.record !== record) return; // A newer one is being stored already.
+      for (const replica of this.replicas.values()) this.#attach(replica);
+      this.#progress();
+    });
+  }
+
+  /** The replica as the present record has it. */
+  #name(disk: DiskNumber, incarnation: number): void {
+    let replica = this.replicas.get(disk);
+    if (replica === undefined) {
+      replica = new Replica(disk, this.nowMs(), this.#host.links.has(disk));
+      this.replicas.set(disk, replica);
+    }
+    const isTarget = incarnation === 0;
+    if (isTarget && replica.inSync) {
+      replica.known = false;
+      replica.resync = null;
+    }
+    if (!isTarget && !replica.inSync) {
+      // Its resync came to its end; its incarnation is the one named, or it must go again.
+      replica.known = replica.resync?.incarnation === incarnation;
+      replica.resync = null;
+      replica.failure = null;
+      this.#host.returns.came(disk, this.nowMs());
+    }
+    if (isTarget && replica.promoting) replica.resync?.notCommitted();
+    replica.inSync = !isTarget;
+    replica.namedIncarnation = incarnation;
+    replica.promoting = false;
+  }
+
+  /** The record names it no more. */
+  #drop(replica: Replica): void {
+    replica.inSync = false;
+    replica.promoting = false;
+    this.#close(replica);
+    this.replicas.delete(replica.disk);
+  }
+
+  /** Ends the session; who need not be waited for is not. */
+  #close(replica: Replica): void {
+    replica.close();
+    if (replica.required) return;
+    for (const spread of [...this.spreads]) spread.drop(replica);
+  }
+
+  #attach(replica: Replica): void {
+    if (!replica.linked || replica.failure !== null || this.released) return;
+    if (this.#hereEpoch !== this.record.epoch || replica.state !== "closed") return;
+    const verb = this.verb(VerbKind.attach, replica.disk);
+    verb.record = this.record;
+    // H7: what names of requests were heard before the member is let in.
+    verb.entries = this.origins.marks().map((stamp, extent) => ({ extent, stamp }));
+    replica.attachSequence = verb.sequence;
+    replica.attachSentMs = this.nowMs();
+    replica.state = "attaching";
+    if (!this.#host.send(verb)) replica.state = "closed";
+  }
+
+  #attached(replica: Replica, verb: PeerVerb): void {
+    if (verb.sequence !== replica.attachSequence || replica.state !== "attaching") return;
+    replica.state = "closed";
+    if (verb.status === Status.staleEpoch && verb.record !== null) {
+      this.#host.learned(verb.record);
+      return;
+    }
+    replica.incarnation = verb.incarnation;
+    if (replica.inSync && verb.incarnation !== replica.namedIncarnation) {
+      replica.failure = "restarted"; // R0: not in the set, whatever its unit says.
+    } else if (verb.status !== Status.ok) {
+      replica.failure = `refused to attach: ${statusName(verb.status)}`;
+    }
+    if (replica.failure !== null) return this.evaluate();
+    replica.sessionEpoch = verb.epoch;
+    replica.state = "open";
+    replica.credit = verb.credit;
+    if (replica.inSync) this.#memberAttached(replica, verb);
+    else this.#targetAttached(replica, verb);
+    this.#beacon(replica, this.nowMs());
+    for (const spread of [...this.spreads]) spread.offer(replica);
+    this.#progress();
+  }
+
+  #memberAttached(replica: Replica, verb: PeerVerb): void {
+    const regions = verb.regions ?? [];
+    if (!replica.known) {
+      if (this.established) this.reconcile.recover(regions);
+      else for (const region of regions) this.#reported.add(region);
+    }
+    replica.known = true;
+    this.activity.report(regions);
+  }
+
+  #targetAttached(replica: Replica, verb: PeerVerb): void {
+    if (replica.resync !== null && replica.resync.incarnation === verb.incarnation) {
+      replica.resync.reattached(verb);
+    } else {
+      this.#unpromote(replica);
+      replica.resync = new Resync(this, replica, verb);
+    }
+    this.#host.changed();
+  }
+
+  /** A target in flushing went away before anybody proposed it. */
+  #unpromote(replica: Replica): void {
+    if (!replica.promoting) return;
+    replica.resync?.notCommitted();
+    for (const spread of [...this.spreads]) spread.drop(replica);
+  }
+
+  /** Goes on with whatever waited for sessions. */
+  #progress(): void {
+    if (this.ended) return;
+    const { ready } = this;
+    if (ready && !this.established) this.#establish();
+    if (ready !== this.#wasReady) this.#host.changed();
+    this.#wasReady = ready;
+    for (const spread of [...this.spreads]) spread.check();
+    if (!ready) return;
+    const waiting = this.#whenReady;
+    this.#whenReady = [];
+    for (const act of waiting) act();
+    this.#unblock();
+    this.reconcile.pump();
+    for (const replica of this.replicas.values()) replica.resync?.pump();
+    this.#wakeReaders();
+  }
+
+  /** R3, R6: what any in-sync member had active is made equal before it is read. */
+  #establish(): void {
+    this.established = true;
+    const own = this.store.activeRegions();
+    this.activity.report([...this.#reported, ...own]);
+    // A sole member that kept its memory has nobody to differ from, and tore nothing.
+    const isAlone = this.inSyncPeers().length === 0;
+    if (!isAlone || !this.#intact) this.reconcile.recover(new Set([...this.#reported, ...own]));
+    this.log.write("info", "slice served", {
+      slice: this.record.slice,
+      disk: this.store.disk,
+      epoch: this.record.epoch,
+      toReconcile: this.reconcile.count,
+    });
+  }
+
+  #unblock(): void {
+    const blocked = [...this.blocked];
+    this.blocked.clear();
+    for (const pump of blocked) pump();
+  }
+
+  #wakeReaders(): void {
+    if (this.readers.size === 0 || !this.mayRead()) return;
+    for (const pump of [...this.readers]) pump();
+  }
+
+  // Verbs.
+
+  /** An answer of a member. Payload that nobody took is released by the caller. */
+  receive(verb: PeerVerb): void {
+    const replica = this.replicas.get(verb.fromDisk);
+    if (replica === undefined) return;
+    switch (verb.kind) {
+      case VerbKind.attached:
+        this.#attached(replica, verb);
+        return;
+      case VerbKind.grant:
+        this.#granted(replica, verb);
+        return;
+      case VerbKind.done:
+      case VerbKind.map:
+        if (!replica.answer(verb, this.nowMs()) || this.ended) return;
+        if (this.blocked.size > 0 && this.ready) this.#unblock();
+        return;
+      default:
+    }
+  }
+
+  #granted(replica: Replica, verb: PeerVerb): void {
+    const isOurs = verb.lineage === this.record.lineage && verb.epoch >= this.#firstEpoch;
+    if (!isOurs || verb.tickMs > this.nowMs()) return;
+    replica.grantTickMs = Math.max(replica.grantTickMs, verb.tickMs);
+    if (replica.allocating === 0) replica.credit = verb.credit;
+    this.#wakeReaders();
+  }
+
+  /** A member of the set, or one that was, said which run of its disk is there. */
+  heard(disk: DiskNumber, incarnation: number): void {
+    const replica = this.replicas.get(disk);
+    if (replica === undefined) {
+      if (inSyncEntry(this.record, disk) === undefined) this.#host.returns.heard(disk, this.nowMs());
+      return;
+    }
+    if (!replica.inSync || incarnation === replica.namedIncarnation) return;
+    if (replica.failure !== null) return;
+    replica.failure = "restarted";
+    this.#close(replica);
+    this.evaluate();
+  }
+
+  linkUp(disk: DiskNumber): void {
+    const replica = this.replicas.get(disk);
+    if (replica === undefined) return;
+    replica.linked = true;
+    replica.linkChangedMs = this.nowMs();
+    if (!replica.inSync) replica.failure = null;
+    if (replica.state !== "closed") this.#close(replica);
+    this.#attach(replica);
+  }
+
+  linkDown(disk: DiskNumber): void {
+    const replica = this.replicas.get(disk);
+    if (replica === undefined || !replica.linked) return;
+    replica.linked = false;
+    replica.linkChangedMs = this.nowMs();
+    this.#close(replica);
+  }
+
+  // Membership.
+
+  /** Whether anything about the membership must change, and proposes it. */
+  evaluate(): void {
+    if (this.ended || this.released || this.#host.proposingSinceMs() !== null) return;
+    const nowMs = this.nowMs();
+    const lost: DiskNumber[] = [];
+    for (const replica of this.replicas.values()) {
+      const reason = this.#reasonToDrop(replica, nowMs);
+      if (reason === null) continue;
+      if (replica.inSync) {
+        lost.push(replica.disk);
+        this.#host.returns.left(replica.disk, nowMs);
+        this.log.write("warn", "dropping a member of a slice", {
+          slice: this.record.slice,
+          disk: replica.disk,
+          reason,
+        });
+      } else this.#unpromote(replica);
+    }
+    // R2: a drop goes before everything else; acks wait for it.
+    if (lost.length > 0) return this.#propose({ lost });
+    for (const replica of this.replicas.values()) {
+      if (replica.resync?.phase !== "ready" || !replica.promoting) continue;
+      const { disk } = replica;
+      return this.#propose({ ready: { disk, incarnation: replica.resync.incarnation } });
+    }
+    if (!this.established || !this.ready) return;
+    const isShort =
+      this.record.inSync.length + this.record.resyncing.length < this.record.copies;
+    const returning = isShort ? this.#host.returns.next(nowMs, this.#host.links) : null;
+    if (returning !== null) this.#propose({ returning });
+  }
+
+  #reasonToDrop(replica: Replica, nowMs: number): string | null {
+    if (replica.failure !== null) return replica.failure;
+    const awayMs = nowMs - replica.linkChangedMs;
+    if (!replica.linked && awayMs >= this.#host.linkGraceMs) return "no link";
+    if (replica.stalled(nowMs)) return "no progress"; // R13
+    return null;
+  }
+
+  #propose(change: Parameters<typeof nextRecord>[1]): void {
+    const { ready } = change;
+    this.#host.propose(nextRecord(this.record, change), (isCommitted) => {
+      if (isCommitted || ready === undefined || this.ended) return;
+      const replica = this.replicas.get(ready.disk);
+      if (replica === undefined || replica.inSync) return;
+      replica.resync?.notCommitted();
+      if (replica.state === "closed") for (const spread of [...this.spreads]) spread.drop(replica);
+    });
+  }
+
+  // Time.
+
+  tick(nowMs: number): void {
+    for (const replica of this.replicas.values()) {
+      if (nowMs >= replica.beaconDueMs) this.#beacon(replica, nowMs);
+      if (replica.state === "closed") this.#attach(replica);
+      else for (const spread of [...this.spreads]) spread.offer(replica);
+      if (!replica.inSync && replica.stalled(nowMs)) this.#close(replica);
+    }
+    const acts = this.#nextTick;
+    this.#nextTick = [];
+    for (const act of acts) act();
+    if (this.ended) return;
+    this.#unblock();
+    this.#wakeReaders();
+    this.activity.tick(nowMs);
+    this.reconcile.pump();
+    for (const replica of this.replicas.values()) replica.resync?.pump();
+    this.#watchOwnDisk(nowMs);
+    this.evaluate();
+  }
+
+  /** The process slept: nobody is late but we ourselves. */
+  overslept(nowMs: number): void {
+    for (const replica of this.replicas.values()) replica.overslept(nowMs);
+    this.#progressMs = nowMs;
+  }
+
+  /** R4: asks for the right to answer reads, in the epoch the member has stored. */
+  #beacon(replica: Replica, nowMs: number): void {
+    if (!replica.linked || replica.sessionEpoch === 0 || this.released) return;
+    const since = this.#host.proposingSinceMs();
+    // Perhaps only we cannot reach the control store: let another take over.
+    if (since !== null && nowMs - since > STEP_BACK_MS && !this.ready) return;
+    const verb = this.verb(VerbKind.beacon, replica.disk);
+    verb.epoch = replica.sessionEpoch;
+    verb.tickMs = this.nowMs();
+    replica.beaconDueMs = nowMs + BEACON_EVERY_MS;
+    this.#host.send(verb);
+  }
+
+  /** R13 for the head's own disk: another member serves better. */
+  #watchOwnDisk(nowMs: number): void {
+    const { completed, outstanding } = this.applier;
+    if (outstanding === 0 || completed !== this.#completedBefore) {
+      this.#completedBefore = completed;
+      this.#progressMs = nowMs;
+      return;
+    }
+    if (nowMs - this.#progressMs <= MEMBER_STALL_MS || this.inSyncPeers().length === 0) return;
+    this.#host.giveUp("its disk makes no progress");
+  }
+
+  // The end.
+
+  /** Orderly stop, once no request is under way: all flushed and inactive, then the release (R4). */
+  release(done: () => void): void {
+    const finish = () => {
+      this.tellReleased();
+      done();
+    };
+    if (!this.ready) return finish();
+    this.activity.clear(finish);
+  }
+
+  /** From here on no read is answered in this headship. */
+  tellReleased(): void {
+    this.released = true;
+    for (const replica of this.replicas.values()) {
+      if (!replica.inSync || replica.sessionEpoch === 0) continue;
+      this.#host.send(this.verb(VerbKind.release, replica.disk));
+    }
+  }
+
+  /** Named head no more, or unable: whatever is under way ends with its truth. */
+  end(status: Status): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.endStatus = status;
+    for (const replica of this.replicas.values()) replica.close();
+    this.applier.cancel(this);
+    for (const request of [...this.#requests]) request.end(status);
+    for (const spread of [...this.spreads]) spread.end();
+    this.flusher.end();
+    const acts = [...this.#whenReady, ...this.#nextTick];
+    this.#whenReady = [];
+    this.#nextTick = [];
+    for (const act of acts) act();
+    this.blocked.clear();
+    this.readers.clear();
+  }
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which requests this member has carried out (H7): a forwarder that lost a head sends a request again
+// under its first name, and it must take effect at most once. Names of one forwarder's run rise, from
+// a random start in 2^52, so names close to each other come from one run ("stream").
+//
+// Invariants
+// - What is remembered was applied here. Per stream nothing above its `low` mark was forgotten: an
+//   unknown name above it was never applied by this member while it was in sync.
+// - A member let in by resync takes its head's marks as low marks: it did not see what went before.
+// - A member that restarted knows nothing. A forwarder sends all that waits as soon as it knows the
+//   head, so a stream's names heard within SETTLE_MS of its first one raise its low mark.
+
+import { FLAG_RESENT } from "#base/operation.ts";
+
+/** Requests remembered; more than can be under way at once (R13 credit of all portals). */
+const REMEMBERED_MAX = 4096;
+/** Forwarders' runs remembered. */
+const STREAMS_MAX = 1024;
+/** Names of one run differ by less than this. */
+const STREAM_SPAN = 2 ** 31;
+const SETTLE_MS = 5000;
+
+interface Stream {
+  highest: number;
+  low: number;
+  settledMs: number;
+}
+
+export type Verdict = "new" | "applied" | "forgotten";
+
+export class Origins {
+  /** Offsets of the parts applied, by name, oldest first. */
+  readonly #applied = new Map<number, number[]>();
+  #streams: Stream[] = [];
+  /** Whether this run has seen everything since the member exists or was let in. */
+  #whole: boolean;
+  /** A stream had to be given up: no unknown name can be called new. */
+  #overflowed = false;
+
+  constructor(whole: boolean) {
+    this.#whole = whole;
+  }
+
+  /** A part of request `origin` at `offsetBytes` is in the store. */
+  applied(origin: number, offsetBytes: number, nowMs: number): void {
+    if (origin === 0) return;
+    this.#heard(origin, nowMs);
+    const offsets = this.#applied.get(origin);
+    if (offsets !== undefined) {
+      if (!offsets.includes(offsetBytes)) offsets.push(offsetBytes);
+      return;
+    }
+    this.#applied.set(origin, [offsetBytes]);
+    if (this.#applied.size <= REMEMBERED_MAX) return;
+    for (const oldest of this.#applied.keys()) {
+      this.#applied.delete(oldest);
+      const stream = this.#streamOf(oldest);
+      if (stream !== null) stream.low = Math.max(stream.low, oldest);
+      break;
+    }
+  }
+
+  /** What to do with a part of a request that a host or a forwarder submits. */
+  judge(origin: number, flags: number, offsetBytes: number, nowMs: number): Verdict {
+    if (origin === 0) return "new";
+    const stream = this.#heard(origin, nowMs);
+    if ((flags & FLAG_RESENT) === 0) return "new";
+    if (this.#applied.get(origin)?.includes(offsetBytes)) return "applied";
+    if (this.#overflowed) return "forgotten";
+    return origin > stream.low ? "new" : "forgotten";
+  }
+
+  /** The highest name heard of each stream: what a member let in now has not seen. */
+  marks(): number[] {
+    return this.#streams.map((stream) => stream.highest);
+  }
+
+  /** R7: let in by resync: what the head had heard until now may be in the copy. */
+  letIn(marks: readonly number[]): void {
+    this.#whole = true;
+    for (const mark of marks) {
+      const stream = this.#streamOf(mark) ?? this.#open(mark, Number.NEGATIVE_INFINITY);
+      stream.highest = Math.max(stream.highest, mark);
+      stream.low = Math.max(stream.low, mark);
+    }
+  }
+
+  #heard(origin: number, nowMs: number): Stream {
+    const settledMs = this.#whole ? Number.NEGATIVE_INFINITY : nowMs + SETTLE_MS;
+    const stream = this.#streamOf(origin) ?? this.#open(origin, settledMs);
+    stream.highest = Math.max(stream.highest, origin);
+    if (nowMs < stream.settledMs) stream.low = Math.max(stream.low, origin);
+    return stream;
+  }
+
+  #open(origin: number, settledMs: number): Stream {
+    const stream = { highest: origin, low: Number.NEGATIVE_INFINITY, settledMs };
+    this.#streams.push(stream);
+    if (this.#streams.length > STREAMS_MAX) {
+      this.#streams.shift();
+      this.#overflowed = true;
+    }
+    return stream;
+  }
+
+  #streamOf(origin: number): Stream | null {
+    for (let index = this.#streams.length - 1; index >= 0; index--) {
+      const stream = this.#streams[index];
+      if (stream !== undefined && Math.abs(stream.highest - origin) < STREAM_SPAN) return stream;
+    }
+    return null;
+  }
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Reconciliation (R6, R9): after a takeover the in-sync members may differ in every region that any of
+// them had active. Until an extent of those is equal, nobody reads or writes it: whoever comes first
+// has it made equal on demand, the rest is done in the background.
+//
+// The head's content wins: block by block the one that matches its checksum, the head's first. It is
+// written to the others with the head's stamp, so that what is owed to a fourth stays owed; where the
+// head has nothing mapped, the others are trimmed.
+//
+// A job queues for its extent's lock when it is made, and whoever needs the extent queues behind it:
+// arrival order holds, and nobody who holds a lock waits for a job.
+
+import { EXTENT_BYTES, EXTENTS_PER_REGION } from "#base/grains.ts";
+import { NO_BUFFER } from "#base/memory.ts";
+import { FLAG_KEEP_STAMP } from "#base/operation.ts";
+import { Status } from "#base/status.ts";
+import { regionOfExtent } from "./activity.ts";
+import { ExtentSet } from "./extent-set.ts";
+import type { Head } from "./head.ts";
+import type { Ticket } from "./range-lock.ts";
+import { Spread } from "./spread.ts";
+
+/** Jobs that move data at the same time; jobs made on demand wait for their turn. */
+const RUNNING_MAX = 4;
+
+interface Job {
+  extent: number;
+  ticket: Ticket | null;
+}
+
+export class Reconcile {
+  readonly #head: Head;
+  readonly #due: ExtentSet;
+  /** Of these the head's own bytes may be accepted (R9: a block in a region active at a crash). */
+  readonly #crashed: ExtentSet;
+  readonly #jobs = new Map<number, Job>();
+  readonly #ready: Job[] = [];
+  #running = 0;
+
+  constructor(head: Head, extents: number) {
+    this.#head = head;
+    this.#due = new ExtentSet(extents);
+    this.#crashed = new ExtentSet(extents);
+  }
+
+  get count(): number {
+    return this.#due.count;
+  }
+
+  dueIn(region: number): boolean {
+    const first = region * EXTENTS_PER_REGION;
+    return this.#due.count > 0 && this.#due.hasAnyIn(first, first + EXTENTS_PER_REGION);
+  }
+
+  /** Regions that were active when the headship began. */
+  recover(regions: Iterable<number>): void {
+    for (const region of regions) {
+      const first = region * EXTENTS_PER_REGION;
+      for (let extent = first; extent < first + EXTENTS_PER_REGION; extent++) {
+        this.#due.add(extent);
+        this.#crashed.add(extent);
+      }
+    }
+  }
+
+  /** An extent in which a failed change may have left the members different (H8). */
+  unequal(extent: number): void {
+    this.#due.add(extent);
+  }
+
+  /** Called before a range's lock is asked for: what is due there is queued first. */
+  demand(offsetBytes: number, lengthBytes: number): void {
+    if (this.#due.count === 0) return;
+    const end = Math.ceil((offsetBytes + lengthBytes) / EXTENT_BYTES);
+    let extent = this.#due.next(Math.floor(offsetBytes / EXTENT_BYTES));
+    while (extent >= 0 && extent < end) {
+      this.#make(extent);
+      extent = this.#due.next(extent + 1);
+    }
+  }
+
+  /** In the background, and after whatever held jobs up. */
+  pump(): void {
+    if (this.#due.count === 0 || !this.#head.ready) return;
+    let extent = this.#due.next(0);
+    while (extent >= 0 && this.#jobs.size < RUNNING_MAX) {
+      this.#make(extent);
+      extent = this.#due.next(extent + 1);
+    }
+    this.#runNext();
+  }
+
+  #make(extent: number): void {
+    if (this.#jobs.has(extent)) return;
+    const job: Job = { extent, ticket: null };
+    this.#jobs.set(extent, job);
+    const range = { offsetBytes: extent * EXTENT_BYTES, lengthBytes: EXTENT_BYTES, exclusive: true };
+    const ticket = this.#head.locks.acquire(range, () => {
+      this.#ready.push(job);
+      this.#runNext();
+    });
+    job.ticket = ticket;
+  }
+
+  #runNext(): void {
+    while (this.#running < RUNNING_MAX && this.#ready.length > 0 && this.#head.ready) {
+      const job = this.#ready.shift() as Job;
+      this.#running++;
+      this.#run(job);
+    }
+  }
+
+  #run(job: Job): void {
+    const head = this.#head;
+    const isMapped = head.store.stampOf(job.extent) !== 0;
+    if (!isMapped) return this.#push(job, NO_BUFFER);
+    const bufferOffset = head.memory.allocate(EXTENT_BYTES);
+    if (bufferOffset === NO_BUFFER) {
+      this.#running--;
+      this.#ready.unshift(job);
+      return; // The head's next tick tries again.
+    }
+    const range = {
+      offsetBytes: job.extent * EXTENT_BYTES,
+      lengthBytes: EXTENT_BYTES,
+      bufferOffset,
+      acceptOwn: this.#crashed.has(job.extent),
+    };
+    head.heal.read(range, (status) => {
+      if (status === Status.ok && !head.ended) return this.#push(job, bufferOffset);
+      head.memory.release(bufferOffset);
+      // Unreadable on every member alike: reads say so (H8); there is nothing to make equal.
+      this.#finish(job, status === Status.mediumError);
+    });
+  }
+
+  #push(job: Job, bufferOffset: number): void {
+    const head = this.#head;
+    const offsetBytes = job.extent * EXTENT_BYTES;
+    const region = regionOfExtent(job.extent);
+    head.activity.enterAnyway(region, region);
+    const spread = new Spread(head, bufferOffset === NO_BUFFER ? "trim" : "write", (ended) => {
+      head.activity.leave(region, region);
+      if (bufferOffset !== NO_BUFFER) head.memory.release(bufferOffset);
+      const isEqual = ended.status === Status.ok;
+      if (isEqual) head.counters.reconciled++;
+      this.#finish(job, isEqual);
+    });
+    spread.offsetBytes = offsetBytes;
+    spread.lengthBytes = EXTENT_BYTES;
+    spread.bufferOffset = bufferOffset;
+    if (bufferOffset !== NO_BUFFER) spread.flags = FLAG_KEEP_STAMP;
+    spread.dropped = (replica) => replica.resync?.miss(offsetBytes, EXTENT_BYTES);
+    spread.start(head.recipients(offsetBytes, EXTENT_BYTES), { local: false });
+  }
+
+  #finish(job: Job, isSettled: boolean): void {
+    this.#running--;
+    this.#jobs.delete(job.extent);
+    if (isSettled) {
+      this.#due.delete(job.extent);
+      this.#crashed.delete(job.extent);
+    }
+    if (this.#head.ended) return;
+    if (!isSettled && job.ticket !== null) {
+      // Not equal yet: it stays ahead of whoever waits for the extent.
+      this.#jobs.set(job.extent, job);
+      this.#ready.push(job);
+      return;
+    }
+    if (job.ticket !== null) this.#head.locks.release(job.ticket);
+    this.#runNext();
+    if (this.#due.count === 0) this.#head.reconciled();
+  }
+}
