@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A head's account of the slice's active regions (R6): those in which its members may differ or hold
-// unflushed bytes.
+// A head's account of the slice's active regions (R6): those in which its members may differ or
+// hold unflushed bytes.
 //
 // Invariants
 // - A region leaves the account only when it saw no write since a flush began that all in-sync

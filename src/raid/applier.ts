@@ -4,11 +4,12 @@
 //
 // Invariants
 // - R6: before a change touches a region, the region is active in the disk's log.
-// - R4, R6: while a record is being stored, no change is under way (the store re-stamps active regions
-//   with the record's epoch; a change of the old epoch that lands later would carry the old stamp and
-//   be missed by a resync). So a record waits until all changes ended, and changes wait for it.
-// - A change is stamped with the epoch of the record stored when it starts, unless it repeats content
-//   that has a stamp already (resync, reconciliation, repair).
+// - R4, R6: while a record is being stored, no change is under way (the store re-stamps active
+//   regions with the record's epoch; a change of the old epoch that lands later would carry the old
+//   stamp and be missed by a resync). So a record waits until all changes ended, and changes wait
+//   for it.
+// - A change is stamped with the epoch of the record stored when it starts, unless it repeats
+//   content that has a stamp already (resync, reconciliation, repair).
 
 import { assert } from "#base/assert.ts";
 import { BLOCK_BYTES, EXTENT_BYTES, REGION_BYTES } from "#base/grains.ts";

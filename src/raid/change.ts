@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A host's write, trim or zeroing at the head (R1). It holds the lock of its whole range from arrival
-// to its end, and goes to the members in pieces: of one extent each for what may allocate, of some
-// regions each for what frees.
+// A host's write, trim or zeroing at the head (R1). It holds the lock of its whole range from
+// arrival to its end, and goes to the members in pieces: of one extent each for what may allocate,
+// of some regions each for what frees.
 //
 // Invariants
-// - Nothing of it starts before every in-sync member's session is open; what had not started when the
-//   headship ends was not done (notHead), what had may or may not have been (unknownOutcome, H7).
-// - H7: it does not start after `notAfterMs`, nor once its host's connection ended; a piece of a resent
-//   request that was applied before is not applied again.
+// - Nothing of it starts before every in-sync member's session is open; what had not started when
+//   the headship ends was not done (notHead), what had may or may not have been (unknownOutcome,
+//   H7).
+// - H7: it does not start after `notAfterMs`, nor once its host's connection ended; a piece of a
+//   resent request that was applied before is not applied again.
 // - Its buffer is sent from, and belongs to its submitter again only at its end.
 
 import { EXTENT_BYTES, REGION_BYTES } from "#base/grains.ts";
@@ -123,7 +124,8 @@ export class Change {
     const credit = this.#allocates ? head.credit.begin(extent) : "free";
     if (credit === "wait" || credit === "none") {
       head.activity.leave(first, last);
-      if (credit === "none") this.#status = Status.noSpace; // R10: before any member was touched.
+      if (credit === "none")
+        this.#status = Status.noSpace; // R10: before any member was touched.
       else head.blocked.add(this.pump);
       return false;
     }

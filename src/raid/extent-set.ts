@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A set of a slice's extents as a bit map (8 KiB for 64 GiB): what is still to be copied or compared.
+// A set of a slice's extents as a bit map (8 KiB for 64 GiB): what is still to be copied or
+// compared.
 
 import { assert } from "#base/assert.ts";
 

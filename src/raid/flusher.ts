@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Flushes of a head (H4): each covers all that was acked before it was asked for, so whoever asks while
-// one is under way joins the next. One round is one message per member and one flush of each disk.
+// Flushes of a head (H4): each covers all that was acked before it was asked for, so whoever asks
+// while one is under way joins the next. One round is one message per member and one flush of each
+// disk.
 
 import { Status } from "#base/status.ts";
 import type { Head } from "./head.ts";

@@ -4,13 +4,13 @@
 // keeps the sessions with the members, decides who must leave and who may come in.
 //
 // Invariants
-// - R2: an epoch opens by storing its record here, then by `attach` to every member; nothing is acked
-//   in it before every in-sync member has stored it (`recordStored`), nothing begun before all their
-//   sessions are open (`ready`).
-// - R4: reads are answered while every in-sync member's grant holds. A grant given in an earlier epoch
-//   of the same headship counts: its giver waits as long before it proposes itself.
-// - Served only once established: every in-sync member attached in the named incarnation, and what any
-//   of them had active is due for reconciliation (R3, R6).
+// - R2: an epoch opens by storing its record here, then by `attach` to every member; nothing is
+//   acked in it before every in-sync member has stored it (`recordStored`), nothing begun before
+//   all their sessions are open (`ready`).
+// - R4: reads are answered while every in-sync member's grant holds. A grant given in an earlier
+//   epoch of the same headship counts: its giver waits as long before it proposes itself.
+// - Served only once established: every in-sync member attached in the named incarnation, and what
+//   any of them had active is due for reconciliation (R3, R6).
 // - At most one proposal is under way (the slice sees to it); each is made from the newest record.
 
 import { assert } from "#base/assert.ts";
@@ -535,7 +535,8 @@ export class Head {
   heard(disk: DiskNumber, incarnation: number): void {
     const replica = this.replicas.get(disk);
     if (replica === undefined) {
-      if (inSyncEntry(this.record, disk) === undefined) this.#host.returns.heard(disk, this.nowMs());
+      if (inSyncEntry(this.record, disk) === undefined)
+        this.#host.returns.heard(disk, this.nowMs());
       return;
     }
     if (!replica.inSync || incarnation === replica.namedIncarnation) return;
@@ -591,8 +592,7 @@ export class Head {
       return this.#propose({ ready: { disk, incarnation: replica.resync.incarnation } });
     }
     if (!this.established || !this.ready) return;
-    const isShort =
-      this.record.inSync.length + this.record.resyncing.length < this.record.copies;
+    const isShort = this.record.inSync.length + this.record.resyncing.length < this.record.copies;
     const returning = isShort ? this.#host.returns.next(nowMs, this.#host.links) : null;
     if (returning !== null) this.#propose({ returning });
   }

@@ -3,9 +3,10 @@
 // Repair of blocks whose bytes do not match their stored checksum (R9). The caller holds the range
 // exclusively, so that content read from one member is not old when it is written to another.
 //
-// - A bad block of the head's disk: another in-sync member's matching one, the record's order first.
-// - None matches, in an active range after a crash: the head's bytes as they are, counted and reported
-//   (they are a mix of sectors that were being written; H3 keeps each of them whole).
+// - A bad block of the head's disk: another in-sync member's matching one, the record's order
+//   first.
+// - None matches, in an active range after a crash: the head's bytes as they are, counted and
+//   reported (they are a mix of sectors that were being written; H3 keeps each of them whole).
 // - None matches elsewhere: mediumError; never stale or zero data (H8).
 
 import { BLOCK_BYTES } from "#base/grains.ts";

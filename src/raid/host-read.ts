@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A host's read or block status at the head (R1, R4). It shares the lock of its range with other reads,
-// waits for what is being written there, and for the grants.
+// A host's read or block status at the head (R1, R4). It shares the lock of its range with other
+// reads, waits for what is being written there, and for the grants.
 //
 // Invariants
-// - R4: the grants are looked at with a clock read after the request was received; then what the disk
-//   gives is what every ack so far left there. A read that may not be answered yet waits.
+// - R4: the grants are looked at with a clock read after the request was received; then what the
+//   disk gives is what every ack so far left there. A read that may not be answered yet waits.
 // - What a disk gives after the headship ended is thrown away: another head may be writing.
-// - R9: a block that does not match is repaired under an exclusive lock, then the read begins again.
+// - R9: a block that does not match is repaired under an exclusive lock, then the read begins
+//   again.
 
 import { BLOCK_BYTES } from "#base/grains.ts";
 import { OperationKind } from "#base/operation.ts";
@@ -34,13 +35,10 @@ export class HostRead {
     this.#head.reconcile.demand(offsetBytes, lengthBytes);
     this.#ticket = null;
     let isGranted = false;
-    const ticket = this.#head.locks.acquire(
-      { offsetBytes, lengthBytes, exclusive: false },
-      () => {
-        isGranted = true;
-        if (this.#ticket !== null) this.pump();
-      },
-    );
+    const ticket = this.#head.locks.acquire({ offsetBytes, lengthBytes, exclusive: false }, () => {
+      isGranted = true;
+      if (this.#ticket !== null) this.pump();
+    });
     this.#ticket = ticket;
     if (isGranted) this.pump();
   }

@@ -4,14 +4,15 @@
 // orders, grants it the right to answer reads, and refuses everybody else.
 //
 // Invariants
-// - R4: a higher epoch comes only by `attach` from the disk that its record names head, and is stored
-//   durably before the answer; everything of another epoch, lineage or sender is refused.
-// - A session begins at an attach: nothing sent before it (a lower sequence) is carried out after it,
-//   since the head asks again for whatever was not answered. All that was under way has ended by then.
-// - R0: an attach that names this disk in sync in another incarnation is never stored: it would make
-//   us look in sync in an epoch of which we know nothing.
-// - R6: no region becomes inactive but by the head's order, and then only if nothing was written in it
-//   since that order was sent: orders and writes travel on different lanes.
+// - R4: a higher epoch comes only by `attach` from the disk that its record names head, and is
+//   stored durably before the answer; everything of another epoch, lineage or sender is refused.
+// - A session begins at an attach: nothing sent before it (a lower sequence) is carried out after
+//   it, since the head asks again for whatever was not answered. All that was under way has ended
+//   by then.
+// - R0: an attach that names this disk in sync in another incarnation is never stored: it would
+//   make us look in sync in an epoch of which we know nothing.
+// - R6: no region becomes inactive but by the head's order, and then only if nothing was written in
+//   it since that order was sent: orders and writes travel on different lanes.
 // - R4: `lastGrantMs` is read before the grant is sent, so whoever counts from it counts late.
 
 import { REGION_BYTES, SECTOR_BYTES, EXTENT_BYTES } from "#base/grains.ts";

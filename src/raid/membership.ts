@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Decisions about who is in a slice's set: the records that heads and members propose (R2, R3, R7), and
-// when a former member may come back. Pure, so that each decision can be read and tested by itself.
+// Decisions about who is in a slice's set: the records that heads and members propose (R2, R3, R7),
+// and when a former member may come back. Pure, so that each decision can be read and tested by
+// itself.
 
 import type { DiskNumber, InSyncMember, SliceRecord } from "#base/record.ts";
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which requests this member has carried out (H7): a forwarder that lost a head sends a request again
-// under its first name, and it must take effect at most once. Names of one forwarder's run rise, from
-// a random start in 2^52, so names close to each other come from one run ("stream").
+// Which requests this member has carried out (H7): a forwarder that lost a head sends a request
+// again under its first name, and it must take effect at most once. Names of one forwarder's run
+// rise, from a random start in 2^52, so names close to each other come from one run ("stream").
 //
 // Invariants
 // - What is remembered was applied here. Per stream nothing above its `low` mark was forgotten: an

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Policies: how a slice of each protection acks and what it says of itself. One descriptor per policy;
-// picked by table lookup from the record's promised copies, never by subclass. The slice owns the life
-// cycle and asks the descriptor.
+// Policies: how a slice of each protection acks and what it says of itself. One descriptor per
+// policy; picked by table lookup from the record's promised copies, never by subclass. The slice
+// owns the life cycle and asks the descriptor.
 
 import { assert } from "#base/assert.ts";
 import { layouts } from "#base/layout.ts";

@@ -3,11 +3,12 @@
 // The range-lock table of a head (R1): orders reads, writes, trim, resync, heal and reconciliation.
 //
 // Invariants:
-// - Ranges are rounded out to blocks, since repair and the merging of partial blocks work on blocks.
+// - Ranges are rounded out to blocks, since repair and the merging of partial blocks work on
+//   blocks.
 // - First come, first served among overlapping ranges: who waits is also waited for, so that
 //   overlapping operations go in order of arrival and nobody starves. Shared tickets go together.
-// - Granting never nests: a ticket released while one is being granted is handled after it, so that a
-//   long chain of waiters does not grow the stack.
+// - Granting never nests: a ticket released while one is being granted is handled after it, so that
+//   a long chain of waiters does not grow the stack.
 
 import { assert } from "#base/assert.ts";
 import { BLOCK_BYTES } from "#base/grains.ts";

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reconciliation (R6, R9): after a takeover the in-sync members may differ in every region that any of
-// them had active. Until an extent of those is equal, nobody reads or writes it: whoever comes first
-// has it made equal on demand, the rest is done in the background.
+// Reconciliation (R6, R9): after a takeover the in-sync members may differ in every region that any
+// of them had active. Until an extent of those is equal, nobody reads or writes it: whoever comes
+// first has it made equal on demand, the rest is done in the background.
 //
-// The head's content wins: block by block the one that matches its checksum, the head's first. It is
-// written to the others with the head's stamp, so that what is owed to a fourth stays owed; where the
-// head has nothing mapped, the others are trimmed.
+// The head's content wins: block by block the one that matches its checksum, the head's first. It
+// is written to the others with the head's stamp, so that what is owed to a fourth stays owed;
+// where the head has nothing mapped, the others are trimmed.
 //
-// A job queues for its extent's lock when it is made, and whoever needs the extent queues behind it:
-// arrival order holds, and nobody who holds a lock waits for a job.
+// A job queues for its extent's lock when it is made, and whoever needs the extent queues behind
+// it: arrival order holds, and nobody who holds a lock waits for a job.
 
 import { EXTENT_BYTES, EXTENTS_PER_REGION } from "#base/grains.ts";
 import { NO_BUFFER } from "#base/memory.ts";
@@ -95,7 +95,11 @@ export class Reconcile {
     if (this.#jobs.has(extent)) return;
     const job: Job = { extent, ticket: null };
     this.#jobs.set(extent, job);
-    const range = { offsetBytes: extent * EXTENT_BYTES, lengthBytes: EXTENT_BYTES, exclusive: true };
+    const range = {
+      offsetBytes: extent * EXTENT_BYTES,
+      lengthBytes: EXTENT_BYTES,
+      exclusive: true,
+    };
     const ticket = this.#head.locks.acquire(range, () => {
       this.#ready.push(job);
       this.#runNext();

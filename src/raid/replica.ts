@@ -3,9 +3,9 @@
 // A peer member as its head sees it: the session on the link, what was asked and not answered, its
 // grant (R4), its extent credit (R10), and since when it is missing (R2, R13).
 //
-// A session opens when the member answered `attached` in the head's epoch, and ends when the link goes
-// down or a new epoch begins. What was asked in an ended session is asked again in the next one, with
-// new sequence numbers; late answers of old sessions find nobody.
+// A session opens when the member answered `attached` in the head's epoch, and ends when the link
+// goes down or a new epoch begins. What was asked in an ended session is asked again in the next
+// one, with new sequence numbers; late answers of old sessions find nobody.
 
 import { GRANT_DRIFT_SHARE, GRANT_MS, MEMBER_STALL_MS } from "#base/limits.ts";
 import type { DiskNumber, Incarnation } from "#base/record.ts";

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Resync of one target (R7): compares the extent maps, copies what the target may lack, flushes it, and
-// lets the record name it in sync. Runs beside writes.
+// Resync of one target (R7): compares the extent maps, copies what the target may lack, flushes it,
+// and lets the record name it in sync. Runs beside writes.
 //
 // Invariants
-// - What a target may lack: extents whose stamp differs, or is later than the last epoch in which it
-//   was in sync; extents in its own active regions; extents that only it has mapped (trimmed there).
-//   Dirt is kept as stamps (base/member-store.ts); the head's own copy is complete, since it starts
-//   only after reconciliation.
+// - What a target may lack: extents whose stamp differs, or is later than the last epoch in which
+//   it was in sync; extents in its own active regions; extents that only it has mapped (trimmed
+//   there). Dirt is kept as stamps (base/member-store.ts); the head's own copy is complete, since
+//   it starts only after reconciliation.
 // - An extent not compared yet counts as pending. A change of a pending extent does not go to the
 //   target but leaves the extent pending; a change of any other goes to it like to a member, and is
 //   not acked without it. A copy holds the extent's lock: old data never lands on new.
-// - A target that cannot be reached makes every change of that time pending; with the same incarnation
-//   it goes on where it was, with another it begins again.
-// - From the flush on it is required like a member: the record may name it any moment. Until its last
-//   extent is copied, its own active regions stay active there.
+// - A target that cannot be reached makes every change of that time pending; with the same
+//   incarnation it goes on where it was, with another it begins again.
+// - From the flush on it is required like a member: the record may name it any moment. Until its
+//   last extent is copied, its own active regions stay active there.
 
 import { EXTENT_BYTES, EXTENTS_PER_REGION } from "#base/grains.ts";
 import type { MapEntry } from "#base/member-store.ts";
@@ -201,7 +201,11 @@ export class Resync implements Asker {
 
   #copy(extent: number): void {
     this.#copying.add(extent);
-    const range = { offsetBytes: extent * EXTENT_BYTES, lengthBytes: EXTENT_BYTES, exclusive: true };
+    const range = {
+      offsetBytes: extent * EXTENT_BYTES,
+      lengthBytes: EXTENT_BYTES,
+      exclusive: true,
+    };
     let ticket: Ticket | null = null;
     let isOver = false;
     const over = (isCopied: boolean) => {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A slice on one unit: the state machine that keeps a piece of a volume equal on its members and alive
-// when some of them are lost (contract.md, R0 to R7, R9, R10, R13, R14; design.md, section 5). Fed with
-// operations, verbs, records, links and ticks; acts by one effects object and its disk's store. It is
-// the head while the newest record names its disk and run as head, else a member.
+// A slice on one unit: the state machine that keeps a piece of a volume equal on its members and
+// alive when some of them are lost (contract.md, R0 to R7, R9, R10, R13, R14; design.md, section
+// 5). Fed with operations, verbs, records, links and ticks; acts by one effects object and its
+// disk's store. It is the head while the newest record names its disk and run as head, else a
+// member.
 //
-// Parts: head.ts (epochs, sessions, membership) with change.ts, host-read.ts, flusher.ts, spread.ts,
-// activity.ts, credit.ts, reconcile.ts, resync.ts, heal.ts; member.ts; takeover.ts; applier.ts (the one
-// way to the own disk); origins.ts (at most once across resends).
+// Parts: head.ts (epochs, sessions, membership) with change.ts, host-read.ts, flusher.ts,
+// spread.ts, activity.ts, credit.ts, reconcile.ts, resync.ts, heal.ts; member.ts; takeover.ts;
+// applier.ts (the one way to the own disk); origins.ts (at most once across resends).
 //
 // Invariants
 // - Acts only on committed records: from the watch, a proposal's outcome, a head's attach, or a
@@ -403,7 +404,8 @@ export class Slice {
       lastGrantMs: member.lastGrantMs,
       startedMs: this.#startedMs,
       isAttached: member.sessionEpoch === record.epoch,
-      isReleased: member.releasedEpoch === record.epoch && member.releasedLineage === record.lineage,
+      isReleased:
+        member.releasedEpoch === record.epoch && member.releasedLineage === record.lineage,
       answers: this.#answers.incarnations,
       jitter: this.#jitter,
     });

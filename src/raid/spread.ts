@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A spread: one change or flush carried out by a set of members, and by the head's own disk if asked.
-// It lasts until each of them has answered or has left the set, over any number of links and epochs.
+// A spread: one change or flush carried out by a set of members, and by the head's own disk if
+// asked. It lasts until each of them has answered or has left the set, over any number of links and
+// epochs.
 //
 // Invariants
 // - R1: done only when every member of the set accepted it.

@@ -4,8 +4,9 @@
 // class keeps what it needs to know: who answered in which incarnation.
 //
 // Who may:
-// - a member in sync in its named incarnation: when its head is silent (or known dead, or released us)
-//   and L has passed since its last grant (not needed for a head that is dead or has released us);
+// - a member in sync in its named incarnation: when its head is silent (or known dead, or released
+//   us) and L has passed since its last grant (not needed for a head that is dead or has released
+//   us);
 // - a member that restarted with no active region: likewise; it has forgotten nothing;
 // - the only in-sync member, restarted;
 // - when every member of the set has answered and all of them restarted: the first in the record's
