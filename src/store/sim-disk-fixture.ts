@@ -185,6 +185,16 @@ export class SimDisk implements Area {
     return this.stable;
   }
 
+  /** Everything carried out so far becomes stable and the answer; from now on a record is kept. */
+  startRecord(): Image {
+    const base = this.kill();
+    this.stable = base.over();
+    this.current = this.stable.over();
+    this.#writes = 0;
+    this.record = [];
+    return base;
+  }
+
   #write(offset: number, bytes: Uint8Array): void {
     this.current.write(offset, bytes);
     this.#pending.push({ offset, bytes });

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Every state a power cut can leave while an operation runs: after each prefix of what the disk was sent,
+// with every subset of up to 8 of the sectors that were written and not flushed (in windows of 8 where
+// there are more, the others all lost or all landed).
+
+import { Image, SECTOR } from "./sim-disk-fixture.ts";
+import type { DiskEvent } from "./sim-disk-fixture.ts";
+
+export interface CrashState {
+  image: Image;
+  /** What the test had noted by then: what was acked. */
+  notes: string[];
+}
+
+interface PendingSector {
+  offset: number;
+  bytes: Uint8Array;
+  /** The write it came with, counted over the whole record. */
+  write: number;
+}
+
+const WINDOW = 8;
+
+/** Calls `check` with every state; answers how many there were. */
+export function eachCrash(
+  base: Image,
+  events: readonly DiskEvent[],
+  check: (state: CrashState) => void,
+): number {
+  const stable = base.over();
+  let pending: PendingSector[] = [];
+  const notes: string[] = [];
+  let writes = 0;
+  let states = 0;
+  const visit = (kept: readonly PendingSector[]) => {
+    states++;
+    const image = stable.over();
+    for (const { offset, bytes } of kept) image.write(offset, bytes);
+    check({ image, notes: [...notes] });
+  };
+  visit([]);
+  for (const event of events) {
+    if (event.what === "flush") {
+      for (const { offset, bytes, write } of pending) {
+        if (write < event.through) stable.write(offset, bytes);
+      }
+      pending = pending.filter(({ write }) => write >= event.through);
+      continue;
+    }
+    if (event.what === "note") notes.push(event.note);
+    else {
+      addSectors(stable, pending, { ...event, write: writes });
+      writes++;
+    }
+    eachSubset(pending, visit);
+  }
+  return states;
+}
+
+/** The sectors of a write that change anything: the others are on the disk already. */
+function addSectors(
+  stable: Image,
+  pending: PendingSector[],
+  write: { offset: number; bytes: Uint8Array; write: number },
+): void {
+  const now = stable.over();
+  for (const { offset, bytes } of pending) now.write(offset, bytes);
+  const before = new Uint8Array(SECTOR);
+  for (let at = 0; at < write.bytes.length; at += SECTOR) {
+    const bytes = write.bytes.subarray(at, at + SECTOR);
+    now.read(write.offset + at, before);
+    if (bytes.every((byte, index) => byte === before[index])) continue;
+    pending.push({ offset: write.offset + at, bytes, write: write.write });
+  }
+}
+
+function eachSubset(
+  pending: readonly PendingSector[],
+  visit: (kept: readonly PendingSector[]) => void,
+): void {
+  for (let from = 0; from === 0 || from < pending.length; from += WINDOW) {
+    const window = pending.slice(from, from + WINDOW);
+    const before = pending.slice(0, from);
+    const behind = pending.slice(from + WINDOW);
+    for (let subset = 0; subset < 1 << window.length; subset++) {
+      const chosen = window.filter((_, index) => ((subset >> index) & 1) === 1);
+      visit([...before, ...chosen, ...behind]);
+      if (before.length + behind.length > 0) visit(chosen);
+    }
+  }
+}
