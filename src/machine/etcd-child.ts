@@ -147,6 +147,10 @@ export class EtcdChild {
     this.place = place;
   }
 
+  /** Between `start` and `stop`, also while it is being started again. */
+  get wanted(): boolean {
+    return this.#wanted;
+  }
   get running(): boolean {
     return this.#child !== null;
   }

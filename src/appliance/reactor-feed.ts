@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tells the reactor what the control state says: the other units, where disks are, which volumes are
+// exported to whom. Records go their own way (RecordKeeper), since they must be confirmed ones.
+
+import type { DiskNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
+import type { VolumeRecord } from "#cluster/state.ts";
+import type { ClusterView, ViewChange } from "#cluster/view.ts";
+import type { ReactorClient } from "./reactor-client.ts";
+import type { PeerUnit } from "./reactor-messages.ts";
+
+export class ReactorFeed {
+  readonly #reactor: ReactorClient;
+  readonly #view: ClusterView;
+  readonly #ownUnit: UnitNumber;
+
+  constructor(reactor: ReactorClient, view: ClusterView, ownUnit: UnitNumber) {
+    this.#reactor = reactor;
+    this.#view = view;
+    this.#ownUnit = ownUnit;
+    view.onChange((changes) => this.#changed(changes));
+  }
+
+  #changed(changes: readonly ViewChange[]): void {
+    if (changes.some((change) => change.kind === "unit")) this.#sendPeers();
+    const places: { disk: DiskNumber; unit: UnitNumber }[] = [];
+    for (const change of changes) {
+      const number = Number(change.rest);
+      if (change.kind === "disk") {
+        const disk = this.#view.disks.get(number);
+        if (disk !== undefined) places.push({ disk: number, unit: disk.unit });
+      } else if (change.kind === "volume") {
+        this.#sendVolume(number);
+      }
+    }
+    if (places.length > 0) this.#reactor.send({ kind: "places", places });
+  }
+
+  #sendPeers(): void {
+    const peers: PeerUnit[] = [];
+    for (const unit of this.#view.units.values()) {
+      if (unit.number === this.#ownUnit || unit.state !== "admitted") continue;
+      const port = unit.ports.peer;
+      if (port === undefined) continue;
+      // The cluster's own address first: it outlives a change of the others (DHCP).
+      const addresses = [unit.ula, ...unit.addresses];
+      peers.push({ unit: unit.number, publicKey: unit.publicKey, addresses, port });
+    }
+    this.#reactor.send({ kind: "peers", peers });
+  }
+
+  #sendVolume(number: VolumeNumber): void {
+    const volume = this.#view.volumes.get(number);
+    if (volume === undefined || volume.state !== "ready") {
+      this.#reactor.send({ kind: "volumeGone", volume: number });
+    } else {
+      this.#reactor.send({ kind: "volume", volume: exported(volume) });
+    }
+  }
+}
+
+function exported(volume: VolumeRecord) {
+  const { number, sizeBytes, sliceBytes, slices, name, uuid, allow } = volume;
+  return { volume: number, sizeBytes, sliceBytes, slices, name, uuid, allow };
+}

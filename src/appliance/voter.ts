@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// This unit's etcd: whether it runs, started by which ticket, and which way the unit takes to the
+// control store (its own etcd once that votes, else another voter's by the control proxy).
+//
+// R12: what is done with an etcd directory is decided by `voterAct` from what the directory holds and
+// from what the control store, read through another voter, says about it.
+
+import { Fault } from "#base/fault.ts";
+import type { UnitNumber } from "#base/record.ts";
+import type { Timers, World } from "#base/world.ts";
+import type { ControlStore } from "#cluster/control-store.ts";
+import type { EtcdControlStore } from "#cluster/etcd-control-store.ts";
+import { keys, valueText } from "#cluster/state.ts";
+import type { VoterRecord } from "#cluster/state.ts";
+import type { ClusterView } from "#cluster/view.ts";
+import { voterAct } from "#cluster/voters.ts";
+import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
+import { clearEtcdDirectory, etcdDirectoryState } from "#machine/etcd-child.ts";
+import type { EtcdChild } from "#machine/etcd-child.ts";
+import type { SwitchingStore } from "./switching-store.ts";
+
+const LOOK_EVERY_MS = 1000;
+/** Looks in a row at which our own etcd did not answer before another way is taken. */
+const FAILED_LOOKS = 3;
+
+export interface VoterParts {
+  unit: UnitNumber;
+  child: EtcdChild;
+  certificates: EtcdCertificates;
+  /** Our own etcd. */
+  local: EtcdControlStore;
+  /** Other voters, by the control proxy. */
+  remote: ControlStore;
+  store: SwitchingStore;
+  view: ClusterView;
+}
+
+export class Voter {
+  readonly #world: Pick<World, "log">;
+  readonly #timers: Timers;
+  readonly #parts: VoterParts;
+  #failedLooks = 0;
+  #cancel: (() => void) | null = null;
+  #stopped = false;
+
+  constructor(world: Pick<World, "log">, timers: Timers, parts: VoterParts) {
+    this.#world = world;
+    this.#timers = timers;
+    this.#parts = parts;
+  }
+
+  /** Whether this unit reaches the control store by its own vote. */
+  get votes(): boolean {
+    return this.#parts.store.way === this.#parts.local;
+  }
+
+  start(): void {
+    void this.#look();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#cancel?.();
+    await this.#parts.child.stop();
+  }
+
+  async #look(): Promise<void> {
+    try {
+      await this.#act();
+      await this.#chooseWay();
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error;
+      this.#world.log.write("debug", "the voter waits", { reason: error.message });
+    }
+    if (this.#stopped) return;
+    this.#cancel = this.#timers.after(LOOK_EVERY_MS, () => void this.#look());
+  }
+
+  async #act(): Promise<void> {
+    const { child, view, unit } = this.#parts;
+    const local = etcdDirectoryState(child.place.directory);
+    // Read through our own etcd it would vouch for itself; before the first reading nothing is known.
+    const known = !this.votes && view.revision > 0 && this.#othersVote();
+    const act = voterAct(local, known ? (view.voters.get(unit) ?? null) : undefined);
+    switch (act.kind) {
+      case "none":
+        return;
+      case "run":
+        if (!child.wanted) child.start({ kind: "resume" }, this.#parts.certificates);
+        return;
+      case "start":
+        return this.#startNew(view.voters.get(unit) as VoterRecord);
+      case "clear":
+        this.#world.log.write("info", "this unit votes no more; its voter's data is cleared");
+        await child.stop();
+        clearEtcdDirectory(child.place.directory);
+        return;
+      case "report-lost":
+        await this.#mark(view.voters.get(unit) as VoterRecord, "lost");
+    }
+  }
+
+  #othersVote(): boolean {
+    return [...this.#parts.view.voters.keys()].some((unit) => unit !== this.#parts.unit);
+  }
+
+  /** The ticket is spent in the control store before the empty directory is started (R12). */
+  async #startNew(record: VoterRecord): Promise<void> {
+    if (!(await this.#mark(record, "used"))) return;
+    this.#world.log.write("info", "this unit starts to keep the control state");
+    this.#parts.child.start(
+      {
+        kind: "first",
+        ticket: record.ticket,
+        initialCluster: record.initialCluster,
+        found: false,
+        token: this.#parts.view.cluster?.uuid ?? "",
+      },
+      this.#parts.certificates,
+    );
+  }
+
+  async #mark(record: VoterRecord, state: "used" | "lost"): Promise<boolean> {
+    const { store, view, unit } = this.#parts;
+    const key = keys.voter(unit);
+    const { committed } = await store.transaction({
+      ifs: [view.compare(key)],
+      puts: [{ key, value: valueText({ ...record, state }) }],
+    });
+    return committed;
+  }
+
+  async #chooseWay(): Promise<void> {
+    const { store, local, remote, child, unit } = this.#parts;
+    if (!child.running) return store.switchTo(remote);
+    if (await this.#localAnswers()) {
+      this.#failedLooks = 0;
+      if (!this.votes) {
+        this.#world.log.write("info", "this unit votes in the control store", { unit });
+        store.switchTo(local);
+      }
+      return;
+    }
+    this.#failedLooks++;
+    if (this.#failedLooks >= FAILED_LOOKS && this.#othersVote()) store.switchTo(remote);
+  }
+
+  /** A learner answers no linearizable read, so it is not taken for a voter. */
+  async #localAnswers(): Promise<boolean> {
+    try {
+      const { entry } = await this.#parts.local.get(keys.cluster);
+      return entry !== null;
+    } catch (error) {
+      if (error instanceof Fault) return false;
+      throw error;
+    }
+  }
+}
