@@ -5,7 +5,11 @@
 
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { StorageChange, ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
+import { parseAddress } from "#protocol/autoconfig/address.ts";
+import { MessageType, PACKET, ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
+import { StorageChange, Wanted } from "#protocol/autoconfig/autoconfig.wire.ts";
+import { encodePacket } from "#protocol/autoconfig/codec.ts";
+import { joinKeys } from "#protocol/peer-channel/secret.ts";
 import { nodeSeal, seededSeal } from "#protocol/peer-channel/node-seal.test.ts";
 import { changed, Wire } from "./discovery-wire-fixture.ts";
 import type { ClusterModel, Machine, WireOptions } from "./discovery-wire-fixture.ts";
@@ -33,6 +37,26 @@ function halves(wire: Wire, each: number): [ClusterModel, ClusterModel] {
 }
 function connect(wire: Wire): void {
   for (const machine of wire.machines) machine.side = 0;
+}
+
+function isStorage(packet: Uint8Array): boolean {
+  return PACKET.view().at(packet, 0).messageType === MessageType.storageInformation;
+}
+/** As if that machine had asked. */
+function enquiryOf(wire: Wire, from: Machine, to: Machine): Uint8Array {
+  const joinKey = joinKeys(wire.seal, "the wire's join secret").autoconfig;
+  const envelope = {
+    unitId: from.identity.unitId,
+    bootCounter: 2,
+    sequence: 1,
+    sourceAddress: parseAddress(from.addresses[0] as string) as Uint8Array,
+    destinationAddress: parseAddress(to.addresses[0] as string) as Uint8Array,
+    sourcePort: 10811,
+    destinationPort: 10811,
+  };
+  const type = MessageType.enquiry;
+  const enquiry = { type, enquiryNumber: 1, wanted: Wanted.storage, term: 1 } as const;
+  return encodePacket(wire.seal, { ...from.identity, joinKey }, envelope, enquiry);
 }
 
 describe("formation", () => {
@@ -298,6 +322,25 @@ describe("in a cluster", () => {
     const back = unit.discovery.units.find((one) => one.unitId === station.id);
     expect(back?.heartbeat?.sizeBytes).toBe(1000 * station.number);
     expect(unit.storages.size).toBe(0);
+  });
+
+  test("an enquiry that is not our station's → not answered, though it knows the secret", () => {
+    const { wire, station, unit } = formed();
+    wire.run(10_000);
+    const other = wire.machines.find((one) => one !== station && one !== unit) as Machine;
+    const ask = (from: Machine) => {
+      const pages = () =>
+        wire.recorded.filter((sent) => sent.from === unit && isStorage(sent.bytes));
+      const before = pages().length;
+      unit.receive(enquiryOf(wire, from, unit), {
+        address: from.addresses[0] as string,
+        port: 10811,
+      });
+      wire.run(500);
+      return pages().length - before;
+    };
+    expect(ask(other)).toBe(0);
+    expect(ask(station)).toBeGreaterThan(1);
   });
 
   test("storage changed → the station hears it, and asks that unit anew", () => {

@@ -8,7 +8,8 @@ import fc from "fast-check";
 import { FRAME, FrameKind, Purpose, RECORD_BYTES_MAX } from "./channel.wire.ts";
 import { PeerChannel, sealedLengthBytes } from "./channel.ts";
 import type { ChannelEffects, ChannelOptions } from "./channel.ts";
-import { ClusterState, readRefusal, unitIdOf, writeRefusal } from "./identity.ts";
+import { ClusterState, readIdentity, readRefusal, unitIdOf } from "./identity.ts";
+import { writeIdentity, writeRefusal } from "./identity.ts";
 import type { OwnIdentity, PeerIdentity } from "./identity.ts";
 import { seededSeal, toHex } from "./node-seal.test.ts";
 import type { Refusal } from "./refusal.ts";
@@ -156,6 +157,19 @@ describe("opening a channel", () => {
       expect(meet({ own })[1].refusal?.code).toBe("wrongIdentity");
       expect(meet({}, { own })[0].refusal?.code).toBe("wrongIdentity");
     }
+  });
+
+  test("a signature in another handshake, role or under another link key → worth nothing", () => {
+    const own = unit();
+    const handshakeHash = seal.sha256(text("this handshake"));
+    const context = { initiator: true, handshakeHash, staticKey: own.linkKeys.publicKey };
+    const written = writeIdentity(seal, own, { purpose: Purpose.meet, ...context });
+    expect(readIdentity(seal, written, context)?.unitId).toEqual(own.unitId);
+    const otherHash = seal.sha256(text("another one"));
+    expect(readIdentity(seal, written, { ...context, handshakeHash: otherHash })).toBeNull();
+    expect(readIdentity(seal, written, { ...context, initiator: false })).toBeNull();
+    const staticKey = seal.x25519KeyPair().publicKey;
+    expect(readIdentity(seal, written, { ...context, staticKey })).toBeNull();
   });
 
   test("join of a unit without cluster, meet of two clusters, one level apart → open", () => {
