@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// This unit's etcd: whether it runs, started by which ticket, and which way the unit takes to the
-// control store (its own etcd once that votes, else another voter's by the control proxy).
+// This unit's etcd: whether it runs, started by which ticket, and whether it votes, so that the unit's
+// control proxy may use it before all others.
 //
 // R12: what is done with an etcd directory is decided by `voterAct` from what the directory holds and
 // from what the control store, read through another voter, says about it.
@@ -9,7 +9,7 @@
 import { Fault } from "#base/fault.ts";
 import type { UnitNumber } from "#base/record.ts";
 import type { Timers, World } from "#base/world.ts";
-import type { ControlStore } from "#cluster/control-store.ts";
+import type { ControlProxyClient } from "#cluster/control-proxy.ts";
 import type { EtcdControlStore } from "#cluster/etcd-control-store.ts";
 import { keys, valueText } from "#cluster/state.ts";
 import type { VoterRecord } from "#cluster/state.ts";
@@ -18,10 +18,9 @@ import { voterAct } from "#cluster/voters.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
 import { clearEtcdDirectory, etcdDirectoryState } from "#machine/etcd-child.ts";
 import type { EtcdChild } from "#machine/etcd-child.ts";
-import type { SwitchingStore } from "./switching-store.ts";
 
 const LOOK_EVERY_MS = 1000;
-/** Looks in a row at which our own etcd did not answer before another way is taken. */
+/** Looks in a row at which our own etcd did not answer before another voter is used. */
 const FAILED_LOOKS = 3;
 
 export interface VoterParts {
@@ -30,9 +29,8 @@ export interface VoterParts {
   certificates: EtcdCertificates;
   /** Our own etcd. */
   local: EtcdControlStore;
-  /** Other voters, by the control proxy. */
-  remote: ControlStore;
-  store: SwitchingStore;
+  /** This unit's way to the control store. */
+  store: ControlProxyClient;
   view: ClusterView;
 }
 
@@ -40,6 +38,7 @@ export class Voter {
   readonly #world: Pick<World, "log">;
   readonly #timers: Timers;
   readonly #parts: VoterParts;
+  #votes = false;
   #failedLooks = 0;
   #cancel: (() => void) | null = null;
   #stopped = false;
@@ -50,9 +49,9 @@ export class Voter {
     this.#parts = parts;
   }
 
-  /** Whether this unit reaches the control store by its own vote. */
+  /** Whether this unit's own etcd answers for the cluster. */
   get votes(): boolean {
-    return this.#parts.store.way === this.#parts.local;
+    return this.#votes;
   }
 
   start(): void {
@@ -132,18 +131,17 @@ export class Voter {
   }
 
   async #chooseWay(): Promise<void> {
-    const { store, local, remote, child, unit } = this.#parts;
-    if (!child.running) return store.switchTo(remote);
-    if (await this.#localAnswers()) {
-      this.#failedLooks = 0;
-      if (!this.votes) {
-        this.#world.log.write("info", "this unit votes in the control store", { unit });
-        store.switchTo(local);
-      }
-      return;
-    }
-    this.#failedLooks++;
-    if (this.#failedLooks >= FAILED_LOOKS && this.#othersVote()) store.switchTo(remote);
+    const { store, child, unit } = this.#parts;
+    const answers = child.running && (await this.#localAnswers());
+    this.#failedLooks = answers ? 0 : this.#failedLooks + 1;
+    const votes = answers || (this.#votes && this.#failedLooks < FAILED_LOOKS);
+    if (votes === this.#votes) return;
+    this.#votes = votes;
+    const sentence = votes
+      ? "this unit votes in the control store"
+      : "this unit's own voter does not answer; others are asked";
+    this.#world.log.write("info", sentence, { unit });
+    store.votersChanged();
   }
 
   /** A learner answers no linearizable read, so it is not taken for a voter. */

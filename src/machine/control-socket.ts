@@ -14,6 +14,8 @@ const CONNECT_MS_MAX = 3000;
 
 export interface ControlSocket {
   readonly peerAddress: string;
+  /** Accepted by `send` and not yet taken by the kernel. */
+  readonly queuedBytes: number;
   onBytes: (bytes: Uint8Array) => void;
   onClose: (reason: string) => void;
   /** Copies nothing that it need not; false once the connection is over. */
@@ -34,6 +36,10 @@ class Connection implements ControlSocket {
   #unsent: Uint8Array[] = [];
   #unsentBytes = 0;
   #over = false;
+
+  get queuedBytes(): number {
+    return this.#unsentBytes;
+  }
 
   opened(socket: Bun.Socket<Connection>): void {
     this.#socket = socket;
