@@ -5,7 +5,7 @@
 import { describe, expect, test } from "bun:test";
 import { parseAddress } from "#protocol/autoconfig/address.ts";
 import { GROUP_IPV4, GROUP_IPV6 } from "#protocol/autoconfig/autoconfig.wire.ts";
-import { LinkTable } from "./discovery-links.ts";
+import { linkOf, LinkTable } from "./discovery-links.ts";
 import type { Link } from "./discovery-links.ts";
 
 function link(name: string, addresses: [string, number, string?][]): Link {
@@ -39,10 +39,10 @@ describe("links", () => {
       .map(({ link, source, address }) => [link, source, address]);
     expect(list).toEqual([
       ["eth0", "fe80::7", `${GROUP_IPV6}%eth0`],
-      ["eth0", "192.0.2.7", GROUP_IPV4],
+      ["eth0", "192.0.2.7", `${GROUP_IPV4}%eth0`],
       ["eth0", "192.0.2.7", "192.0.2.255"],
       ["eth1", "fe80::17", `${GROUP_IPV6}%eth1`],
-      ["eth1", "198.51.100.7", GROUP_IPV4],
+      ["eth1", "198.51.100.7", `${GROUP_IPV4}%eth1`],
       ["eth2", "fe80::27", `${GROUP_IPV6}%eth2`],
     ]);
   });
@@ -64,6 +64,20 @@ describe("links", () => {
     const is = (text: string) => table.isOurs(parseAddress(text) as Uint8Array);
     expect(ours.map(is)).toEqual(ours.map(() => true));
     expect(others.map(is)).toEqual(others.map(() => false));
+  });
+
+  test("a link of the machine's list → bytes of its card, broadcast where there is one", () => {
+    const addresses = [
+      { address: "10.1.2.3", prefixBits: 20 },
+      { address: "10.9.9.1", prefixBits: 31 },
+      { address: "fe80::1", prefixBits: 64 },
+    ];
+    const found = { name: "eth0", mac: "02:00:5e:ff:00:0a", addresses };
+    const made = linkOf(found, { directedBroadcast: true });
+    expect([...made.hardwareAddress]).toEqual([2, 0, 0x5e, 255, 0, 10]);
+    expect(made.addresses.map((one) => one.broadcast)).toEqual(["10.1.15.255", null, null]);
+    const without = linkOf(found, { directedBroadcast: false });
+    expect(without.addresses.map((one) => one.broadcast)).toEqual([null, null, null]);
   });
 
   test("cards for a startup → prefixes of the 16 bytes, addresses by card", () => {

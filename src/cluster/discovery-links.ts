@@ -32,7 +32,7 @@ export interface Destination {
   link: string | null;
   /** Our address it leaves from, text without zone. */
   source: string;
-  /** Text; link-local IPv6 with its zone ("fe80::1%eth0"). */
+  /** Text; what is of a link only has its zone: groups of both kinds, link-local IPv6. */
   address: string;
   port: number;
 }
@@ -41,6 +41,35 @@ export interface Destination {
 export interface Where {
   address: string;
   port: number;
+}
+
+/** A link as the machine lists it; with directed broadcasts where multicast is blocked. */
+export function linkOf(
+  found: {
+    name: string;
+    mac: string;
+    addresses: readonly { address: string; prefixBits: number }[];
+  },
+  options: { directedBroadcast: boolean },
+): Link {
+  const mac = found.mac.split(":").map((part) => Number.parseInt(part, 16) & 0xff);
+  const hardwareAddress = Uint8Array.from({ length: 6 }, (_, index) => mac[index] ?? 0);
+  const addresses = found.addresses.map(({ address, prefixBits }) => {
+    const broadcast = options.directedBroadcast ? broadcastOf(address, prefixBits) : null;
+    return { address, prefixBits, broadcast };
+  });
+  return { name: found.name, hardwareAddress, mtuBytes: 0, speedMegabits: 0, addresses };
+}
+
+/** Null where there is none: IPv6, and IPv4 networks of one or two addresses. */
+function broadcastOf(address: string, prefixBits: number): string | null {
+  const bytes = parseAddress(address);
+  if (bytes === null || !isFour(bytes) || prefixBits > 30) return null;
+  for (let bit = 96 + prefixBits; bit < 128; bit++) {
+    const at = bit >> 3;
+    bytes[at] = (bytes[at] as number) | (0x80 >> (bit & 7));
+  }
+  return formatAddress(bytes);
 }
 
 interface OwnAddress {
@@ -92,7 +121,8 @@ export class LinkTable {
         list.push({ link: link.name, source: local.text, address, port });
       }
       if (four === undefined) continue;
-      list.push({ link: link.name, source: four.text, address: GROUP_IPV4, port });
+      const address = `${GROUP_IPV4}%${link.name}`;
+      list.push({ link: link.name, source: four.text, address, port });
       for (const { address, broadcast } of link.addresses) {
         if (broadcast === null) continue;
         list.push({ link: link.name, source: address, address: broadcast, port });
