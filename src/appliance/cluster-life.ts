@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A unit's life in its cluster, on the control thread: its way to the control store, its view of the
+// state, its liveness lease, the control station it may be, its vote, its slice records, its disks.
+// Made when the unit knows its cluster and number; ends with the unit's run.
+
+import type { SliceRecord, UnitNumber } from "#base/record.ts";
+import type { Timers, World } from "#base/world.ts";
+import { CommandClient } from "#cluster/commands.ts";
+import { ControlProxyServer } from "#cluster/control-proxy-server.ts";
+import { ControlProxyClient } from "#cluster/control-proxy.ts";
+import { ControlStation } from "#cluster/control-station.ts";
+import { EtcdControlStore } from "#cluster/etcd-control-store.ts";
+import { idBytes, unitAddress } from "#cluster/identity.ts";
+import type { UnitIdentity } from "#cluster/identity.ts";
+import type { MessagePipe } from "#cluster/message-pipe.ts";
+import { pipePair } from "#cluster/message-pipe.ts";
+import { proxyRules } from "#cluster/proxy-rules.ts";
+import { RecordKeeper } from "#cluster/record-keeper.ts";
+import { StationSchema, keys, parseValue } from "#cluster/state.ts";
+import { UnitLease } from "#cluster/unit-lease.ts";
+import { ViewFollower } from "#cluster/view-follower.ts";
+import { VoterKeeper, newId } from "#cluster/voters.ts";
+import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
+import { etcdSocketPath } from "#machine/etcd-child.ts";
+import type { EtcdChild } from "#machine/etcd-child.ts";
+import { EtcdUnixTransport } from "#machine/etcd-transport.ts";
+import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
+import type { PeerIdentity } from "#protocol/peer-channel/identity.ts";
+import { callUnit } from "./control-pipe.ts";
+import type { PipeSecurity } from "./control-pipe.ts";
+import type { SavedMembership, VoterPlace } from "./membership.ts";
+import type { ReactorClient } from "./reactor-client.ts";
+import { ReactorFeed } from "./reactor-feed.ts";
+import { Voter } from "./voter.ts";
+
+export interface LifeParts {
+  membership: SavedMembership;
+  identity: UnitIdentity;
+  security: PipeSecurity;
+  child: EtcdChild;
+  certificates: EtcdCertificates;
+  reactor: ReactorClient;
+  /** Where voters are has changed: to be saved. */
+  saveVoters(voters: VoterPlace[]): void;
+}
+
+export class ClusterLife {
+  readonly unit: UnitNumber;
+  readonly store: ControlProxyClient;
+  readonly follower: ViewFollower;
+  readonly commands: CommandClient;
+  readonly lease: UnitLease;
+  readonly voter: Voter;
+  readonly #world: World;
+  readonly #timers: Timers;
+  readonly #parts: LifeParts;
+  readonly #local: EtcdControlStore;
+  readonly #station: ControlStation;
+  readonly #records: RecordKeeper;
+  readonly #servers = new Set<ControlProxyServer>();
+  /** Voters as saved, until the view knows better. */
+  #places: VoterPlace[];
+
+  constructor(world: World, timers: Timers, parts: LifeParts) {
+    const { membership, child } = parts;
+    const { unit } = membership;
+    this.#world = world;
+    this.#timers = timers;
+    this.#parts = parts;
+    this.unit = unit;
+    this.#places = membership.voters;
+    this.store = new ControlProxyClient(world, timers, {
+      voters: () => this.#voters(),
+      dial: (number) => this.#dial(number),
+    });
+    this.follower = new ViewFollower(world, timers, this.store);
+    this.commands = new CommandClient(world, timers, {
+      store: this.store,
+      follower: this.follower,
+      unit,
+    });
+    const transport = new EtcdUnixTransport(etcdSocketPath(child.place.directory));
+    this.#local = new EtcdControlStore(timers, transport);
+    this.voter = new Voter(world, timers, {
+      unit,
+      child,
+      certificates: parts.certificates,
+      local: this.#local,
+      store: this.store,
+      view: this.follower.view,
+    });
+    const options = { unit, run: newId(world), mayLead: true };
+    this.lease = new UnitLease(world, timers, {
+      store: this.store,
+      follower: this.follower,
+      options,
+    });
+    this.#station = new ControlStation(world, timers, {
+      store: this.store,
+      follower: this.follower,
+      voters: new VoterKeeper(world, this.store, this.store),
+      leads: () => this.lease.leads,
+    });
+    this.lease.onLead = (leads, term) => this.#led(leads, term);
+    this.#records = new RecordKeeper(world, timers, this.store, {
+      recordChanged: (record) => parts.reactor.send({ kind: "records", records: [record] }),
+      recordRemoved: (slice) => parts.reactor.send({ kind: "sliceGone", slice }),
+    });
+    new ReactorFeed(parts.reactor, this.follower.view, unit);
+    this.follower.view.onChange((changes) => {
+      if (changes.some((change) => change.kind === "voter" || change.kind === "unit")) {
+        this.#placesChanged();
+      }
+    });
+  }
+
+  start(): void {
+    this.voter.start();
+    this.follower.start();
+    this.lease.start();
+    this.#station.start();
+    this.#records.start();
+  }
+
+  /** In order: the lead and the liveness are given back, so that nobody waits for them. */
+  async stop(): Promise<void> {
+    this.#station.stop();
+    await this.lease.stop();
+    this.#records.stop();
+    this.follower.stop();
+    this.store.stop();
+    for (const server of this.#servers) server.close("this unit stops");
+    await this.voter.stop();
+  }
+
+  /** The reactor wants a slice's record changed. */
+  propose(id: number, next: SliceRecord, expected: SliceRecord): void {
+    this.#records.propose(next, expected, (outcome, current) => {
+      this.#parts.reactor.send({ kind: "proposalEnded", id, outcome, current });
+    });
+  }
+
+  /** Another unit of the cluster asks for the control store. */
+  serve(pipe: MessagePipe, peer: PeerIdentity): void {
+    if (!this.voter.votes) return pipe.close("this unit does not vote");
+    this.#serveUnit(pipe, peer.unitNumber);
+  }
+
+  /** Whether a proved unit is one of this cluster; a sentence says why not. */
+  refusalOf(peer: PeerIdentity): string | null {
+    const { view } = this.follower;
+    // Before the first reading nobody is known; the rules look again at every write.
+    if (view.revision === 0) return null;
+    const unit = view.units.get(peer.unitNumber);
+    if (unit?.state !== "admitted") return "this unit is not in the cluster";
+    return unit.publicKey === peer.publicKey.toHex() ? null : "the cluster knows another key";
+  }
+
+  #serveUnit(pipe: MessagePipe, unit: UnitNumber): void {
+    const server = new ControlProxyServer(
+      {
+        store: this.#local,
+        voters: this.#local,
+        mayWrite: proxyRules(this.#local, this.follower),
+        isStation: async (number) => {
+          const { entry } = await this.#local.get(keys.station);
+          if (entry === null) return false;
+          return parseValue(StationSchema, keys.station, entry.value).unit === number;
+        },
+      },
+      unit,
+      pipe,
+    );
+    this.#servers.add(server);
+    const { onClose } = pipe;
+    pipe.onClose = (reason) => {
+      this.#servers.delete(server);
+      onClose(reason);
+    };
+  }
+
+  /** Voters to try: ourselves, then those in use, then those that were known once. */
+  #voters(): UnitNumber[] {
+    const others = this.#places.map((place) => place.unit).filter((unit) => unit !== this.unit);
+    // Different units begin with different voters.
+    const turn = others.length === 0 ? 0 : this.unit % others.length;
+    const list = [...others.slice(turn), ...others.slice(0, turn)];
+    return this.voter.votes ? [this.unit, ...list] : list;
+  }
+
+  async #dial(voter: UnitNumber): Promise<MessagePipe> {
+    if (voter === this.unit) {
+      const [ours, served] = pipePair();
+      this.#serveUnit(served, this.unit);
+      return ours;
+    }
+    const place = this.#places.find((known) => known.unit === voter);
+    const addresses = place?.addresses ?? [];
+    let failure: unknown = null;
+    for (const address of addresses) {
+      try {
+        return await callUnit(this.#world, this.#parts.security, {
+          address,
+          port: place?.port ?? 0,
+          purpose: Purpose.controlProxy,
+          unitId: place === undefined ? null : idBytes(place.unitId),
+        });
+      } catch (error) {
+        failure = error;
+      }
+    }
+    throw failure;
+  }
+
+  #placesChanged(): void {
+    const { view } = this.follower;
+    const places: VoterPlace[] = [];
+    for (const voter of view.voters.values()) {
+      const unit = view.units.get(voter.unit);
+      if (unit?.state !== "admitted" || voter.state !== "used") continue;
+      const port = unit.ports.control;
+      if (port === undefined) continue;
+      places.push({
+        unit: unit.number,
+        unitId: unit.id,
+        addresses: [unit.ula, ...unit.addresses],
+        port,
+      });
+    }
+    if (places.length === 0 || JSON.stringify(places) === JSON.stringify(this.#places)) return;
+    this.#places = places;
+    this.#parts.saveVoters(places);
+  }
+
+  #led(leads: boolean, term: number): void {
+    this.#world.log.write("info", leads ? "control station" : "control station no more", { term });
+    if (leads) this.#station.beganToLead();
+  }
+}
+
+/** The address of a unit among the units of a cluster. */
+export function addressInCluster(
+  world: Pick<World, "seal">,
+  clusterId: string,
+  identity: UnitIdentity,
+): string {
+  return unitAddress(world.seal, idBytes(clusterId), identity.unitId);
+}
