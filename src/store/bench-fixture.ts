@@ -94,6 +94,11 @@ export class Bench {
     return this.store;
   }
 
+  /** Starts opening and leaves it there. */
+  begin(): void {
+    openDisk(this.world, this.memory, this.disk, { limits: this.limits }, () => {});
+  }
+
   /** The same disk in a new process, after a power cut or only a death. */
   again(image: Image): DiskStore | null {
     const { sizeBytes, alignBytes } = this.disk;

@@ -151,11 +151,9 @@ export class DescriptorCache {
       this.#byPhysical.delete(descriptor.physical);
     }
     const waiters = descriptor.waiters.splice(0);
-    for (const user of waiters) {
-      if (buffer !== NO_BUFFER) this.#pin(descriptor);
-      user.descriptorReady(buffer === NO_BUFFER ? null : descriptor);
-    }
-    this.#maybeList(descriptor);
+    // Pinned for all before the first is told: it might be let go when that one is done with it.
+    if (buffer !== NO_BUFFER) descriptor.pins += waiters.length;
+    for (const user of waiters) user.descriptorReady(buffer === NO_BUFFER ? null : descriptor);
   }
 
   #maybeList(descriptor: Descriptor): void {
@@ -185,6 +183,7 @@ export class DescriptorCache {
     while (this.#byPhysical.size > this.#countMax && this.#oldest !== null) {
       const gone = this.#oldest;
       this.#unlist(gone);
+      assert(this.#byPhysical.get(gone.physical) === gone, "what is let go was in the cache");
       this.#byPhysical.delete(gone.physical);
     }
   }
