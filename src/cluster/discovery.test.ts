@@ -360,6 +360,7 @@ describe("in a cluster", () => {
     const kind = ShutdownKind.planned;
     unit.discovery.shuttingDown({ kind, expectedReturnSeconds: 60, reason: "update" });
     wire.run(100);
+    expect(station.shutdowns.length).toBe(1);
     expect(station.shutdowns[0]).toMatchObject({ expectedReturnSeconds: 60, reason: "update" });
     const shown = () => station.discovery.units.find((one) => one.unitId === unit.id)?.shutdown;
     expect(shown()).not.toBeNull();

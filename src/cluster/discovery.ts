@@ -307,6 +307,7 @@ export class Discovery {
       case wire.MessageType.controlStationIs:
         return this.#heardStation(unit, packet, message, now);
       case wire.MessageType.unitShutdown:
+        if (unit.shutdown !== null) return; // said twice, on every link
         unit.shutdown = message;
         this.#formation.heardShutdown(unitId);
         return this.#effects.unitShutdown(unitId, message);
