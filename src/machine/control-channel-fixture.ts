@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// For tests: a Worker with a reactor that echoes what it is sent, listens as an echo over TCP, can be
-// told to fall silent, and stops when told.
+// For tests: a Worker with a reactor that echoes what it is sent, listens as an echo over TCP, can
+// be told to fall silent, and stops when told.
 
 import { ReactorEnd, onReactorSeed } from "./control-channel.ts";
 import { Listener } from "./listener.ts";

@@ -17,7 +17,7 @@ function start(told: (message: Told) => void): { control: ControlEnd; worker: Wo
   return { control, worker };
 }
 
-test("100,000 messages to a blocked Worker and back → all, in order, within the bound", async () => {
+test("100,000 messages to a blocked Worker and back → all, in order, bounded", async () => {
   const count = 100_000;
   const { promise, resolve } = Promise.withResolvers<void>();
   let posted = 0;

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The channel between the control thread and a reactor's Worker: small messages both ways, counters in
-// shared memory, and each side's watch over the other.
+// The channel between the control thread and a reactor's Worker: small messages both ways, counters
+// in shared memory, and each side's watch over the other.
 //
-// A Worker blocked in the kernel runs no event loop, so messages to it wait in a MessagePort until the
-// eventfd wakes the ring and the reactor takes them (receiveMessageOnPort). The way back needs no such
-// help: the control thread's event loop is woken by the port itself.
+// A Worker blocked in the kernel runs no event loop, so messages to it wait in a MessagePort until
+// the eventfd wakes the ring and the reactor takes them (receiveMessageOnPort). The way back needs
+// no such help: the control thread's event loop is woken by the port itself.
 //
 // Invariants:
-// - At most MESSAGES_MAX messages of a direction are under way; `post` answers false when it is full,
-//   which a healthy other side never lets happen. Messages arrive in order, each once.
-// - Alive means: its counter of turns moves. The watcher counts only time in which it ran itself, so
-//   that a paused machine accuses nobody (a watcher that was late starts to wait anew).
+// - At most MESSAGES_MAX messages of a direction are under way; `post` answers false when it is
+//   full, which a healthy other side never lets happen. Messages arrive in order, each once.
+// - Alive means: its counter of turns moves. The watcher counts only time in which it ran itself,
+//   so that a paused machine accuses nobody (a watcher that was late starts to wait anew).
 
 import { type MessagePort, MessageChannel, receiveMessageOnPort } from "node:worker_threads";
 import { assert } from "#base/assert.ts";
@@ -144,7 +144,7 @@ export class ControlEnd implements ControlChannel {
       this.onMessage(message);
     });
     const seed: ReactorSeed = { kind: "reactor-seed", port: channel.port2, shared, options };
-    worker.postMessage(seed, [channel.port2 as unknown as Transferable]);
+    worker.postMessage(seed, [channel.port2 as unknown as ArrayBuffer]);
     this.#timer = setInterval(() => this.#beat(), BEAT_EVERY_MS);
   }
 

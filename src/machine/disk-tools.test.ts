@@ -49,7 +49,7 @@ function loop(file: string): string {
 
 const asked = { evenIfNotBlank: false, name: "cairn S1" };
 
-test("a blank file → claimed; found again at the same place; claiming again changes nothing", async () => {
+test("a blank file → claimed, found again at its place; claimed again → nothing changes", async () => {
   const file = makeFile(64 * MIB);
   expect((await examineDisk(file)).state).toBe("blank");
   expect(await findOurs(file)).toBeNull();
@@ -106,7 +106,7 @@ test("anything on it → refused with the reason, not one byte changed, also by 
   }
 });
 
-test("not blank, and the owner said yes → claimed, and nothing of an older store left", async () => {
+test("not blank, the owner said yes → claimed, nothing of an older store is left", async () => {
   const file = makeFile(64 * MIB);
   run("mkfs.ext4", "-q", "-F", file);
   put(file, MIB, "an older superblock");
@@ -147,4 +147,10 @@ test("two partitions of ours, or one that reaches past the end → refused", asy
   const line = `size=8M, type=${PARTITION_TYPE}\n`;
   spawnSync("sfdisk", ["--quiet", file], { input: `label: gpt\n${line}${line}` });
   await expect(findOurs(file)).rejects.toThrow("one is expected");
+  const other = makeFile(64 * MIB);
+  await claimDisk(other, asked);
+  const fd = openSync(other, "r+");
+  ftruncateSync(fd, 40 * MIB);
+  closeSync(fd);
+  expect((await examineDisk(other)).state).toBe("refused");
 });

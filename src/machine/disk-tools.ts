@@ -1,20 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Disks as the control thread sees them: which there are, whether one is blank and if not why, claiming
-// a blank one with a GPT and a GPT partition of our type, and finding ours again. A disk here is a
-// block device or a plain file, both named by path.
+// Disks as the control thread sees them: which there are, whether one is blank and if not why,
+// claiming a blank one with a GPT and a GPT partition of our type, and finding ours again. A disk
+// here is a block device or a plain file, both named by path.
 //
 // Invariants:
 // - Nothing is written to a disk that is not blank unless the owner said so (`evenIfNotBlank`), and
-//   never to one that is mounted or held. Blank: no signature by wipefs and by blkid -p, and the first
-//   and last MiB zero.
-// - A GPT partition is used by its offset in the whole disk, never by a device node of its own: files
-//   and loop devices have none.
+//   never to one that is mounted or held. Blank: no signature by wipefs and by blkid -p, and the
+//   first and last MiB zero.
+// - A GPT partition is used by its offset in the whole disk, never by a device node of its own:
+//   files and loop devices have none.
 
-import { closeSync, fsyncSync, openSync, readSync, readdirSync, statSync, writeSync } from "node:fs";
-import { constants } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fsyncSync,
+  openSync,
+  readSync,
+  readdirSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import path from "node:path";
 import { Fault } from "#base/fault.ts";
+import { patiently } from "./patience.ts";
 import { runForJson, runProgram } from "./program.ts";
 
 /** The type of our GPT partitions. Never changes: disks carry it. */
@@ -68,7 +77,9 @@ interface LsblkDevice {
   ro: boolean;
 }
 
-/** The machine's disks; loop devices that are set up too. Not the ones nobody can use (size 0, ROM). */
+/**
+ * The machine's disks; loop devices that are set up too. Not the ones nobody can use (size 0, ROM).
+ */
 export async function listDisks(): Promise<FoundDisk[]> {
   const columns = "PATH,TYPE,SIZE,MODEL,SERIAL,TRAN,ROTA,RM,RO";
   const args = ["--json", "--bytes", "--nodeps", "--output", columns];
@@ -122,8 +133,8 @@ export async function examineDisk(file: string): Promise<DiskExamination> {
 }
 
 /**
- * Makes a disk ours: a GPT with one partition of our type over all of it. A disk that is ours already
- * is answered as it is. Throws Fault diskRefused with the reasons.
+ * Makes a disk ours: a GPT with one partition of our type over all of it. A disk that is ours
+ * already is answered as it is. Throws Fault diskRefused with the reasons.
  */
 export async function claimDisk(
   file: string,
@@ -168,7 +179,8 @@ export async function findOurs(file: string): Promise<DiskPlace | null> {
   const found = ours[0];
   if (found === undefined) return null;
   if (ours.length > 1) {
-    throw new Fault("diskRefused", `${file} has ${ours.length} partitions of ours; one is expected`);
+    const count = ours.length;
+    throw new Fault("diskRefused", `${file} has ${count} partitions of ours; one is expected`);
   }
   const sectorBytes = table.sectorsize;
   const place = {
@@ -230,7 +242,8 @@ function tryOpen(file: string, flags: number): number | string {
 /** Who uses a block device, in words; null: nobody. */
 function whoHolds(device: string): string | null {
   // The kernel's own answer: an exclusive opening fails while it or a part of it is in use.
-  const fd = tryOpen(device, constants.O_RDONLY | constants.O_EXCL);
+  const attempt = () => tryOpen(device, constants.O_RDONLY | constants.O_EXCL);
+  const fd = patiently(attempt, (answer) => answer === "EBUSY");
   if (typeof fd === "number") {
     closeSync(fd);
     return null;

@@ -119,6 +119,16 @@ test("a loop device → direct, exclusive: a second opening is refused as in use
   });
 });
 
+test("a file that another area holds → refused; free again once that is closed", () => {
+  withFile(1 << 20, (file) => {
+    runReactor((reactor, finish) => {
+      const first = new FileArea(reactor, { path: file });
+      expect(() => new FileArea(reactor, { path: file })).toThrow("in use");
+      first.close(() => new FileArea(reactor, { path: file }).close(finish));
+    });
+  });
+});
+
 test("more operations than the queue is deep → all done, none twice", () => {
   withFile(8 << 20, (file) => {
     runReactor((reactor, finish) => {
@@ -141,6 +151,7 @@ test("more operations than the queue is deep → all done, none twice", () => {
 test("beyond the end, unknown kind → refused at once; no such file, too small → Fault", () => {
   withFile(1 << 20, (file, folder) => {
     runReactor((reactor, finish) => {
+      expect(() => new FileArea(reactor, { path: file, sizeBytes: 2 << 20 })).toThrow("bytes");
       const area = new FileArea(reactor, { path: file });
       const buffer = reactor.memory.allocate(8192);
       const ends: Status[] = [];
@@ -153,13 +164,12 @@ test("beyond the end, unknown kind → refused at once; no such file, too small 
       expect(ends).toEqual([Status.outOfRange, Status.outOfRange, Status.invalid]);
       expect(() => new FileArea(reactor, { path: path.join(folder, "none") })).toThrow("ENOENT");
       expect(() => new FileArea(reactor, { path: folder })).toThrow();
-      expect(() => new FileArea(reactor, { path: file, sizeBytes: 2 << 20 })).toThrow("bytes");
       area.close(finish);
     });
   });
 });
 
-test("R10: a write fails → ioError, named, and all later ones fail; a file cut short → ioError", () => {
+test("R10: a write fails → ioError, and all later ones fail; a file cut short → ioError", () => {
   // tmpfs of 1 MiB: a sparse file that does not fit gives ENOSPC on the write itself.
   const mountPoint = mkdtempSync(path.join(tmpdir(), "cairn-machine-tmpfs-"));
   const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=1m", "none", mountPoint]);

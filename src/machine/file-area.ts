@@ -41,6 +41,7 @@ import {
 import { ERRNO, address, cString, errno, errnoName, libc } from "./libc.ts";
 import { fstatSync } from "node:fs";
 import { mapMemory, mappedBytes } from "./arena.ts";
+import { patiently } from "./patience.ts";
 import type { Reactor } from "./reactor.ts";
 import type { RingTarget } from "./ring.ts";
 
@@ -51,6 +52,7 @@ const ALIGN_MAX = 4096;
 export const DIRTY_BYTES_MAX = 64 << 20;
 
 const O_RDWR = 2;
+const LOCK_EX_NB = 2 | 4;
 const O_EXCL = 0x80;
 const O_CLOEXEC = 0x80000;
 const O_DIRECT = process.arch === "arm64" ? 0x10000 : 0x4000;
@@ -364,8 +366,12 @@ function openFile(path: string, direct: "auto" | "never"): OpenedFile {
   const name = cString(path);
   const flags = O_RDWR | O_CLOEXEC;
   // Exclusive on a block device: refused while it, or a GPT partition of it, is mounted or held.
-  const probe = libc.open(name, flags | O_EXCL, 0);
-  if (probe < 0) throw openFault(path, errno());
+  const attempt = () => {
+    const fd = libc.open(name, flags | O_EXCL, 0);
+    return fd < 0 ? -errno() : fd;
+  };
+  const probe = patiently(attempt, (answer) => answer === -ERRNO.EBUSY);
+  if (probe < 0) throw openFault(path, -probe);
   const stat = fstatSync(probe);
   if (stat.isBlockDevice()) {
     libc.close(probe);
@@ -377,13 +383,27 @@ function openFile(path: string, direct: "auto" | "never"): OpenedFile {
     libc.close(probe);
     throw new Fault("diskRefused", `${path} is neither a file nor a block device`);
   }
-  const buffered = { fd: probe, direct: false, alignBytes: SECTOR, fileBytes: stat.size };
+  const opened = openPlainFile(path, probe, stat.size, direct);
+  // Two daemons never share one file; for block devices the exclusive opening says so.
+  const lock = () => libc.flock(opened.fd, LOCK_EX_NB);
+  if (patiently(lock, (answer) => answer !== 0) === 0) return opened;
+  libc.close(opened.fd);
+  throw new Fault("diskRefused", `${path} is in use (locked by another program)`);
+}
+
+function openPlainFile(
+  path: string,
+  probe: number,
+  fileBytes: number,
+  direct: "auto" | "never",
+): OpenedFile {
+  const buffered = { fd: probe, direct: false, alignBytes: SECTOR, fileBytes };
   const alignBytes = direct === "auto" ? directAlignment(probe) : null;
   if (alignBytes === null) return buffered;
-  const fd = libc.open(name, flags | O_DIRECT, 0);
+  const fd = libc.open(cString(path), O_RDWR | O_CLOEXEC | O_DIRECT, 0);
   if (fd < 0) return buffered;
   libc.close(probe);
-  return { fd, direct: true, alignBytes, fileBytes: stat.size };
+  return { fd, direct: true, alignBytes, fileBytes };
 }
 
 function openFault(path: string, code: number): Fault {

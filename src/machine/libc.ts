@@ -68,6 +68,7 @@ export const ERRNO = {
   EIO: constants.errno.EIO,
   EAGAIN: constants.errno.EAGAIN,
   ENOMEM: constants.errno.ENOMEM,
+  EADDRINUSE: constants.errno.EADDRINUSE,
   EPERM: constants.errno.EPERM,
   EBUSY: constants.errno.EBUSY,
   EINVAL: constants.errno.EINVAL,

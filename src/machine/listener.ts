@@ -34,6 +34,7 @@ import {
   TCP_USER_TIMEOUT,
 } from "./io-uring.wire.ts";
 import { ERRNO, address, errno, errnoName, libc } from "./libc.ts";
+import { patiently } from "./patience.ts";
 import type { Reactor } from "./reactor.ts";
 import type { RingTarget } from "./ring.ts";
 import { type Endpoint, decodeEndpoint, encodeEndpoint, endpointText } from "./socket-address.ts";
@@ -258,14 +259,15 @@ function openListening(reactor: Reactor, endpoint: Endpoint, scratch: number): n
   // "::" means IPv6 only: whoever wants both listens twice, so that addresses show as what they
   // are.
   if (family === AF_INET6) setNumber(reactor, fd, IPPROTO_IPV6, IPV6_V6ONLY, 1, after);
-  const bound = libc.bind(fd, address(memory.baseAddress + scratch), lengthBytes);
-  if (bound < 0 || libc.listen(fd, BACKLOG) < 0) {
-    const code = errno();
-    libc.close(fd);
-    const where = endpointText(endpoint);
-    throw new Fault("badConfiguration", `cannot listen on ${where} (${errnoName(code)})`);
-  }
-  return fd;
+  const name = address(memory.baseAddress + scratch);
+  const isTaken = (code: number) => code === ERRNO.EADDRINUSE;
+  const bind = () => (libc.bind(fd, name, lengthBytes) === 0 ? 0 : errno());
+  const listen = () => (libc.listen(fd, BACKLOG) === 0 ? 0 : errno());
+  const code = patiently(bind, isTaken) || patiently(listen, isTaken);
+  if (code === 0) return fd;
+  libc.close(fd);
+  const where = endpointText(endpoint);
+  throw new Fault("badConfiguration", `cannot listen on ${where} (${errnoName(code)})`);
 }
 
 /** A socket file left by a process that died; anything else stays, and bind says so. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Running a program of the system to its end: bounded in time and output, its answer parsed and never
-// screen-scraped. Control thread only.
+// Running a program of the system to its end: bounded in time and output, its answer parsed and
+// never screen-scraped. Control thread only.
 
 import { execFile } from "node:child_process";
 import { Fault } from "#base/fault.ts";

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import { expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import path from "node:path";
+import { RING_OP } from "./io-uring.wire.ts";
+import { runReactor } from "./reactor-fixture.ts";
+import { Ring, type RingTarget, probeRing } from "./ring.ts";
+
+class Counting implements RingTarget {
+  readonly seen = new Map<number, number>();
+  ringDone(tag: number, result: number): void {
+    expect(result).toBe(0);
+    this.seen.set(tag, (this.seen.get(tag) ?? 0) + 1);
+  }
+}
+
+test("far more submissions than entries, completions too → each told once, slots used again", () => {
+  const ring = new Ring({ entries: 8 });
+  const target = new Counting();
+  for (let round = 0; round < 3; round++) {
+    target.seen.clear();
+    for (let tag = 0; tag < 1000; tag++) ring.prepare(RING_OP.nop, -1, target, tag);
+    while (target.seen.size < 1000) {
+      ring.submitAndWait(10);
+      ring.dispatch();
+    }
+    expect([...target.seen.values()].every((count) => count === 1)).toBe(true);
+    expect(ring.inFlight).toBe(0);
+  }
+  ring.close();
+});
+
+test("a target that submits from within its completion → goes on, also when the queue is full", () => {
+  const ring = new Ring({ entries: 8 });
+  let left = 5000;
+  const target: RingTarget = {
+    ringDone() {
+      for (let i = 0; i < 3 && left > 0; i++, left--) ring.prepare(RING_OP.nop, -1, target, 0);
+    },
+  };
+  ring.prepare(RING_OP.nop, -1, target, 0);
+  while (ring.inFlight > 0) {
+    ring.submitAndWait(10);
+    ring.dispatch();
+  }
+  expect(left).toBe(0);
+  ring.close();
+});
+
+test("nothing comes → the wait ends by its time, not before and not much after", () => {
+  runReactor((reactor, finish) => {
+    const startMs = reactor.clock.nowMs();
+    reactor.ring.submitAndWait(30);
+    reactor.ring.submitAndWait(30); // the wake's read may have been submitted by the first
+    const tookMs = reactor.clock.nowMs() - startMs;
+    expect(tookMs).toBeGreaterThanOrEqual(30);
+    expect(tookMs).toBeLessThan(1000);
+    finish();
+  });
+});
+
+test("ticks come about every 50 ms, deferred calls in order and before the next wait", () => {
+  runReactor((reactor, finish) => {
+    const order: number[] = [];
+    const startMs = reactor.clock.nowMs();
+    reactor.defer(() => {
+      order.push(1);
+      reactor.defer(() => order.push(3));
+    });
+    reactor.defer(() => order.push(2));
+    let ticks = 0;
+    reactor.onTick((nowMs) => {
+      expect(order).toEqual([1, 2, 3]);
+      if (++ticks < 10) return;
+      expect(nowMs - startMs).toBeGreaterThan(400);
+      expect(nowMs - startMs).toBeLessThan(3000);
+      finish();
+    });
+  });
+});
+
+test("probing many times → nothing is used up", () => {
+  for (let i = 0; i < 100; i++) expect(probeRing().features).toBeArray();
+});
+
+test("io_uring refused by the kernel → badMachine in plain words, per reason", () => {
+  // strace answers the call in the kernel's place.
+  const script = `
+    import { probeRing } from ${JSON.stringify(path.join(import.meta.dir, "ring.ts"))};
+    try { probeRing(); console.log("made"); } catch (fault) { console.log(fault.code, fault.message); }`;
+  const sentences = { ENOSYS: "has no io_uring", EPERM: "forbidden", EINVAL: "too old" };
+  for (const [code, sentence] of Object.entries(sentences)) {
+    const inject = `inject=io_uring_setup:error=${code}`;
+    const args = ["-f", "-qq", "-e", "trace=io_uring_setup", "-e", inject, process.execPath, "-e"];
+    const { stdout } = spawnSync("strace", [...args, script], { encoding: "utf8" });
+    expect(stdout).toStartWith("badMachine ");
+    expect(stdout).toContain(sentence);
+  }
+});
