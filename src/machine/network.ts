@@ -48,7 +48,10 @@ export function listLinks(): Link[] {
   return links;
 }
 
-/** Puts an address on an interface, usable at once; it may be there already. */
+/**
+ * Puts an address on an interface; it may be there already. It can be bound at once and is routed to
+ * within milliseconds.
+ */
 export async function addAddress(link: string, address: string, prefixBits: number): Promise<void> {
   const args = ["address", "replace", `${address}/${prefixBits}`, "dev", checkedLink(link)];
   // Our own addresses are derived from unit ids: nobody else has them, so nothing waits for a
