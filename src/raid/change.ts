@@ -57,6 +57,7 @@ export class Change {
     const { offsetBytes, lengthBytes } = this.#operation;
     this.#head.reconcile.demand(offsetBytes, lengthBytes);
     const range = { offsetBytes, lengthBytes, exclusive: true };
+    this.#ticket = null;
     let isGranted = false;
     this.#ticket = this.#head.locks.acquire(range, () => {
       isGranted = true;
@@ -69,6 +70,12 @@ export class Change {
   readonly pump = (): void => {
     if (this.#pumping || this.#isOver || this.#head.ended) return;
     if (this.#ticket === null || this.#ticket.blockers > 0) return;
+    const { offsetBytes, lengthBytes } = this.#operation;
+    if (!this.#started && this.#head.reconcile.dueAt(offsetBytes, lengthBytes)) {
+      // R6: it became unequal while this waited: behind the reconciliation, then.
+      this.#head.locks.release(this.#ticket);
+      return this.start();
+    }
     this.#pumping = true;
     while (this.#flying < PIECES_MAX && this.#cursor < this.#endBytes) {
       if (this.#status !== Status.ok || !this.#mayGo() || !this.#issue()) break;

@@ -29,7 +29,7 @@ interface Event {
 
 export interface Node {
   readonly disk: FixtureDisk;
-  readonly memory: Memory;
+  memory: Memory;
   store: FixtureStore;
   slice: Slice;
   alive: boolean;
@@ -196,6 +196,8 @@ export class Cluster {
   #start(node: Node): void {
     node.run++;
     node.alive = true;
+    // A new process has new memory; what its run before held is nobody's.
+    if (node.run > 1) node.memory = new Memory(new ArrayBuffer(64 << 20));
     node.store = new FixtureStore(node.disk, node.memory, (ms, act) => this.later(ms, act));
     const world = {
       clock: { nowMs: () => this.nowMs, wallMs: () => 0 },
@@ -392,7 +394,7 @@ export class Cluster {
     if (hasBuffer) operation.bufferOffset = node.memory.allocate(lengthBytes);
     const at = operation.bufferOffset;
     if (kind === OperationKind.write) node.memory.bytes.fill(extra.tag ?? 0, at, at + lengthBytes);
-    const { run } = node;
+    const { run, memory } = node;
     operation.done = (ended) => {
       if (node.run !== run || !node.alive) return;
       assert(request.status === null, "a request ends once");
@@ -401,12 +403,12 @@ export class Cluster {
       if (!hasBuffer) return;
       if (kind === OperationKind.read && ended.status === Status.ok) {
         for (let from = 0; from < lengthBytes; from += BLOCK_BYTES) {
-          request.tags.push(node.memory.bytes[at + from] as number);
+          request.tags.push(memory.bytes[at + from] as number);
         }
       }
       // Whoever still sends from it sends nonsense.
-      node.memory.bytes.fill(0xee, at, at + lengthBytes);
-      node.memory.release(at);
+      memory.bytes.fill(0xee, at, at + lengthBytes);
+      memory.release(at);
     };
     node.slice.submit(operation);
     return request;

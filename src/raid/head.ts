@@ -111,6 +111,8 @@ export class Head {
   readonly readers = new Set<() => void>();
   readonly #requests = new Set<Change | HostRead>();
   #flushes = new Set<Operation>();
+  /** Requests that came before the headship was established, in order of arrival. */
+  #early: (Change | HostRead)[] = [];
   #whenReady: (() => void)[] = [];
   #nextTick: (() => void)[] = [];
 
@@ -304,18 +306,19 @@ export class Head {
         this.#flush(operation);
         return;
       case OperationKind.read:
-      case OperationKind.blockStatus: {
-        const read = new HostRead(this, operation);
-        this.#requests.add(read);
-        read.start();
+      case OperationKind.blockStatus:
+        this.#begin(new HostRead(this, operation));
         return;
-      }
-      default: {
-        const change = new Change(this, operation);
-        this.#requests.add(change);
-        change.start();
-      }
+      default:
+        this.#begin(new Change(this, operation));
     }
+  }
+
+  /** What is to be reconciled is known once established: nobody takes a lock before (R6). */
+  #begin(request: Change | HostRead): void {
+    this.#requests.add(request);
+    if (this.established) request.start();
+    else this.#early.push(request);
   }
 
   #flush(operation: Operation): void {
@@ -482,6 +485,9 @@ export class Head {
     // A sole member that kept its memory has nobody to differ from, and tore nothing.
     const isAlone = this.inSyncPeers().length === 0;
     if (!isAlone || !this.#intact) this.reconcile.recover(new Set([...this.#reported, ...own]));
+    const early = this.#early;
+    this.#early = [];
+    for (const request of early) request.start();
     this.log.write("info", "slice served", {
       slice: this.record.slice,
       disk: this.store.disk,
@@ -593,7 +599,7 @@ export class Head {
     }
     if (!this.established || !this.ready) return;
     const isShort = this.record.inSync.length + this.record.resyncing.length < this.record.copies;
-    const returning = isShort ? this.#host.returns.next(nowMs, this.#host.links) : null;
+    const returning = isShort ? this.#host.returns.next(nowMs, this.record, this.#host.links) : null;
     if (returning !== null) this.#propose({ returning });
   }
 

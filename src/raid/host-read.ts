@@ -53,6 +53,11 @@ export class HostRead {
       return;
     }
     head.readers.delete(this.pump);
+    if (head.reconcile.dueAt(this.#operation.offsetBytes, this.#operation.lengthBytes)) {
+      // R6: it became unequal while this waited: behind the reconciliation, then.
+      head.locks.release(this.#ticket);
+      return this.start();
+    }
     this.#flying = true;
     const child = head.pool.take();
     const { kind, offsetBytes, lengthBytes, bufferOffset, flags } = this.#operation;

@@ -4,6 +4,7 @@
 // and when a former member may come back. Pure, so that each decision can be read and tested by
 // itself.
 
+import { disksOf } from "#base/record.ts";
 import type { DiskNumber, InSyncMember, SliceRecord } from "#base/record.ts";
 
 /** One change that a head proposes. */
@@ -66,9 +67,11 @@ export class Returns {
     known.notBeforeMs = nowMs + known.delayMs;
   }
 
-  /** One that may come back now, or null. */
-  next(nowMs: number, links: ReadonlySet<DiskNumber>): DiskNumber | null {
+  /** One that may come back now, or null: not named, heard just now, linked. */
+  next(nowMs: number, record: SliceRecord, links: ReadonlySet<DiskNumber>): DiskNumber | null {
+    const named = disksOf(record);
     for (const [disk, known] of this.#disks) {
+      if (named.includes(disk)) continue;
       if (nowMs - known.heardMs > 3000 || nowMs < known.notBeforeMs || !links.has(disk)) continue;
       return disk;
     }

@@ -53,6 +53,13 @@ export class Reconcile {
     return this.#due.count > 0 && this.#due.hasAnyIn(first, first + EXTENTS_PER_REGION);
   }
 
+  /** Whether something in the range is not equal yet: looked at again once a lock is granted. */
+  dueAt(offsetBytes: number, lengthBytes: number): boolean {
+    if (this.#due.count === 0) return false;
+    const end = Math.ceil((offsetBytes + lengthBytes) / EXTENT_BYTES);
+    return this.#due.hasAnyIn(Math.floor(offsetBytes / EXTENT_BYTES), end);
+  }
+
   /** Regions that were active when the headship began. */
   recover(regions: Iterable<number>): void {
     for (const region of regions) {
@@ -105,6 +112,8 @@ export class Reconcile {
       this.#runNext();
     });
     job.ticket = ticket;
+    // Ended before its ticket was known here.
+    if (this.#jobs.get(extent) !== job && !this.#head.ended) this.#head.locks.release(ticket);
   }
 
   #runNext(): void {
@@ -167,7 +176,7 @@ export class Reconcile {
       this.#crashed.delete(job.extent);
     }
     if (this.#head.ended) return;
-    if (!isSettled && job.ticket !== null) {
+    if (!isSettled) {
       // Not equal yet: it stays ahead of whoever waits for the extent.
       this.#jobs.set(job.extent, job);
       this.#ready.push(job);
