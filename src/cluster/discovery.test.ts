@@ -10,7 +10,7 @@ import { MessageType, PACKET, ShutdownKind } from "#protocol/autoconfig/autoconf
 import { StorageChange, Wanted } from "#protocol/autoconfig/autoconfig.wire.ts";
 import { encodePacket } from "#protocol/autoconfig/codec.ts";
 import { joinKeys } from "#protocol/peer-channel/secret.ts";
-import { nodeSeal, seededSeal } from "#protocol/peer-channel/node-seal.test.ts";
+import { seededSeal } from "#protocol/peer-channel/node-seal.test.ts";
 import { changed, Wire } from "./discovery-wire-fixture.ts";
 import type { ClusterModel, Machine, WireOptions } from "./discovery-wire-fixture.ts";
 
@@ -304,7 +304,7 @@ describe("attackers on the wire", () => {
 
 describe("in a cluster", () => {
   function formed(): { wire: Wire; station: Machine; unit: Machine } {
-    const wire = new Wire({ seed: 17, seal: nodeSeal() });
+    const wire = wireOf(17);
     for (const disks of [40, 40, 40]) wire.add({ disks });
     wire.until(() => wire.oneCluster(), 10_000);
     const station = wire.clusters[0]?.station as Machine;
