@@ -7,8 +7,11 @@
 
 import { bytes, reserved, struct, u16, u32, u64, u8 } from "#base/wire.ts";
 
-/** UDP port of packets and TCP port of channels, unless configured otherwise. */
+// Ports unless configured otherwise: beside NBD's 10809 and assigned to nobody (7400 is DDS's).
+/** UDP: packets. TCP: channels to join, to meet, and to the control store. */
 export const AUTOCONFIG_PORT = 10811;
+/** TCP: the lanes between units. */
+export const LANE_PORT = 10812;
 /** Organisation-local scope (RFC 2365). */
 export const GROUP_IPV4 = "239.255.67.67";
 /** Link-local scope, transient (RFC 4291, section 2.7). */
