@@ -161,7 +161,8 @@ export function channelPage(): string {
 Printed from the tables in \`src/protocol/peer-channel/channel.wire.ts\`; do not edit.
 
 \`Noise_XXpsk3_25519_AESGCM_SHA256\` (Noise Protocol Framework, revision 34) over TCP, by
-default on ports ${auto.AUTOCONFIG_PORT} (join, meet, control proxy) and ${auto.LANE_PORT} (lanes). The psk is HKDF-SHA256 (RFC 5869) of the join secret
+default on ports ${auto.AUTOCONFIG_PORT} (join, meet, control proxy)
+and ${auto.LANE_PORT} (lanes). The psk is HKDF-SHA256 (RFC 5869) of the join secret
 (trimmed, NFC, UTF-8) with the salt \`cairn join secret v1\`, the info
 \`cairn peer channel psk v1\` and 32 bytes. Integers are little-endian.
 
