@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The channel to a real Worker with a reactor: order, bound, and each side noticing the other hang.
 
 import { expect, test } from "bun:test";
 import { createClock } from "./clock.ts";

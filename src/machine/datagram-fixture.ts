@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// For tests: runs inside a network namespace of its own with two veth pairs between its links, sends
-// to and receives from itself over them, and prints what it saw as JSON.
+// For tests: runs inside a network namespace of its own with two veth pairs between its links,
+// sends to and receives from itself over them, and prints what it saw as JSON.
 
 import { LinkDatagrams } from "./datagram.ts";
 import { addAddress, listLinks, removeAddress } from "./network.ts";

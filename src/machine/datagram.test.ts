@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// UDP over real links in a network namespace of its own, and the text form of addresses.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Disks on real files and loop devices, with the real tools. Needs root.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
@@ -49,7 +51,7 @@ function loop(file: string): string {
 
 const asked = { evenIfNotBlank: false, name: "cairn S1" };
 
-test("a blank file → claimed, found again at its place; claimed again → nothing changes", async () => {
+test("a blank file → claimed, found at its place; claimed again → nothing changes", async () => {
   const file = makeFile(64 * MIB);
   expect((await examineDisk(file)).state).toBe("blank");
   expect(await findOurs(file)).toBeNull();

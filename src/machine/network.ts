@@ -49,8 +49,8 @@ export function listLinks(): Link[] {
 }
 
 /**
- * Puts an address on an interface; it may be there already. It can be bound at once and is routed to
- * within milliseconds.
+ * Puts an address on an interface; it may be there already. It can be bound at once and is routed
+ * to within milliseconds.
  */
 export async function addAddress(link: string, address: string, prefixBits: number): Promise<void> {
   const args = ["address", "replace", `${address}/${prefixBits}`, "dev", checkedLink(link)];

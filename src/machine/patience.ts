@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Patience with what a killed predecessor of ours still holds. The kernel takes a dead process's ring
-// apart in the background, so for some tens of milliseconds its locks, its exclusive disks and its
-// ports are still taken (measured: 10 to 30 ms). Only at starts; blocks the calling thread.
+// Patience with what a killed predecessor of ours still holds. The kernel takes a dead process's
+// ring apart in the background, so for some tens of milliseconds its locks, its exclusive disks and
+// its ports are still taken (measured: 10 to 30 ms). Only at starts; blocks the calling thread.
 
 import { createClock } from "./clock.ts";
 

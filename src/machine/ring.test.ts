@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The ring and the loop around it, on this kernel; its refusals by strace in the kernel's place.
 
 import { expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
@@ -15,7 +17,7 @@ class Counting implements RingTarget {
   }
 }
 
-test("far more submissions than entries, completions too → each told once, slots used again", () => {
+test("more submissions than entries, completions too → each told once, slots used again", () => {
   const ring = new Ring({ entries: 8 });
   const target = new Counting();
   for (let round = 0; round < 3; round++) {
@@ -31,7 +33,7 @@ test("far more submissions than entries, completions too → each told once, slo
   ring.close();
 });
 
-test("a target that submits from within its completion → goes on, also when the queue is full", () => {
+test("a target that submits from within its completion → goes on, also with a full queue", () => {
   const ring = new Ring({ entries: 8 });
   let left = 5000;
   const target: RingTarget = {
@@ -88,12 +90,14 @@ test("io_uring refused by the kernel → badMachine in plain words, per reason",
   // strace answers the call in the kernel's place.
   const script = `
     import { probeRing } from ${JSON.stringify(path.join(import.meta.dir, "ring.ts"))};
-    try { probeRing(); console.log("made"); } catch (fault) { console.log(fault.code, fault.message); }`;
+    try { probeRing(); console.log("made"); }
+    catch (fault) { console.log(fault.code, fault.message); }`;
   const sentences = { ENOSYS: "has no io_uring", EPERM: "forbidden", EINVAL: "too old" };
   for (const [code, sentence] of Object.entries(sentences)) {
     const inject = `inject=io_uring_setup:error=${code}`;
-    const args = ["-f", "-qq", "-e", "trace=io_uring_setup", "-e", inject, process.execPath, "-e"];
-    const { stdout } = spawnSync("strace", [...args, script], { encoding: "utf8" });
+    const traced = ["-f", "-qq", "-e", "trace=io_uring_setup", "-e", inject];
+    const args = [...traced, process.execPath, "-e", script];
+    const { stdout } = spawnSync("strace", args, { encoding: "utf8" });
     expect(stdout).toStartWith("badMachine ");
     expect(stdout).toContain(sentence);
   }

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Cryptography against the published vectors, and everything a stranger may hand in.
 
 import { expect, test } from "bun:test";
 import { createRandom } from "./random.ts";

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// What a unit keeps beside its disks: small files, secrets, the catalog's file, the log.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { closeSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync } from "node:fs";
@@ -73,7 +75,7 @@ test("the database: kept over a reopening; a damaged file → put aside and made
   third.database.close();
 });
 
-test("the log: a JSON line each, nothing below the level, errors, cycles, great lengths survived", () => {
+test("the log: a JSON line each, nothing below the level; errors, cycles, lengths survived", () => {
   const file = path.join(folder, "log");
   const descriptor = openSync(file, "w");
   const log = createLog({ least: "info", descriptor });
