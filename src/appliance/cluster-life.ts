@@ -47,6 +47,10 @@ export interface LifeParts {
 
 export class ClusterLife {
   readonly unit: UnitNumber;
+  readonly clusterId: string;
+  readonly clusterName: string;
+  /** Told when this unit begins or ends to be the control station. */
+  onLead: () => void = () => {};
   readonly store: ControlProxyClient;
   readonly follower: ViewFollower;
   readonly commands: CommandClient;
@@ -69,6 +73,8 @@ export class ClusterLife {
     this.#timers = timers;
     this.#parts = parts;
     this.unit = unit;
+    this.clusterId = membership.clusterId;
+    this.clusterName = membership.clusterName;
     this.#places = membership.voters;
     this.store = new ControlProxyClient(world, timers, {
       voters: () => this.#voters(),
@@ -236,6 +242,7 @@ export class ClusterLife {
   #led(leads: boolean, term: number): void {
     this.#world.log.write("info", leads ? "control station" : "control station no more", { term });
     if (leads) this.#station.beganToLead();
+    this.onLead();
   }
 }
 

@@ -10,6 +10,7 @@
 //   in a head's attach (R2: confirmed before its epoch is sent to anyone).
 // - Verbs for slices unknown here are dropped, their payload released.
 
+import { EXTENT_BYTES } from "#base/grains.ts";
 import { BEACON_EVERY_MS, FORWARD_AGE_MAX_MS } from "#base/limits.ts";
 import type { Memory } from "#base/memory.ts";
 import { NO_BUFFER } from "#base/memory.ts";
@@ -53,6 +54,8 @@ export interface DataPlaneOptions {
 export interface SliceReport extends SliceStatus {
   slice: SliceNumber;
   disk: DiskNumber;
+  /** Space that the member holds on its disk. */
+  mappedBytes: number;
 }
 
 export class DataPlane {
@@ -373,6 +376,7 @@ export class DataPlane {
       ...entry.slice.status(),
       slice,
       disk: entry.disk,
+      mappedBytes: (this.#disks.get(entry.disk)?.member(slice)?.spaceExtents ?? 0) * EXTENT_BYTES,
     }));
   }
 

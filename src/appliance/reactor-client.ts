@@ -77,7 +77,6 @@ export class ReactorClient {
         return listeners?.propose(message);
       case "started":
       case "startFailed":
-      case "joined":
       case "stopped":
         return;
     }

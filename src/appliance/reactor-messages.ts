@@ -48,6 +48,7 @@ export type ToReactor =
   | {
       kind: "start";
       nbd: { address: string; port: number }[];
+      peer: { address: string; port: number }[];
       nbdUnixPath: string | null;
       memoryBytes: number;
     }
@@ -64,7 +65,6 @@ export type ToReactor =
       publicKey: string;
       privateKey: string;
       linkKey: string;
-      peerListen: { address: string; port: number }[];
     }
   | { kind: "peers"; peers: PeerUnit[] }
   | { kind: "records"; records: SliceRecord[] }
@@ -97,13 +97,12 @@ export interface ReactorReport {
 }
 
 export type FromReactor =
-  | { kind: "started"; nbdPorts: number[] }
+  | { kind: "started"; nbdPort: number; peerPort: number }
   | { kind: "startFailed"; sentence: string }
   | { kind: "diskOpened"; disk: OpenedDisk }
   | { kind: "diskRefused"; path: string; sentence: string }
   | { kind: "diskReady"; uuid: string; number: DiskNumber }
   | { kind: "diskFailed"; uuid: string; sentence: string }
-  | { kind: "joined"; peerPorts: number[] }
   | { kind: "link"; unit: UnitNumber; up: boolean; reason: string }
   | { kind: "propose"; id: number; next: SliceRecord; expected: SliceRecord }
   /** Twice a second when something changed, else every five seconds. */

@@ -151,22 +151,37 @@ export class UnitReactor {
               : this.#plane.volume(volume).submit(operation),
         }),
       });
-      const options = { aliveWithinSeconds: HOST_ALIVE_SECONDS };
       const accept = (socket: StreamSocket) => this.#portal?.accepted(socket);
-      const ports: number[] = [];
-      for (const endpoint of message.nbd) {
-        const listener = new Listener(this.#reactor, endpoint, options, accept);
-        this.#listeners.push(listener);
-        ports.push(listener.port);
-      }
+      const nbdPort = this.#listen(message.nbd, HOST_ALIVE_SECONDS, accept);
+      const peerPort = this.#listen(message.peer, PEER_ALIVE_SECONDS, (socket) => {
+        if (this.#links !== null) return this.#links.accepted(socket);
+        socket.onBytes = (_offset, length) => length;
+        socket.close(); // in no cluster yet
+      });
       if (message.nbdUnixPath !== null) {
         const endpoint = { path: message.nbdUnixPath };
         this.#listeners.push(new Listener(this.#reactor, endpoint, {}, accept));
       }
-      this.#post({ kind: "started", nbdPorts: ports });
+      this.#post({ kind: "started", nbdPort, peerPort });
     } catch (cause) {
       this.#post({ kind: "startFailed", sentence: sentenceOf(cause) });
     }
+  }
+
+  /** Listens on every endpoint with one port: a port that was free for the first serves the others. */
+  #listen(
+    endpoints: readonly { address: string; port: number }[],
+    aliveWithinSeconds: number,
+    accept: (socket: StreamSocket) => void,
+  ): number {
+    let port = 0;
+    for (const endpoint of endpoints) {
+      const wanted = { address: endpoint.address, port: port === 0 ? endpoint.port : port };
+      const listener = new Listener(this.#reactor, wanted, { aliveWithinSeconds }, accept);
+      this.#listeners.push(listener);
+      port = listener.port;
+    }
+    return port;
   }
 
   // Disks.
@@ -296,26 +311,8 @@ export class UnitReactor {
         },
       },
     );
-    this.#listenForPeers(message, links);
     for (const held of this.#disks.values()) if (held.store.number !== 0) this.#ready(held);
     for (const early of this.#early.splice(0)) this.#takeClusterMessage(early);
-  }
-
-  #listenForPeers(message: Message<"join">, links: PeerLinks): void {
-    const ports: number[] = [];
-    try {
-      for (const endpoint of message.peerListen) {
-        const options = { aliveWithinSeconds: PEER_ALIVE_SECONDS };
-        const listener = new Listener(this.#reactor, endpoint, options, (socket) =>
-          links.accepted(socket),
-        );
-        this.#listeners.push(listener);
-        ports.push(listener.port);
-      }
-      this.#post({ kind: "joined", peerPorts: ports });
-    } catch (cause) {
-      this.#post({ kind: "startFailed", sentence: sentenceOf(cause) });
-    }
   }
 
   #linkChanged(unit: UnitNumber, up: boolean, reason: string): void {

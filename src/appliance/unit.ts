@@ -1,0 +1,500 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The unit daemon's control thread: from a configuration to a unit that finds its cluster, joins or
+// founds it, and serves. Machine and Worker are handed in by the composition root (main.ts).
+//
+// Order of an orderly stop: the others are told, heads are released and disks closed (reactor), then
+// the lead and liveness are given back, then this unit's voter ends: the takeover of what it headed
+// needs the control store, so that goes last.
+
+import { Fault } from "#base/fault.ts";
+import type { Timers, World } from "#base/world.ts";
+import { Discovery } from "#cluster/discovery.ts";
+import type { Membership } from "#cluster/discovery.ts";
+import type { StationFact } from "#cluster/formation.ts";
+import { identityText, idBytes, idText, makeIdentity, parseIdentity } from "#cluster/identity.ts";
+import type { UnitIdentity } from "#cluster/identity.ts";
+import { ETCD_PEER_PORT, newId, voterName } from "#cluster/voters.ts";
+import { ControlEnd } from "#machine/control-channel.ts";
+import { listenControl } from "#machine/control-socket.ts";
+import type { ControlListener } from "#machine/control-socket.ts";
+import type { LinkDatagrams } from "#machine/datagram.ts";
+import { issueEtcdCertificates } from "#machine/etcd-certificates.ts";
+import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
+import { EtcdChild } from "#machine/etcd-child.ts";
+import { addAddress } from "#machine/network.ts";
+import { SecretBox } from "#machine/secret-box.ts";
+import { StateDirectory } from "#machine/state-directory.ts";
+import { ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
+import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
+import { ClusterState } from "#protocol/peer-channel/identity.ts";
+import type { OwnIdentity, PeerIdentity } from "#protocol/peer-channel/identity.ts";
+import { joinKeys } from "#protocol/peer-channel/secret.ts";
+import type { JoinKeys } from "#protocol/peer-channel/secret.ts";
+import { admitJoining, foundCluster, joinCluster } from "./assembly.ts";
+import type { UnitFacts } from "./assembly.ts";
+import { ClusterLife, addressInCluster } from "./cluster-life.ts";
+import type { Configuration } from "./configuration.ts";
+import { answerUnit } from "./control-pipe.ts";
+import type { PipeSecurity } from "./control-pipe.ts";
+import { DiskKeeper } from "./disk-keeper.ts";
+import { MEMBERSHIP_FILE, membershipText, parseMembership } from "./membership.ts";
+import type { SavedMembership } from "./membership.ts";
+import { ReactorClient } from "./reactor-client.ts";
+import { ownReport } from "./unit-report.ts";
+import { openAutoconfigPort, usableLinks } from "./unit-links.ts";
+import { FEATURE_LEVEL, VERSION } from "./version.ts";
+
+const IDENTITY_FILE = "identity.sealed";
+const BOOT_FILE = "boot-counter";
+const TICK_MS = 100;
+const LINKS_EVERY_MS = 2000;
+const STOP_MS_MAX = 6000;
+const NO_SECRET = new Uint8Array(32);
+const NO_CLUSTER = new Uint8Array(16);
+const CLUSTER_STATES = {
+  virgin: ClusterState.virgin,
+  used: ClusterState.used,
+  yielding: ClusterState.yielding,
+} as const;
+
+export interface UnitOutside {
+  world: World;
+  timers: Timers;
+  /** Starts the reactor's Worker. */
+  startReactor(options: { memoryBytes: number }): ControlEnd;
+  /** Unpacks the etcd that came with us; answers its path. */
+  unpackEtcd(directory: string): Promise<string>;
+  /** The process must end: it is wrong about itself. */
+  fatal(error: unknown): void;
+}
+
+export class Unit {
+  readonly configuration: Configuration;
+  readonly state: StateDirectory;
+  readonly identity: UnitIdentity;
+  readonly disks: DiskKeeper;
+  readonly reactor: ReactorClient;
+  readonly discovery: Discovery;
+  readonly ports: Record<string, number>;
+  readonly startedMs: number;
+  /** What it is about, for a person. */
+  sentence = "starting";
+  life: ClusterLife | null = null;
+  stopping = false;
+  readonly #outside: UnitOutside;
+  readonly #world: World;
+  readonly #timers: Timers;
+  readonly #keys: JoinKeys | null;
+  readonly #security: PipeSecurity;
+  readonly #udp: LinkDatagrams;
+  readonly #listeners: ControlListener[];
+  #certificates: EtcdCertificates | null = null;
+  #child: EtcdChild | null = null;
+  #linksAtMs = 0;
+  #linksText = "";
+
+  constructor(outside: UnitOutside, made: MadeUnit) {
+    const { configuration } = made;
+    this.#outside = outside;
+    this.#world = outside.world;
+    this.#timers = outside.timers;
+    this.configuration = configuration;
+    this.state = made.state;
+    this.identity = made.identity;
+    this.reactor = made.reactor;
+    this.ports = made.ports;
+    this.#keys = made.keys;
+    this.#udp = made.udp;
+    this.startedMs = outside.world.clock.nowMs();
+    this.disks = new DiskKeeper(outside.world, outside.timers, made.reactor, {
+      paths: configuration.disks,
+      directFiles: configuration.directFiles,
+      unitName: this.name,
+    });
+    this.#security = {
+      timers: outside.timers,
+      own: () => this.#own(),
+      preSharedKey: made.keys?.link ?? NO_SECRET,
+      authenticate: (peer) => this.#authenticate(peer),
+    };
+    this.discovery = this.#makeDiscovery(made);
+    made.udp.onPacket = (bytes, from) => this.discovery.packet(bytes, from);
+    this.#listenReactor();
+    this.#listeners = this.#listenControl(made.ports.control ?? 0);
+  }
+
+  get name(): string {
+    return this.configuration.name ?? `cairn-${idText(this.identity.unitId).slice(0, 4)}`;
+  }
+
+  uptimeSeconds(): number {
+    return Math.floor((this.#world.clock.nowMs() - this.startedMs) / 1000);
+  }
+
+  #makeDiscovery(made: MadeUnit): Discovery {
+    const { configuration, ports } = made;
+    return new Discovery(
+      this.#world,
+      {
+        identity: this.identity,
+        joinKey: made.keys?.autoconfig ?? null,
+        bootCounter: made.bootCounter,
+        name: this.name,
+        softwareVersion: VERSION,
+        featureLevel: FEATURE_LEVEL,
+        joinOnly: !configuration.mayFound,
+        spare: configuration.role === "spare",
+        udpPort: ports.autoconfig ?? 0,
+        channelPort: ports.control ?? 0,
+        apiPort: ports.api ?? 0,
+        peers: configuration.unicastPeers.map((text) => whereOf(text, ports.autoconfig ?? 0)),
+      },
+      {
+        report: ownReport(this),
+        effects: {
+          found: () => void this.#found(),
+          join: (station) => void this.#join(station),
+          yieldTo: () => {
+            const reason = "two clusters met; merging them is not done by this version";
+            this.discovery.formation.yieldFailed(reason);
+          },
+          leave: () =>
+            this.discovery.formation.leaveRefused("this version does not leave a cluster"),
+          say: (sentence) => this.#say(sentence),
+          send: (packet, to) => {
+            const isFour = !to.address.includes(":");
+            const address = isFour && to.link !== null ? `${to.address}%${to.link}` : to.address;
+            this.#udp.send(packet, address, to.port);
+          },
+          unitStorage: () => {},
+          unitStorageChanged: () => {},
+          unitShutdown: (unitId, shutdown) =>
+            this.#world.log.write("info", "a unit goes down", { unitId, reason: shutdown.reason }),
+        },
+      },
+    );
+  }
+
+  #say(sentence: string): void {
+    if (sentence === this.sentence) return;
+    this.sentence = sentence;
+    this.#world.log.write("info", sentence);
+  }
+
+  // Start.
+
+  /** Looks at the disks, goes back to the cluster or looks for one. */
+  async start(): Promise<void> {
+    this.#refreshLinks();
+    await this.disks.examine();
+    const saved = this.state.readText(MEMBERSHIP_FILE);
+    if (saved !== null) await this.#enter(parseMembership(saved));
+    this.#tick();
+  }
+
+  #tick(): void {
+    if (this.stopping) return;
+    const nowMs = this.#world.clock.nowMs();
+    if (nowMs - this.#linksAtMs >= LINKS_EVERY_MS) this.#refreshLinks();
+    this.discovery.tick();
+    this.#timers.after(TICK_MS, () => this.#tick());
+  }
+
+  #refreshLinks(): void {
+    this.#linksAtMs = this.#world.clock.nowMs();
+    const links = usableLinks(this.#udp.refreshLinks(), this.configuration.interfaces);
+    const text = JSON.stringify(links.map(({ name, addresses }) => ({ name, addresses })));
+    if (text === this.#linksText) return;
+    this.#linksText = text;
+    this.discovery.linksChanged(links);
+  }
+
+  #listenReactor(): void {
+    this.reactor.listeners = {
+      diskOpened: (disk) => this.disks.opened(disk),
+      diskRefused: (path, sentence) => this.disks.refused(path, sentence),
+      diskReady: (uuid, number) => this.disks.ready(uuid, number),
+      diskFailed: (uuid, sentence) => this.disks.failed(uuid, sentence),
+      link: ({ unit, up, reason }) =>
+        this.#world.log.write("info", up ? "link up" : "link down", { unit, reason }),
+      propose: ({ id, next, expected }) => this.life?.propose(id, next, expected),
+      reported: (report) => this.disks.refresh(report.disks),
+    };
+  }
+
+  // The control port.
+
+  #listenControl(port: number): ControlListener[] {
+    const accept = (socket: Parameters<typeof answerUnit>[2]) =>
+      answerUnit(this.#world, this.#security, socket, (pipe, peer) => {
+        const { life } = this;
+        if (life === null) return pipe.close("in no cluster");
+        if (peer.purpose === Purpose.controlProxy) return life.serve(pipe, peer);
+        admitJoining(pipe, peer, { commands: life.commands, view: life.follower.view });
+      });
+    // One socket for both families.
+    return [listenControl({ address: "::", port }, accept)];
+  }
+
+  #own(): OwnIdentity {
+    const { life } = this;
+    const state = life?.follower.view.cluster?.state ?? "used";
+    return {
+      ...this.identity,
+      clusterId: life === null ? NO_CLUSTER : idBytes(life.clusterId),
+      clusterState: life === null ? ClusterState.none : CLUSTER_STATES[state],
+      unitNumber: life?.unit ?? 0,
+      featureLevel: FEATURE_LEVEL,
+    };
+  }
+
+  #authenticate(peer: PeerIdentity): string | null {
+    if (this.#keys === null) return "this unit has no join secret";
+    if (peer.purpose === Purpose.controlProxy) return this.life?.refusalOf(peer) ?? null;
+    return null;
+  }
+
+  // Founding, joining, entering.
+
+  #facts(clusterId: string): UnitFacts {
+    const links = usableLinks(this.#udp.refreshLinks(), this.configuration.interfaces);
+    const addresses = links.flatMap((link) =>
+      link.addresses.map((one) => one.address).filter((address) => !/^fe[89ab]/i.test(address)),
+    );
+    const ula = addressInCluster(this.#world, clusterId, this.identity);
+    return {
+      id: idText(this.identity.unitId),
+      publicKey: this.identity.publicKey.toHex(),
+      name: this.name,
+      addresses: addresses.filter((address) => address !== ula).slice(0, 32),
+      ula,
+      ports: { ...this.ports, etcd: ETCD_PEER_PORT },
+      featureLevel: FEATURE_LEVEL,
+      version: VERSION,
+      role: this.configuration.role,
+    };
+  }
+
+  async #found(): Promise<void> {
+    try {
+      const clusterId = newId(this.#world);
+      const etcd = await this.#prepareEtcd(clusterId, 1);
+      const saved = await foundCluster(this.#world, this.#timers, etcd, {
+        clusterId,
+        clusterName: this.configuration.clusterName,
+        sliceBytes: this.configuration.sliceBytes,
+        featureLevel: FEATURE_LEVEL,
+        settings: { reprotectAfterMs: this.configuration.reprotectAfterMs },
+        unit: this.#facts(clusterId),
+      });
+      this.state.write(MEMBERSHIP_FILE, membershipText(saved));
+      await this.#enter(saved);
+    } catch (error) {
+      this.discovery.formation.foundFailed(this.#reasonOf(error));
+    }
+  }
+
+  async #join(station: StationFact): Promise<void> {
+    try {
+      const facts = this.#facts(station.clusterId);
+      const saved = await joinCluster(this.#world, this.#security, station, facts);
+      this.state.write(MEMBERSHIP_FILE, membershipText(saved));
+      await this.#enter(saved);
+    } catch (error) {
+      const reached =
+        error instanceof Fault && error.code !== "notReady" && error.code !== "notAuthentic";
+      this.discovery.formation.joinFailed({ reached, reason: this.#reasonOf(error) });
+    }
+  }
+
+  /** Faults are answers; anything else is our bug and ends the process. */
+  #reasonOf(error: unknown): string {
+    if (!(error instanceof Fault)) {
+      this.#outside.fatal(error);
+      return "an error of our own";
+    }
+    this.#world.log.write("warn", error.message);
+    return error.message;
+  }
+
+  async #prepareEtcd(
+    clusterId: string,
+    unit: number,
+  ): Promise<{ child: EtcdChild; certificates: EtcdCertificates }> {
+    const address = addressInCluster(this.#world, clusterId, this.identity);
+    await this.#takeAddress(address);
+    this.#certificates ??= await issueEtcdCertificates({
+      clusterSecret: this.#keys?.certificates ?? NO_SECRET,
+      clusterUuid: clusterId,
+      keyId: 1,
+      name: this.name,
+      address,
+    });
+    const binary = await this.#outside.unpackEtcd(this.state.pathOf("programs"));
+    this.#child ??= new EtcdChild(this.#world.log, {
+      directory: this.state.pathOf("etcd"),
+      binary,
+      name: voterName(unit),
+      address,
+      peerPort: ETCD_PEER_PORT,
+    });
+    return { child: this.#child, certificates: this.#certificates };
+  }
+
+  /** The unit's address among units, on its first link; DHCP does not touch it. */
+  async #takeAddress(address: string): Promise<void> {
+    const [link] = usableLinks(this.#udp.refreshLinks(), this.configuration.interfaces);
+    if (link === undefined) throw new Fault("notReady", "no network link is up");
+    await addAddress(link.name, address, 64);
+    this.#refreshLinks();
+  }
+
+  async #enter(saved: SavedMembership): Promise<void> {
+    const { child, certificates } = await this.#prepareEtcd(saved.clusterId, saved.unit);
+    const life = new ClusterLife(this.#world, this.#timers, {
+      membership: saved,
+      identity: this.identity,
+      security: this.#security,
+      child,
+      certificates,
+      reactor: this.reactor,
+      saveVoters: (voters) =>
+        this.state.write(MEMBERSHIP_FILE, membershipText({ ...saved, voters })),
+    });
+    this.life = life;
+    this.reactor.send({
+      kind: "join",
+      unit: saved.unit,
+      clusterId: saved.clusterId,
+      publicKey: this.identity.publicKey.toHex(),
+      privateKey: this.identity.privateKey.toHex(),
+      linkKey: (this.#keys?.link ?? NO_SECRET).toHex(),
+    });
+    life.start();
+    this.discovery.entered(this.#membershipOf(life));
+    life.follower.view.onChange((changes) => {
+      if (changes.some((change) => change.kind !== "event" && change.kind !== "slice")) {
+        this.discovery.clusterChanged(this.#membershipOf(life));
+      }
+    });
+    life.onLead = () => this.discovery.clusterChanged(this.#membershipOf(life));
+    void this.disks.enter(saved.clusterId, life.commands);
+  }
+
+  #membershipOf(life: ClusterLife): Membership {
+    const { view } = life.follower;
+    const units: Membership["units"] = new Map(
+      [...view.units.values()]
+        .filter((unit) => unit.state === "admitted")
+        .map(({ id, number, role, pool }) => [id, { number, role, pool }] as const),
+    );
+    return {
+      clusterId: life.clusterId,
+      clusterName: view.cluster?.name ?? life.clusterName,
+      clusterState: view.cluster?.state ?? "used",
+      unitNumber: life.unit,
+      isStation: life.lease.leads,
+      isVoter: life.voter.votes,
+      term: view.station?.term ?? 0,
+      revision: view.revision,
+      featureLevel: view.cluster?.featureLevel ?? FEATURE_LEVEL,
+      groupAddress: null,
+      units,
+    };
+  }
+
+  // Stop.
+
+  /** In order; resolves when the process may end. */
+  async stop(reason: string): Promise<void> {
+    if (this.stopping) return;
+    this.stopping = true;
+    this.#say(`stopping: ${reason}`);
+    this.discovery.shuttingDown({ kind: ShutdownKind.planned, expectedReturnSeconds: 0, reason });
+    this.disks.stop();
+    const stopped = this.reactor.next("stopped");
+    this.reactor.send({ kind: "stop" });
+    await Promise.race([stopped, this.#delay(STOP_MS_MAX)]);
+    for (const listener of this.#listeners) listener.close();
+    await Promise.race([this.life?.stop() ?? Promise.resolve(), this.#delay(STOP_MS_MAX)]);
+    this.#udp.close();
+    this.state.close();
+  }
+
+  #delay(ms: number): Promise<void> {
+    return new Promise((resolve) => this.#timers.after(ms, resolve));
+  }
+}
+
+/** What is ready before a Unit can be: directory, identity, sockets. */
+interface MadeUnit {
+  configuration: Configuration;
+  state: StateDirectory;
+  identity: UnitIdentity;
+  bootCounter: number;
+  keys: JoinKeys | null;
+  udp: LinkDatagrams;
+  reactor: ReactorClient;
+  ports: Record<string, number>;
+}
+
+const MEMORY_BYTES = 256 << 20;
+
+/** Makes a unit from its configuration; every failure is a Fault with a sentence. */
+export async function makeUnit(configuration: Configuration, outside: UnitOutside): Promise<Unit> {
+  const { world } = outside;
+  const state = new StateDirectory(configuration.stateDirectory);
+  const identity = await loadIdentity(world, state);
+  const bootCounter = Number(state.readText(BOOT_FILE) ?? "0") + 1;
+  state.write(BOOT_FILE, `${bootCounter}\n`);
+  const keys =
+    configuration.joinSecret === null ? null : joinKeys(world.seal, configuration.joinSecret);
+  const udp = await openAutoconfigPort(configuration.ports.autoconfig);
+  const reactor = new ReactorClient(outside.startReactor({ memoryBytes: MEMORY_BYTES }), world.log);
+  const both = (port: number) => [
+    { address: "0.0.0.0", port },
+    { address: "::", port },
+  ];
+  const started = reactor.next("started");
+  const failed = reactor.next("startFailed");
+  reactor.send({
+    kind: "start",
+    nbd: both(configuration.ports.nbd),
+    peer: both(configuration.ports.peer),
+    nbdUnixPath: state.pathOf("nbd.sock"),
+    memoryBytes: MEMORY_BYTES,
+  });
+  const answer = await Promise.race([started, failed]);
+  if (answer.kind === "startFailed") throw new Fault("badConfiguration", answer.sentence);
+  const ports = {
+    autoconfig: udp.port,
+    control: configuration.ports.control,
+    peer: answer.peerPort,
+    nbd: answer.nbdPort,
+    api: configuration.ports.api,
+  };
+  const made = { configuration, state, identity, bootCounter, keys, udp, reactor, ports };
+  return new Unit(outside, made);
+}
+
+/** R12: made once; a wiped state directory makes another unit. */
+async function loadIdentity(world: World, state: StateDirectory): Promise<UnitIdentity> {
+  const box = await SecretBox.open(state);
+  const sealed = state.read(IDENTITY_FILE);
+  if (sealed !== null) {
+    return parseIdentity(world.seal, new TextDecoder().decode(box.openSecret(sealed)));
+  }
+  const identity = makeIdentity(world.seal);
+  state.write(IDENTITY_FILE, box.sealSecret(new TextEncoder().encode(identityText(identity))));
+  return identity;
+}
+
+/** `address`, `address:port` or `[IPv6]:port`; the configuration has checked it. */
+function whereOf(text: string, port: number): { address: string; port: number } {
+  const bracketed = /^\[(.+)\]:(\d+)$/.exec(text);
+  if (bracketed !== null) return { address: bracketed[1] as string, port: Number(bracketed[2]) };
+  const plain = /^([^:]+):(\d+)$/.exec(text);
+  if (plain !== null) return { address: plain[1] as string, port: Number(plain[2]) };
+  return { address: text, port };
+}
