@@ -131,7 +131,17 @@ export class Cluster {
   // Time.
 
   later(delayMs: number, act: () => void): void {
-    this.#events.push({ atMs: this.nowMs + delayMs, order: this.#order++, act });
+    const event = { atMs: this.nowMs + delayMs, order: this.#order++, act };
+    const heap = this.#events;
+    let at = heap.length;
+    heap.push(event);
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      if (!isBefore(event, heap[parent] as Event)) break;
+      heap[at] = heap[parent] as Event;
+      at = parent;
+    }
+    heap[at] = event;
   }
 
   /** Lets `ms` pass. */
@@ -154,20 +164,27 @@ export class Cluster {
   }
 
   #next(endMs: number): Event | null {
-    let best = -1;
-    for (let index = 0; index < this.#events.length; index++) {
-      const event = this.#events[index] as Event;
-      if (event.atMs > endMs) continue;
-      const other = this.#events[best];
-      const isFirst =
-        other === undefined ||
-        event.atMs < other.atMs ||
-        (event.atMs === other.atMs && event.order < other.order);
-      if (isFirst) best = index;
+    const first = this.#events[0];
+    if (first === undefined || first.atMs > endMs) return null;
+    const last = this.#events.pop() as Event;
+    if (this.#events.length > 0) this.#sink(last);
+    return first;
+  }
+
+  /** Puts an event in the place of the heap's first and lets it sink. */
+  #sink(event: Event): void {
+    const heap = this.#events;
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= heap.length) break;
+      const right = heap[child + 1];
+      if (right !== undefined && isBefore(right, heap[child] as Event)) child++;
+      if (!isBefore(heap[child] as Event, event)) break;
+      heap[at] = heap[child] as Event;
+      at = child;
     }
-    if (best < 0) return null;
-    const [event] = this.#events.splice(best, 1);
-    return event ?? null;
+    heap[at] = event;
   }
 
   #tick(): void {
@@ -212,12 +229,12 @@ export class Cluster {
     });
   }
 
-  kill(disk: number, options: { power: boolean } = { power: false }): void {
+  kill(disk: number, options: { power: boolean; tears?: boolean } = { power: false }): void {
     const node = this.node(disk);
     assert(node.alive, "killed once");
     node.alive = false;
     node.store.die();
-    node.disk.crash(options);
+    node.disk.crash(options, this.prng);
     for (const other of this.nodes.values()) this.#unlink(node, other);
   }
 
@@ -424,12 +441,21 @@ export class Cluster {
     assert(request.status === Status.ok, `write acked, not ${request.status}`);
   }
 
-  /** Reads one block at the present head. */
+  /** Reads one block at the present head, wherever that is by then. */
   read(block: number): number {
-    const request = this.submit(this.record.head, OperationKind.read, block * BLOCK_BYTES, 4096);
-    this.until(() => request.status !== null);
-    assert(request.status === Status.ok, `read answered, not ${request.status}`);
-    return request.tags[0] as number;
+    let request: Request | null = null;
+    this.until(() => {
+      if (request?.status === Status.notHead) request = null;
+      if (request === null) {
+        if (!this.head.alive) return false;
+        const offsetBytes = block * BLOCK_BYTES;
+        request = this.submit(this.record.head, OperationKind.read, offsetBytes, BLOCK_BYTES);
+      }
+      return request.status !== null && request.status !== Status.notHead;
+    });
+    const { status, tags } = request as unknown as Request;
+    assert(status === Status.ok, `read answered, not ${status}`);
+    return tags[0] as number;
   }
 
   flush(): void {
@@ -457,6 +483,10 @@ export class Cluster {
       });
     }, limitMs);
   }
+}
+
+function isBefore(left: Event, right: Event): boolean {
+  return left.atMs < right.atMs || (left.atMs === right.atMs && left.order < right.order);
 }
 
 function pair(a: number, b: number): string {

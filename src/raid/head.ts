@@ -124,15 +124,15 @@ export class Head {
   /** Neither asks for grants nor answers reads any more. */
   released = false;
   readonly #firstEpoch: number;
-  readonly #intact: boolean;
+  readonly #doubtful: ReadonlySet<number>;
   #hereEpoch = 0;
   #wasReady = false;
   readonly #reported = new Set<number>();
   #completedBefore = 0;
   #progressMs: number;
 
-  /** `intact`: this disk kept its memory since it was last in sync (R0). */
-  constructor(host: HeadHost, record: SliceRecord, options: { intact: boolean }) {
+  /** `doubtful`: regions active here when this run began: a crash may have torn blocks in them. */
+  constructor(host: HeadHost, record: SliceRecord, doubtful: ReadonlySet<number>) {
     this.#host = host;
     this.memory = host.memory;
     this.store = host.store;
@@ -144,7 +144,7 @@ export class Head {
     this.record = record;
     this.policy = policyOf(record);
     this.#firstEpoch = record.epoch;
-    this.#intact = options.intact;
+    this.#doubtful = doubtful;
     this.#progressMs = host.nowMs();
     this.reconcile = new Reconcile(this, host.store.sizeBytes / EXTENT_BYTES);
   }
@@ -482,9 +482,10 @@ export class Head {
     this.established = true;
     const own = this.store.activeRegions();
     this.activity.report([...this.#reported, ...own]);
-    // A sole member that kept its memory has nobody to differ from, and tore nothing.
+    // A sole member has nobody to differ from; only what a crash may have torn is looked at.
     const isAlone = this.inSyncPeers().length === 0;
-    if (!isAlone || !this.#intact) this.reconcile.recover(new Set([...this.#reported, ...own]));
+    const due = isAlone ? own.filter((region) => this.#doubtful.has(region)) : own;
+    this.reconcile.recover(new Set([...this.#reported, ...due]));
     const early = this.#early;
     this.#early = [];
     for (const request of early) request.start();

@@ -11,6 +11,7 @@ import type { Memory } from "#base/memory.ts";
 import { FLAG_FUA, FLAG_NO_HOLE, FLAG_UNVERIFIED, OperationKind } from "#base/operation.ts";
 import type { Operation } from "#base/operation.ts";
 import { inSyncEntry } from "#base/record.ts";
+import type { Prng } from "#base/prng.ts";
 import type { SliceRecord } from "#base/record.ts";
 import { Status } from "#base/status.ts";
 
@@ -45,9 +46,37 @@ export class FixtureDisk {
     this.media = copyOf(this.cache);
   }
 
-  /** The process ends; with `power` its unflushed bytes go too. */
-  crash(options: { power: boolean }): void {
-    if (options.power) this.cache = copyOf(this.media);
+  /**
+   * The process ends; with `power` its unflushed blocks go, too: each on its own is as before, or as
+   * it was written, or does not match its checksum. `tears` false: all are as before.
+   */
+  crash(options: { power: boolean; tears?: boolean }, prng: Prng): void {
+    if (!options.power) return;
+    const before = copyOf(this.media);
+    if (options.tears !== true) {
+      this.cache = before;
+      return;
+    }
+    for (const [number, extent] of [...this.cache]) {
+      const old = before.get(number);
+      // Its mapping was not flushed with it: it may be lost as a whole.
+      if (old === undefined && prng.chance(0.5)) {
+        this.cache.delete(number);
+        continue;
+      }
+      const blocks = new Set([...extent.blocks.keys(), ...(old?.blocks.keys() ?? [])]);
+      for (const block of blocks) {
+        const was = old?.blocks.get(block);
+        if (was === extent.blocks.get(block)) continue;
+        if (prng.chance(0.5)) {
+          if (was === undefined) extent.blocks.delete(block);
+          else extent.blocks.set(block, was);
+        }
+        if (extent.blocks.has(block) && prng.chance(0.3)) this.bad.add(block);
+      }
+    }
+    for (const [number, old] of before) if (!this.cache.has(number)) this.cache.set(number, old);
+    this.media = copyOf(this.cache);
   }
 }
 

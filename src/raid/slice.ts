@@ -98,6 +98,8 @@ export class Slice {
     resyncedBytes: 0,
   };
   readonly #startedMs: number;
+  /** Regions active when this run began. */
+  readonly #doubtful: ReadonlySet<number>;
   #record: SliceRecord | null;
   #head: Head | null = null;
   #sequence = 0;
@@ -132,6 +134,7 @@ export class Slice {
     this.#lastTickMs = this.#startedMs;
     this.#jitter = world.random.fraction();
     this.#record = store.record;
+    this.#doubtful = new Set(store.activeRegions());
     // A member made in this run has seen all there was.
     this.#origins = new Origins(store.record === null);
     this.#applier = new Applier(store, this.#pool, () => this.#giveUp("its disk failed"));
@@ -297,18 +300,15 @@ export class Slice {
     if (isNew) this.#jitter = this.#world.random.fraction();
     const { disk, incarnation } = this.#store;
     const isHead = record.head === disk && inSync(record, disk, incarnation);
-    if (isHead && this.#failure === null && !this.#stopped) this.#becomeHead(record, known);
+    if (isHead && this.#failure === null && !this.#stopped) this.#becomeHead(record);
     else this.#endHead(Status.notHead);
     if (isNew) this.#effects.statusChanged?.();
   }
 
-  #becomeHead(record: SliceRecord, before: SliceRecord | null): void {
+  #becomeHead(record: SliceRecord): void {
     this.#member.close();
     if (this.#head === null) {
-      const { disk, incarnation } = this.#store;
-      // R0: what it applied since it was let in is still there, if its run was named before.
-      const intact = before === null || inSync(before, disk, incarnation);
-      this.#head = new Head(this.#headHost(), record, { intact });
+      this.#head = new Head(this.#headHost(), record, this.#doubtful);
     }
     this.#head.adopt(record);
   }

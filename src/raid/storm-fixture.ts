@@ -19,6 +19,8 @@ interface Host {
   legal: Set<number>;
   /** What may come back when all memory is lost (H6). */
   since: Set<number>;
+  /** Of these, what was written since the last flush was sent. */
+  after: Set<number>;
   request: Request | null;
   kind: OperationKind;
   tag: number;
@@ -61,6 +63,7 @@ export class Storm {
       block,
       legal: new Set([0]),
       since: new Set([0]),
+      after: new Set<number>(),
       request: null,
       kind: OperationKind.read,
       tag: 0,
@@ -106,6 +109,7 @@ export class Storm {
     if (host.kind !== OperationKind.read) {
       host.tag = host.kind === OperationKind.trim ? 0 : this.#takeTag();
       host.since.add(host.tag);
+      host.after.add(host.tag);
     }
     const lengthBytes =
       host.kind === OperationKind.write && this.#prng.chance(0.3) ? 1024 : BLOCK_BYTES;
@@ -180,21 +184,16 @@ export class Storm {
       if (host.request !== null && host.kind !== OperationKind.read) values.add(host.tag);
       return values;
     });
-    for (const host of this.#hosts) host.since = new Set([...host.since]);
-    const marks = this.#hosts.map((host) => new Set(host.since));
+    for (const host of this.#hosts) host.after = new Set();
     const request = this.cluster.submit(node.disk.disk, OperationKind.flush, 0, 0);
-    // What is written from here on may come back as well; what was before and is not legal may not.
     this.#flush = { request, node: node.disk.disk, run: node.run, legal };
-    this.#marks = marks;
   }
-  #marks: Set<number>[] = [];
 
+  /** What is written after a flush was sent may come back as well; what was superseded may not. */
   #flushed(legal: Set<number>[]): void {
     this.#hosts.forEach((host, index) => {
-      const before = this.#marks[index] as Set<number>;
       const kept = legal[index] as Set<number>;
-      const after = [...host.since].filter((tag) => !before.has(tag));
-      host.since = new Set([...kept, ...after, ...host.legal]);
+      host.since = new Set([...kept, ...host.after, ...host.legal]);
     });
   }
 
@@ -242,7 +241,7 @@ export class Storm {
 
   #kill(disk: number, power: boolean): void {
     const { record, nodes } = this.cluster;
-    this.cluster.kill(disk, { power });
+    this.cluster.kill(disk, { power, tears: true });
     // H6: had any other in-sync member kept its memory?
     const isKept = record.inSync.some((member) => {
       const node = nodes.get(member.disk);
@@ -289,6 +288,7 @@ export class Storm {
     cluster.settle();
     this.#compare();
     for (const [disk, node] of cluster.nodes) {
+      assert(node.disk.bad.size === 0, `disk ${disk} matches its checksums`);
       assert(node.memory.usedBytes === 0, `disk ${disk}'s unit gave all its buffers back`);
     }
   }
