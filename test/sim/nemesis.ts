@@ -243,6 +243,8 @@ export class Nemesis {
         this.#fail(disk, OperationKind.flush, again);
         return true;
       case "readErrors":
+        // Where no other member has it, a medium error is the truth (H8).
+        this.#cluster.rotten = true;
         this.#fail(disk, OperationKind.read, again);
         return true;
       case "stuckDisk":

@@ -66,6 +66,8 @@ export const MIX_USUAL: WorkMix = {
   patienceMs: 12_000,
 };
 
+/** Of the hosts that look at the end. */
+const PATIENT: WorkMix = { ...MIX_USUAL, patienceMs: 600_000 };
 const DISK_UUID = (disk: DiskNumber) => disk.toString(16).padStart(32, "0");
 const CLUSTER_UUID = "c".repeat(32);
 /** Liveness (C): once all is whole again, every volume is writable within this. */
@@ -375,33 +377,38 @@ export class SimCluster {
     const allUp = () => this.portals().length === this.units.length;
     simulation.run(begun + WRITABLE_MS, () => allUp() || this.#exhausted());
     if (!allUp()) return this.violation("units do not come up after healing");
-    const probe = new SimHost(this.#hostWorld(), 0, this.plan.mix);
-    let left = 0;
     const waiting = new Set<string>();
     for (const process of this.portals()) {
       for (const volume of this.hostVolumes) {
         for (let first = 0; first < volume.sectors; first += volume.sliceSectors) {
           const name = `volume ${volume.volume} sector ${first} through unit ${process.unit}`;
-          const wish = { volume, flags: 0, firstSector: first + process.unit, count: 1 };
-          left++;
           waiting.add(name);
-          probe.act(process, { ...wish, kind: OperationKind.write }, (acked) => {
-            if (!acked) return;
-            left--;
-            waiting.delete(name);
-          });
+          this.#probe(process, volume, first + process.unit, () => waiting.delete(name));
         }
       }
     }
-    simulation.run(begun + WRITABLE_MS, () => left === 0 || this.#exhausted());
-    if (left === 0) return;
+    simulation.run(begun + WRITABLE_MS, () => waiting.size === 0 || this.#exhausted());
+    if (waiting.size === 0) return;
     this.violation(`not writable ${WRITABLE_MS} ms after healing: ${[...waiting].join(", ")}`);
     this.#describe();
+  }
+
+  /** One write; again, as a host would, when it fails. */
+  #probe(process: UnitProcess, volume: HostVolume, sector: number, done: () => void): void {
+    const host = new SimHost(this.#hostWorld(), 0, PATIENT);
+    const wish = { kind: OperationKind.write, volume, flags: 0, firstSector: sector, count: 1 };
+    host.act(process, wish, (acked) => {
+      if (acked) done();
+      else this.simulation.after(100, () => this.#probe(process, volume, sector, done));
+    });
   }
 
   /** For people: what every slice says of itself. */
   #describe(): void {
     for (const unit of this.units) {
+      const used = unit.process?.memory.usedBytes ?? 0;
+      const waits = this.net.counts.noMemory;
+      this.simulation.say(() => `  unit ${unit.number}: ${used} bytes of memory, ${waits} waits`);
       for (const report of unit.process?.plane.sliceReports() ?? []) {
         this.simulation.say(() => `  unit ${unit.number} ${JSON.stringify(report)}`);
       }
@@ -424,7 +431,7 @@ export class SimCluster {
 
   /** Every written place through every portal: into the history, for the judge. */
   #readAll(): void {
-    const reader = new SimHost(this.#hostWorld(), 99, this.plan.mix);
+    const reader = new SimHost(this.#hostWorld(), 99, PATIENT);
     for (const process of this.portals()) {
       for (const volume of this.hostVolumes) {
         for (const [firstSector, count] of this.#writtenRuns(volume.volume)) {
