@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Address ranges (RFC 4632, RFC 4291): the allow-lists of volumes. Addresses are compared as 16 bytes,
-// IPv4 mapped, so that a client arriving as ::ffff:10.0.0.7 is 10.0.0.7.
+// Address ranges (RFC 4632, RFC 4291): the allow-lists of volumes. Addresses are compared as 16
+// bytes, IPv4 mapped, so that a client arriving as ::ffff:10.0.0.7 is 10.0.0.7.
 
 export interface AddressRange {
   bytes: Uint8Array;

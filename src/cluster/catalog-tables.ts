@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The catalog's tables as drizzle sees them; `migrations/` makes them. A row has the columns that pages
-// and queries ask for, and the record whole.
+// The catalog's tables as drizzle sees them; `migrations/` makes them. A row has the columns that
+// pages and queries ask for, and the record whole.
 
 import { index, integer, primaryKey, sqliteTable, text } from "drizzle-orm/sqlite-core";
 import type { SliceRecord } from "#base/record.ts";

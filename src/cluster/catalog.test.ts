@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The catalog follows a view and can always be made anew; migrations are in order and make the tables
-// that drizzle is told of.
+// The catalog follows a view and can always be made anew; migrations are in order and make the
+// tables that drizzle is told of.
 
 import { Database } from "bun:sqlite";
 import { drainMicrotasks } from "bun:jsc";
@@ -102,7 +102,7 @@ test("rebuilt from nothing → the same as followed", () => {
   same(catalog, made.view());
 });
 
-test("events: newest ones, after one, by severity; the history outlives the control store's", () => {
+test("events: newest, after one, by severity; the history outlives the control store's", () => {
   const made = rack();
   const catalog = new Catalog(new Database(":memory:", { strict: true }));
   catalog.follow(made.view(), () => 1);

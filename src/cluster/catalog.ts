@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The catalog: this unit's copy of the control state at a known revision, in SQLite, for pages, queries
-// and history; and the event history, longer than the control store keeps it. Never the authority:
-// nothing is decided by it, and it can be thrown away at any time.
+// The catalog: this unit's copy of the control state at a known revision, in SQLite, for pages,
+// queries and history; and the event history, longer than the control store keeps it. Never the
+// authority: nothing is decided by it, and it can be thrown away at any time.
 //
-// The database is opened in src/machine and handed in. Writing follows the view, one transaction per
-// change of it, so that all rows are of one revision. drizzle's errors print their parameters, so they
-// are wrapped before they leave.
+// The database is opened in src/machine and handed in. Writing follows the view, one transaction
+// per change of it, so that all rows are of one revision. drizzle's errors print their parameters,
+// so they are wrapped before they leave.
 
 import { and, asc, desc, eq, gt, lt, sql } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/bun-sqlite";

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What units ask of the control station: a record under `/commands/`, on a lease of who asks. The
-// station carries it out and writes the answer in the same transaction as the effect, so a command is
-// done once or not at all, whichever station does it and whoever dies in between. It needs no link of
-// its own: whoever reaches the control store reaches the station.
+// station carries it out and writes the answer in the same transaction as the effect, so a command
+// is done once or not at all, whichever station does it and whoever dies in between. It needs no
+// link of its own: whoever reaches the control store reaches the station.
 
 import { z } from "zod";
 import { Fault, faultTable } from "#base/fault.ts";

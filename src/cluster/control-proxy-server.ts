@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The control proxy's end on a voter: carries out what one admitted unit asks of the control store over
-// its authenticated link, within the rules of who may write what (proxy-rules.ts), bounded in requests
-// and watches. Nothing is kept for a unit between links: leases and keys are the store's.
+// The control proxy's end on a voter: carries out what one admitted unit asks of the control store
+// over its authenticated link, within the rules of who may write what (proxy-rules.ts), bounded in
+// requests and watches. Nothing is kept for a unit between links: leases and keys are the store's.
 
 import { Fault } from "#base/fault.ts";
 import type { UnitNumber } from "#base/record.ts";

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The control proxy's end on every unit: a ControlStore that reaches the voters over links, one at a
-// time, the unit's own voter first where it has one (over a pipe within the process), so that everything
-// above knows one way only.
+// The control proxy's end on every unit: a ControlStore that reaches the voters over links, one at
+// a time, the unit's own voter first where it has one (over a pipe within the process), so that
+// everything above knows one way only.
 //
-// - Reads, keepalives and watches go over to another voter when a link dies or a voter has no majority;
-//   bounded by the request's time limit, then controlStoreAway.
-// - A transaction or a new lease is sent once. If its link dies before the answer it is unknownOutcome;
-//   if it could not be sent at all, controlStoreAway.
-// - A watch goes on from the revision after the last one handed over, each revision once and in order.
+// - Reads, keepalives and watches go over to another voter when a link dies or a voter has no
+//   majority; bounded by the request's time limit, then controlStoreAway.
+// - A transaction or a new lease is sent once. If its link dies before the answer it is
+//   unknownOutcome; if it could not be sent at all, controlStoreAway.
+// - A watch goes on from the revision after the last one handed over, each revision once and in
+//   order.
 
 import { Fault, faultTable } from "#base/fault.ts";
 import type { FaultCode } from "#base/fault.ts";

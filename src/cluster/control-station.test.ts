@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The control station over a control store in memory that fails like a real one: election, admission,
-// disks, volumes, re-protection, and two stations at once.
+// The control station over a control store in memory that fails like a real one: election,
+// admission, disks, volumes, re-protection, and two stations at once.
 
 import { drainMicrotasks } from "bun:jsc";
 import { describe, expect, test } from "bun:test";
@@ -98,7 +98,7 @@ describe("admission", () => {
     expect(unit).toBe(5);
   });
 
-  test("a disk registers once; a copy of it elsewhere is refused; moved it keeps its number", () => {
+  test("a disk registers once; a copy elsewhere is refused; moved it keeps its number", () => {
     const made = rack();
     const disk = [...made.view().disks.values()].find((each) => each.unit === 2);
     if (disk === undefined) throw new Error("unit 2 has a disk");
@@ -144,7 +144,7 @@ describe("volumes", () => {
     expect(view.cluster?.state).toBe("used");
   });
 
-  test("too large, a name taken, an unknown pool, a bad range → refused, nothing left behind", () => {
+  test("too large, name taken, unknown pool, bad range → refused, nothing left behind", () => {
     const made = rack();
     made.createVolume("a", 1, "mirror-2");
     const slices = made.view().numbers?.slice;

@@ -4,9 +4,9 @@
 // (upkeep.ts, events.ts), on the unit that holds the lease (unit-lease.ts).
 //
 // One change at a time: decide by the view, commit by compare-and-swap, wait until the view has it,
-// decide again. A conflict, an unknown outcome or a lost lead need no repair: the next decision starts
-// from what is there. So two stations at once are harmless: of two changes decided by one state only
-// one commits.
+// decide again. A conflict, an unknown outcome or a lost lead need no repair: the next decision
+// starts from what is there. So two stations at once are harmless: of two changes decided by one
+// state only one commits.
 
 import { Fault } from "#base/fault.ts";
 import type { UnitNumber } from "#base/record.ts";

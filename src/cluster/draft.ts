@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A change of the control state while it is being decided: what it puts and deletes, the numbers it
-// takes, the events it tells. Whatever it writes, and whatever it says it relied on, is compared with
-// the view it was decided by; so is the cluster's record (its generation and state). A draft decided by
-// an old view commits nothing.
+// takes, the events it tells. Whatever it writes, and whatever it says it relied on, is compared
+// with the view it was decided by; so is the cluster's record (its generation and state). A draft
+// decided by an old view commits nothing.
 
 import { Fault } from "#base/fault.ts";
 import type { UnitNumber, VolumeNumber } from "#base/record.ts";

@@ -2,10 +2,12 @@
 //
 // ControlStore on etcd 3.5 through its JSON gateway (api/etcdserverpb/rpc.proto, paths /v3/...).
 //
-// - Keys and values travel as base64, 64-bit integers as strings; zero and false fields are omitted.
+// - Keys and values travel as base64, 64-bit integers as strings; zero and false fields are
+//   omitted.
 // - Reads are linearizable, never serializable: a minority's old values decide nothing (R2).
-// - A transaction without an answer is unknownOutcome, a read without one controlStoreAway. Which error
-//   means what goes by gRPC's code alone: what is not known to have left the state untouched is unknown.
+// - A transaction without an answer is unknownOutcome, a read without one controlStoreAway. Which
+//   error means what goes by gRPC's code alone: what is not known to have left the state untouched
+//   is unknown.
 // - A watch is bridged over a restart of etcd from the next revision; a compacted revision ends it.
 
 import { Fault } from "#base/fault.ts";
@@ -229,7 +231,8 @@ export class EtcdControlStore implements ControlStore {
   async promote(id: string): Promise<boolean> {
     const answer = await this.#call("/v3/cluster/member/promote", { ID: id }, { isRead: false });
     if (answer.ok) return true;
-    // Not in sync with the leader is failedPrecondition; strict reconfiguration answers unavailable.
+    // Not in sync with the leader is failedPrecondition; strict reconfiguration answers
+    // unavailable.
     if (answer.code === RpcCode.failedPrecondition) return false;
     if (answer.code === RpcCode.unavailable) return false;
     throw this.#fault(answer, { isRead: false });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reading and writing what etcd's JSON gateway speaks (proto3's JSON mapping): absent is zero, 64-bit
-// integers are strings, bytes are base64. What does not fit reads as absent.
+// Reading and writing what etcd's JSON gateway speaks (proto3's JSON mapping): absent is zero,
+// 64-bit integers are strings, bytes are base64. What does not fit reads as absent.
 
 import { Fault } from "#base/fault.ts";
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How etcd's JSON gateway is reached: the room's own idea of it, filled in by src/machine (fetch over a
-// unix socket). Bodies and answers are JSON objects as the gateway has them.
+// How etcd's JSON gateway is reached: the room's own idea of it, filled in by src/machine (fetch
+// over a unix socket). Bodies and answers are JSON objects as the gateway has them.
 
 /** Status codes of gRPC (google.rpc.Code) that the gateway answers with. */
 export const RpcCode = {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One watch on etcd: a stream of changes from a revision on, opened again from the next revision when
-// it breaks (etcd restarted, was slow, lost its leader), ended when that revision was compacted.
+// One watch on etcd: a stream of changes from a revision on, opened again from the next revision
+// when it breaks (etcd restarted, was slow, lost its leader), ended when that revision was
+// compacted.
 //
-// Invariant: `#next` is the first revision not yet handed over. It moves past a revision only after its
-// changes were handed over whole, or when a progress notice says that nothing more of it will come.
+// Invariant: `#next` is the first revision not yet handed over. It moves past a revision only after
+// its changes were handed over whole, or when a progress notice says that nothing more of it will
+// come.
 
 import { Fault } from "#base/fault.ts";
 import type { Timers } from "#base/world.ts";

@@ -2,7 +2,8 @@
 //
 // The event history in sentences: what changed without anybody asking (units lost and back, volumes
 // whose two words changed, the control station), told once each. What has been told last stands in
-// `/told` and is compared with every telling, so a new control station goes on where the old one fell.
+// `/told` and is compared with every telling, so a new control station goes on where the old one
+// fell.
 
 import { Draft } from "./draft.ts";
 import { keys } from "./state.ts";

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whole messages between two ends that have proved themselves: over a byte stream (the authenticated
-// channel between units) as a 4-byte little-endian length and JSON, or within one process.
+// Whole messages between two ends that have proved themselves: over a byte stream (the
+// authenticated channel between units) as a 4-byte little-endian length and JSON, or within one
+// process.
 //
-// A length is held against its maximum before anything is kept for it; what is no JSON ends the pipe.
+// A length is held against its maximum before anything is kept for it; what is no JSON ends the
+// pipe.
 
 /** Largest message: a transaction at its own maximum, escaped. */
 export const MESSAGE_BYTES_MAX = 8 << 20;
@@ -130,6 +132,9 @@ export function pipePair(): [MessagePipe, MessagePipe] {
   return [left, right];
 }
 
+/** What follows runs in a later turn, in order. */
+const later = Promise.resolve();
+
 class LocalPipe implements MessagePipe {
   onMessage: (message: unknown) => void = () => {};
   onClose: (reason: string) => void = () => {};
@@ -139,7 +144,7 @@ class LocalPipe implements MessagePipe {
   send(message: object): boolean {
     const other = this.other;
     if (this.#closed || other === null) return false;
-    queueMicrotask(() => {
+    void later.then(() => {
       if (!other.#closed) other.onMessage(message);
     });
     return true;
@@ -149,7 +154,7 @@ class LocalPipe implements MessagePipe {
     const other = this.other;
     if (this.#closed || other === null) return;
     this.#closed = true;
-    queueMicrotask(() => {
+    void later.then(() => {
       if (other.#closed) return;
       other.#closed = true;
       other.onClose(reason);

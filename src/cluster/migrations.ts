@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The catalog's migrations, embedded: drizzle's own migrator reads a folder, which a single executable
-// does not have. A new one is a file, an import and a journal entry. Its `when` must be later than the
-// one before: drizzle skips an earlier one without a word (tested).
+// The catalog's migrations, embedded: drizzle's own migrator reads a folder, which a single
+// executable does not have. A new one is a file, an import and a journal entry. Its `when` must be
+// later than the one before: drizzle skips an earlier one without a word (tested).
 
 import initial from "./migrations/0000_initial.sql" with { type: "text" };
 import journal from "./migrations/meta/_journal.json";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Placement, by example and by chance: whatever is placed keeps the rules, and what is refused could
-// not have been placed.
+// Placement, by example and by chance: whatever is placed keeps the rules, and what is refused
+// could not have been placed.
 
 import { expect, test } from "bun:test";
 import { REGION_BYTES } from "#base/grains.ts";

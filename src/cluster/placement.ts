@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Placement: which disks a slice's members lie on. Pure: candidates in, disks or a plain refusal out.
+// Placement: which disks a slice's members lie on. Pure: candidates in, disks or a plain refusal
+// out.
 //
 // Rules: members of a slice never share a unit. The slices of a volume have one head while there is
-// room. Space is counted by what members may come to hold, not by what they hold, so that a thin volume
-// cannot run full behind its owner's back.
+// room. Space is counted by what members may come to hold, not by what they hold, so that a thin
+// volume cannot run full behind its owner's back.
 //
 // Feasibility: n slices of equal size with k members each fit if and only if the sum over units of
-// min(places of the unit, n) is at least k * n. A head is kept on one unit only as long as what remains
-// stays feasible, so a volume is never refused because its head was preferred.
+// min(places of the unit, n) is at least k * n. A head is kept on one unit only as long as what
+// remains stays feasible, so a volume is never refused because its head was preferred.
 
 import { REGION_BYTES } from "#base/grains.ts";
 import { layouts } from "#base/layout.ts";
@@ -35,7 +36,9 @@ export interface PlacedSlice {
 
 export type PlacementAnswer =
   | { ok: true; slices: PlacedSlice[] }
-  /** `missingBytes`: of the volume's size, as far as it can be said; 0 when space is not the reason. */
+  /**
+   * `missingBytes`: of the volume's size, as far as it can be said; 0 when space is not the reason.
+   */
   | { ok: false; sentence: string; missingBytes: number };
 
 export interface VolumeShape {
@@ -81,7 +84,9 @@ export function placeVolume(rooms: readonly DiskRoom[], shape: VolumeShape): Pla
   return refusal(rooms, shape);
 }
 
-/** One more member for a slice: the unit and disk with most room, none of `without`; null: no room. */
+/**
+ * One more member for a slice: the unit and disk with most room, none of `without`; null: no room.
+ */
 export function placeMember(
   rooms: readonly DiskRoom[],
   need: { sizeBytes: number; withoutUnits: readonly UnitNumber[] },

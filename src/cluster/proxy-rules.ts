@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who may write what through a voter (design section 6): a unit its own liveness, addresses, disks and
-// voter record; the head of a slice its record, a named member a takeover (record-rules.ts); everything
-// else the control station, which still may not say who is in sync. These rules catch what a unit with
-// a fault would do to others; that every change is a compare-and-swap holds besides.
+// Who may write what through a voter (design section 6): a unit its own liveness, addresses, disks
+// and voter record; the head of a slice its record, a named member a takeover (record-rules.ts);
+// everything else the control station, which still may not say who is in sync. These rules catch
+// what a unit with a fault would do to others; that every change is a compare-and-swap holds
+// besides.
 
 import { Fault } from "#base/fault.ts";
 import type { SliceRecord, UnitNumber } from "#base/record.ts";

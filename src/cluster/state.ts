@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The control state: which keys the control store holds and what stands in each (design section 6).
-// Values are JSON; every one is checked by its schema when it is read, and fields that this version does
-// not know survive a rewrite, so that a newer unit's additions are not lost by an older one.
+// Values are JSON; every one is checked by its schema when it is read, and fields that this version
+// does not know survive a rewrite, so that a newer unit's additions are not lost by an older one.
 //
 // Invariants:
-// - Numbers of units, disks, volumes and slices come from `/numbers` by compare-and-swap, in the same
-//   transaction that creates what is numbered: given out once, never again, also after a deletion.
+// - Numbers of units, disks, volumes and slices come from `/numbers` by compare-and-swap, in the
+//   same transaction that creates what is numbered: given out once, never again, also after a
+//   deletion.
 // - A name or an identity is taken by creating its index key (`/volume-names/x`, `/unit-ids/x`,
 //   `/disk-uuids/x`) in that transaction, so two control stations cannot both create one.
-// - `/cluster` changes seldom (claimed, yielding, feature level, generation), so every change compares
-//   its revision: a restored backup's generation, or yielding, refuses all that was decided before it.
-// - `/alive/<n>` and `/control-station` hang on a lease of the unit they name and are hints: nothing is
-//   safe because of them (safety is the compare-and-swap on each record).
+// - `/cluster` changes seldom (claimed, yielding, feature level, generation), so every change
+//   compares its revision: a restored backup's generation, or yielding, refuses all that was
+//   decided before it.
+// - `/alive/<n>` and `/control-station` hang on a lease of the unit they name and are hints:
+//   nothing is safe because of them (safety is the compare-and-swap on each record).
 
 import { z } from "zod";
 import { Fault } from "#base/fault.ts";
@@ -147,9 +149,14 @@ export const DiskSchema = z.looseObject({
   path: z.string().max(4096),
   /** What slices may use of it: its extents, without its own metadata. */
   sizeBytes: countOrZero,
-  /** R0: of its present run; written by its unit at every start, before anything is placed there. */
+  /**
+   * R0: of its present run; written by its unit at every start, before anything is placed there.
+   */
   incarnation: positive,
-  /** `failed`: an I/O error ejected it (R10). `leaving`: takes nothing new. `gone`: never comes back. */
+  /**
+   * `failed`: an I/O error ejected it (R10). `leaving`: takes nothing new. `gone`: never comes
+   * back.
+   */
   state: z.enum(["ready", "failed", "leaving", "gone"]),
 });
 export type DiskRecord = z.infer<typeof DiskSchema>;
@@ -207,8 +214,8 @@ export const VoterSchema = z.looseObject({
   memberId: z.string().max(32),
   ticket: idSchema,
   /**
-   * `fresh`: its unit may start an empty directory, after making it `used`. `used`: it has. `lost`: its
-   * unit says that the data is gone; the control station removes the member.
+   * `fresh`: its unit may start an empty directory, after making it `used`. `used`: it has. `lost`:
+   * its unit says that the data is gone; the control station removes the member.
    */
   state: z.enum(["fresh", "used", "lost"]),
   /** What etcd's first start wants to be told. */
@@ -271,7 +278,10 @@ export type StateEntry =
   | { kind: "event"; number: number; value: EventRecord };
 export type StateKind = StateEntry["kind"];
 
-/** A value of the control state; a Fault `corrupt` that names the key when it is not what it should be. */
+/**
+ * A value of the control state; a Fault `corrupt` that names the key when it is not what it should
+ * be.
+ */
 export function parseValue<T>(schema: z.ZodType<T>, key: string, text: string): T {
   if (text.length > VALUE_CHARACTERS_MAX) {
     throw new Fault("corrupt", `${key} in the control store is ${text.length} characters long`);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the control station decides when it is asked: admission, disks, volumes, settings. Each function
-// reads a view and fills a draft, or throws the Fault that is the answer. Nothing here does I/O; what
-// was decided by an old view fails at the compare.
+// What the control station decides when it is asked: admission, disks, volumes, settings. Each
+// function reads a view and fills a draft, or throws the Fault that is the answer. Nothing here
+// does I/O; what was decided by an old view fails at the compare.
 
 import { Fault } from "#base/fault.ts";
 import { BLOCK_BYTES } from "#base/grains.ts";

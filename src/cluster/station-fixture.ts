@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Several units' control threads over one control store in memory, in virtual time: followers, leases,
-// stations and command clients, as the daemon wires them. For tests.
+// Several units' control threads over one control store in memory, in virtual time: followers,
+// leases, stations and command clients, as the daemon wires them. For tests.
 
 import { assert } from "#base/assert.ts";
 import { Fault } from "#base/fault.ts";

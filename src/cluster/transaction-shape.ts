@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a transaction may look like before it is sent anywhere: refused with badRequest, nothing done.
+// What a transaction may look like before it is sent anywhere: refused with badRequest, nothing
+// done.
 
 import { Fault } from "#base/fault.ts";
 import { TRANSACTION_OPERATIONS_MAX, VALUE_CHARACTERS_MAX } from "./control-store.ts";

@@ -2,9 +2,10 @@
 //
 // A unit's liveness lease, and the election of the control station by it (design section 6).
 //
-// The lease holds `/alive/<n>` and, on the unit that leads, `/control-station` with its term. Both are
-// hints: nothing is safe because a unit believes it leads (safety is the compare-and-swap of every
-// change). A unit stops believing by its own clock: the lease counts from when its last renewal was
+// The lease holds `/alive/<n>` and, on the unit that leads, `/control-station` with its term. Both
+// are hints: nothing is safe because a unit believes it leads (safety is the compare-and-swap of
+// every change). A unit stops believing by its own clock: the lease counts from when its last
+// renewal was
 // *sent*, so it ends here before it ends in the store.
 
 import { Fault } from "#base/fault.ts";

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the control station does unasked: fills volumes that are being created, empties those being
-// deleted, gives slices that lack a member another one, and takes targets away that nobody needs. Pure:
-// a view in, at most one draft out; the station commits it and asks again.
+// deleted, gives slices that lack a member another one, and takes targets away that nobody needs.
+// Pure: a view in, at most one draft out; the station commits it and asks again.
 //
-// Re-protection (design section 5): a slice counts the members that work, or whose unit has not been
-// away for `reprotectAfterMs` yet. Fewer than promised for that long: a disk of another unit is named
-// as resyncing, spares first; the head does the rest (R7). The station never says who is in sync and
-// never moves a head: those are the members' to propose (R2, R3).
+// Re-protection (design section 5): a slice counts the members that work, or whose unit has not
+// been away for `reprotectAfterMs` yet. Fewer than promised for that long: a disk of another unit
+// is named as resyncing, spares first; the head does the rest (R7). The station never says who is
+// in sync and never moves a head: those are the members' to propose (R2, R3).
 
 import { assert } from "#base/assert.ts";
 import { layouts } from "#base/layout.ts";

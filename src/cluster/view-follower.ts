@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Keeps a ClusterView up to date: reads the whole state, watches from the next revision, and reads
-// again when the watch was lost. While the control store is away the view stays as it is and says how
-// old it is (R14: nothing healthy waits for it).
+// again when the watch was lost. While the control store is away the view stays as it is and says
+// how old it is (R14: nothing healthy waits for it).
 
 import { Fault } from "#base/fault.ts";
 import type { World } from "#base/world.ts";

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // ClusterView: what this unit knows of the control state, in memory, as of one revision. Kept by
-// reading the whole state once and then by watch (view-follower.ts); used by the control station, the
-// API and the forwarding of I/O (slice -> record -> disk -> unit -> address).
+// reading the whole state once and then by watch (view-follower.ts); used by the control station,
+// the API and the forwarding of I/O (slice -> record -> disk -> unit -> address).
 //
 // Invariants:
-// - The view is never the authority: who changes something compares the revisions it decided by, which
-//   the view keeps per key (`revisionOf`).
+// - The view is never the authority: who changes something compares the revisions it decided by,
+//   which the view keeps per key (`revisionOf`).
 // - It moves only forward: a reset to an older revision than it holds is refused (a backup restored
 //   under it is another generation and another view).
 // - A value that does not parse is left out and listed in `unreadable`; it stops no other record.
@@ -199,9 +199,10 @@ export class ClusterView {
   }
 
   /**
-   * Whether a slice that a disk still holds has been deleted with its volume. Its number was given out
-   * and its record is gone: since numbers are never given twice, it cannot come back. `generation` is
-   * the one the disk's slice was written in: after a restored backup a disk knows better than the store.
+   * Whether a slice that a disk still holds has been deleted with its volume. Its number was given
+   * out and its record is gone: since numbers are never given twice, it cannot come back.
+   * `generation` is the one the disk's slice was written in: after a restored backup a disk knows
+   * better than the store.
    */
   sliceIsDeleted(slice: SliceNumber, generation: number): boolean {
     if (this.cluster === null || this.numbers === null) return false;

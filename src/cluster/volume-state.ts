@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The state of a volume in two words, never mixed (design section 1): availability and protection; what
-// it waits for, in sentences; and the table of what is lost when which unit fails (R5). Pure functions
-// of the view, and of what the slices' heads report where that is known.
+// The state of a volume in two words, never mixed (design section 1): availability and protection;
+// what it waits for, in sentences; and the table of what is lost when which unit fails (R5). Pure
+// functions of the view, and of what the slices' heads report where that is known.
 //
-// The words err on the honest side: a member counts only while its unit is up and its disk works, even
-// if the record still names it in sync.
+// The words err on the honest side: a member counts only while its unit is up and its disk works,
+// even if the record still names it in sync.
 
 import { layouts } from "#base/layout.ts";
 import type { SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
@@ -144,7 +144,9 @@ export interface LossRow {
   sentences: string[];
 }
 
-/** R5: what is lost when which unit fails, said beforehand. `voters` as the control store has them. */
+/**
+ * R5: what is lost when which unit fails, said beforehand. `voters` as the control store has them.
+ */
 export function lossTable(view: ClusterView, voters: readonly UnitNumber[]): LossRow[] {
   const rows: LossRow[] = [];
   for (const unit of [...view.units.values()].sort((a, b) => a.number - b.number)) {

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who votes: how many voters the control store has and which units they are. A pure decision, one step
-// at a time, and the keeper that carries steps out on the control station (design section 6, R12).
+// Who votes: how many voters the control store has and which units they are. A pure decision, one
+// step at a time, and the keeper that carries steps out on the control station (design section 6,
+// R12).
 //
-// - 1 unit: 1 voter. 2 units: 1 voter and a learner, since two voters are worse than one. 3 or more: 3;
-//   7 or more: 5. Spares and witnesses may vote.
-// - A unit joins as a learner with a one-time ticket, starts, and is promoted once etcd finds it ready
-//   (strict reconfiguration wants every member connected for 5 s: asked again, never switched off).
-// - A dead voter is removed after minutes and only when another unit can take its place; a unit removed
-//   from the cluster, and one that lost its data, at once. Removal comes before the replacement's add.
-// - Two stations at once are harmless: etcd takes one change at a time and checks each one, and a ticket
-//   is written only where none is (compare-and-swap).
+// - 1 unit: 1 voter. 2 units: 1 voter and a learner, since two voters are worse than one. 3 or
+//   more: 3; 7 or more: 5. Spares and witnesses may vote.
+// - A unit joins as a learner with a one-time ticket, starts, and is promoted once etcd finds it
+//   ready (strict reconfiguration wants every member connected for 5 s: asked again, never switched
+//   off).
+// - A dead voter is removed after minutes and only when another unit can take its place; a unit
+//   removed from the cluster, and one that lost its data, at once. Removal comes before the
+//   replacement's add.
+// - Two stations at once are harmless: etcd takes one change at a time and checks each one, and a
+//   ticket is written only where none is (compare-and-swap).
 
 import { Fault } from "#base/fault.ts";
 import type { UnitNumber } from "#base/record.ts";
@@ -329,8 +332,8 @@ export type VoterAct =
   | { kind: "report-lost" };
 
 /**
- * R12. `record` is the unit's voter record as read from the control store through another voter, null
- * when it has none, undefined when the store cannot be read (or only through this very etcd).
+ * R12. `record` is the unit's voter record as read from the control store through another voter,
+ * null when it has none, undefined when the store cannot be read (or only through this very etcd).
  */
 export function voterAct(
   local: { hasData: boolean; ticket: string | null },

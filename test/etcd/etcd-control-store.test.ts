@@ -78,7 +78,7 @@ describe.if(there)("etcd control store, when etcd fails", () => {
     expect(lost).toEqual([]);
   }, 30_000);
 
-  test("an etcd that takes requests and never answers → a transaction's outcome is unknown", async () => {
+  test("an etcd that never answers → a transaction's outcome is unknown", async () => {
     const silent = Bun.serve({ unix: `/tmp/cairn-silent-${process.pid}.sock`, fetch: () => never });
     try {
       const transport = new EtcdUnixTransport(`/tmp/cairn-silent-${process.pid}.sock`);

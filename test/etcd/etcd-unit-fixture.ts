@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One unit's etcd, as the daemon runs it, in a process of its own (which a test starts in a network
-// namespace and may kill). Settings come as JSON in the first argument; writes `ready` once started.
+// namespace and may kill). Settings come as JSON in the first argument; writes `ready` once
+// started.
 
 import { mkdirSync } from "node:fs";
 import { EtcdChild, clearEtcdDirectory, etcdDirectoryState } from "#machine/etcd-child.ts";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Network namespaces on one bridge, each with an address among units; removed at the end of its scope.
+// Network namespaces on one bridge, each with an address among units; removed at the end of its
+// scope.
 
 import { spawnSync } from "node:child_process";
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Knocks at an etcd peer port as a member, without a certificate, with a stranger's, and without TLS,
-// and prints what each got as JSON. Arguments: address, the cluster's secret in hex.
+// Knocks at an etcd peer port as a member, without a certificate, with a stranger's, and without
+// TLS, and prints what each got as JSON. Arguments: address, the cluster's secret in hex.
 
 import { connect as connectPlain } from "node:net";
 import { connect } from "node:tls";
