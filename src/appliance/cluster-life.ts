@@ -4,12 +4,14 @@
 // state, its liveness lease, the control station it may be, its vote, its slice records, its disks.
 // Made when the unit knows its cluster and number; ends with the unit's run.
 
+import { Fault } from "#base/fault.ts";
 import type { SliceRecord, UnitNumber } from "#base/record.ts";
 import type { Timers, World } from "#base/world.ts";
 import { CommandClient } from "#cluster/commands.ts";
 import { ControlProxyServer } from "#cluster/control-proxy-server.ts";
 import { ControlProxyClient } from "#cluster/control-proxy.ts";
 import { ControlStation } from "#cluster/control-station.ts";
+import type { StoreMember } from "#cluster/control-store.ts";
 import { EtcdControlStore } from "#cluster/etcd-control-store.ts";
 import { idBytes, unitAddress } from "#cluster/identity.ts";
 import type { UnitIdentity } from "#cluster/identity.ts";
@@ -20,7 +22,7 @@ import { RecordKeeper } from "#cluster/record-keeper.ts";
 import { StationSchema, keys, parseValue } from "#cluster/state.ts";
 import { UnitLease } from "#cluster/unit-lease.ts";
 import { ViewFollower } from "#cluster/view-follower.ts";
-import { VoterKeeper, newId } from "#cluster/voters.ts";
+import { VoterKeeper, newId, voterName } from "#cluster/voters.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
 import { etcdSocketPath } from "#machine/etcd-child.ts";
 import type { EtcdChild } from "#machine/etcd-child.ts";
@@ -33,6 +35,8 @@ import type { SavedMembership, VoterPlace } from "./membership.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { ReactorFeed } from "./reactor-feed.ts";
 import { Voter } from "./voter.ts";
+
+const MEMBERS_EVERY_MS = 2000;
 
 export interface LifeParts {
   membership: SavedMembership;
@@ -63,6 +67,10 @@ export class ClusterLife {
   readonly #station: ControlStation;
   readonly #records: RecordKeeper;
   readonly #servers = new Set<ControlProxyServer>();
+  #members: StoreMember[] = [];
+  #membersAtMs = Number.NEGATIVE_INFINITY;
+  /** When the control store was last known to be within reach. */
+  #reachedAtMs: number;
   /** Voters as saved, until the view knows better. */
   #places: VoterPlace[];
 
@@ -76,6 +84,7 @@ export class ClusterLife {
     this.clusterId = membership.clusterId;
     this.clusterName = membership.clusterName;
     this.#places = membership.voters;
+    this.#reachedAtMs = world.clock.nowMs();
     this.store = new ControlProxyClient(world, timers, {
       voters: () => this.#voters(),
       dial: (number) => this.#dial(number),
@@ -138,6 +147,34 @@ export class ClusterLife {
     this.store.stop();
     for (const server of this.#servers) server.close("this unit stops");
     await this.voter.stop();
+  }
+
+  /** Units that vote, as the control store last said. */
+  get voters(): UnitNumber[] {
+    return this.#members
+      .filter((member) => !member.learner && member.name !== "")
+      .map((member) => Number(member.name.slice(voterName(0).length - 1)))
+      .sort((left, right) => left - right);
+  }
+
+  /** Age of what this unit knows of the control state, ms; 0 while the store is within reach. */
+  get staleMs(): number {
+    return Math.round(this.#world.clock.nowMs() - this.#reachedAtMs);
+  }
+
+  /** A few times a second: keeps `voters` and `staleMs` true. */
+  tick(nowMs: number): void {
+    if (this.store.voter !== null) this.#reachedAtMs = nowMs;
+    if (nowMs - this.#membersAtMs < MEMBERS_EVERY_MS || this.store.voter === null) return;
+    this.#membersAtMs = nowMs;
+    this.store.members().then(
+      (members) => {
+        this.#members = members;
+      },
+      (error: unknown) => {
+        if (!(error instanceof Fault)) throw error; // away: asked again
+      },
+    );
   }
 
   /** The reactor wants a slice's record changed. */

@@ -198,6 +198,7 @@ export class Unit {
     const nowMs = this.#world.clock.nowMs();
     if (nowMs - this.#linksAtMs >= LINKS_EVERY_MS) this.#refreshLinks();
     this.discovery.tick();
+    this.life?.tick(nowMs);
     this.#timers.after(TICK_MS, () => this.#tick());
   }
 

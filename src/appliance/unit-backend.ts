@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The Backend of a unit: what the console is told and may ask, from this unit's view of the control
+// state, its reactor's last report, and commands to the control station.
+
+import { Fault } from "#base/fault.ts";
+import type { SliceRecord, UnitNumber } from "#base/record.ts";
+import type { World } from "#base/world.ts";
+import { Draft } from "#cluster/draft.ts";
+import type { UnitRecord, VolumeRecord } from "#cluster/state.ts";
+import { decisions } from "#cluster/station-changes.ts";
+import type { ClusterView } from "#cluster/view.ts";
+import { volumeState } from "#cluster/volume-state.ts";
+import type { SliceReport } from "#cluster/volume-state.ts";
+import { newId } from "#cluster/voters.ts";
+import type {
+  Backend,
+  CreateVolume,
+  DiskView,
+  EventView,
+  MetricSample,
+  ResyncView,
+  UnitStatus,
+  UnitView,
+  VolumeView,
+} from "./backend.ts";
+import type { ClusterLife } from "./cluster-life.ts";
+import type { KeptDisk } from "./disk-keeper.ts";
+import { unitMetrics } from "./unit-metrics.ts";
+import type { Unit } from "./unit.ts";
+import { VERSION } from "./version.ts";
+
+const CREATE_MS_MAX = 15_000;
+
+export class UnitBackend implements Backend {
+  readonly #world: World;
+  readonly #unit: Unit;
+
+  constructor(world: World, unit: Unit) {
+    this.#world = world;
+    this.#unit = unit;
+  }
+
+  status(): UnitStatus {
+    const unit = this.#unit;
+    const { life } = unit;
+    const view = life?.follower.view ?? null;
+    const own = life === null ? undefined : view?.units.get(life.unit);
+    const cluster = view?.cluster ?? null;
+    return {
+      name: own?.name ?? unit.name,
+      unitId: unit.identity.unitId.toHex(),
+      unit: life?.unit ?? 0,
+      version: VERSION,
+      sentence: unit.sentence,
+      phase: phaseOf(unit),
+      cluster:
+        cluster === null
+          ? null
+          : {
+              uuid: cluster.uuid,
+              name: cluster.name,
+              state: cluster.state,
+              generation: cluster.generation,
+            },
+      role: own?.role ?? unit.configuration.role,
+      pool: own?.pool ?? null,
+      controlStation: view?.station?.unit ?? null,
+      voter: life?.voter.votes ?? false,
+      voters: life?.voters ?? [],
+      words: unit.discovery.words.split(" "),
+      staleMs: life?.staleMs ?? 0,
+      ports: unit.ports,
+    };
+  }
+
+  units(): UnitView[] {
+    const life = this.#life();
+    const { view } = life.follower;
+    const links = new Map(this.#unit.reactor.report.links.map((link) => [link.unit, link.up]));
+    return [...view.units.values()]
+      .filter((unit) => unit.state === "admitted")
+      .sort((left, right) => left.number - right.number)
+      .map((unit) => ({
+        unit: unit.number,
+        unitId: unit.id,
+        name: unit.name,
+        role: unit.role,
+        pool: unit.pool,
+        alive: view.isAlive(unit.number),
+        addresses: [unit.ula, ...unit.addresses],
+        version: unit.version,
+        voter: life.voters.includes(unit.number),
+        controlStation: view.station?.unit === unit.number,
+        link: unit.number === life.unit ? "self" : links.get(unit.number) === true ? "up" : "down",
+      }));
+  }
+
+  disks(): DiskView[] {
+    const { life } = this.#unit;
+    const own = this.#unit.disks.disks;
+    if (life === null) return own.map((disk) => this.#ownDisk(disk, null));
+    const { view } = life.follower;
+    const others = [...view.disks.values()]
+      .filter((disk) => disk.unit !== life.unit)
+      .sort((left, right) => left.number - right.number)
+      .map((disk) => ({
+        disk: disk.number,
+        unit: disk.unit,
+        path: disk.path,
+        uuid: disk.uuid,
+        sizeBytes: disk.sizeBytes,
+        freeBytes: unpromisedBytes(view, disk.number, disk.sizeBytes),
+        state: view.isAlive(disk.unit) ? disk.state : "away",
+        reason: view.isAlive(disk.unit) ? "in use by this cluster" : "its unit is away",
+        slices: slicesOn(view, disk.number),
+      }));
+    return [...own.map((disk) => this.#ownDisk(disk, life)), ...others];
+  }
+
+  #ownDisk(disk: KeptDisk, life: ClusterLife | null): DiskView {
+    const { opened } = disk;
+    const number = opened?.number ?? 0;
+    const view = life?.follower.view ?? null;
+    const sizeBytes = opened?.sizeBytes ?? disk.sizeBytes;
+    return {
+      disk: number,
+      unit: life?.unit ?? 0,
+      path: disk.path,
+      uuid: opened?.uuid ?? "",
+      sizeBytes,
+      freeBytes:
+        view === null || number === 0 ? sizeBytes : unpromisedBytes(view, number, sizeBytes),
+      state: disk.state,
+      reason: disk.reason,
+      slices: view === null || number === 0 ? [] : slicesOn(view, number),
+    };
+  }
+
+  volumes(): VolumeView[] {
+    const { view } = this.#life().follower;
+    return [...view.volumes.values()]
+      .sort((left, right) => left.number - right.number)
+      .map((volume) => this.#volumeView(volume));
+  }
+
+  volume(nameOrNumber: string): VolumeView {
+    return this.#volumeView(this.#find(nameOrNumber));
+  }
+
+  async createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView> {
+    const life = this.#life();
+    if (options.dryRun) return this.#preview(life, request);
+    const answer = await life.commands.ask("createVolume", request);
+    await this.#until(life, () => life.follower.view.volumes.get(answer.volume)?.state === "ready");
+    return this.volume(String(answer.volume));
+  }
+
+  /** Decides as the control station would, and commits nothing. */
+  #preview(life: ClusterLife, request: CreateVolume): VolumeView {
+    const { view } = life.follower;
+    const facts = {
+      asker: life.unit,
+      wallMs: this.#world.clock.wallMs(),
+      newId: () => newId(this.#world),
+    };
+    decisions.createVolume(new Draft(view), request, facts);
+    return {
+      volume: 0,
+      uuid: "",
+      name: request.name,
+      sizeBytes: request.sizeBytes,
+      usedBytes: null,
+      protection: request.protection,
+      availability: "waiting",
+      state: "protected",
+      rebuildingPercent: null,
+      sentence: "it would be made; nothing was changed",
+      allow: request.allow,
+      front: null,
+      uris: [],
+      slices: [],
+    };
+  }
+
+  async deleteVolume(nameOrNumber: string): Promise<void> {
+    const life = this.#life();
+    const { number } = this.#find(nameOrNumber);
+    await life.commands.ask("deleteVolume", { volume: number });
+  }
+
+  async setAllow(nameOrNumber: string, allow: string[]): Promise<VolumeView> {
+    const life = this.#life();
+    const { number } = this.#find(nameOrNumber);
+    await life.commands.ask("setAllow", { volume: number, allow });
+    await this.#until(
+      life,
+      () => life.follower.view.volumes.get(number)?.allow.join() === allow.join(),
+    );
+    return this.volume(String(number));
+  }
+
+  events(since: number, limit: number): EventView[] {
+    const { view } = this.#life().follower;
+    return [...view.events.values()]
+      .filter((event) => event.number > since)
+      .sort((left, right) => left.number - right.number)
+      .slice(-limit)
+      .map(({ number, atMs, severity, kind, sentence }) => {
+        return { number, atMs, severity, kind, sentence };
+      });
+  }
+
+  recovery(): { resyncs: ResyncView[]; resyncedBytes: number } {
+    const view = this.#unit.life?.follower.view;
+    const { slices } = this.#unit.reactor.report;
+    const resyncs = slices.flatMap((slice): ResyncView[] => {
+      const record = view?.slices.get(slice.slice);
+      if (slice.resync === null || record === undefined) return [];
+      return [
+        {
+          slice: slice.slice,
+          volume: record.volume,
+          target: record.resyncing[0] ?? 0,
+          doneBytes: slice.resync.doneBytes,
+          totalBytes: slice.resync.totalBytes,
+        },
+      ];
+    });
+    const resyncedBytes = slices.reduce((sum, slice) => sum + slice.counters.resyncedBytes, 0);
+    return { resyncs, resyncedBytes };
+  }
+
+  metrics(): MetricSample[] {
+    return unitMetrics(this.#unit, this.#unit.life === null ? [] : this.volumes());
+  }
+
+  #life(): ClusterLife {
+    const { life } = this.#unit;
+    if (life === null || life.follower.view.revision === 0) {
+      throw new Fault("notReady", `this unit is in no cluster yet; ${this.#unit.sentence}`);
+    }
+    return life;
+  }
+
+  #find(nameOrNumber: string): VolumeRecord {
+    const { view } = this.#life().follower;
+    const number = /^\d{1,15}$/.test(nameOrNumber) ? Number(nameOrNumber) : 0;
+    const found = view.volumeByName(nameOrNumber) ?? view.volumes.get(number);
+    if (found === undefined) throw new Fault("notFound", `there is no volume ${nameOrNumber}`);
+    return found;
+  }
+
+  async #until(life: ClusterLife, holds: () => boolean): Promise<void> {
+    const { view } = life.follower;
+    const endMs = this.#world.clock.nowMs() + CREATE_MS_MAX;
+    while (!holds()) {
+      const leftMs = endMs - this.#world.clock.nowMs();
+      if (leftMs <= 0) throw new Fault("notReady", "it was accepted, and is not there yet");
+      await life.follower.reached(view.revision + 1, leftMs);
+    }
+  }
+
+  #volumeView(volume: VolumeRecord): VolumeView {
+    const { view } = this.#life().follower;
+    const state = volumeState(view, volume, this.#sliceReports());
+    const records = view.slicesOfVolume(volume);
+    const front = frontOf(view, records);
+    return {
+      volume: volume.number,
+      uuid: volume.uuid,
+      name: volume.name,
+      sizeBytes: volume.sizeBytes,
+      usedBytes: null,
+      protection: volume.protection,
+      availability: state.availability,
+      state: state.protection,
+      rebuildingPercent: state.rebuiltShare === null ? null : Math.floor(state.rebuiltShare * 100),
+      sentence: state.waitsFor.join("; "),
+      allow: volume.allow,
+      front,
+      uris: urisOf(view, volume, front),
+      slices: records.flatMap((record) => (record === null ? [] : [sliceView(view, record)])),
+    };
+  }
+
+  #sliceReports(): Map<number, SliceReport> {
+    const reports = new Map<number, SliceReport>();
+    for (const slice of this.#unit.reactor.report.slices) {
+      if (slice.role !== "head") continue;
+      reports.set(slice.slice, {
+        availability: slice.availability,
+        ...(slice.waitsFor === "" ? {} : { waitsFor: slice.waitsFor }),
+        ...(slice.resync === null || slice.resync.totalBytes === 0
+          ? {}
+          : { rebuiltShare: slice.resync.doneBytes / slice.resync.totalBytes }),
+      });
+    }
+    return reports;
+  }
+}
+
+function phaseOf(unit: Unit): UnitStatus["phase"] {
+  if (unit.stopping) return "stopping";
+  if (unit.life !== null) return unit.life.follower.view.revision > 0 ? "joined" : "joining";
+  switch (unit.discovery.formation.state) {
+    case "listening":
+      return "listening";
+    case "founding":
+    case "joining":
+    case "member":
+      return "joining";
+    case "noSecret":
+    case "waiting":
+    case "leaving":
+      return "waiting";
+  }
+}
+
+/** Space that is not promised to slices; thin slices use less than they were promised. */
+function unpromisedBytes(view: ClusterView, disk: number, sizeBytes: number): number {
+  const promised = view.slicesOfDisk(disk).reduce((sum, slice) => sum + slice.sizeBytes, 0);
+  return Math.max(0, sizeBytes - promised);
+}
+
+function slicesOn(view: ClusterView, disk: number): DiskView["slices"] {
+  return view.slicesOfDisk(disk).map((record) => ({
+    slice: record.slice,
+    volume: record.volume,
+    state: stateOn(record, disk),
+  }));
+}
+
+function stateOn(record: SliceRecord, disk: number): string {
+  if (record.head === disk) return "head";
+  return record.resyncing.includes(disk) ? "resyncing" : "in-sync";
+}
+
+/** The unit that heads most of a volume's slices. */
+function frontOf(view: ClusterView, records: readonly (SliceRecord | null)[]): UnitNumber | null {
+  const heads = new Map<UnitNumber, number>();
+  for (const record of records) {
+    const unit = record === null ? undefined : view.disks.get(record.head)?.unit;
+    if (unit !== undefined) heads.set(unit, (heads.get(unit) ?? 0) + 1);
+  }
+  let front: UnitNumber | null = null;
+  for (const [unit, count] of heads) {
+    if (front === null || count > (heads.get(front) ?? 0)) front = unit;
+  }
+  return front;
+}
+
+function urisOf(view: ClusterView, volume: VolumeRecord, front: UnitNumber | null): string[] {
+  const units = [...view.units.values()].filter((unit) => unit.state === "admitted");
+  units.sort((a, b) => Number(b.number === front) - Number(a.number === front));
+  return units.flatMap((unit) => {
+    const uri = uriOf(unit, volume.name);
+    return uri === null ? [] : [uri];
+  });
+}
+
+function uriOf(unit: UnitRecord, name: string): string | null {
+  const address = unit.addresses[0] ?? unit.ula;
+  const host = address.includes(":") ? `[${address}]` : address;
+  return unit.ports.nbd === undefined ? null : `nbd://${host}:${unit.ports.nbd}/${name}`;
+}
+
+function sliceView(view: ClusterView, record: SliceRecord): VolumeView["slices"][number] {
+  const place = (disk: number) => ({ disk, unit: view.disks.get(disk)?.unit ?? 0 });
+  return {
+    slice: record.slice,
+    index: record.index,
+    epoch: record.epoch,
+    head: record.head,
+    members: [
+      ...record.inSync.map(({ disk }) => ({ ...place(disk), state: "in-sync" as const })),
+      ...record.resyncing.map((disk) => ({ ...place(disk), state: "resyncing" as const })),
+    ],
+  };
+}

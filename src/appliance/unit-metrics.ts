@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The figures of a unit, for Prometheus: `cairn_<object>_<quantity>_<unit>`, base units.
+
+import type { MetricSample, VolumeView } from "./backend.ts";
+import type { Unit } from "./unit.ts";
+
+const AVAILABILITIES = ["online", "waiting", "read-only", "offline"] as const;
+const PROTECTIONS = ["protected", "degraded", "at-risk", "rebuilding"] as const;
+
+export function unitMetrics(unit: Unit, volumes: readonly VolumeView[]): MetricSample[] {
+  const { report } = unit.reactor;
+  const sum = (of: (slice: (typeof report.slices)[number]) => number) =>
+    report.slices.reduce((total, slice) => total + of(slice), 0);
+  return [
+    gauge("cairn_unit_uptime_seconds", "Time since the daemon started.", unit.uptimeSeconds()),
+    gauge("cairn_unit_links_count", "Links to other units that are up.", countUp(report.links)),
+    gauge("cairn_unit_host_connections_count", "Host connections.", report.connections),
+    gauge("cairn_unit_waiting_requests_count", "Requests waiting for a head.", report.waiting),
+    gauge(
+      "cairn_unit_heads_count",
+      "Slices headed here.",
+      sum((slice) => Number(slice.role === "head")),
+    ),
+    counter(
+      "cairn_unit_resynced_bytes",
+      "Bytes copied to members by heads here.",
+      sum((slice) => slice.counters.resyncedBytes),
+    ),
+    counter(
+      "cairn_unit_healed_blocks",
+      "Blocks rewritten from another member.",
+      sum((slice) => slice.counters.healed),
+    ),
+    counter(
+      "cairn_unit_unreadable_blocks",
+      "Blocks that no member could read.",
+      sum((slice) => slice.counters.unreadable),
+    ),
+    ...report.disks.flatMap((disk) => [
+      gauge("cairn_disk_size_bytes", "What slices may use.", disk.sizeBytes, { disk: disk.path }),
+      gauge("cairn_disk_free_bytes", "What is free of it.", disk.freeBytes, { disk: disk.path }),
+    ]),
+    ...volumes.flatMap(volumeMetrics),
+  ];
+}
+
+function volumeMetrics(volume: VolumeView): MetricSample[] {
+  const labels = { volume: volume.name };
+  return [
+    gauge("cairn_volume_size_bytes", "Size.", volume.sizeBytes, labels),
+    ...AVAILABILITIES.map((state) =>
+      gauge(
+        "cairn_volume_availability_state",
+        "1 for the state it is in.",
+        Number(volume.availability === state),
+        { ...labels, state },
+      ),
+    ),
+    ...PROTECTIONS.map((state) =>
+      gauge(
+        "cairn_volume_protection_state",
+        "1 for the state it is in.",
+        Number(volume.state === state),
+        { ...labels, state },
+      ),
+    ),
+  ];
+}
+
+function countUp(links: readonly { up: boolean }[]): number {
+  return links.filter((link) => link.up).length;
+}
+
+function gauge(
+  name: string,
+  help: string,
+  value: number,
+  labels: Record<string, string> = {},
+): MetricSample {
+  return { name, help, type: "gauge", labels, value };
+}
+
+function counter(name: string, help: string, value: number): MetricSample {
+  return { name, help, type: "counter", labels: {}, value };
+}
