@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A process that makes a lab with something of every kind and then waits to be ended, for
+// lab.test.ts: prints the lab's folder, then its number.
+
+import { mkdirSync, truncateSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import path from "node:path";
+import { Lab } from "./lab.ts";
+
+const lab = new Lab();
+const unit = lab.add();
+lab.spawn("sleeper", "sleep", ["1000"]);
+const inside = ["netns", "exec", unit.namespace, "setsid", "--fork", "sleep", "1001"];
+spawnSync("ip", inside, { stdio: "ignore" });
+
+const file = path.join(lab.folder, "loop.img");
+writeFileSync(file, "");
+truncateSync(file, 64 << 20);
+spawnSync("mkfs.ext4", ["-q", file]);
+const loop = spawnSync("losetup", ["--find", "--show", file], { encoding: "utf8" }).stdout.trim();
+lab.record.willMake("loops", loop);
+const folder = path.join(lab.folder, "mounted");
+mkdirSync(folder);
+lab.record.willMake("mounts", folder);
+spawnSync("mount", [loop, folder]);
+
+process.stdout.write(`${lab.folder}\n${lab.record.number}\n${loop}\n`);
+setInterval(() => lab.checkOpen(), 1000);

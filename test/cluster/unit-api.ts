@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A unit's REST API as the lab asks it, over the unix socket in the unit's state directory.
+
+import type {
+  CreateVolume,
+  DiskView,
+  EventView,
+  ResyncView,
+  UnitStatus,
+  UnitView,
+  VolumeView,
+} from "#appliance/backend.ts";
+
+/** Longest wait for an answer; creating a volume may take as long as CREATE_MS. */
+const ANSWER_MS = 5_000;
+const CREATE_MS = 30_000;
+
+/** The unit refused, with a code of base/fault.ts. */
+export class Refused extends Error {
+  override name = "Refused";
+  readonly code: string;
+  constructor(code: string, text: string) {
+    super(text);
+    this.code = code;
+  }
+}
+
+export interface Recovery {
+  resyncs: ResyncView[];
+  resyncedBytes: number;
+}
+
+export class UnitApi {
+  readonly #socket: string;
+  readonly #unit: string;
+
+  constructor(socket: string, unit: string) {
+    this.#socket = socket;
+    this.#unit = unit;
+  }
+
+  status(): Promise<UnitStatus> {
+    return this.#ask("GET", "status");
+  }
+  async units(): Promise<UnitView[]> {
+    return (await this.#ask<{ units: UnitView[] }>("GET", "units")).units;
+  }
+  async disks(): Promise<DiskView[]> {
+    return (await this.#ask<{ disks: DiskView[] }>("GET", "disks")).disks;
+  }
+  volume(name: string): Promise<VolumeView> {
+    return this.#ask("GET", `volumes/${name}`);
+  }
+  async volumes(): Promise<VolumeView[]> {
+    return (await this.#ask<{ volumes: VolumeView[] }>("GET", "volumes")).volumes;
+  }
+  createVolume(request: CreateVolume, options = { dryRun: false }): Promise<VolumeView> {
+    const query = options.dryRun ? "?dryRun=true" : "";
+    return this.#ask("POST", `volumes${query}`, { body: request, limitMs: CREATE_MS });
+  }
+  async deleteVolume(name: string): Promise<void> {
+    await this.#ask("DELETE", `volumes/${name}`);
+  }
+  async events(since = 0): Promise<EventView[]> {
+    const query = `events?since=${since}&limit=1000`;
+    return (await this.#ask<{ events: EventView[] }>("GET", query)).events;
+  }
+  recovery(): Promise<Recovery> {
+    return this.#ask("GET", "recovery");
+  }
+
+  async #ask<T>(
+    method: string,
+    route: string,
+    options: { body?: object; limitMs?: number } = {},
+  ): Promise<T> {
+    const answer = await fetch(`http://localhost/api/v1/${route}`, {
+      unix: this.#socket,
+      method,
+      signal: AbortSignal.timeout(options.limitMs ?? ANSWER_MS),
+      ...(options.body === undefined
+        ? {}
+        : { body: JSON.stringify(options.body), headers: { "content-type": "application/json" } }),
+    });
+    const text = await answer.text();
+    if (answer.ok) return (text === "" ? null : JSON.parse(text)) as T;
+    throw this.#refused(text, `${method} ${route}: HTTP ${answer.status}`);
+  }
+
+  #refused(text: string, asked: string): Error {
+    let error: { code?: string; message?: string };
+    try {
+      error = (JSON.parse(text) as { error: typeof error }).error;
+    } catch {
+      return new Error(`${this.#unit}: ${asked}, no fault but: ${text.slice(0, 200)}`);
+    }
+    return new Refused(error.code ?? "", `${this.#unit}: ${asked}: ${error.message}`);
+  }
+}
