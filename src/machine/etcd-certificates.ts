@@ -2,13 +2,14 @@
 //
 // Certificates for the links between etcd peers (X.509, RFC 5280; Ed25519, RFC 8410).
 //
-// Every admitted unit knows the cluster's secret. From it each derives the same certificate authority
-// (a deterministic key, hence the same certificate on every unit) and issues itself a certificate for
-// its own address. A peer without the secret can make none and is refused by etcd's mutual TLS.
+// Every admitted unit knows the cluster's secret. From it each derives the same certificate
+// authority (a deterministic key, hence the same certificate on every unit) and issues itself a
+// certificate for its own address. A peer without the secret can make none and is refused by etcd's
+// mutual TLS.
 //
 // Nothing here expires by the clock (R4: wall clocks decide nothing, not even certificates between
-// units; a box whose clock starts in 1970 must get in): valid from 1970 to 9999, RFC 5280's "no well
-// defined expiration". Rotation is by `keyId`, another label to derive from.
+// units; a box whose clock starts in 1970 must get in): valid from 1970 to 9999, RFC 5280's "no
+// well defined expiration". Rotation is by `keyId`, another label to derive from.
 
 import "reflect-metadata"; // before x509, which needs it while it is loaded
 import * as x509 from "@peculiar/x509";

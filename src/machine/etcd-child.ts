@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// etcd as a supervised child of a unit that has a vote: unpacked from the executable, started with our
-// flags, started again when it ends, killed by the kernel when we die.
+// etcd as a supervised child of a unit that has a vote: unpacked from the executable, started with
+// our flags, started again when it ends, killed by the kernel when we die.
 //
-// R12: an amnesiac voter is never readmitted under its old identity. A directory without data is started
-// only with a ticket that was never used here: the ticket's mark is on disk before etcd's first start,
-// and a mark without data (lost, or a crash in between) is not started again.
+// R12: an amnesiac voter is never readmitted under its old identity. A directory without data is
+// started only with a ticket that was never used here: the ticket's mark is on disk before etcd's
+// first start, and a mark without data (lost, or a crash in between) is not started again.
 
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
@@ -71,7 +71,8 @@ export function etcdFlags(place: EtcdPlace, start: EtcdStart): string[] {
     "peer-trusted-ca-file": within("authority.pem"),
     "peer-cert-file": within("certificate.pem"),
     "peer-key-file": within("key.pem"),
-    // A peer proves itself by the cluster's authority; from which of its addresses it calls is chance.
+    // A peer proves itself by the cluster's authority; from which of its addresses it calls is
+    // chance.
     "experimental-peer-skip-client-san-verification": true,
     "heartbeat-interval": place.heartbeatMs ?? 100,
     "election-timeout": place.electionMs ?? 1000,

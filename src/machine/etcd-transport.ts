@@ -2,12 +2,15 @@
 //
 // etcd's JSON gateway over a unix socket, by fetch: the transport that the control store is handed.
 //
-// Sure or not: a request is "surely not sent" only when the connection could not be opened. Anything
-// later (time ran out, connection lost) may have been done.
+// Sure or not: a request is "surely not sent" only when the connection could not be opened.
+// Anything later (time ran out, connection lost) may have been done.
 
 import { Fault } from "#base/fault.ts";
 
-/** One line of a stream, and one answer; etcd's own limit for a request is 1.5 MiB, pages are larger. */
+/**
+ * One line of a stream, and one answer; etcd's own limit for a request is 1.5 MiB, pages are
+ * larger.
+ */
 const MESSAGE_CHARACTERS_MAX = 64 << 20;
 
 interface StreamSink {
