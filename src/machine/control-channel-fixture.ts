@@ -32,6 +32,8 @@ onReactorSeed((seed) => {
     if (kind === "stop") {
       listener.close();
       reactor.stop();
+    } else if (kind === "throw") {
+      throw new Error("a bug in the reactor");
     } else if (kind === "hang") {
       const untilMs = reactor.clock.nowMs() + (number ?? 0);
       while (reactor.clock.nowMs() < untilMs); // what a bug would look like

@@ -74,6 +74,19 @@ test("a reactor that hangs longer than its limit → the control thread is told,
   worker.terminate();
 });
 
+test("an exception in the reactor → the control thread is told at once, in its words", async () => {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const startMs = performance.now();
+  const { control, worker } = start((message) => {
+    if (message.kind === "listening") control.post({ kind: "throw" });
+  });
+  control.onReactorSilent = resolve;
+  expect(await promise).toContain("a bug in the reactor");
+  expect(performance.now() - startMs).toBeLessThan(1000);
+  control.close();
+  worker.terminate();
+});
+
 test("a control thread that hangs longer than its limit → the reactor is told", async () => {
   const { promise, resolve } = Promise.withResolvers<void>();
   const { control, worker } = start((message) => {

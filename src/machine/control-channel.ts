@@ -116,8 +116,11 @@ class Watch {
 /** The control thread's end. */
 export class ControlEnd implements ControlChannel {
   onMessage: (message: unknown) => void = () => {};
-  /** The reactor has not turned for REACTOR_SILENT_MS; called once. The process should end. */
-  onReactorSilent: () => void = () => {};
+  /**
+   * The reactor ended by an exception, or has not turned for REACTOR_SILENT_MS; called once. The
+   * process should end.
+   */
+  onReactorSilent: (why: string) => void = () => {};
   readonly counters: Counters;
   readonly #words: Int32Array;
   readonly #port: MessagePort;
@@ -126,6 +129,7 @@ export class ControlEnd implements ControlChannel {
   readonly #startMs: number;
   readonly #timer: ReturnType<typeof setInterval>;
   #watch: Watch | null = null;
+  #isLost = false;
   readonly #one: Uint8Array;
 
   /** Starts the reactor in a Worker whose module calls `onReactorSeed`. */
@@ -145,6 +149,7 @@ export class ControlEnd implements ControlChannel {
     });
     const seed: ReactorSeed = { kind: "reactor-seed", port: channel.port2, shared, options };
     worker.postMessage(seed, [channel.port2 as unknown as ArrayBuffer]);
+    worker.addEventListener("error", (event) => this.#lost(`the reactor failed: ${event.message}`));
     this.#timer = setInterval(() => this.#beat(), BEAT_EVERY_MS);
   }
 
@@ -180,9 +185,14 @@ export class ControlEnd implements ControlChannel {
       if (!started && nowMs - this.#startMs < START_MS_MAX) return;
       this.#watch = new Watch(this.#words, WORD.reactorBeat, this.#silentMs, nowMs);
     }
-    if (!this.#watch.isSilent(nowMs)) return;
+    if (this.#watch.isSilent(nowMs)) this.#lost(`the reactor was silent for ${this.#silentMs} ms`);
+  }
+
+  #lost(why: string): void {
     clearInterval(this.#timer);
-    this.onReactorSilent();
+    if (this.#isLost) return;
+    this.#isLost = true;
+    this.onReactorSilent(why);
   }
 }
 

@@ -339,9 +339,3 @@ function clear(file: string, offsetBytes: number, lengthBytes: number): void {
 function gptName(name: string): string {
   return name.replace(/[^A-Za-z0-9 ._-]/g, "-").slice(0, 36);
 }
-
-/** Whether the process may do what a unit does with the machine; a Fault in plain words if not. */
-export function requireRoot(): void {
-  if (process.getuid?.() === 0) return;
-  throw new Fault("badMachine", "a unit must run as root (disks, network addresses)");
-}

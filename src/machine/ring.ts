@@ -92,6 +92,7 @@ export class Ring {
   readonly #tags: number[] = [];
   readonly #freeSlots: number[] = [];
   #inFlight = 0;
+  #refusals = 0;
 
   /** Throws Fault badMachine, in a sentence for the operator, where the machine cannot do it. */
   constructor(options: { entries?: number } = {}) {
@@ -181,17 +182,10 @@ export class Ring {
 
   /** Hands what is prepared to the kernel without waiting. */
   submit(): void {
-    let refusals = 0;
     while (this.#unsubmitted > 0) {
       const result = this.#enter(0, this.#enterFlags, 0, 0);
-      if (result >= 0) continue;
       // EBUSY and EAGAIN pass once completions were taken over by the kernel's overflow list.
-      assert(
-        result === -ERRNO.EINTR || result === -ERRNO.EAGAIN || result === -ERRNO.EBUSY,
-        `io_uring_enter submits (${errnoName(-result)})`,
-      );
-      assert(++refusals < REFUSALS_MAX, "the ring accepts submissions again");
-      if (result !== -ERRNO.EINTR) this.#enter(0, this.#enterFlags | ENTER.getEvents, 0, 0);
+      if (result < 0) this.#enter(0, this.#enterFlags | ENTER.getEvents, 0, 0);
     }
   }
 
@@ -207,14 +201,8 @@ export class Ring {
       this.#timespec.nanoseconds = nanoseconds % 1e9;
     }
     const flags = this.#enterFlags | ENTER.getEvents | ENTER.extArg;
-    const result = this.#enter(minimum, flags, this.#argument, GETEVENTS_ARG.size);
-    if (result >= 0) return;
-    const passes =
-      result === -ERRNO.EINTR ||
-      result === -ERRNO.ETIME ||
-      result === -ERRNO.EAGAIN ||
-      result === -ERRNO.EBUSY;
-    assert(passes, `io_uring_enter waits (${errnoName(-result)})`);
+    // Refused, interrupted or out of time: what is prepared stays so until the next turn.
+    this.#enter(minimum, flags, this.#argument, GETEVENTS_ARG.size);
   }
 
   #enter(minimum: number, flags: number, argument: number, argumentBytes: number): number {
@@ -228,9 +216,18 @@ export class Ring {
       argument,
       argumentBytes,
     ) as number;
-    if (result < 0) return -errno();
-    this.#unsubmitted -= result;
-    return result;
+    if (result >= 0) {
+      this.#unsubmitted -= result;
+      this.#refusals = 0;
+      return result;
+    }
+    // Out of time is the usual end of a quiet wait. Others pass (EINTR, EAGAIN, EBUSY) or do not
+    // pass at all; errno may have been changed since by the runtime, so their number decides.
+    const code = errno();
+    if (code === ERRNO.ETIME) this.#refusals = 0;
+    else this.#refusals++;
+    assert(this.#refusals < REFUSALS_MAX, `io_uring_enter works (${errnoName(code)})`);
+    return -code;
   }
 
   #hasCompletion(): boolean {

@@ -354,3 +354,110 @@ function fullBacklog(): number {
   }
   return port;
 }
+
+/** Does random things to a connection until it ends; every `done` is counted. */
+class Chaos {
+  readonly prng: Prng;
+  readonly reactor: Reactor;
+  pending = 0;
+  ends = 0;
+  #intoPending = false;
+  readonly #buffer: number;
+
+  constructor(reactor: Reactor, seed: number) {
+    this.reactor = reactor;
+    this.prng = new Prng(seed);
+    this.#buffer = reactor.memory.allocate(CHAOS_BYTES);
+  }
+
+  attach(socket: StreamSocket): void {
+    socket.onBytes = (_offset, length) => {
+      if (this.prng.chance(0.2)) this.act(socket);
+      return this.prng.chance(0.1) ? 0 : this.prng.between(1, length);
+    };
+    socket.onClose = () => {
+      this.ends++;
+      if (this.prng.chance(0.5)) this.act(socket);
+    };
+  }
+
+  act(socket: StreamSocket): void {
+    const length = this.prng.between(1, CHAOS_BYTES);
+    switch (this.prng.below(12)) {
+      case 0:
+        socket.pauseReceive();
+        break;
+      case 1:
+      case 2:
+        socket.resumeReceive();
+        break;
+      case 3:
+      case 4:
+        if (this.#intoPending) break;
+        this.#intoPending = true;
+        this.pending++;
+        socket.receiveInto(this.#buffer, length, () => {
+          this.#intoPending = false;
+          this.pending--;
+          if (this.ends === 0 && this.prng.chance(0.3)) this.act(socket);
+        });
+        break;
+      case 5:
+        if (this.prng.chance(0.05)) socket.close();
+        break;
+      default:
+        this.pending++;
+        socket.send(this.#buffer, this.prng.chance(0.5) ? 1 + (length >> 8) : length, () => {
+          this.pending--;
+        });
+    }
+  }
+
+  release(): void {
+    this.reactor.memory.release(this.#buffer);
+  }
+}
+const CHAOS_BYTES = 200_000;
+
+test("chaos on many connections → every done and onClose once, no memory or slot kept", () => {
+  runReactor((reactor, finish) => {
+    const before = reactor.memory.usedBytes;
+    const sides: { chaos: Chaos; socket: StreamSocket }[] = [];
+    const listeners: Listener[] = [];
+    const pairs = 40;
+    for (let seed = 0; seed < pairs; seed++) {
+      pair(reactor, { receiveBytes: 8192 }, (server, client, listener) => {
+        listeners.push(listener);
+        for (const [i, socket] of [server, client].entries()) {
+          const chaos = new Chaos(reactor, seed * 2 + i);
+          chaos.attach(socket);
+          sides.push({ chaos, socket });
+        }
+      });
+    }
+    let ticks = 0;
+    reactor.onTick(() => {
+      ticks++;
+      if (ticks < 20) {
+        for (const { chaos, socket } of sides) {
+          for (let i = 0; i < 5; i++) if (chaos.ends === 0) chaos.act(socket);
+        }
+      } else if (ticks === 20) {
+        expect(sides).toHaveLength(pairs * 2);
+        for (const { socket } of sides.filter((_side, i) => i % 2 === 0)) socket.close();
+      } else if (ticks === 30) {
+        for (const { socket } of sides) socket.close();
+        for (const listener of listeners) listener.close();
+      } else if (ticks === 36) {
+        for (const { chaos } of sides) {
+          expect(chaos.ends).toBe(1);
+          expect(chaos.pending).toBe(0);
+          chaos.release();
+        }
+        expect(reactor.memory.usedBytes).toBe(before);
+        expect(reactor.ring.inFlight).toBe(1); // the wake's read
+        finish();
+      }
+    });
+  });
+});
