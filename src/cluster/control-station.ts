@@ -29,8 +29,9 @@ const TICK_MS = 500;
 const CHANGES_PER_ROUND = 64;
 /** How long to wait for the view to have what was committed. */
 const VIEW_LIMIT_MS = 3000;
-/** Voters are looked at less often: it asks etcd. */
+/** Voters are looked at less often, since it asks etcd; seldom once there are enough of them. */
 const VOTERS_EVERY_MS = 1000;
+const VOTERS_SETTLED_EVERY_MS = 5000;
 
 export interface StationParts {
   store: ControlStore;
@@ -118,9 +119,12 @@ export class ControlStation {
       if (!(await this.#one())) break;
     }
     const nowMs = this.#world.clock.nowMs();
-    if (this.#parts.voters === null || nowMs - this.#votersAtMs < VOTERS_EVERY_MS) return;
+    const { voters } = this.#parts;
+    if (voters === null) return;
+    const everyMs = voters.isSettled(view) ? VOTERS_SETTLED_EVERY_MS : VOTERS_EVERY_MS;
+    if (nowMs - this.#votersAtMs < everyMs) return;
     this.#votersAtMs = nowMs;
-    await this.#parts.voters.step(view);
+    await voters.step(view);
   }
 
   /** One change at most; false when there is nothing to do. */

@@ -15,11 +15,12 @@ import type { ControlStore, LeaseId } from "./control-store.ts";
 import { StationSchema, keys, parseValue, valueText } from "./state.ts";
 import type { ViewFollower } from "./view-follower.ts";
 
-export const LEASE_TTL_MS = 3000;
+/** Long enough for a busy machine to renew four times; nothing on the data path waits for it. */
+export const LEASE_TTL_MS = 4000;
 /** A renewal this slow counts as a sign of a slow control store or a slow self. */
-const SLOW_MS = 500;
+const SLOW_MS = 1000;
 /** So many slow ones in a row: the station hands over, and does not stand for a while. */
-const SLOW_ROUNDS = 5;
+const SLOW_ROUNDS = 8;
 const STAND_BACK_MS = 60_000;
 
 export interface UnitLeaseOptions {

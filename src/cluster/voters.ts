@@ -138,6 +138,7 @@ export class VoterKeeper {
   readonly #changes: VoterChanges;
   readonly #awaySinceMs = new Map<UnitNumber, number>();
   #busy = false;
+  #settledAt: string | null = null;
   /** Called with a sentence when the voters changed. */
   onEvent: (sentence: string, unit: UnitNumber | null) => void = () => {};
 
@@ -151,10 +152,16 @@ export class VoterKeeper {
     this.#changes = changes;
   }
 
+  /** Nothing was left to do at the last step, and nobody came, went or lost its data since. */
+  isSettled(view: ClusterView): boolean {
+    return this.#settledAt === situation(view);
+  }
+
   /** One step at most; true when something was changed. */
   async step(view: ClusterView): Promise<boolean> {
     if (this.#busy) return false;
     this.#busy = true;
+    this.#settledAt = null;
     try {
       return await this.#step(view);
     } catch (error) {
@@ -175,6 +182,7 @@ export class VoterKeeper {
     const step = nextVoterStep(this.#units(view), known);
     switch (step.kind) {
       case "none":
+        this.#settledAt = situation(view);
         return false;
       case "add":
         return this.#add(view, step.unit);
@@ -269,6 +277,15 @@ export class VoterKeeper {
     if (entry === null) return null;
     return { record: parseValue(VoterSchema, key, entry.value), modRevision: entry.modRevision };
   }
+}
+
+/** What the decision depends on, beside etcd's own members. */
+function situation(view: ClusterView): string {
+  const units = [...view.units.values()].map((unit) => {
+    const voter = view.voters.get(unit.number)?.state ?? "";
+    return `${unit.number} ${unit.state} ${view.isAlive(unit.number)} ${voter}`;
+  });
+  return units.join(";");
 }
 
 function nameOf(view: ClusterView, unit: UnitNumber | null): string {
