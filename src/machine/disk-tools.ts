@@ -339,3 +339,9 @@ function clear(file: string, offsetBytes: number, lengthBytes: number): void {
 function gptName(name: string): string {
   return name.replace(/[^A-Za-z0-9 ._-]/g, "-").slice(0, 36);
 }
+
+/** Disks are root's. A daemon checks more before it starts: machine-check.ts. */
+export function requireRoot(): void {
+  if (process.getuid?.() === 0) return;
+  throw new Fault("badMachine", "a unit must run as root (disks, network addresses)");
+}
