@@ -29,8 +29,8 @@ interface PipeOptions {
   call: Purpose | null;
   expectUnitId: Uint8Array | null;
   opened(pipe: MessagePipe, peer: PeerIdentity): void;
-  /** It never opened. */
-  failed(reason: string): void;
+  /** It never opened; `proved`: because somebody who proved itself refused. */
+  failed(reason: string, proved: boolean): void;
 }
 
 /** Puts a channel and a pipe on a fresh connection. */
@@ -42,11 +42,11 @@ function makePipe(
 ): void {
   let pipe: StreamPipe | null = null;
   let over = false;
-  const ended = (reason: string) => {
+  const ended = (reason: string, proved = false) => {
     if (over) return;
     over = true;
     socket.close();
-    if (pipe === null) options.failed(reason);
+    if (pipe === null) options.failed(reason, proved);
     else pipe.ended(reason);
   };
   const channel = new PeerChannel(
@@ -73,11 +73,11 @@ function makePipe(
         options.opened(pipe, peer);
       },
       plain: (bytes) => pipe?.received(bytes.slice()),
-      refused: (refusal) => ended(refusal.sentence),
+      refused: (refusal) => ended(refusal.sentence, refusal.byPeer && refusal.proved),
     },
   );
   socket.onBytes = (bytes) => channel.receive(bytes);
-  socket.onClose = ended;
+  socket.onClose = (reason) => ended(reason);
   tickHandshake();
 
   function tickHandshake(): void {
@@ -89,7 +89,10 @@ function makePipe(
   }
 }
 
-/** Calls another unit's control port; rejects with a Fault that says who refused and why. */
+/**
+ * Calls another unit's control port. Rejects with a Fault that says why: forbidden where a proved unit
+ * refused, notAuthentic or notReady where none was reached.
+ */
 export async function callUnit(
   world: Pick<World, "clock" | "seal">,
   security: PipeSecurity,
@@ -101,7 +104,9 @@ export async function callUnit(
       call: to.purpose,
       expectUnitId: to.unitId,
       opened: (pipe) => resolve(pipe),
-      failed: (reason) => reject(new Fault("notAuthentic", `${to.address}: ${reason}`)),
+      failed: (reason, proved) => {
+        reject(new Fault(proved ? "forbidden" : "notAuthentic", `${to.address}: ${reason}`));
+      },
     });
   });
 }

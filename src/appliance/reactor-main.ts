@@ -3,6 +3,7 @@
 // Entry of the reactor's Worker. It blocks in the kernel until the unit stops; an exception out of it
 // ends the process (its daemon is restarted, its disks are crash-only).
 
+import { Fault } from "#base/fault.ts";
 import { ReactorEnd, onReactorSeed } from "#machine/control-channel.ts";
 import { createReactorWorld } from "#machine/main-world.ts";
 import { Reactor } from "#machine/reactor.ts";
@@ -10,7 +11,8 @@ import { UnitReactor } from "./unit-reactor.ts";
 
 onReactorSeed((seed) => {
   const { memoryBytes } = seed.options as { memoryBytes: number };
-  const reactor = new Reactor({ memoryBytes });
+  const reactor = makeReactor(memoryBytes);
+  if (reactor === null) return;
   const channel = new ReactorEnd(seed, reactor);
   const world = createReactorWorld(reactor.clock, (level, sentence, facts) => {
     channel.post({ kind: "log", level, sentence, ...(facts === undefined ? {} : { facts }) });
@@ -18,3 +20,16 @@ onReactorSeed((seed) => {
   new UnitReactor(world, reactor, channel);
   reactor.run();
 });
+
+declare const self: { postMessage(message: string): void };
+
+/** Null where the kernel lacks what is needed; the control thread has been told. */
+function makeReactor(memoryBytes: number): Reactor | null {
+  try {
+    return new Reactor({ memoryBytes });
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    self.postMessage(error.message.slice(error.message.indexOf(": ") + 2));
+    return null;
+  }
+}

@@ -20,6 +20,7 @@ export interface ControlSocket {
   onClose: (reason: string) => void;
   /** Copies nothing that it need not; false once the connection is over. */
   send(bytes: Uint8Array): boolean;
+  /** Ends the connection once what was sent is out. */
   close(): void;
 }
 
@@ -36,6 +37,7 @@ class Connection implements ControlSocket {
   #unsent: Uint8Array[] = [];
   #unsentBytes = 0;
   #over = false;
+  #closing = false;
 
   get queuedBytes(): number {
     return this.#unsentBytes;
@@ -73,10 +75,12 @@ class Connection implements ControlSocket {
       }
       this.#unsent.shift();
     }
+    if (this.#closing) this.ended("closed");
   }
 
   close(): void {
-    this.ended("closed");
+    if (this.#unsent.length === 0) return this.ended("closed");
+    this.#closing = true;
   }
 
   ended(reason: string): void {

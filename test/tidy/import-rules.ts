@@ -25,6 +25,7 @@ const TEST_PACKAGES: readonly string[] = ["bun:test", "fast-check"];
 export const COMPOSITION_ROOTS: readonly string[] = [
   "src/appliance/main.ts",
   "src/appliance/reactor-main.ts",
+  "src/appliance/run-unit.ts",
 ];
 
 // Globals that read a clock, draw chance, do I/O or reach the process.

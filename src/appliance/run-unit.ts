@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Composition root of the daemon: what touches the process (Worker, signals, the embedded etcd, the
+// end) and the unit that runs by it. `cairn unit` comes here.
+
+import etcdArchive from "#embedded/etcd/etcd.zst" with { type: "file" };
+import { createTimers } from "#machine/timers.ts";
+import { createMainWorld } from "#machine/main-world.ts";
+import { ControlEnd } from "#machine/control-channel.ts";
+import { unpackEtcd } from "#machine/etcd-child.ts";
+import { listenHttp } from "#machine/http-listener.ts";
+import { Fault } from "#base/fault.ts";
+import type { World } from "#base/world.ts";
+import { createApi } from "./api/api.ts";
+import { SOCKET_FILE, TOKEN_FILE, serveApi } from "./api/serve.ts";
+import type { ServedApi } from "./api/serve.ts";
+import type { Configuration } from "./configuration.ts";
+import { UnitBackend } from "./unit-backend.ts";
+import { makeUnit } from "./unit.ts";
+import type { Unit, UnitOutside } from "./unit.ts";
+
+/** Exit status of a daemon that found itself wrong; whoever supervises it starts it again. */
+const EXIT_WRONG = 70;
+const TOKEN_BYTES = 32;
+
+/** Runs a unit until it is told to stop (SIGTERM, SIGINT); resolves after its orderly stop. */
+export async function runUnit(configuration: Configuration): Promise<void> {
+  if (process.getuid?.() !== 0) {
+    throw new Fault("badMachine", "a unit must run as root (disks, network addresses)");
+  }
+  const world = createMainWorld({ logLeast: configuration.logLevel });
+  const fatal = (error: unknown) => {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    world.log.write("error", "this unit found itself wrong and ends", { error: text });
+    process.exit(EXIT_WRONG);
+  };
+  process.on("uncaughtException", fatal);
+  process.on("unhandledRejection", fatal);
+  let lacks: (fault: Fault) => void = () => {};
+  const lacking = (fault: Fault) => lacks(fault);
+  const failedStart = new Promise<never>((_, reject) => {
+    lacks = reject;
+  });
+  const outside: UnitOutside = {
+    world,
+    timers: createTimers(),
+    startReactor: (options) => startReactor(options, fatal, lacking),
+    unpackEtcd: async (directory) =>
+      unpackEtcd(etcdArchive, directory, await Bun.file(etcdArchive).bytes()),
+    fatal,
+  };
+  const unit = await Promise.race([makeUnit(configuration, outside), failedStart]);
+  const api = serve(unit, world, outside);
+  const told = untilSignal();
+  await unit.start();
+  await unit.stop(await told);
+  await api.stop();
+}
+
+function startReactor(
+  options: { memoryBytes: number },
+  fatal: (error: unknown) => void,
+  lacking: (fault: Fault) => void,
+) {
+  const worker = new Worker(new URL("./reactor-main.ts", import.meta.url).href);
+  // The only message on this way: the kernel lacks what the reactor needs, said before it blocks.
+  worker.onmessage = (event) => lacking(new Fault("badMachine", String(event.data)));
+  worker.onerror = (event) => fatal(event.error ?? event.message);
+  const control = new ControlEnd(worker, options);
+  control.onReactorSilent = () => fatal("the reactor is silent");
+  return control;
+}
+
+function untilSignal(): Promise<string> {
+  return new Promise((resolve) => {
+    process.once("SIGTERM", () => resolve("told to stop"));
+    process.once("SIGINT", () => resolve("interrupted"));
+  });
+}
+
+function serve(unit: Unit, world: World, outside: UnitOutside): ServedApi {
+  const backend = new UnitBackend(world, unit);
+  const { apiAddress } = unit.configuration;
+  const port = unit.ports.api ?? 0;
+  const served = serveApi(createApi(backend, { log: world.log, timers: outside.timers }), {
+    listen: listenHttp,
+    seal: world.seal,
+    log: world.log,
+    socketPath: unit.state.pathOf(SOCKET_FILE),
+    tcp: apiAddress === null ? null : { address: apiAddress, port },
+    token: loadToken(unit, world),
+    names: () => [unit.name, `${unit.name}.local`],
+    fatal: outside.fatal,
+  });
+  if (served.port !== null) unit.ports.api = served.port;
+  return served;
+}
+
+function loadToken(unit: Unit, world: World): string {
+  const kept = unit.state.readText(TOKEN_FILE)?.trim();
+  if (kept !== undefined) return kept;
+  const bytes = new Uint8Array(TOKEN_BYTES);
+  world.random.fill(bytes);
+  const token = bytes.toHex();
+  unit.state.write(TOKEN_FILE, `${token}\n`);
+  return token;
+}
