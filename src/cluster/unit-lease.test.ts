@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The unit's lease and the election when answers are lost at the worst moment.
+
+import { drainMicrotasks } from "bun:jsc";
+import { expect, test } from "bun:test";
+import { StationFixture } from "./station-fixture.ts";
+
+test("elected without knowing (the answer was lost) → it leads all the same", () => {
+  for (let seed = 1; seed <= 30; seed++) {
+    const made = new StationFixture(drainMicrotasks, { seed });
+    made.found();
+    made.admit();
+    made.admit();
+    const first = made.leaders()[0] ?? 0;
+    made.core.faults.answerLost = 0.5;
+    made.kill(first);
+    made.time.pass(15_000);
+    made.core.faults.answerLost = 0;
+    // Nobody who holds the station's key may sit on it without leading.
+    made.until("one leads", () => made.leaders().length === 1, 10_000);
+    expect(made.view().station?.unit).toBe(made.leaders()[0] as number);
+  }
+});
+
+test("never two that believe they lead, over cuts and outages by chance", () => {
+  for (let seed = 1; seed <= 10; seed++) {
+    const made = new StationFixture(drainMicrotasks, { seed });
+    made.found();
+    for (let unit = 2; unit <= 4; unit++) made.admit();
+    const units = [...made.units.values()];
+    let changes = 0;
+    let last = 0;
+    for (let step = 0; step < 300; step++) {
+      const unit = made.prng.pick(units);
+      if (made.prng.chance(0.05)) unit.client.setConnected(made.prng.chance(0.4));
+      if (made.prng.chance(0.02)) made.core.setAway(made.prng.chance(0.5));
+      made.time.pass(made.prng.between(1, 400));
+      const leaders = made.leaders();
+      expect(leaders.length).toBeLessThanOrEqual(1);
+      if (leaders.length === 1 && leaders[0] !== last) {
+        changes++;
+        last = leaders[0] ?? 0;
+      }
+    }
+    made.core.setAway(false);
+    for (const unit of units) unit.client.setConnected(true);
+    made.until("one leads in the end", () => made.leaders().length === 1, 20_000);
+    made.until("all are alive", () => made.view().alive.size === 4, 20_000);
+    expect(changes).toBeGreaterThan(0);
+  }
+});
+
+test("stopped in order → its liveness goes at once", () => {
+  const made = new StationFixture(drainMicrotasks);
+  made.found();
+  made.admit();
+  const second = made.units.get(2);
+  if (second === undefined) throw new Error("it runs");
+  made.wait(second.lease.stop());
+  made.until("gone", () => !made.view().alive.has(2), 100);
+});
