@@ -3,11 +3,12 @@
 // Composition root of the daemon: what touches the process (Worker, signals, the embedded etcd, the
 // end) and the unit that runs by it. `cairn unit` comes here.
 
-import etcdArchive from "#embedded/etcd/etcd.zst" with { type: "file" };
+import etcdArchive from "#embedded/etcd.zst" with { type: "file" };
 import { createTimers } from "#machine/timers.ts";
 import { createMainWorld } from "#machine/main-world.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
 import { unpackEtcd } from "#machine/etcd-child.ts";
+import { checkMachine } from "#machine/machine-check.ts";
 import { listenHttp } from "#machine/http-listener.ts";
 import { Fault } from "#base/fault.ts";
 import type { World } from "#base/world.ts";
@@ -25,10 +26,9 @@ const TOKEN_BYTES = 32;
 
 /** Runs a unit until it is told to stop (SIGTERM, SIGINT); resolves after its orderly stop. */
 export async function runUnit(configuration: Configuration): Promise<void> {
-  if (process.getuid?.() !== 0) {
-    throw new Fault("badMachine", "a unit must run as root (disks, network addresses)");
-  }
+  const found = checkMachine();
   const world = createMainWorld({ logLeast: configuration.logLevel });
+  world.log.write("info", "this unit starts", found);
   const fatal = (error: unknown) => {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     world.log.write("error", "this unit found itself wrong and ends", { error: text });
