@@ -2,7 +2,7 @@
 //
 // Every state a power cut can leave while an operation runs: after each prefix of what the disk was sent,
 // with every subset of up to 8 of the sectors that were written and not flushed (in windows of 8 where
-// there are more, the others all lost or all landed).
+// there are more, the others all lost or all landed), and every subset of the last 8 writes whole.
 
 import { Image, SECTOR } from "./sim-disk-fixture.ts";
 import type { DiskEvent } from "./sim-disk-fixture.ts";
@@ -14,26 +14,35 @@ export interface CrashState {
 }
 
 interface PendingSector {
+  /** Counts the sectors of the record. */
+  id: number;
   offset: number;
   bytes: Uint8Array;
   /** The write it came with, counted over the whole record. */
   write: number;
 }
 
-const WINDOW = 8;
+const WINDOW_SECTORS = 8;
 
 /** Calls `check` with every state; answers how many there were. */
 export function eachCrash(
   base: Image,
   events: readonly DiskEvent[],
   check: (state: CrashState) => void,
+  windowSectors = WINDOW_SECTORS,
 ): number {
   const stable = base.over();
   let pending: PendingSector[] = [];
   const notes: string[] = [];
   let writes = 0;
   let states = 0;
+  let flushedIds = 0;
+  const ids = { next: 0 };
+  const seen = new Set<string>();
   const visit = (kept: readonly PendingSector[]) => {
+    const key = stateKey(notes.length, flushedIds, kept);
+    if (seen.has(key)) return;
+    seen.add(key);
     states++;
     const image = stable.over();
     for (const { offset, bytes } of kept) image.write(offset, bytes);
@@ -42,20 +51,31 @@ export function eachCrash(
   visit([]);
   for (const event of events) {
     if (event.what === "flush") {
-      for (const { offset, bytes, write } of pending) {
-        if (write < event.through) stable.write(offset, bytes);
+      for (const { offset, bytes, write, id } of pending) {
+        if (write >= event.through) continue;
+        stable.write(offset, bytes);
+        flushedIds = id + 1;
       }
       pending = pending.filter(({ write }) => write >= event.through);
       continue;
     }
     if (event.what === "note") notes.push(event.note);
     else {
-      addSectors(stable, pending, { ...event, write: writes });
+      addSectors(stable, pending, { ...event, write: writes }, ids);
       writes++;
     }
-    eachSubset(pending, visit);
+    eachSubset(pending, windowSectors, visit);
   }
   return states;
+}
+
+/** Names a state by what of the record it holds: everything up to some sector, and these behind it. */
+function stateKey(notes: number, flushedIds: number, kept: readonly PendingSector[]): string {
+  let whole = flushedIds;
+  let at = 0;
+  for (; kept[at]?.id === whole; at++) whole++;
+  const rest = kept.slice(at).map(({ id }) => id);
+  return `${notes} ${whole} ${rest.join()}`;
 }
 
 /** The sectors of a write that change anything: the others are on the disk already. */
@@ -63,6 +83,7 @@ function addSectors(
   stable: Image,
   pending: PendingSector[],
   write: { offset: number; bytes: Uint8Array; write: number },
+  ids: { next: number },
 ): void {
   const now = stable.over();
   for (const { offset, bytes } of pending) now.write(offset, bytes);
@@ -71,22 +92,29 @@ function addSectors(
     const bytes = write.bytes.subarray(at, at + SECTOR);
     now.read(write.offset + at, before);
     if (bytes.every((byte, index) => byte === before[index])) continue;
-    pending.push({ offset: write.offset + at, bytes, write: write.write });
+    pending.push({ id: ids.next++, offset: write.offset + at, bytes, write: write.write });
   }
 }
 
 function eachSubset(
   pending: readonly PendingSector[],
+  windowSectors: number,
   visit: (kept: readonly PendingSector[]) => void,
 ): void {
-  for (let from = 0; from === 0 || from < pending.length; from += WINDOW) {
-    const window = pending.slice(from, from + WINDOW);
+  for (let from = 0; from === 0 || from < pending.length; from += windowSectors) {
+    const window = pending.slice(from, from + windowSectors);
     const before = pending.slice(0, from);
-    const behind = pending.slice(from + WINDOW);
+    const behind = pending.slice(from + windowSectors);
     for (let subset = 0; subset < 1 << window.length; subset++) {
       const chosen = window.filter((_, index) => ((subset >> index) & 1) === 1);
       visit([...before, ...chosen, ...behind]);
       if (before.length + behind.length > 0) visit(chosen);
     }
+  }
+  // Whole writes too: one may land long before another that was sent first.
+  const writes = [...new Set(pending.map(({ write }) => write))].slice(-WINDOW_SECTORS);
+  for (let subset = 0; subset < 1 << writes.length; subset++) {
+    const lost = writes.filter((_, index) => ((subset >> index) & 1) === 0);
+    visit(pending.filter(({ write }) => !lost.includes(write)));
   }
 }

@@ -84,7 +84,7 @@ class Model {
     for (let step = 0; step < steps; step++) {
       if (this.inFlight < 12 && this.prng.chance(0.3)) this.act();
       else if (!this.bench.disk.step()) this.act();
-      if (this.prng.chance(0.002)) this.crash();
+      if (this.prng.chance(0.004)) this.crash();
     }
     this.settle();
     this.crash();
@@ -105,9 +105,9 @@ class Model {
   }
 
   /** A range that overlaps nothing in flight; few places, so that they are used again and again. */
-  range(slice: ModelSlice, length?: number): { from: number; end: number } | null {
-    const large = this.prng.chance(0.1);
-    const sectors = length ?? (large ? 1 + this.prng.below(5000) : 1 + this.prng.below(40));
+  range(slice: ModelSlice, largeShare = 0.1): { from: number; end: number } | null {
+    const large = this.prng.chance(largeShare);
+    const sectors = large ? 1 + this.prng.below(5000) : 1 + this.prng.below(40);
     const base = this.prng.below(8) * (EXTENT_BYTES / SECTOR);
     const grid = this.prng.chance(0.3);
     let from = base + this.prng.below(64);
@@ -144,7 +144,8 @@ class Model {
   }
 
   write(slice: ModelSlice, kind: OperationKind): void {
-    const range = this.range(slice);
+    // Whole extents are trimmed often, so that space changes hands.
+    const range = this.range(slice, kind === OperationKind.write ? 0.1 : 0.6);
     if (range === null) return;
     const { from, end } = range;
     const region = Math.floor((from * SECTOR) / REGION_BYTES);
