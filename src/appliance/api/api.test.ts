@@ -309,6 +309,19 @@ describe("event stream", () => {
     await reader.cancel();
   });
 
+  test("unit in no cluster yet → waits, then tells", async () => {
+    backend.inCluster = false;
+    const { read, reader } = await open();
+    expect(await read()).toBe(": nothing new\n\n");
+    const next = read();
+    timers.step();
+    backend.inCluster = true;
+    backend.say("info", "joined");
+    timers.step();
+    expect(await next).toContain("joined");
+    await reader.cancel();
+  });
+
   test("too many streams → notReady until one ends", async () => {
     const streams = [];
     for (let count = 0; count < STREAMS_MAX; count++) streams.push(await open());
@@ -365,6 +378,16 @@ describe("page", () => {
     }
     expect(html).toContain("2026-01-01 00:00:02");
     expect(html).toContain("font: 16px/1.5");
+  });
+
+  test("unit in no cluster yet → says what it waits for and shows its disks", async () => {
+    backend.inCluster = false;
+    await expectFault(await ask("/api/v1/units"), 503, "notReady");
+    const answer = await ask("/");
+    expect(answer.status).toBe(200);
+    const html = await answer.text();
+    expect(html).toContain(backend.status().sentence);
+    expect(html).toContain("it holds ext4");
   });
 
   test("control store away → says so", async () => {

@@ -4,8 +4,9 @@
 // The client's reading drives it: a piece is made only when the last one was taken, so a slow
 // client costs one piece of memory, and one that goes away ends it.
 
-import type { EventView } from "#appliance/backend.ts";
+import { Fault } from "#base/fault.ts";
 import type { Timers } from "#base/world.ts";
+import type { EventView } from "#appliance/backend.ts";
 
 /** Streams at once; each looks for news every LOOK_EVERY_MS. */
 export const STREAMS_MAX = 32;
@@ -31,10 +32,20 @@ export function eventStream(options: EventStreamOptions): ReadableStream<Uint8Ar
   let first = true;
   let cancel: (() => void) | null = null;
 
+  /** A unit that is in no cluster (yet) has no events to tell; it is listened to all the same. */
+  const eventsNow = (): EventView[] => {
+    try {
+      return events(since, EVENTS_PER_PIECE);
+    } catch (error) {
+      if (error instanceof Fault) return [];
+      throw error;
+    }
+  };
+
   /** The next piece: news at once, else whatever comes within QUIET_MS_MAX. */
   const look = (quietMs: number, give: (piece: string) => void): void => {
     cancel = null;
-    const news = events(since, EVENTS_PER_PIECE);
+    const news = eventsNow();
     const last = news.at(-1);
     if (last !== undefined) {
       since = last.number;

@@ -22,6 +22,8 @@ const NEW_YEAR_2026_MS = 1_767_225_600_000;
 
 export class MemoryBackend implements Backend {
   staleMs = 0;
+  /** False: a unit that is in no cluster yet. */
+  inCluster = true;
   /** While set, creations wait for it. */
   gate: Promise<void> | null = null;
   /** Thrown by the next call of anything that reads volumes. */
@@ -39,7 +41,9 @@ export class MemoryBackend implements Backend {
       version: "0.1.0",
       sentence: "serves and is well",
       phase: "joined",
-      cluster: { uuid: "cd".repeat(16), name: "attic", state: "used", generation: 1 },
+      cluster: this.inCluster
+        ? { uuid: "cd".repeat(16), name: "attic", state: "used", generation: 1 }
+        : null,
       role: "member",
       pool: "pool",
       controlStation: 2,
@@ -52,6 +56,7 @@ export class MemoryBackend implements Backend {
   }
 
   units(): UnitView[] {
+    this.#needCluster();
     return [1, 2].map((unit) => ({
       unit,
       unitId: `${unit}`.repeat(32),
@@ -91,6 +96,7 @@ export class MemoryBackend implements Backend {
   }
 
   volumes(): VolumeView[] {
+    this.#needCluster();
     if (this.nextFailure !== null) {
       const failure = this.nextFailure;
       this.nextFailure = null;
@@ -135,6 +141,7 @@ export class MemoryBackend implements Backend {
   }
 
   events(since: number, limit: number): EventView[] {
+    this.#needCluster();
     const later = this.#events.filter((one) => one.number > since);
     return since === 0 ? later.slice(-limit) : later.slice(0, limit);
   }
@@ -159,6 +166,10 @@ export class MemoryBackend implements Backend {
     const number = this.#events.length + 1;
     const atMs = NEW_YEAR_2026_MS + number * 1000;
     this.#events.push({ number, atMs, severity, kind: "test", sentence });
+  }
+
+  #needCluster(): void {
+    if (!this.inCluster) throw new Fault("notReady", "this unit is in no cluster yet");
   }
 
   #view(request: CreateVolume): VolumeView {

@@ -5,6 +5,7 @@
 // inserted raw.
 
 import type { Child } from "hono/jsx";
+import { Fault } from "#base/fault.ts";
 import type { Backend, DiskView, EventView, UnitView, VolumeView } from "#appliance/backend.ts";
 import { sizeInWords, timeInWords } from "./words.ts";
 
@@ -26,6 +27,9 @@ const STYLE = `
 /** The whole page. */
 export function statusPage(backend: Backend): string {
   const status = backend.status();
+  const volumes = ifReady(() => backend.volumes());
+  const units = ifReady(() => backend.units());
+  const events = ifReady(() => backend.events(0, EVENTS_SHOWN));
   const title = status.cluster === null ? status.name : status.cluster.name;
   const page = (
     <html lang="en">
@@ -47,10 +51,10 @@ export function statusPage(backend: Backend): string {
             To admit this unit by hand, compare these words: <code>{status.words.join(" ")}</code>
           </p>
         ) : null}
-        <Volumes volumes={backend.volumes()} units={backend.units()} />
-        <Units units={backend.units()} />
-        <Disks disks={backend.disks()} units={backend.units()} />
-        <Events events={backend.events(0, EVENTS_SHOWN).reverse()} />
+        {volumes === null ? null : <Volumes volumes={volumes} units={units ?? []} />}
+        {units === null ? null : <Units units={units} />}
+        <Disks disks={backend.disks()} units={units ?? []} />
+        {events === null ? null : <Events events={events.reverse()} />}
         <p class="quiet">
           Cairn {status.version}. The same answers for programs:{" "}
           <a href="/api/v1/openapi.json">API</a>, <a href="/metrics">metrics</a>; on the command
@@ -60,6 +64,18 @@ export function statusPage(backend: Backend): string {
     </html>
   );
   return `<!DOCTYPE html>${String(page)}`;
+}
+
+/**
+ * Null while the unit is in no cluster: the page then says what it waits for, and its own disks.
+ */
+function ifReady<T>(read: () => T): T | null {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof Fault && error.code === "notReady") return null;
+    throw error;
+  }
 }
 
 function Age({ staleMs }: { staleMs: number }) {

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a command is, and what all of them share: output as a table or JSON, watching, the note that
+// what is shown is old.
+
+import type { z } from "zod";
+import { Fault } from "#base/fault.ts";
+import { exitCodeOf } from "./exit-codes.ts";
+import { CONNECTION_FLAGS, Connection, type Answer } from "./connection.ts";
+import { failureOf, Misuse } from "./failure.ts";
+import type { FlagDefinition, Flags } from "./flags.ts";
+import type { CliMachine } from "./machine.ts";
+
+export interface Operand {
+  name: string;
+  /** `rest`: any number of words, also none. */
+  kind: "one" | "rest";
+}
+
+export interface Command {
+  /** Noun and verb, as they are typed. */
+  words: readonly string[];
+  operands: readonly Operand[];
+  flags: readonly FlagDefinition[];
+  sentence: string;
+  /** Resolves with the exit code. */
+  run(call: Call): Promise<number>;
+}
+
+export const OUTPUT_FLAG: FlagDefinition = {
+  name: "output",
+  short: "o",
+  kind: "text",
+  value: "table|json",
+  sentence: "what is printed: a table for people, JSON for programs",
+};
+export const WIDE_FLAG: FlagDefinition = {
+  name: "wide",
+  kind: "yesno",
+  sentence: "more columns",
+};
+export const WATCH_FLAG: FlagDefinition = {
+  name: "watch",
+  kind: "yesno",
+  sentence: "look again every two seconds until Ctrl-C",
+};
+export const DRY_RUN_FLAG: FlagDefinition = {
+  name: "dry-run",
+  kind: "yesno",
+  sentence: "check and show what would be; change nothing",
+};
+/** What every command that asks a unit takes. */
+export const ASKING_FLAGS: readonly FlagDefinition[] = [OUTPUT_FLAG, ...CONNECTION_FLAGS];
+
+const WATCH_EVERY_MS = 2000;
+/** From this age on a note says that what is shown is old. */
+const STALE_NOTE_MS = 1000;
+const CLEAR_SCREEN = "\x1b[H\x1b[2J";
+
+/** One call of a command: its words, its flags, and the way out. */
+export class Call {
+  readonly machine: CliMachine;
+  readonly flags: Flags;
+  readonly operands: readonly string[];
+  #connection: Connection | null = null;
+
+  constructor(machine: CliMachine, flags: Flags, operands: readonly string[]) {
+    this.machine = machine;
+    this.flags = flags;
+    this.operands = operands;
+  }
+
+  get asJson(): boolean {
+    return this.flags.word("output") === "json";
+  }
+
+  /** Asks the unit; what it answers is shaped as `schema` says, and `body` is as it came. */
+  async ask<S extends z.ZodType>(
+    schema: S,
+    method: string,
+    path: string,
+    request?: unknown,
+  ): Promise<{ value: z.infer<S>; body: unknown }> {
+    const answer = await this.askPlain(method, path, request);
+    const parsed = schema.safeParse(answer.body);
+    if (parsed.success) return { value: parsed.data, body: answer.body };
+    const where = parsed.error.issues[0]?.path.join(".") ?? "";
+    throw new Fault("versionMismatch", `the unit's answer is not understood (${where})`);
+  }
+
+  async askPlain(method: string, path: string, request?: unknown): Promise<Answer> {
+    this.#connection ??= new Connection(this.machine, this.flags);
+    const answer = await this.#connection.ask(method, path, request);
+    if (answer.staleMs >= STALE_NOTE_MS) {
+      const seconds = Math.round(answer.staleMs / 1000);
+      await this.note(`the control store does not answer; this is ${seconds} s old`);
+    }
+    return answer;
+  }
+
+  async note(sentence: string): Promise<void> {
+    await this.machine.complain(`note: ${sentence}\n`);
+  }
+
+  /** Prints as JSON or as `text` says, which is not asked otherwise. */
+  async print(body: unknown, text: () => string): Promise<void> {
+    if (!this.asJson) return this.machine.write(text());
+    const lines = this.flags.isSet("watch") ? JSON.stringify(body) : JSON.stringify(body, null, 2);
+    return this.machine.write(`${lines}\n`);
+  }
+
+  /** Shows once, or by --watch again and again, on a fresh screen. */
+  async show(look: () => Promise<void>): Promise<number> {
+    const clears = this.flags.isSet("watch") && this.machine.isTerminal && !this.asJson;
+    return this.follow(async () => {
+      if (clears) await this.machine.write(CLEAR_SCREEN);
+      await look();
+    }, WATCH_EVERY_MS);
+  }
+
+  /**
+   * Looks once, or by --watch until Ctrl-C. While watching, a unit that is away is waited for:
+   * failover is just what one wants to watch.
+   */
+  async follow(look: () => Promise<void>, everyMs: number): Promise<number> {
+    if (!this.flags.isSet("watch")) {
+      await look();
+      return 0;
+    }
+    for (;;) {
+      try {
+        await look();
+      } catch (thrown) {
+        await this.#sayIfAway(thrown);
+      }
+      await this.machine.pause(everyMs);
+    }
+  }
+
+  async #sayIfAway(thrown: unknown): Promise<void> {
+    const failure = failureOf(thrown);
+    if (failure === null || failure.exitCode !== exitCodeOf("notReady")) throw thrown;
+    await this.note(failure.message);
+  }
+}
+
+/** Flags that no command can check alone. */
+export function checkOutput(flags: Flags): void {
+  const output = flags.word("output");
+  if (output !== null && !["json", "table"].includes(output)) {
+    throw new Misuse(`-o is json or table, not ${JSON.stringify(output)}`);
+  }
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Commands that show the cluster: status, units, disks, events, recovery.
+
+import type { z } from "zod";
+import type { DiskView, EventView, ResyncView, UnitStatus, UnitView } from "#appliance/backend.ts";
+import {
+  DisksSchema,
+  EVENTS_MAX,
+  EventsSchema,
+  RecoverySchema,
+  UnitStatusSchema,
+  UnitsSchema,
+} from "#appliance/api/schemas.ts";
+import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
+import { ASKING_FLAGS, type Call, type Command, WATCH_FLAG, WIDE_FLAG } from "./command.ts";
+import { Misuse } from "./failure.ts";
+import { type Column, factsText, tableText } from "./table.ts";
+
+const LISTING_FLAGS = [...ASKING_FLAGS, WIDE_FLAG, WATCH_FLAG];
+const FOLLOW_EVERY_MS = 1000;
+const EVENTS_USUAL = 20;
+
+const status: Command = {
+  words: ["status"],
+  operands: [],
+  flags: [...ASKING_FLAGS, WATCH_FLAG],
+  sentence: "what this unit is, and what it is doing or waiting for",
+  run: (call) =>
+    call.show(async () => {
+      const { value, body } = await call.ask(UnitStatusSchema, "GET", "/api/v1/status");
+      await call.print(body, () => factsText(statusFacts(value)));
+    }),
+};
+
+function statusFacts(unit: UnitStatus): [string, string][] {
+  const { cluster } = unit;
+  const number = unit.unit === 0 ? "" : `, unit ${unit.unit}`;
+  const voters = unit.voters.length === 0 ? "none yet" : `units ${unit.voters.join(", ")}`;
+  const facts: [string, string][] = [
+    ["Unit", `${unit.name}${number} (${unit.role}), version ${unit.version}`],
+    ["State", `${unit.phase}: ${unit.sentence}`],
+    ["Cluster", cluster === null ? "none yet" : `${cluster.name} (${cluster.state})`],
+    ["Pool", unit.pool ?? "none"],
+    ["Control", unit.controlStation === null ? "nobody yet" : `unit ${unit.controlStation}`],
+    ["Voters", voters],
+    [
+      "Ports",
+      Object.entries(unit.ports)
+        .map((pair) => pair.join(" "))
+        .join(", "),
+    ],
+  ];
+  if (unit.words.length > 0) facts.push(["Words", unit.words.join(" ")]);
+  return facts;
+}
+
+/** A command that prints one list of a GET as a table. */
+function listing<S extends z.ZodType, T>(options: {
+  words: string[];
+  path: string;
+  schema: S;
+  rows: (answer: z.infer<S>) => readonly T[];
+  columns: readonly Column<T>[];
+  sentence: string;
+}): Command {
+  const { words, path, schema, rows, columns, sentence } = options;
+  return {
+    words,
+    operands: [],
+    flags: LISTING_FLAGS,
+    sentence,
+    run: (call) =>
+      call.show(async () => {
+        const { value, body } = await call.ask(schema, "GET", path);
+        const wide = call.flags.isSet("wide");
+        await call.print(body, () => tableText(rows(value), columns, { wide }));
+      }),
+  };
+}
+
+const yes = (value: boolean) => (value ? "yes" : "");
+
+const unitColumns: Column<UnitView>[] = [
+  { head: "UNIT", cell: (unit) => String(unit.unit) },
+  { head: "NAME", cell: (unit) => unit.name },
+  { head: "STATE", cell: (unit) => (unit.alive ? "up" : "away") },
+  { head: "ROLE", cell: (unit) => unit.role },
+  { head: "POOL", cell: (unit) => unit.pool ?? "" },
+  { head: "CONTROL", cell: (unit) => yes(unit.controlStation) },
+  { head: "VOTER", cell: (unit) => yes(unit.voter) },
+  { head: "LINK", cell: (unit) => unit.link },
+  { head: "VERSION", cell: (unit) => unit.version, wide: true },
+  { head: "ADDRESSES", cell: (unit) => unit.addresses.join(", "), wide: true },
+  { head: "IDENTITY", cell: (unit) => unit.unitId, wide: true },
+];
+
+const diskColumns: Column<DiskView>[] = [
+  { head: "DISK", cell: (disk) => (disk.disk === 0 ? "" : String(disk.disk)) },
+  { head: "UNIT", cell: (disk) => String(disk.unit) },
+  { head: "PATH", cell: (disk) => disk.path },
+  { head: "SIZE", cell: (disk) => sizeInWords(disk.sizeBytes) },
+  { head: "FREE", cell: (disk) => (disk.disk === 0 ? "" : sizeInWords(disk.freeBytes)) },
+  { head: "STATE", cell: (disk) => disk.state },
+  { head: "SLICES", cell: (disk) => String(disk.slices.length) },
+  { head: "UUID", cell: (disk) => disk.uuid, wide: true },
+  { head: "REASON", cell: (disk) => disk.reason, wide: true },
+];
+
+const resyncColumns: Column<ResyncView>[] = [
+  { head: "VOLUME", cell: (resync) => String(resync.volume) },
+  { head: "SLICE", cell: (resync) => String(resync.slice) },
+  { head: "ONTO DISK", cell: (resync) => String(resync.target) },
+  { head: "DONE", cell: (resync) => sizeInWords(resync.doneBytes) },
+  { head: "OF", cell: (resync) => sizeInWords(resync.totalBytes) },
+];
+
+const recovery: Command = {
+  words: ["recovery", "show"],
+  operands: [],
+  flags: [...ASKING_FLAGS, WATCH_FLAG],
+  sentence: "resyncs and rebuilds under way on this unit",
+  run: (call) =>
+    call.show(async () => {
+      const { value, body } = await call.ask(RecoverySchema, "GET", "/api/v1/recovery");
+      await call.print(body, () => {
+        const moved = `${sizeInWords(value.resyncedBytes)} moved since the unit started\n`;
+        return tableText(value.resyncs, resyncColumns, { wide: false }) + moved;
+      });
+    }),
+};
+
+const eventColumns: Column<EventView>[] = [
+  { head: "NUMBER", cell: (event) => String(event.number) },
+  { head: "TIME (UTC)", cell: (event) => timeInWords(event.atMs) },
+  { head: "SEVERITY", cell: (event) => event.severity },
+  { head: "KIND", cell: (event) => event.kind, wide: true },
+  { head: "WHAT HAPPENED", cell: (event) => event.sentence },
+];
+
+const events: Command = {
+  words: ["event", "list"],
+  operands: [],
+  flags: [
+    ...ASKING_FLAGS,
+    WIDE_FLAG,
+    { name: "watch", kind: "yesno", sentence: "then go on with new ones until Ctrl-C" },
+    { name: "since", kind: "whole", value: "NUMBER", sentence: "only after this event" },
+    {
+      name: "limit",
+      kind: "whole",
+      value: "COUNT",
+      sentence: `at most so many, up to ${EVENTS_MAX}`,
+    },
+  ],
+  sentence: "what happened, newest last",
+  run: listEvents,
+};
+
+async function listEvents(call: Call): Promise<number> {
+  let since = wholeNumber(call, "since") ?? 0;
+  const limit = wholeNumber(call, "limit") ?? EVENTS_USUAL;
+  const wide = call.flags.isSet("wide");
+  const look = async (): Promise<void> => {
+    const path = `/api/v1/events?since=${since}&limit=${limit}`;
+    const { value, body } = await call.ask(EventsSchema, "GET", path);
+    const last = value.events.at(-1);
+    if (last === undefined && call.flags.isSet("watch")) return;
+    since = last?.number ?? since;
+    await call.print(body, () => tableText(value.events, eventColumns, { wide }));
+  };
+  return call.follow(look, FOLLOW_EVERY_MS);
+}
+
+function wholeNumber(call: Call, name: string): number | null {
+  const word = call.flags.word(name);
+  if (word === null) return null;
+  if (!/^\d{1,15}$/.test(word)) throw new Misuse(`--${name} needs a whole number`);
+  return Number(word);
+}
+
+export const clusterCommands: readonly Command[] = [
+  status,
+  listing({
+    words: ["unit", "list"],
+    path: "/api/v1/units",
+    schema: UnitsSchema,
+    rows: (answer) => answer.units,
+    columns: unitColumns,
+    sentence: "the units of the cluster",
+  }),
+  listing({
+    words: ["disk", "list"],
+    path: "/api/v1/disks",
+    schema: DisksSchema,
+    rows: (answer) => answer.disks,
+    columns: diskColumns,
+    sentence: "the disks; --wide says why one is left alone",
+  }),
+  events,
+  recovery,
+];

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Commands that ask no unit: the daemon itself, its configuration, the version.
+
+import { Fault } from "#base/fault.ts";
+import {
+  type Configuration,
+  configurationFlags,
+  configurationFrom,
+  configurationJsonSchema,
+  type ConfigurationSource,
+  fileSource,
+  type FlagKind,
+  flagsSource,
+  MEDIUM_FILE,
+  redacted,
+} from "#appliance/configuration.ts";
+import { VERSION } from "#appliance/version.ts";
+import { type Call, type Command, OUTPUT_FLAG } from "./command.ts";
+import type { FlagDefinition } from "./flags.ts";
+
+/** What stands for a flag's value in help. */
+const VALUE_WORDS = {
+  text: "WORD",
+  path: "PATH",
+  yesno: null,
+  size: "SIZE",
+  whole: "NUMBER",
+  texts: "WORD",
+  paths: "PATH",
+} as const satisfies Record<FlagKind, string | null>;
+
+const SOURCE_FLAGS: readonly FlagDefinition[] = [
+  {
+    name: "config",
+    kind: "path",
+    value: "FILE",
+    sentence: "settings as JSON: cairn config schema",
+  },
+  {
+    name: "medium",
+    kind: "path",
+    value: "DIRECTORY",
+    sentence: `the boot medium; ${MEDIUM_FILE} on it is used if it is there`,
+  },
+];
+
+const UNIT_FLAGS: readonly FlagDefinition[] = [
+  ...SOURCE_FLAGS,
+  ...configurationFlags().map(({ flag, kind, sentence }) => {
+    const value = VALUE_WORDS[kind];
+    const common = { name: flag, kind, sentence };
+    return value === null ? common : { ...common, value };
+  }),
+];
+
+const unit: Command = {
+  words: ["unit"],
+  operands: [],
+  flags: UNIT_FLAGS,
+  sentence: "run a unit here until it is told to stop (SIGTERM or SIGINT: in order)",
+  run: async (call) => {
+    await call.machine.runUnit(configurationOf(call));
+    return 0;
+  },
+};
+
+function configurationOf(call: Call): Configuration {
+  const { machine, flags } = call;
+  const sources: ConfigurationSource[] = [];
+  const medium = flags.word("medium");
+  if (medium !== null) {
+    const found = fileSource(`${fromHere(call, medium)}/${MEDIUM_FILE}`, machine.readText);
+    if (found !== null) sources.push(found);
+  }
+  const file = flags.word("config");
+  if (file !== null) {
+    const found = fileSource(fromHere(call, file), machine.readText);
+    if (found === null) throw new Fault("badConfiguration", `--config ${file}: no such file`);
+    sources.push(found);
+  }
+  sources.push(flagsSource(flags.given, machine.directory));
+  return configurationFrom(sources, machine.readText);
+}
+
+function fromHere(call: Call, path: string): string {
+  return path.startsWith("/") ? path : `${call.machine.directory}/${path}`;
+}
+
+const configSchema: Command = {
+  words: ["config", "schema"],
+  operands: [],
+  flags: [],
+  sentence: `the JSON schema of ${MEDIUM_FILE}`,
+  run: async (call) => {
+    await call.machine.write(`${JSON.stringify(configurationJsonSchema(), null, 2)}\n`);
+    return 0;
+  },
+};
+
+const configShow: Command = {
+  words: ["config", "show"],
+  operands: [],
+  flags: UNIT_FLAGS,
+  sentence: "what cairn unit would run by with the same flags; the secret is not shown",
+  run: async (call) => {
+    await call.machine.write(`${JSON.stringify(redacted(configurationOf(call)), null, 2)}\n`);
+    return 0;
+  },
+};
+
+const version: Command = {
+  words: ["version"],
+  operands: [],
+  flags: [OUTPUT_FLAG],
+  sentence: "the version of this executable",
+  run: async (call) => {
+    await call.print({ version: VERSION }, () => `cairn ${VERSION}\n`);
+    return 0;
+  },
+};
+
+export const localCommands: readonly Command[] = [unit, configSchema, configShow, version];

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Commands about volumes: list, show, create, say who may attach, delete.
+
+import { layouts } from "#base/layout.ts";
+import type { VolumeView } from "#appliance/backend.ts";
+import { VolumeSchema, VolumesSchema } from "#appliance/api/schemas.ts";
+import { parseSize, sizeInWords } from "#appliance/api/words.ts";
+import {
+  ASKING_FLAGS,
+  type Call,
+  type Command,
+  DRY_RUN_FLAG,
+  type Operand,
+  WATCH_FLAG,
+  WIDE_FLAG,
+} from "./command.ts";
+import { Misuse } from "./failure.ts";
+import { type Column, factsText, tableText } from "./table.ts";
+
+const VOLUME: Operand = { name: "VOLUME", kind: "one" };
+const DRY_RUN_NOTE = "dry run: nothing was changed";
+
+const columns: Column<VolumeView>[] = [
+  { head: "VOLUME", cell: (volume) => String(volume.volume) },
+  { head: "NAME", cell: (volume) => volume.name },
+  { head: "SIZE", cell: (volume) => sizeInWords(volume.sizeBytes) },
+  { head: "PROTECTION", cell: (volume) => volume.protection },
+  { head: "STATE", cell: stateInWords },
+  { head: "ATTACH AT", cell: (volume) => volume.uris[0] ?? "" },
+  { head: "WHO MAY", cell: (volume) => volume.allow.join(", ") || "nobody", wide: true },
+  { head: "USED", cell: usedInWords, wide: true },
+  { head: "SENTENCE", cell: (volume) => volume.sentence, wide: true },
+];
+
+function stateInWords(volume: VolumeView): string {
+  const percent = volume.rebuildingPercent === null ? "" : ` ${volume.rebuildingPercent} %`;
+  return `${volume.availability}, ${volume.state}${percent}`;
+}
+
+function usedInWords(volume: VolumeView): string {
+  return volume.usedBytes === null ? "" : sizeInWords(volume.usedBytes);
+}
+
+const list: Command = {
+  words: ["volume", "list"],
+  operands: [],
+  flags: [...ASKING_FLAGS, WIDE_FLAG, WATCH_FLAG],
+  sentence: "the volumes, and how they are",
+  run: (call) =>
+    call.show(async () => {
+      const { value, body } = await call.ask(VolumesSchema, "GET", "/api/v1/volumes");
+      const wide = call.flags.isSet("wide");
+      await call.print(body, () => tableText(value.volumes, columns, { wide }));
+    }),
+};
+
+const show: Command = {
+  words: ["volume", "show"],
+  operands: [VOLUME],
+  flags: [...ASKING_FLAGS, WATCH_FLAG],
+  sentence: "one volume, by name or number, with its slices",
+  run: (call) =>
+    call.show(async () => {
+      const { value, body } = await call.ask(VolumeSchema, "GET", pathOf(call));
+      await call.print(body, () => volumeText(value));
+    }),
+};
+
+function pathOf(call: Call): string {
+  return `/api/v1/volumes/${encodeURIComponent(call.operands[0] ?? "")}`;
+}
+
+function volumeText(volume: VolumeView): string {
+  const facts: [string, string][] = [
+    ["Volume", `${volume.name}, number ${volume.volume}`],
+    ["Size", sizeInWords(volume.sizeBytes)],
+    ["Used", usedInWords(volume)],
+    ["Protection", `${volume.protection}: ${layouts[volume.protection].sentence}`],
+    ["State", stateInWords(volume)],
+    ["", volume.sentence],
+    ["Who may", volume.allow.join(", ") || "nobody"],
+    ["Front", volume.front === null ? "none" : `unit ${volume.front}`],
+    ...volume.uris.map((uri, at): [string, string] => [at === 0 ? "Attach at" : "or", uri]),
+  ];
+  const slices = tableText(volume.slices, sliceColumns, { wide: false });
+  return `${factsText(facts.filter(([name, text]) => name !== "" || text !== ""))}\n${slices}`;
+}
+
+const sliceColumns: Column<VolumeView["slices"][number]>[] = [
+  { head: "PLACE", cell: (slice) => String(slice.index) },
+  { head: "SLICE", cell: (slice) => String(slice.slice) },
+  { head: "EPOCH", cell: (slice) => String(slice.epoch) },
+  { head: "HEAD", cell: (slice) => `disk ${slice.head}` },
+  { head: "MEMBERS", cell: (slice) => slice.members.map(memberInWords).join(", ") },
+];
+
+function memberInWords(member: VolumeView["slices"][number]["members"][number]): string {
+  return `disk ${member.disk} on unit ${member.unit} (${member.state})`;
+}
+
+const create: Command = {
+  words: ["volume", "create"],
+  operands: [{ name: "NAME", kind: "one" }],
+  flags: [
+    ...ASKING_FLAGS,
+    { name: "size", kind: "size", value: "SIZE", sentence: "such as 100G or 1.5T (binary units)" },
+    {
+      name: "protection",
+      kind: "text",
+      value: Object.keys(layouts).join("|"),
+      sentence: "copies on different units; mirror-2 if not said",
+    },
+    {
+      name: "allow",
+      kind: "texts",
+      value: "RANGE",
+      sentence: "who may attach: an address or 10.0.0.0/24; may be repeated; none: nobody",
+    },
+    DRY_RUN_FLAG,
+  ],
+  sentence: "create a volume; done when it can be attached",
+  run: createVolume,
+};
+
+async function createVolume(call: Call): Promise<number> {
+  const size = call.flags.word("size");
+  if (size === null) throw new Misuse("--size is needed, such as --size 100G");
+  const sizeBytes = parseSize(size);
+  if (sizeBytes === null) throw new Misuse(`--size ${size}: needs a size such as 100G`);
+  const protection = call.flags.word("protection");
+  const request = {
+    name: call.operands[0],
+    sizeBytes,
+    ...(protection === null ? {} : { protection }),
+    allow: call.flags.words("allow") ?? [],
+  };
+  const dryRun = call.flags.isSet("dry-run");
+  const path = `/api/v1/volumes?dryRun=${dryRun}`;
+  const { value, body } = await call.ask(VolumeSchema, "POST", path, request);
+  await call.print(body, () => volumeText(value));
+  if (dryRun) await call.note(DRY_RUN_NOTE);
+  else if (value.allow.length === 0) {
+    await call.note(`nobody may attach yet; say who: cairn volume allow ${value.name} RANGE`);
+  }
+  return 0;
+}
+
+const allow: Command = {
+  words: ["volume", "allow"],
+  operands: [VOLUME, { name: "RANGE", kind: "rest" }],
+  flags: [
+    ...ASKING_FLAGS,
+    { name: "nobody", kind: "yesno", sentence: "instead of ranges: nobody may attach" },
+    DRY_RUN_FLAG,
+  ],
+  sentence: "say which addresses may attach; replaces what was said before",
+  run: allowVolume,
+};
+
+async function allowVolume(call: Call): Promise<number> {
+  const [, ...ranges] = call.operands;
+  const nobody = call.flags.isSet("nobody");
+  if (nobody === ranges.length > 0) throw new Misuse("say ranges, or --nobody");
+  if (call.flags.isSet("dry-run")) {
+    const { value, body } = await call.ask(VolumeSchema, "GET", pathOf(call));
+    const before = value.allow.join(", ") || "nobody";
+    const after = ranges.join(", ") || "nobody";
+    await call.print(body, () => `${value.name}: ${before} may attach; would be ${after}\n`);
+    await call.note(DRY_RUN_NOTE);
+    return 0;
+  }
+  const { value, body } = await call.ask(VolumeSchema, "PATCH", pathOf(call), { allow: ranges });
+  await call.print(body, () => `${value.name}: ${value.allow.join(", ") || "nobody"} may attach\n`);
+  return 0;
+}
+
+const remove: Command = {
+  words: ["volume", "delete"],
+  operands: [VOLUME],
+  flags: [
+    ...ASKING_FLAGS,
+    { name: "yes", kind: "yesno", sentence: "do not ask: all that is on it is lost" },
+    DRY_RUN_FLAG,
+  ],
+  sentence: "delete a volume and all that is on it",
+  run: deleteVolume,
+};
+
+async function deleteVolume(call: Call): Promise<number> {
+  const { value, body } = await call.ask(VolumeSchema, "GET", pathOf(call));
+  if (call.flags.isSet("dry-run")) {
+    await call.print(body, () => volumeText(value));
+    await call.note(`${value.name} would be deleted; ${DRY_RUN_NOTE}`);
+    return 0;
+  }
+  if (!call.flags.isSet("yes")) await askFirst(call, value);
+  // By number: a volume that took the name since the question is another one.
+  await call.askPlain("DELETE", `/api/v1/volumes/${value.volume}`);
+  await call.print({ deleted: value }, () => `${value.name} is deleted\n`);
+  return 0;
+}
+
+async function askFirst(call: Call, volume: VolumeView): Promise<void> {
+  const size = sizeInWords(volume.sizeBytes);
+  const question = `All data on ${volume.name} (${size}) is lost. Type its name to go on: `;
+  const answer = await call.machine.ask(question);
+  if (answer === null) throw new Misuse("deleting needs --yes where nobody can be asked");
+  if (answer.trim() !== volume.name) throw new Misuse("not deleted: that is not its name");
+}
+
+export const volumeCommands: readonly Command[] = [list, show, create, allow, remove];

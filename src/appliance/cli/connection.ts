@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The way from the command line to a unit: REST over the unix socket of a unit on this machine, or
+// over TCP with the token. What does not come back is told apart: never sent, or sent and unknown.
+
+import { Fault } from "#base/fault.ts";
+import { CONFIGURATION_BYTES_MAX } from "#appliance/configuration.ts";
+import { STALE_HEADER } from "#appliance/api/api.ts";
+import { FaultSchema } from "#appliance/api/schemas.ts";
+import { SOCKET_FILE } from "#appliance/api/serve.ts";
+import { Misuse, UnitFault } from "./failure.ts";
+import type { FlagDefinition, Flags } from "./flags.ts";
+import type { CliMachine } from "./machine.ts";
+
+/** Where a unit of this machine usually listens, in the order they are tried. */
+export const USUAL_SOCKETS = [`/run/cairn/${SOCKET_FILE}`, `/var/lib/cairn/${SOCKET_FILE}`];
+
+export const CONNECTION_FLAGS: readonly FlagDefinition[] = [
+  { name: "socket", kind: "path", value: "PATH", sentence: "the unit's unix socket" },
+  {
+    name: "state-directory",
+    kind: "path",
+    value: "DIRECTORY",
+    sentence: "the unit's state directory, with its socket in it",
+  },
+  { name: "url", kind: "text", value: "URL", sentence: "a unit elsewhere: http://ADDRESS:7480" },
+  {
+    name: "token-file",
+    kind: "path",
+    value: "FILE",
+    sentence: "its token, a copy of api-token of its state directory",
+  },
+];
+
+const READ_TIMEOUT_MS = 10_000;
+/** A creation answers when the volume can be attached. */
+const CHANGE_TIMEOUT_MS = 120_000;
+
+/** Failures of `fetch` after which the request surely never left. */
+const NEVER_SENT: readonly string[] = [
+  "ENOENT",
+  "ENOTSOCK",
+  "EACCES",
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "ENETUNREACH",
+  "EHOSTUNREACH",
+];
+
+interface Place {
+  base: string;
+  unix?: string;
+  token?: string;
+  inWords: string;
+}
+
+export interface Answer {
+  body: unknown;
+  /** Age of what the unit knows, ms. */
+  staleMs: number;
+}
+
+export class Connection {
+  readonly #machine: CliMachine;
+  readonly #place: Place;
+
+  constructor(machine: CliMachine, flags: Flags) {
+    this.#machine = machine;
+    this.#place = placeOf(machine, flags);
+  }
+
+  /** The answer's JSON, or null where there is none; a fault that the unit tells is thrown. */
+  async ask(method: string, path: string, body?: unknown): Promise<Answer> {
+    const { base, unix, token } = this.#place;
+    const reads = method === "GET";
+    const headers: Record<string, string> = { accept: "application/json" };
+    if (token !== undefined) headers["authorization"] = `Bearer ${token}`;
+    if (body !== undefined) headers["content-type"] = "application/json";
+    let answer: Response;
+    let text: string;
+    try {
+      answer = await this.#machine.fetch(base + path, {
+        method,
+        headers,
+        timeoutMs: reads ? READ_TIMEOUT_MS : CHANGE_TIMEOUT_MS,
+        ...(unix === undefined ? {} : { unix }),
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+      text = await answer.text();
+    } catch (cause) {
+      throw this.#silence(cause, { reads });
+    }
+    return this.#answered(answer, text);
+  }
+
+  #silence(cause: unknown, { reads }: { reads: boolean }): Error {
+    const code = String((cause as { code?: unknown }).code ?? "no code");
+    const { inWords } = this.#place;
+    if (!reads && !NEVER_SENT.includes(code)) {
+      return new Fault("unknownOutcome", `${inWords} did not answer (${code})`, { cause });
+    }
+    return noUnit(`no unit answers at ${inWords} (${code})`);
+  }
+
+  #answered(answer: Response, text: string): Answer {
+    const body = text === "" ? null : parsed(text);
+    if (answer.ok) {
+      return { body, staleMs: Number(answer.headers.get(STALE_HEADER) ?? 0) };
+    }
+    const fault = FaultSchema.safeParse(body);
+    if (fault.success) throw new UnitFault(fault.data.error);
+    const { inWords } = this.#place;
+    throw new Fault("programFailed", `${inWords} is no Cairn unit (HTTP ${answer.status})`);
+  }
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new Fault("programFailed", "what answered is no Cairn unit: it speaks no JSON", {
+      cause,
+    });
+  }
+}
+
+function noUnit(message: string): UnitFault {
+  const hint = "start one by cairn unit, or name one by --socket, --state-directory or --url";
+  return new UnitFault({ code: "notReady", message, hint });
+}
+
+function placeOf(machine: CliMachine, flags: Flags): Place {
+  const url = flags.word("url");
+  const socket = flags.word("socket");
+  const directory = flags.word("state-directory");
+  if ([url, socket, directory].filter((one) => one !== null).length > 1) {
+    throw new Misuse("say one of --url, --socket and --state-directory");
+  }
+  if (url !== null) return remotePlace(machine, url, flags.word("token-file"));
+  if (flags.word("token-file") !== null) throw new Misuse("--token-file goes with --url");
+  if (socket !== null) return socketPlace(socket);
+  if (directory !== null) return socketPlace(`${directory.replace(/\/+$/, "")}/${SOCKET_FILE}`);
+  const found = USUAL_SOCKETS.find((one) => machine.exists(one));
+  if (found !== undefined) return socketPlace(found);
+  throw noUnit(`no unit runs on this machine (no ${USUAL_SOCKETS.join(", no ")})`);
+}
+
+function socketPlace(path: string): Place {
+  return { base: "http://cairn.local", unix: path, inWords: path };
+}
+
+function remotePlace(machine: CliMachine, url: string, tokenFile: string | null): Place {
+  const parsedUrl = URL.parse(url);
+  const isHttp = parsedUrl !== null && ["http:", "https:"].includes(parsedUrl.protocol);
+  if (parsedUrl === null || !isHttp) throw new Misuse("--url is like http://10.0.0.1:7480");
+  if (tokenFile === null) {
+    throw new Misuse("--url needs --token-file: a copy of api-token of the unit's state directory");
+  }
+  const token = machine.readText(tokenFile, CONFIGURATION_BYTES_MAX);
+  if (token === null) throw new Fault("notFound", `the token file ${tokenFile} does not exist`);
+  return { base: parsedUrl.origin, token: token.trim(), inWords: parsedUrl.origin };
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the command line needs of the machine it runs on. Real in main.ts, made up in tests.
+
+import type { Configuration, ReadText } from "#appliance/configuration.ts";
+
+/** One piece of an argument list, as `parseArgs` of node:util tells them apart. */
+export type ArgumentToken =
+  | { kind: "option"; name: string; rawName: string; value: string | undefined }
+  | { kind: "positional"; value: string }
+  | { kind: "option-terminator" };
+
+export type ArgumentOptions = Record<string, { type: "string" | "boolean"; short?: string }>;
+
+export interface FetchOptions {
+  method: string;
+  headers: Record<string, string>;
+  body?: string;
+  /** Path of the unix socket to ask, instead of the URL's host. */
+  unix?: string;
+  timeoutMs: number;
+}
+
+export interface CliMachine {
+  splitArguments(args: readonly string[], options: ArgumentOptions): ArgumentToken[];
+  fetch(url: string, options: FetchOptions): Promise<Response>;
+  readText: ReadText;
+  exists(path: string): boolean;
+  /** Where relative paths begin. */
+  directory: string;
+  /** Results, for programs and people. */
+  write(text: string): Promise<void>;
+  /** Notes and failures, beside the results. */
+  complain(text: string): Promise<void>;
+  /** Whether a person looks at what `write` writes. */
+  isTerminal: boolean;
+  /** A person's answer; null when nobody can be asked. */
+  ask(question: string): Promise<string | null>;
+  pause(ms: number): Promise<void>;
+  /** The daemon; resolves after its orderly stop. */
+  runUnit(configuration: Configuration): Promise<unknown>;
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The entry point of the executable: gives the command line the machine it runs on, and nothing
+// else. The daemon is loaded only when it is asked for, so that a command of the CLI starts at
+// once.
+
+// The certificates' library needs it when it is loaded; the bundler would put it after that.
+import "reflect-metadata";
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { createInterface } from "node:readline/promises";
+import { parseArgs } from "node:util";
+import { Fault } from "#base/fault.ts";
+import type { CliMachine } from "./cli/machine.ts";
+import { runCli } from "./cli/run.ts";
+
+/** As if SIGPIPE had ended us: whoever read our output has left. */
+const EXIT_CLOSED_PIPE = 141;
+
+const machine: CliMachine = {
+  splitArguments: (args, options) => {
+    const { tokens } = parseArgs({ args: [...args], options, strict: false, tokens: true });
+    return tokens;
+  },
+  fetch: (url, { method, headers, body, unix, timeoutMs }) =>
+    fetch(url, {
+      method,
+      headers,
+      signal: AbortSignal.timeout(timeoutMs),
+      ...(body === undefined ? {} : { body }),
+      ...(unix === undefined ? {} : { unix }),
+    }),
+  readText,
+  exists: existsSync,
+  directory: process.cwd(),
+  write: (text) => writeTo(Bun.stdout, text),
+  complain: (text) => writeTo(Bun.stderr, text),
+  isTerminal: process.stdout.isTTY === true,
+  ask,
+  pause: (ms) => Bun.sleep(ms),
+  runUnit: async (configuration) => {
+    const { runUnit } = await import("./run-unit.ts");
+    return runUnit(configuration);
+  },
+};
+
+function readText(path: string, bytesMax: number): string | null {
+  try {
+    if (statSync(path).size > bytesMax) {
+      throw new Fault("badConfiguration", `${path} is larger than ${bytesMax} bytes`);
+    }
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    const code = (error as { code?: unknown }).code;
+    if (code === "ENOENT" || code === "ENOTDIR") return null;
+    if (error instanceof Fault) throw error;
+    throw new Fault("badConfiguration", `${path} cannot be read (${String(code)})`, {
+      cause: error,
+    });
+  }
+}
+
+async function writeTo(output: Bun.BunFile, text: string): Promise<void> {
+  try {
+    await Bun.write(output, text);
+  } catch (error) {
+    if ((error as { code?: unknown }).code === "EPIPE") process.exit(EXIT_CLOSED_PIPE);
+    throw error;
+  }
+}
+
+async function ask(question: string): Promise<string | null> {
+  if (process.stdin.isTTY !== true) return null;
+  using lines = createInterface({ input: process.stdin, output: process.stderr });
+  return lines.question(question);
+}
+
+process.exit(await runCli(machine, process.argv.slice(2)));
