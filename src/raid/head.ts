@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The head of a slice, from the moment its record names it until it is named no more: opens epochs,
-// keeps the sessions with the members, decides who must leave and who may come in.
+// gives its parts what they share, serves and ends. Its sessions with the members: sessions.ts.
 //
 // Invariants
 // - R2: an epoch opens by storing its record here, then by `attach` to every member; nothing is
@@ -15,11 +15,11 @@
 
 import { assert } from "#base/assert.ts";
 import { EXTENT_BYTES, REGION_BYTES } from "#base/grains.ts";
-import { BEACON_EVERY_MS, MEMBER_STALL_MS } from "#base/limits.ts";
+import { MEMBER_STALL_MS } from "#base/limits.ts";
 import type { MemberStore } from "#base/member-store.ts";
 import type { Memory } from "#base/memory.ts";
-import { Operation, OperationKind } from "#base/operation.ts";
-import type { OperationPool } from "#base/operation.ts";
+import { OperationKind } from "#base/operation.ts";
+import type { Operation, OperationPool } from "#base/operation.ts";
 import { inSyncEntry } from "#base/record.ts";
 import type { DiskNumber, SliceRecord } from "#base/record.ts";
 import { Status, statusName } from "#base/status.ts";
@@ -32,16 +32,14 @@ import { Credit } from "./credit.ts";
 import { Flusher } from "./flusher.ts";
 import { Heal } from "./heal.ts";
 import { HostRead } from "./host-read.ts";
-import { nextRecord } from "./membership.ts";
 import type { Returns } from "./membership.ts";
 import type { Origins } from "./origins.ts";
 import { policyOf } from "./policy.ts";
 import type { Policy } from "./policy.ts";
 import { RangeLock } from "./range-lock.ts";
 import { Reconcile } from "./reconcile.ts";
-import { Replica } from "./replica.ts";
-import type { Asker } from "./replica.ts";
-import { Resync } from "./resync.ts";
+import type { Asker, Replica } from "./replica.ts";
+import { Sessions } from "./sessions.ts";
 import type { Spread } from "./spread.ts";
 
 /** What happened to blocks and extents, since the slice's object was made. */
@@ -84,9 +82,6 @@ export interface HeadHost {
   changed(): void;
 }
 
-/** A proposal to drop a member unanswered for this long: others may be able to commit; let them. */
-const STEP_BACK_MS = 2000;
-
 export class Head {
   readonly #host: HeadHost;
   readonly memory: Memory;
@@ -96,7 +91,8 @@ export class Head {
   readonly origins: Origins;
   readonly counters: Counters;
   readonly log: Log;
-  readonly replicas = new Map<DiskNumber, Replica>();
+  readonly sessions: Sessions;
+  readonly replicas: ReadonlyMap<DiskNumber, Replica>;
   readonly locks = new RangeLock();
   readonly activity = new Activity(this);
   readonly credit = new Credit(this);
@@ -123,11 +119,11 @@ export class Head {
   established = false;
   /** Neither asks for grants nor answers reads any more. */
   released = false;
-  readonly #firstEpoch: number;
   readonly #doubtful: ReadonlySet<number>;
   #hereEpoch = 0;
   #wasReady = false;
-  readonly #reported = new Set<number>();
+  /** Regions that members had active as they attached for the first time. */
+  readonly reported = new Set<number>();
   #completedBefore = 0;
   #progressMs: number;
 
@@ -143,7 +139,8 @@ export class Head {
     this.log = host.log;
     this.record = record;
     this.policy = policyOf(record);
-    this.#firstEpoch = record.epoch;
+    this.sessions = new Sessions(this, host, record.epoch);
+    this.replicas = this.sessions.replicas;
     this.#doubtful = doubtful;
     this.#progressMs = host.nowMs();
     this.reconcile = new Reconcile(this, host.store.sizeBytes / EXTENT_BYTES);
@@ -166,7 +163,7 @@ export class Head {
   }
   /** R2: every in-sync member, this disk included, has stored the present record. */
   get recordStored(): boolean {
-    if (this.#hereEpoch !== this.record.epoch) return false;
+    if (!this.isStoredHere) return false;
     for (const replica of this.replicas.values()) {
       if (replica.inSync && replica.sessionEpoch !== this.record.epoch) return false;
     }
@@ -179,6 +176,9 @@ export class Head {
       if (replica.inSync && replica.state !== "open") return false;
     }
     return true;
+  }
+  get isStoredHere(): boolean {
+    return this.#hereEpoch === this.record.epoch;
   }
   /** R4: looked at with a clock read now. */
   mayRead(): boolean {
@@ -278,17 +278,6 @@ export class Head {
     }
     if (this.inSyncPeers().length > 0) this.#host.giveUp(`write failed: ${statusName(status)}`);
   }
-  /** A member answered that our epoch is old. */
-  doubted(replica: Replica): void {
-    this.#close(replica);
-    this.#attach(replica);
-  }
-  /** A member failed what it was asked (R10: an I/O error ejects the disk). */
-  failed(replica: Replica, status: Status): void {
-    replica.failure = `answered ${statusName(status)}`;
-    this.#close(replica);
-    this.evaluate();
-  }
   forget(request: Change | HostRead): void {
     this.#requests.delete(request);
   }
@@ -339,128 +328,27 @@ export class Head {
     for (const replica of [...this.replicas.values()]) {
       const isNamed =
         inSyncEntry(record, replica.disk) !== undefined || record.resyncing.includes(replica.disk);
-      if (!isNamed) this.#drop(replica);
+      if (!isNamed) this.sessions.drop(replica);
     }
     for (const { disk, incarnation } of record.inSync) {
-      if (disk !== this.store.disk) this.#name(disk, incarnation);
+      if (disk !== this.store.disk) this.sessions.name(disk, incarnation);
     }
-    for (const disk of record.resyncing) this.#name(disk, 0);
-    for (const replica of this.replicas.values()) this.#close(replica);
+    for (const disk of record.resyncing) this.sessions.name(disk, 0);
+    for (const replica of this.replicas.values()) this.sessions.close(replica);
     this.applier.storeRecord(record, (status) => {
       if (this.ended || status !== Status.ok) return;
       this.#hereEpoch = record.epoch;
       if (this.record !== record) return; // A newer one is being stored already.
-      for (const replica of this.replicas.values()) this.#attach(replica);
-      this.#progress();
+      for (const replica of this.replicas.values()) {
+        replica.attachSentMs = this.nowMs();
+        this.sessions.attach(replica);
+      }
+      this.progress();
     });
   }
 
-  /** The replica as the present record has it. */
-  #name(disk: DiskNumber, incarnation: number): void {
-    let replica = this.replicas.get(disk);
-    if (replica === undefined) {
-      replica = new Replica(disk, this.nowMs(), this.#host.links.has(disk));
-      this.replicas.set(disk, replica);
-    }
-    const isTarget = incarnation === 0;
-    if (isTarget && replica.inSync) {
-      replica.known = false;
-      replica.resync = null;
-    }
-    if (!isTarget && !replica.inSync) {
-      // Its resync came to its end; its incarnation is the one named, or it must go again.
-      replica.known = replica.resync?.incarnation === incarnation;
-      replica.resync = null;
-      replica.failure = null;
-      this.#host.returns.came(disk, this.nowMs());
-    }
-    if (isTarget && replica.promoting) replica.resync?.notCommitted();
-    replica.inSync = !isTarget;
-    replica.namedIncarnation = incarnation;
-    replica.promoting = false;
-  }
-
-  /** The record names it no more. */
-  #drop(replica: Replica): void {
-    replica.inSync = false;
-    replica.promoting = false;
-    this.#close(replica);
-    this.replicas.delete(replica.disk);
-  }
-
-  /** Ends the session; who need not be waited for is not. */
-  #close(replica: Replica): void {
-    replica.close();
-    if (replica.required) return;
-    for (const spread of [...this.spreads]) spread.drop(replica);
-  }
-
-  #attach(replica: Replica): void {
-    if (!replica.linked || replica.failure !== null || this.released) return;
-    if (this.#hereEpoch !== this.record.epoch || replica.state !== "closed") return;
-    const verb = this.verb(VerbKind.attach, replica.disk);
-    verb.record = this.record;
-    // H7: what names of requests were heard before the member is let in.
-    verb.entries = this.origins.marks().map((stamp, extent) => ({ extent, stamp }));
-    replica.attachSequence = verb.sequence;
-    replica.attachSentMs = this.nowMs();
-    replica.state = "attaching";
-    if (!this.#host.send(verb)) replica.state = "closed";
-  }
-
-  #attached(replica: Replica, verb: PeerVerb): void {
-    if (verb.sequence !== replica.attachSequence || replica.state !== "attaching") return;
-    replica.state = "closed";
-    if (verb.status === Status.staleEpoch && verb.record !== null) {
-      this.#host.learned(verb.record);
-      return;
-    }
-    replica.incarnation = verb.incarnation;
-    if (replica.inSync && verb.incarnation !== replica.namedIncarnation) {
-      replica.failure = "restarted"; // R0: not in the set, whatever its unit says.
-    } else if (verb.status !== Status.ok) {
-      replica.failure = `refused to attach: ${statusName(verb.status)}`;
-    }
-    if (replica.failure !== null) return this.evaluate();
-    replica.sessionEpoch = verb.epoch;
-    replica.state = "open";
-    replica.credit = verb.credit;
-    if (replica.inSync) this.#memberAttached(replica, verb);
-    else this.#targetAttached(replica, verb);
-    this.#beacon(replica, this.nowMs());
-    for (const spread of [...this.spreads]) spread.offer(replica);
-    this.#progress();
-  }
-
-  #memberAttached(replica: Replica, verb: PeerVerb): void {
-    const regions = verb.regions ?? [];
-    if (!replica.known) {
-      if (this.established) this.reconcile.recover(regions);
-      else for (const region of regions) this.#reported.add(region);
-    }
-    replica.known = true;
-    this.activity.report(regions);
-  }
-
-  #targetAttached(replica: Replica, verb: PeerVerb): void {
-    if (replica.resync !== null && replica.resync.incarnation === verb.incarnation) {
-      replica.resync.reattached(verb);
-    } else {
-      this.#unpromote(replica);
-      replica.resync = new Resync(this, replica, verb);
-    }
-    this.#host.changed();
-  }
-
-  /** A target in flushing went away before anybody proposed it. */
-  #unpromote(replica: Replica): void {
-    if (!replica.promoting) return;
-    replica.resync?.notCommitted();
-    for (const spread of [...this.spreads]) spread.drop(replica);
-  }
-
   /** Goes on with whatever waited for sessions. */
-  #progress(): void {
+  progress(): void {
     if (this.ended) return;
     const { ready } = this;
     if (ready && !this.established) this.#establish();
@@ -474,18 +362,18 @@ export class Head {
     this.#unblock();
     this.reconcile.pump();
     for (const replica of this.replicas.values()) replica.resync?.pump();
-    this.#wakeReaders();
+    this.wakeReaders();
   }
 
   /** R3, R6: what any in-sync member had active is made equal before it is read. */
   #establish(): void {
     this.established = true;
     const own = this.store.activeRegions();
-    this.activity.report([...this.#reported, ...own]);
+    this.activity.report([...this.reported, ...own]);
     // A sole member has nobody to differ from; only what a crash may have torn is looked at.
     const isAlone = this.inSyncPeers().length === 0;
     const due = isAlone ? own.filter((region) => this.#doubtful.has(region)) : own;
-    this.reconcile.recover(new Set([...this.#reported, ...due]));
+    this.reconcile.recover(new Set([...this.reported, ...due]));
     const early = this.#early;
     this.#early = [];
     for (const request of early) request.start();
@@ -503,7 +391,7 @@ export class Head {
     for (const pump of blocked) pump();
   }
 
-  #wakeReaders(): void {
+  wakeReaders(): void {
     if (this.readers.size === 0 || !this.mayRead()) return;
     for (const pump of [...this.readers]) pump();
   }
@@ -516,10 +404,10 @@ export class Head {
     if (replica === undefined) return;
     switch (verb.kind) {
       case VerbKind.attached:
-        this.#attached(replica, verb);
+        this.sessions.attached(replica, verb);
         return;
       case VerbKind.grant:
-        this.#granted(replica, verb);
+        this.sessions.granted(replica, verb);
         return;
       case VerbKind.done:
       case VerbKind.map:
@@ -530,138 +418,30 @@ export class Head {
     }
   }
 
-  #granted(replica: Replica, verb: PeerVerb): void {
-    const isOurs = verb.lineage === this.record.lineage && verb.epoch >= this.#firstEpoch;
-    if (!isOurs || verb.tickMs > this.nowMs()) return;
-    replica.grantTickMs = Math.max(replica.grantTickMs, verb.tickMs);
-    if (replica.allocating === 0) replica.credit = verb.credit;
-    this.#wakeReaders();
-  }
-
-  /** A member of the set, or one that was, said which run of its disk is there. */
-  heard(disk: DiskNumber, incarnation: number): void {
-    const replica = this.replicas.get(disk);
-    if (replica === undefined) {
-      if (inSyncEntry(this.record, disk) === undefined)
-        this.#host.returns.heard(disk, this.nowMs());
-      return;
-    }
-    if (!replica.inSync || incarnation === replica.namedIncarnation) return;
-    if (replica.failure !== null) return;
-    replica.failure = "restarted";
-    this.#close(replica);
-    this.evaluate();
-  }
-
-  linkUp(disk: DiskNumber): void {
-    const replica = this.replicas.get(disk);
-    if (replica === undefined) return;
-    replica.linked = true;
-    replica.linkChangedMs = this.nowMs();
-    if (!replica.inSync) replica.failure = null;
-    if (replica.state !== "closed") this.#close(replica);
-    this.#attach(replica);
-  }
-
-  linkDown(disk: DiskNumber): void {
-    const replica = this.replicas.get(disk);
-    if (replica === undefined || !replica.linked) return;
-    replica.linked = false;
-    replica.linkChangedMs = this.nowMs();
-    this.#close(replica);
-  }
-
-  // Membership.
-
-  /** Whether anything about the membership must change, and proposes it. */
-  evaluate(): void {
-    if (this.ended || this.released || this.#host.proposingSinceMs() !== null) return;
-    const nowMs = this.nowMs();
-    const lost: DiskNumber[] = [];
-    for (const replica of this.replicas.values()) {
-      const reason = this.#reasonToDrop(replica, nowMs);
-      if (reason === null) continue;
-      if (replica.inSync) {
-        lost.push(replica.disk);
-        this.#host.returns.left(replica.disk, nowMs);
-        this.log.write("warn", "dropping a member of a slice", {
-          slice: this.record.slice,
-          disk: replica.disk,
-          reason,
-        });
-      } else this.#unpromote(replica);
-    }
-    // R2: a drop goes before everything else; acks wait for it.
-    if (lost.length > 0) return this.#propose({ lost });
-    for (const replica of this.replicas.values()) {
-      if (replica.resync?.phase !== "ready" || !replica.promoting) continue;
-      const { disk } = replica;
-      return this.#propose({ ready: { disk, incarnation: replica.resync.incarnation } });
-    }
-    if (!this.established || !this.ready) return;
-    const isShort = this.record.inSync.length + this.record.resyncing.length < this.record.copies;
-    const returning = isShort ? this.#host.returns.next(nowMs, this.record, this.#host.links) : null;
-    if (returning !== null) this.#propose({ returning });
-  }
-
-  #reasonToDrop(replica: Replica, nowMs: number): string | null {
-    if (replica.failure !== null) return replica.failure;
-    const awayMs = nowMs - replica.linkChangedMs;
-    if (!replica.linked && awayMs >= this.#host.linkGraceMs) return "no link";
-    if (replica.stalled(nowMs)) return "no progress"; // R13
-    return null;
-  }
-
-  #propose(change: Parameters<typeof nextRecord>[1]): void {
-    const { ready } = change;
-    this.#host.propose(nextRecord(this.record, change), (isCommitted) => {
-      if (isCommitted || ready === undefined || this.ended) return;
-      const replica = this.replicas.get(ready.disk);
-      if (replica === undefined || replica.inSync) return;
-      replica.resync?.notCommitted();
-      if (replica.state === "closed") for (const spread of [...this.spreads]) spread.drop(replica);
-    });
-  }
-
   // Time.
 
   tick(nowMs: number): void {
-    for (const replica of this.replicas.values()) {
-      if (nowMs >= replica.beaconDueMs) this.#beacon(replica, nowMs);
-      if (replica.state === "closed") this.#attach(replica);
-      else for (const spread of [...this.spreads]) spread.offer(replica);
-      if (!replica.inSync && replica.stalled(nowMs)) this.#close(replica);
+    this.sessions.tick(nowMs);
+    for (const spread of [...this.spreads]) {
+      for (const replica of this.replicas.values()) spread.offer(replica);
     }
     const acts = this.#nextTick;
     this.#nextTick = [];
     for (const act of acts) act();
     if (this.ended) return;
     this.#unblock();
-    this.#wakeReaders();
+    this.wakeReaders();
     this.activity.tick(nowMs);
     this.reconcile.pump();
     for (const replica of this.replicas.values()) replica.resync?.pump();
     this.#watchOwnDisk(nowMs);
-    this.evaluate();
+    this.sessions.evaluate();
   }
 
   /** The process slept: nobody is late but we ourselves. */
   overslept(nowMs: number): void {
     for (const replica of this.replicas.values()) replica.overslept(nowMs);
     this.#progressMs = nowMs;
-  }
-
-  /** R4: asks for the right to answer reads, in the epoch the member has stored. */
-  #beacon(replica: Replica, nowMs: number): void {
-    if (!replica.linked || replica.sessionEpoch === 0 || this.released) return;
-    const since = this.#host.proposingSinceMs();
-    // Perhaps only we cannot reach the control store: let another take over.
-    if (since !== null && nowMs - since > STEP_BACK_MS && !this.ready) return;
-    const verb = this.verb(VerbKind.beacon, replica.disk);
-    verb.epoch = replica.sessionEpoch;
-    verb.tickMs = this.nowMs();
-    replica.beaconDueMs = nowMs + BEACON_EVERY_MS;
-    this.#host.send(verb);
   }
 
   /** R13 for the head's own disk: another member serves better. */

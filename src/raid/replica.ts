@@ -36,13 +36,17 @@ export class Replica {
   namedIncarnation: Incarnation = 0;
   /** A target that the record may name in sync any moment: nothing is acked without it (R7). */
   promoting = false;
+  /** A proposal to name it in sync is under way. */
+  proposed = false;
 
   linked = false;
   /** Since when the link is as it is. */
   linkChangedMs: number;
   state: SessionState = "closed";
   attachSequence = 0;
+  /** When it was asked to attach for the first time in this session. */
   attachSentMs = 0;
+  attachAgainMs = 0;
   /** The last epoch in which it answered attached to this head: it has stored that record. */
   sessionEpoch = 0;
   /** As it last answered. */
@@ -51,6 +55,7 @@ export class Replica {
   known = false;
   /** Why it must be dropped, once that is certain. */
   failure: string | null = null;
+  failedMs = 0;
 
   /** Bringing it up, while it is a target. */
   resync: Resync | null = null;

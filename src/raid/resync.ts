@@ -291,7 +291,7 @@ export class Resync implements Asker {
       }
       this.#orderOwnInactive();
       this.phase = "ready";
-      this.#head.evaluate();
+      this.#head.sessions.evaluate();
     });
     spread.dropped = () => {
       wasDropped = true;

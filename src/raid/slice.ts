@@ -239,7 +239,7 @@ export class Slice {
     if (verb.record !== null) this.#adopt(verb.record);
     if (verb.incarnation === 0) return;
     this.#answers.heard(verb.fromDisk, verb.incarnation);
-    this.#head?.heard(verb.fromDisk, verb.incarnation);
+    this.#head?.sessions.heard(verb.fromDisk, verb.incarnation);
   }
 
   #answerEnquiry(verb: PeerVerb): void {
@@ -270,14 +270,14 @@ export class Slice {
   linkUp(disk: DiskNumber): void {
     this.#links.add(disk);
     this.#answers.askSoon();
-    this.#head?.linkUp(disk);
+    this.#head?.sessions.linkUp(disk);
   }
 
   linkDown(disk: DiskNumber): void {
     this.#links.delete(disk);
     this.#answers.linkDown(disk);
     this.#member.linkDown(disk);
-    this.#head?.linkDown(disk);
+    this.#head?.sessions.linkDown(disk);
   }
 
   // Records.

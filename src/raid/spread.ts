@@ -127,14 +127,14 @@ export class Spread implements Asker {
         return;
       case Status.staleEpoch:
         this.#asked[index] = false;
-        this.#head.doubted(replica);
+        this.#head.sessions.doubted(replica);
         return;
       case Status.checksumMismatch:
         this.#repairPeer(replica, index);
         return;
       default:
         this.#asked[index] = false;
-        this.#head.failed(replica, verb.status);
+        this.#head.sessions.failed(replica, verb.status);
         this.check();
     }
   }
@@ -240,7 +240,7 @@ export class Spread implements Asker {
   #repairPeer(replica: Replica, index: number): void {
     if (this.kind === "flush") {
       this.#asked[index] = false;
-      return this.#head.failed(replica, Status.checksumMismatch);
+      return this.#head.sessions.failed(replica, Status.checksumMismatch);
     }
     this.#head.heal.peerEdges(replica, this, (status) => {
       const now = this.#waiting.indexOf(replica);
