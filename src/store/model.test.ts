@@ -337,10 +337,11 @@ class Model {
       image = half.disk.powerCut(prng);
       this.seen.twice++;
     }
-    if (bench.again(image) === null) throw new Error(`not opened: ${bench.reason}`);
+    const store = bench.again(image);
+    if (store === null) throw new Error(`not opened: ${bench.reason}`);
     bench.disk.order = prng.fork();
     for (const slice of this.slices) this.look(slice);
-    const { extents, free } = bench.store?.totals ?? { extents: 0, free: 0 };
+    const { extents, free } = store.totals;
     let mapped = 0;
     for (const { slice } of this.slices) mapped += bench.member(slice).mapFrom(0, 99).length;
     expect(free + mapped).toBe(extents);
