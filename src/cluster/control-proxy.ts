@@ -36,8 +36,11 @@ import type { VoterChanges } from "./voters.ts";
 
 /** The whole time a request may take, over all voters. */
 const TIMEOUT_MS = 5000;
-/** How long one voter may take over something that another could be asked instead. */
-const ATTEMPT_MS = 1500;
+/**
+ * How long one voter may take over something that another could be asked instead; longer than an
+ * election among them, during which none of them answers.
+ */
+const ATTEMPT_MS = 2500;
 const DIAL_MS = 3000;
 const REDIAL_LEAST_MS = 50;
 const REDIAL_MOST_MS = 1000;
@@ -426,8 +429,9 @@ export class ControlProxyClient implements ControlStore, VoterChanges {
         const code = Object.hasOwn(faultTable, answer.code)
           ? (answer.code as FaultCode)
           : "internal";
-        const away = code === "controlStoreAway" || code === "unknownOutcome";
         // This voter has no majority; another may have one.
+        const away =
+          code === "controlStoreAway" || (code === "unknownOutcome" && pending.repeatable);
         if (away && pending.repeatable) return this.#drop(pipe, "it has no majority");
         this.#fail(pending, new Fault(code, answer.detail));
         if (away) return this.#drop(pipe, "it has no majority");

@@ -40,8 +40,13 @@ import { RpcCode } from "./etcd-transport.ts";
 import type { EtcdAnswer, EtcdTransport } from "./etcd-transport.ts";
 import { checkKey, checkTransaction } from "./transaction-shape.ts";
 
-/** A read or a transaction waits this long: longer than an election of a new leader takes. */
+/** A read waits this long: longer than an election of a new leader takes. */
 const TIMEOUT_MS = 5000;
+/**
+ * A change waits less: one that was on its way to a leader that died is lost, and etcd itself would
+ * wait 7 s for it. Its outcome is unknown then; who reads back waits for the new leader only.
+ */
+const CHANGE_TIMEOUT_MS = 1500;
 /** Keys per page of a range. */
 const PAGE_KEYS = 1000;
 /** Times a range starts again because its revision was compacted meanwhile. */
@@ -49,19 +54,24 @@ const RANGE_TRIES = 3;
 /** Largest snapshot taken into memory, bytes. */
 const SNAPSHOT_BYTES_MAX = 512 << 20;
 
+const CHANGES: ReadonlySet<string> = new Set(["/v3/kv/txn", "/v3/lease/grant"]);
+
 export interface EtcdControlStoreOptions {
   timeoutMs?: number;
+  changeTimeoutMs?: number;
 }
 
 export class EtcdControlStore implements ControlStore {
   readonly #transport: EtcdTransport;
   readonly #timers: Timers;
   readonly #timeoutMs: number;
+  readonly #changeTimeoutMs: number;
 
   constructor(timers: Timers, transport: EtcdTransport, options: EtcdControlStoreOptions = {}) {
     this.#timers = timers;
     this.#transport = transport;
     this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
+    this.#changeTimeoutMs = options.changeTimeoutMs ?? CHANGE_TIMEOUT_MS;
   }
 
   async get(key: string): Promise<{ revision: number; entry: Entry | null }> {
@@ -265,7 +275,8 @@ export class EtcdControlStore implements ControlStore {
 
   async #call(path: string, body: object, options: { isRead: boolean }): Promise<EtcdAnswer> {
     try {
-      return await this.#transport.call(path, body, this.#timeoutMs);
+      const limitMs = CHANGES.has(path) ? this.#changeTimeoutMs : this.#timeoutMs;
+      return await this.#transport.call(path, body, limitMs);
     } catch (cause) {
       if (!(cause instanceof Fault)) throw cause;
       // A read has no outcome to be unsure of.

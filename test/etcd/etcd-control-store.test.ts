@@ -82,7 +82,10 @@ describe.if(there)("etcd control store, when etcd fails", () => {
     const silent = Bun.serve({ unix: `/tmp/cairn-silent-${process.pid}.sock`, fetch: () => never });
     try {
       const transport = new EtcdUnixTransport(`/tmp/cairn-silent-${process.pid}.sock`);
-      const store = new EtcdControlStore(realTimers, transport, { timeoutMs: 100 });
+      const store = new EtcdControlStore(realTimers, transport, {
+        timeoutMs: 100,
+        changeTimeoutMs: 100,
+      });
       expect(await codeOf(() => store.transaction(PUT))).toBe("unknownOutcome");
       expect(await codeOf(() => store.grantLease(3000))).toBe("unknownOutcome");
       expect(await codeOf(() => store.get("/k"))).toBe("controlStoreAway");
