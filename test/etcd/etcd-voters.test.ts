@@ -8,6 +8,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import path from "node:path";
+import { Fault } from "#base/fault.ts";
 import { firstState, keys } from "#cluster/state.ts";
 import { newVoter } from "#cluster/voters.ts";
 import { etcdIsThere, until } from "./etcd-fixture.ts";
@@ -60,6 +61,38 @@ describe.if(possible)("growth", () => {
         return (await rig.store(unit).get(keys.cluster)).entry !== null;
       });
     }
+  }, 60_000);
+});
+
+describe.if(possible)("the leader's death", () => {
+  test("a change begun the moment it dies → known and done within seconds", async () => {
+    const leader = (await rig.store(1).members()).find((member) => member.leader);
+    const dead = Number(leader?.name.slice("unit-".length));
+    const survivor = [1, 2, 3].find((unit) => unit !== dead) ?? 0;
+    const store = rig.store(survivor);
+    const killed = rig.kill(dead);
+    const start = performance.now();
+    let unknown = 0;
+    // What a record keeper does (R2): the same compare until its outcome is known.
+    await until("the change is known to be done", async () => {
+      try {
+        const { entry } = await store.get("/change");
+        if (entry !== null) return true;
+        const ifs = [{ key: "/change", modRevision: 0 }];
+        const puts = [{ key: "/change", value: "1" }];
+        return (await store.transaction({ ifs, puts })).committed;
+      } catch (cause) {
+        if (!(cause instanceof Fault)) throw cause;
+        unknown++;
+        return false;
+      }
+    });
+    const gapMs = Math.round(performance.now() - start);
+    process.stderr.write(`etcd's leader killed: committed after ${gapMs} ms, ${unknown} unknown\n`);
+    await killed;
+    await rig.start(dead);
+    await until("the killed one is back", () => rig.answers(dead));
+    expect(gapMs).toBeLessThan(10_000);
   }, 60_000);
 });
 
