@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Locks of single blocks of one member. The slice's range lock keeps operations apart that overlap in
-// bytes; two that touch different sectors of the same block still meet here, since a block has one
-// checksum. Only operations with a partly covered block come, so the table is nearly always empty.
+// Locks of single blocks of one member. The slice's range lock keeps operations apart that overlap
+// in bytes; two that touch different sectors of the same block still meet here, since a block has
+// one checksum. Only operations with a partly covered block come, so the table is nearly always
+// empty.
 
 import { assert } from "#base/assert.ts";
 

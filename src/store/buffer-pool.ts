@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A fixed number of I/O buffers of one size, taken from Memory when the disk is opened and held until
-// it is closed. The store never asks Memory for more, so it makes progress when everybody else's
-// buffers are in use (R13). Who finds none waits in order of arrival.
+// A fixed number of I/O buffers of one size, taken from Memory when the disk is opened and held
+// until it is closed. The store never asks Memory for more, so it makes progress when everybody
+// else's buffers are in use (R13). Who finds none waits in order of arrival.
 
 import { assert } from "#base/assert.ts";
 import { NO_BUFFER } from "#base/memory.ts";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reading the newest whole checkpoint of a disk: the one with the higher sequence, or, when that is torn
-// or rotten, the other (checkpoint.ts keeps the log that one needs).
+// Reading the newest whole checkpoint of a disk: the one with the higher sequence, or, when that is
+// torn or rotten, the other (checkpoint.ts keeps the log that one needs).
 
 import { PAGE_BYTES, CHECKPOINT_BODY, CHECKPOINT_HEADER, PageKind } from "./format.wire.ts";
 import { Status } from "#base/status.ts";
@@ -172,7 +172,9 @@ export class CheckpointLoad {
   }
 }
 
-/** Applies the packed entries of a page; numbers them from `firstEntry`, or not at all when it is 0. */
+/**
+ * Applies the packed entries of a page; numbers them from `firstEntry`, or not at all when it is 0.
+ */
 export function applyEntries(
   metadata: Metadata,
   source: Uint8Array,

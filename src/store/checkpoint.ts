@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Checkpoints: what the log says, said again in one of two slots, so that the ring can be used again
-// (format.wire.ts, CHECKPOINT_HEADER). Written while the disk serves: one slice after the other, each as
-// it is at one entry of the log (`throughEntry`), from which on the log counts for it.
+// Checkpoints: what the log says, said again in one of two slots, so that the ring can be used
+// again (format.wire.ts, CHECKPOINT_HEADER). Written while the disk serves: one slice after the
+// other, each as it is at one entry of the log (`throughEntry`), from which on the log counts for
+// it.
 //
 // Invariants:
 // - A slot is never written while it is the newest whole one.
@@ -135,8 +136,8 @@ export class Checkpointer {
   }
 
   /**
-   * Too long: extents moved from slices already said to slices said later. Those said twice are owed to
-   * frees that became durable meanwhile; a new attempt says each once.
+   * Too long: extents moved from slices already said to slices said later. Those said twice are
+   * owed to frees that became durable meanwhile; a new attempt says each once.
    */
   #again(): void {
     this.#begin();

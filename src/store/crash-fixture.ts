@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every state a power cut can leave while an operation runs: after each prefix of what the disk was sent,
-// with every subset of up to 8 of the sectors that were written and not flushed (in windows of 8 where
-// there are more, the others all lost or all landed), and every subset of the last 8 writes whole.
+// Every state a power cut can leave while an operation runs: after each prefix of what the disk was
+// sent, with every subset of up to 8 of the sectors that were written and not flushed (in windows
+// of 8 where there are more, the others all lost or all landed), and every subset of the last 8
+// writes whole.
 
 import { Image, SECTOR } from "./sim-disk-fixture.ts";
 import type { DiskEvent } from "./sim-disk-fixture.ts";
@@ -69,7 +70,9 @@ export function eachCrash(
   return states;
 }
 
-/** Names a state by what of the record it holds: everything up to some sector, and these behind it. */
+/**
+ * Names a state by what of the record it holds: everything up to some sector, and these behind it.
+ */
 function stateKey(notes: number, flushedIds: number, kept: readonly PendingSector[]): string {
   let whole = flushedIds;
   let at = 0;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Crash enumeration: a power cut at every point of every operation that changes what the disk remembers.
-// After each the disk opens, its state is the old or the new one, nothing acked is lost, no bytes of
-// another owner are seen (H6, H9), and it works on.
+// Crash enumeration: a power cut at every point of every operation that changes what the disk
+// remembers. After each the disk opens, its state is the old or the new one, nothing acked is lost,
+// no bytes of another owner are seen (H6, H9), and it works on.
 
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { EXTENT_BYTES } from "#base/grains.ts";
 import { FLAG_FUA, FLAG_UNVERIFIED, OperationKind } from "#base/operation.ts";
 import type { MemberStore } from "#base/member-store.ts";
@@ -51,7 +51,10 @@ function enumerate(scenario: Scenario): number {
   });
 }
 
-/** What holds of every store at any time: space adds up, nothing foreign, nothing inactive is damaged. */
+/**
+ * What holds of every store at any time: space adds up, nothing foreign, nothing inactive is
+ * damaged.
+ */
 function sound(bench: Bench): void {
   const { store } = bench;
   let mapped = 0;
@@ -63,11 +66,12 @@ function sound(bench: Bench): void {
       // The tests write only into the first and the last blocks of an extent.
       for (const part of [at, at + EXTENT_BYTES - 16384]) {
         const verified = bench.read(member, part, 16384);
-        if (verified.status === Status.ok) expect(verified.bytes.includes(FOREIGN)).toBe(false);
-        else expect(member.isActive(extent >> 2)).toBe(true);
+        const damaged = verified.status !== Status.ok;
+        if (damaged) expect(member.isActive(extent >> 2)).toBe(true);
         const raw = bench.read(member, part, 16384, { flags: FLAG_UNVERIFIED });
-        expect(raw.status).toBe(Status.ok);
-        expect(raw.bytes.includes(FOREIGN)).toBe(false);
+        const foreign =
+          raw.bytes.includes(FOREIGN) || (!damaged && verified.bytes.includes(FOREIGN));
+        if (foreign || raw.status !== Status.ok) throw new Error(`foreign bytes in ${extent}`);
       }
     }
   }
@@ -81,10 +85,11 @@ function sectorsAmong(bench: Bench, at: number, length: number, values: number[]
     const { status, bytes } = bench.read(bench.member(slice), at, length, { flags });
     if (status === Status.checksumMismatch) continue;
     expect(status).toBe(Status.ok);
-    for (let sector = 0; sector < length; sector += 512) {
-      const value = bytes[sector] as number;
-      expect(values).toContain(value);
-      expect(bytes.subarray(sector, sector + 512).every((byte) => byte === value)).toBe(true);
+    for (let byte = 0; byte < length; byte++) {
+      const value = bytes[byte] as number;
+      // A sector is of one write, and of one of these (H3).
+      const whole = value === bytes[byte - (byte % 512)];
+      if (!whole || !values.includes(value)) throw new Error(`byte ${at + byte} is ${value}`);
     }
   }
 }
@@ -92,13 +97,16 @@ function sectorsAmong(bench: Bench, at: number, length: number, values: number[]
 function exactly(bench: Bench, at: number, length: number, value: number, slice = 1): void {
   const { status, bytes } = bench.read(bench.member(slice), at, length);
   expect(status).toBe(Status.ok);
-  expect(bytes).toEqual(filled(length, value));
+  if (!bytes.every((byte) => byte === value)) expect(bytes).toEqual(filled(length, value));
 }
 
 function withMember(bench: Bench): MemberStore {
   expect(bench.create(1, 8 * MIB)).toBe(Status.ok);
   return bench.member();
 }
+
+// Thousands of openings each; a busy machine takes its time.
+setDefaultTimeout(60_000);
 
 describe("a power cut at every point of", () => {
   test("format → no store or a whole one", () => {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Rotten, foreign and misdirected bytes in every structure of a store: found, and never wrong data. One
-// damaged copy loses nothing where there are two; where there is none the disk is refused, or the blocks
-// are damaged and say so (R9, H8).
+// Rotten, foreign and misdirected bytes in every structure of a store: found, and never wrong data.
+// One damaged copy loses nothing where there are two; where there is none the disk is refused, or
+// the blocks are damaged and say so (R9, H8).
 
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Memory } from "#base/memory.ts";
 import { FLAG_FUA, FLAG_UNVERIFIED } from "#base/operation.ts";
 import { Prng } from "#base/prng.ts";
@@ -78,6 +78,8 @@ function opened(image: Image): Bench {
   bench.open();
   return bench;
 }
+
+setDefaultTimeout(60_000);
 
 describe("damage in", () => {
   const prng = new Prng(77);
@@ -163,7 +165,7 @@ describe("damage in", () => {
     expect(mismatches).toBeGreaterThan(0);
   });
 
-  test("what only a lost slot knew → damaged; unverified too; kept so; written anew it is well", () => {
+  test("what only a lost slot knew → damaged, and stays so until written anew", () => {
     const image = sample();
     // Both slots of the first extent, whose region is inactive.
     let bench = opened(

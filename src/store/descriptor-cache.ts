@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Descriptors in memory, at most as many as the stated cap and what is in use or dirty at the moment;
-// those that may go are let go in order of last use. Dirty ones are never let go: a flush cycle
-// writes them first, and operations that would make more wait while half of the cap is dirty.
+// Descriptors in memory, at most as many as the stated cap and what is in use or dirty at the
+// moment; those that may go are let go in order of last use. Dirty ones are never let go: a flush
+// cycle writes them first, and operations that would make more wait while half of the cap is dirty.
 
 import { assert } from "#base/assert.ts";
 import { NO_BUFFER } from "#base/memory.ts";
@@ -69,7 +69,10 @@ export class DescriptorCache {
     this.#shrink();
   }
 
-  /** Pins the extent's descriptor for `user`, at once when it is in memory. Give it back by `release`. */
+  /**
+   * Pins the extent's descriptor for `user`, at once when it is in memory. Give it back by
+   * `release`.
+   */
   use(
     slice: SliceNumber,
     extent: number,

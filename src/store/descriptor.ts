@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The descriptor of a mapped extent: a checksum for each of its 256 blocks, or that the block was never
-// written (R9). In memory while it is needed, on disk in two slots that are written in turn.
+// The descriptor of a mapped extent: a checksum for each of its 256 blocks, or that the block was
+// never written (R9). In memory while it is needed, on disk in two slots that are written in turn.
 //
 // Invariants:
 // - A block is *fresh* from its first write on until its data was flushed. On disk a fresh block is
-//   still unwritten: otherwise a power cut could leave a checksum for bytes that never came, and the
-//   bytes there are whatever the extent's earlier owner left (H9).
-// - The first writing of a mapping's descriptor fills both slots, later ones the older slot; between
-//   two writings lies a flush. So outside a power cut both slots are sound and of this mapping; one
-//   that is not has rotted, and what only it could know is *lost*, which reads as damaged, never as
-//   zero (H8). After a power cut, in an active region, the sound slot is the truth.
+//   still unwritten: otherwise a power cut could leave a checksum for bytes that never came, and
+//   the bytes there are whatever the extent's earlier owner left (H9).
+// - The first writing of a mapping's descriptor fills both slots, later ones the older slot;
+//   between two writings lies a flush. So outside a power cut both slots are sound and of this
+//   mapping; one that is not has rotted, and what only it could know is *lost*, which reads as
+//   damaged, never as zero (H8). After a power cut, in an active region, the sound slot is the
+//   truth.
 
 import { UNWRITTEN } from "#base/checksum.ts";
 import { BLOCKS_PER_EXTENT } from "#base/grains.ts";
@@ -98,14 +99,16 @@ export class Descriptor {
     return false;
   }
 
-  /** The data written so far will be flushed before the descriptor is: nothing is fresh any more. */
+  /**
+   * The data written so far will be flushed before the descriptor is: nothing is fresh any more.
+   */
   clearFresh(): void {
     this.#fresh.fill(0);
   }
 
   /**
-   * Puts what the disk is to hold at `target`. Answers where in the pair it belongs and how long it is:
-   * both slots the first time.
+   * Puts what the disk is to hold at `target`. Answers where in the pair it belongs and how long it
+   * is: both slots the first time.
    */
   encode(
     target: Uint8Array,
@@ -128,8 +131,8 @@ export class Descriptor {
   }
 
   /**
-   * Takes in what the disk holds: both slots at `start`. `afterCrash` says that the region was active
-   * when the disk was opened. Answers whether both slots were as they should be.
+   * Takes in what the disk holds: both slots at `start`. `afterCrash` says that the region was
+   * active when the disk was opened. Answers whether both slots were as they should be.
    */
   decode(
     source: Uint8Array,

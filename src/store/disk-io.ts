@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// All calls to the area of one disk go through here: pooled operations, flushes that share, and the one
-// place where a disk is ejected.
+// All calls to the area of one disk go through here: pooled operations, flushes that share, and the
+// one place where a disk is ejected.
 //
 // Invariants:
 // - R10: a write or a flush that failed ejects the disk, once; nothing is retried into success, and
 //   nothing is sent to an ejected disk any more.
-// - A flush covers every write that completed before it was asked for. One is in flight at most; all
-//   who ask meanwhile share the next one.
+// - A flush covers every write that completed before it was asked for. One is in flight at most;
+//   all who ask meanwhile share the next one.
 
 import { NO_BUFFER } from "#base/memory.ts";
 import type { Memory } from "#base/memory.ts";

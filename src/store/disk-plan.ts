@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where everything lies on a disk: computed once when it is formatted, then read from the superblock
-// (format.wire.ts). Works for areas from a few MiB (tests) to 64 TiB.
+// Where everything lies on a disk: computed once when it is formatted, then read from the
+// superblock (format.wire.ts). Works for areas from a few MiB (tests) to 64 TiB.
 
 import { EXTENT_BYTES } from "#base/grains.ts";
 import {

@@ -205,7 +205,7 @@ describe("store", () => {
     expect(bench.wait((done) => bench.store?.setNumber(5, done))).toBe(Status.ok);
   });
 
-  test("R2: a record stored → extents of active regions re-stamped, others not; also replayed", () => {
+  test("R2: a record stored → extents of active regions re-stamped; also replayed", () => {
     const bench = opened();
     const member = bench.member();
     bench.activate(member, 0, 1);
@@ -281,7 +281,7 @@ describe("store", () => {
     expect(member.mapFrom(0, 9)).toEqual([]);
   });
 
-  test("R10: no space → noSpace before anything is touched; a reserve is kept for its owner", () => {
+  test("R10: no space → noSpace before anything is touched; reserves are kept", () => {
     const bench = opened({ sliceBytes: 32 * MIB });
     expect(bench.create(2, 32 * MIB)).toBe(Status.ok);
     const [one, two] = [bench.member(1), bench.member(2)];

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// DiskStore: one open disk (design.md section 4). Members live in it; what the unit asks of the disk as a
-// whole is here. Made by openDisk (open-disk.ts).
+// DiskStore: one open disk (design.md section 4). Members live in it; what the unit asks of the
+// disk as a whole is here. Made by openDisk (open-disk.ts).
 //
-// R10, crash-only: after a write or a flush that failed, `failed` is true, `onFailed` was called once, and
-// every operation and verb ends with ioError. There is no way back but opening the disk again.
+// R10, crash-only: after a write or a flush that failed, `failed` is true, `onFailed` was called
+// once, and every operation and verb ends with ioError. There is no way back but opening the disk
+// again.
 
 import { assert } from "#base/assert.ts";
 import type { StoreDone } from "#base/member-store.ts";
@@ -141,8 +142,8 @@ export class DiskStore {
 
   /**
    * Ends the store: no more operations are taken (shuttingDown), those in flight end, everything is
-   * flushed and checkpointed, and the buffers go back to Memory. Activity stays as it is: only a head
-   * ends that.
+   * flushed and checkpointed, and the buffers go back to Memory. Activity stays as it is: only a
+   * head ends that.
    */
   close(done: StoreDone): void {
     const core = this.#core;

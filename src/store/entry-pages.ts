@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Entries on their way to disk: packed into pages, never across two. The metadata log stages what is to
-// be committed here, a checkpoint what it says of one slice after the other. The encoders are the only
-// writers of entries; metadata.ts is the only reader.
+// Entries on their way to disk: packed into pages, never across two. The metadata log stages what
+// is to be committed here, a checkpoint what it says of one slice after the other. The encoders are
+// the only writers of entries; metadata.ts is the only reader.
 
 import { assert } from "#base/assert.ts";
 import type { SliceNumber, SliceRecord } from "#base/record.ts";
@@ -79,7 +79,9 @@ export class EntryPages {
     encodeRecord(this.bytes, this.at, record);
   }
 
-  /** At most REGIONS_PER_ENTRY_MAX regions, from `from` on; answers where the next entry goes on. */
+  /**
+   * At most REGIONS_PER_ENTRY_MAX regions, from `from` on; answers where the next entry goes on.
+   */
   putRegions(
     kind: EntryKind,
     slice: SliceNumber,

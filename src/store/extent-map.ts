@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The extent map of one member: for each 1 MiB extent of the slice where it lies on the disk, the
-// epoch of its last write (stamp), and the mapping's number, which is never used again on this disk.
-// Kept in chunks that are made when they are first needed: 16 bytes per mapped extent, so about
-// 16 MiB per TiB stored.
+// epoch of its last write (stamp), and the mapping's number, which is never used again on this
+// disk. Kept in chunks that are made when they are first needed: 16 bytes per mapped extent, so
+// about 16 MiB per TiB stored.
 
 import { assert } from "#base/assert.ts";
 import type { MapEntry } from "#base/member-store.ts";

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The flush of a disk (H4, H5): data, checksums and map on stable media, with as few flushes of the area
-// as their order allows. One cycle runs at a time; all who ask meanwhile share the next one.
+// The flush of a disk (H4, H5): data, checksums and map on stable media, with as few flushes of the
+// area as their order allows. One cycle runs at a time; all who ask meanwhile share the next one.
 //
 //   blocks written for the first time, or mappings not durable yet?
 //     yes: FLUSH (data; with the log's commit where entries wait), then descriptors, then FLUSH
 //     no:  descriptors, then FLUSH (with the log's commit where entries wait)
 //
-// Why the first FLUSH: a descriptor that says "written" of bytes which never came would, after a power
-// cut, hand out what the extent's earlier owner left there (H9). Overwrites need it not: their regions
-// are active, so after a power cut a checksum that does not match is looked at with the other members
-// (R9), and what is there is an older value of the same sectors.
+// Why the first FLUSH: a descriptor that says "written" of bytes which never came would, after a
+// power cut, hand out what the extent's earlier owner left there (H9). Overwrites need it not:
+// their regions are active, so after a power cut a checksum that does not match is looked at with
+// the other members (R9), and what is there is an older value of the same sectors.
 
 import { NO_BUFFER } from "#base/memory.ts";
 import { Status } from "#base/status.ts";

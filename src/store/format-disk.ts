@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Making an area a store: an empty checkpoint first, then the two superblocks. Until a superblock is
-// whole the area is no store; when one is, so is all it points to.
+// Making an area a store: an empty checkpoint first, then the two superblocks. Until a superblock
+// is whole the area is no store; when one is, so is all it points to.
 
 import { NO_BUFFER } from "#base/memory.ts";
 import type { Memory } from "#base/memory.ts";

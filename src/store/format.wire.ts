@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The on-disk format of a store, version 1. Everything a store writes about itself is a 4 KiB *page*
-// (or begins with one); all numbers are little-endian. A page opens with PAGE: magic, a checksum over
-// everything behind it in the page (header and body alike), version, kind, and the disk's uuid, so that
-// torn, foreign and misdirected pages are told apart.
+// The on-disk format of a store, version 1. Everything a store writes about itself is a 4 KiB
+// *page* (or begins with one); all numbers are little-endian. A page opens with PAGE: magic, a
+// checksum over everything behind it in the page (header and body alike), version, kind, and the
+// disk's uuid, so that torn, foreign and misdirected pages are told apart.
 //
-// The checksum is CRC-32 continued from a *seed*: 0 in a superblock, elsewhere the CRC-32 of cluster
-// uuid, disk uuid and the nonce drawn at formatting. A page left by an earlier life of the disk never
-// passes, even when the same uuids were given again.
+// The checksum is CRC-32 continued from a *seed*: 0 in a superblock, elsewhere the CRC-32 of
+// cluster uuid, disk uuid and the nonce drawn at formatting. A page left by an earlier life of the
+// disk never passes, even when the same uuids were given again.
 //
 //   what                 where                                size
 //   superblock           first 4 KiB, and last 4 KiB          4 KiB each, alike but for `copy`
@@ -17,8 +17,8 @@
 //   descriptors          descriptorOffset                     8 KiB per extent: slots A and B
 //   extents              dataOffset, aligned to 1 MiB         1 MiB each
 //
-// A log record is written twice, side by side (twins), so that one rotten sector of the newest record
-// is not taken for the end of the log. Log record n lies in ring slot n modulo logSlots.
+// A log record is written twice, side by side (twins), so that one rotten sector of the newest
+// record is not taken for the end of the log. Log record n lies in ring slot n modulo logSlots.
 
 import { bytes, reserved, struct, u8, u16, u32, u64 } from "#base/wire.ts";
 
@@ -218,7 +218,10 @@ export const ENTRY_SECTION = struct("entry section", 48, "little", {
   rest: reserved(37, 11),
 });
 
-/** Body of `sectionActive`: a bitmap of regions follows, `lengthBytes` of the bitmap a multiple of 4. */
+/**
+ * Body of `sectionActive`: a bitmap of regions follows, `lengthBytes` of the bitmap a multiple of
+ * 4.
+ */
 export const ENTRY_ACTIVE = struct("entry active", 16, "little", {
   entry: bytes(0, 8),
   firstRegion: u32(8), // of bit 0, a multiple of 8

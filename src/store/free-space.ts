@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which extents of the disk are free: one bit each, next-fit from a cursor, after a hint where there is
-// one, so that what is written one after the other lies so. Rebuilt from the extent maps at every
-// opening; nothing of it is on disk. The reserves (R10) are numbers held back from the others.
+// Which extents of the disk are free: one bit each, next-fit from a cursor, after a hint where
+// there is one, so that what is written one after the other lies so. Rebuilt from the extent maps
+// at every opening; nothing of it is on disk. The reserves (R10) are numbers held back from the
+// others.
 
 import { assert } from "#base/assert.ts";
 

@@ -2,10 +2,10 @@
 //
 // Replaying the metadata log on top of a checkpoint, and telling its end from damage.
 //
-// The log ends at the first record of which neither twin is sound, in sequence, and chained to the one
-// before. That is where a crash tore the last commit, or nothing was written yet. But if any sound record
-// behind the end says that the missing one was durable, the end is damage: what was acked is gone, and
-// the disk is refused rather than served from an older state.
+// The log ends at the first record of which neither twin is sound, in sequence, and chained to the
+// one before. That is where a crash tore the last commit, or nothing was written yet. But if any
+// sound record behind the end says that the missing one was durable, the end is damage: what was
+// acked is gone, and the disk is refused rather than served from an older state.
 
 import { Status } from "#base/status.ts";
 import { applyEntries } from "./checkpoint-load.ts";

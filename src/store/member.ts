@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Member: one disk's share of one slice (base/member-store.ts). Memory is changed when an entry is
-// appended to the log; what is told to others (`record`, `isActive`, every `done`) is what is durable.
+// appended to the log; what is told to others (`record`, `isActive`, every `done`) is what is
+// durable.
 
 import { assert } from "#base/assert.ts";
 import { EXTENT_BYTES } from "#base/grains.ts";

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The metadata log: the one write-ahead fact of a disk. A ring of records (format.wire.ts, LOG_RECORD),
-// each written twice side by side, group-committed: what is appended while a commit is in flight rides
-// in the next one. A commit is one write of up to eight records and one flush.
+// The metadata log: the one write-ahead fact of a disk. A ring of records (format.wire.ts,
+// LOG_RECORD), each written twice side by side, group-committed: what is appended while a commit is
+// in flight rides in the next one. A commit is one write of up to eight records and one flush.
 //
 // Invariants:
-// - Entries become durable in the order in which they were appended, and are applied to Metadata when
-//   appended, so memory is never behind the disk.
+// - Entries become durable in the order in which they were appended, and are applied to Metadata
+//   when appended, so memory is never behind the disk.
 // - At most one commit is in flight, so that only the last commit of a run can be torn.
-// - A record is overwritten only when a checkpoint before the newest one no longer needs it (`tail`).
-//   A part of the ring is kept for the checkpoint's own last commit: the log never blocks for ever.
+// - A record is overwritten only when a checkpoint before the newest one no longer needs it
+//   (`tail`). A part of the ring is kept for the checkpoint's own last commit: the log never blocks
+//   for ever.
 
 import { assert } from "#base/assert.ts";
 import { Status } from "#base/status.ts";

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Metadata: what the log says, in memory. Every change is an entry, applied here by one function, at run
-// time when it is appended and after a restart when it is replayed, so that both come to the same
-// state by construction (the re-stamping of a stored record included: R2, R6).
+// Metadata: what the log says, in memory. Every change is an entry, applied here by one function,
+// at run time when it is appended and after a restart when it is replayed, so that both come to the
+// same state by construction (the re-stamping of a stored record included: R2, R6).
 //
 // An entry is applied before it is durable. Who may be told of it only when it is durable (record,
 // activity) is member.ts's care; a freed extent is given out again only then (H9, free-space.ts).
@@ -79,8 +79,8 @@ export class Metadata {
   }
 
   /**
-   * Applies the entry at `at`, of which at most `room` bytes belong to the page, as number `number` (0: in
-   * a checkpoint). Answers its length, or a reason why it cannot be.
+   * Applies the entry at `at`, of which at most `room` bytes belong to the page, as number `number`
+   * (0: in a checkpoint). Answers its length, or a reason why it cannot be.
    */
   apply(source: Uint8Array, at: number, room: number, number: number): number | string {
     if (room < ENTRY.size) return "an entry is cut off";

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Seeded random use of a store by a model that knows what every sector may hold: concurrent operations in
-// any order of completion, records, activity, reuse of space, members dropped and made again, power cuts and
-// kills at any moment, also while opening. Each sector names its slice, its place and its write, so that
-// a torn, foreign, misplaced or resurrected one is seen at once (H3, H6, H8, H9).
+// Seeded random use of a store by a model that knows what every sector may hold: concurrent
+// operations in any order of completion, records, activity, reuse of space, members dropped and
+// made again, power cuts and kills at any moment, also while opening. Each sector names its slice,
+// its place and its write, so that a torn, foreign, misplaced or resurrected one is seen at once
+// (H3, H6, H8, H9).
 
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { EXTENT_BYTES, REGION_BYTES } from "#base/grains.ts";
 import {
   FLAG_FUA,
@@ -428,6 +429,8 @@ function decode(words: Uint32Array, at: number, slice: ModelSlice, sector: numbe
 
 const SEEDS = Number(process.env["CAIRN_STORE_SEEDS"] ?? 12);
 const FIRST = Number(process.env["CAIRN_STORE_FIRST"] ?? 1);
+
+setDefaultTimeout(60_000);
 
 describe("a store used at random", () => {
   const seen: Record<string, number> = {};

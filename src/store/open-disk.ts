@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Opening a disk: superblock, checkpoint, log; then the incarnation is raised, durably, before anything
-// else is said of the disk (R0); then what a crash left in the descriptors of active regions is made
-// whole (descriptor.ts). Every step is a callback; nothing is written before the metadata was
-// understood completely, so a disk that cannot be opened is left as it is.
+// Opening a disk: superblock, checkpoint, log; then the incarnation is raised, durably, before
+// anything else is said of the disk (R0); then what a crash left in the descriptors of active
+// regions is made whole (descriptor.ts). Every step is a callback; nothing is written before the
+// metadata was understood completely, so a disk that cannot be opened is left as it is.
 
 import { NO_BUFFER } from "#base/memory.ts";
 import type { Memory } from "#base/memory.ts";

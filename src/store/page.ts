@@ -102,7 +102,9 @@ export function sameBytes(left: Uint8Array, right: Uint8Array): boolean {
   return true;
 }
 
-/** The bytes of an identity written as 32 hexadecimal digits, dashes ignored; null: it is not one. */
+/**
+ * The bytes of an identity written as 32 hexadecimal digits, dashes ignored; null: it is not one.
+ */
 export function identityBytes(text: string): Uint8Array | null {
   const digits = text.replaceAll("-", "");
   if (!/^[0-9a-fA-F]{32}$/.test(digits)) return null;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A piece of a transfer: whole blocks of one extent, read, written or marked unwritten. Pooled; it is
-// its own owner of I/O, user of a descriptor and waiter for a buffer, so that nothing is allocated per
-// piece. Data goes straight between the caller's buffer and the disk; only a buffer that is not aligned
-// as the area asks goes through one of the store's own (bounce).
+// A piece of a transfer: whole blocks of one extent, read, written or marked unwritten. Pooled; it
+// is its own owner of I/O, user of a descriptor and waiter for a buffer, so that nothing is
+// allocated per piece. Data goes straight between the caller's buffer and the disk; only a buffer
+// that is not aligned as the area asks goes through one of the store's own (bounce).
 
 import { assert } from "#base/assert.ts";
 import { blockChecksum } from "#base/checksum.ts";
@@ -168,8 +168,9 @@ export class Piece implements IoOwner, DescriptorUser, BufferWaiter {
   }
 
   /**
-   * The disk could not read the piece. That damages blocks, it does not eject the disk (H8, R9): each
-   * written block is read on its own to find the first that cannot be, so that it can be healed.
+   * The disk could not read the piece. That damages blocks, it does not eject the disk (H8, R9):
+   * each written block is read on its own to find the first that cannot be, so that it can be
+   * healed.
    */
   #probeNext(status: Status): void {
     if (this.#probe >= 0 && status !== Status.ok) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A disk in memory for the store's tests: keeps what was flushed apart from what was only written, at
-// 512-byte sectors; answers when told to, in any order; fails when told to; records what it was sent.
-// Sparse, so that 64 TiB fit.
+// A disk in memory for the store's tests: keeps what was flushed apart from what was only written,
+// at 512-byte sectors; answers when told to, in any order; fails when told to; records what it was
+// sent. Sparse, so that 64 TiB fit.
 
 import type { Memory } from "#base/memory.ts";
 import { OperationKind } from "#base/operation.ts";
@@ -162,8 +162,8 @@ export class SimDisk implements Area {
   }
 
   /**
-   * A power cut: of each sector written and not flushed some version since the last flush survives, as
-   * `chance` draws; what was queued is gone. Answers the image.
+   * A power cut: of each sector written and not flushed some version since the last flush survives,
+   * as `chance` draws; what was queued is gone. Answers the image.
    */
   powerCut(prng: Prng): Image {
     const kept = prng.pick([0, 0.2, 0.5, 0.9, 1]);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The parts of one open disk, joined: what members and transfers work with. Owns what crosses the parts:
-// when a freed extent may be given out again, who waits for room, and what happens when the disk fails.
+// The parts of one open disk, joined: what members and transfers work with. Owns what crosses the
+// parts: when a freed extent may be given out again, who waits for room, and what happens when the
+// disk fails.
 //
 // Invariants:
-// - H9: a freed extent is free only when the entry that freed it is durable and no operation is still
-//   using it.
-// - R13: operations that add to the log or dirty descriptors wait, in order, while too much of either is
-//   pending. What already runs never waits for those that wait.
+// - H9: a freed extent is free only when the entry that freed it is durable and no operation is
+//   still using it.
+// - R13: operations that add to the log or dirty descriptors wait, in order, while too much of
+//   either is pending. What already runs never waits for those that wait.
 
 import type { Memory } from "#base/memory.ts";
 import type { SliceNumber } from "#base/record.ts";

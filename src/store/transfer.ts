@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One operation of a member on its way: read, write, trim or zeroing. Cut into pieces (piece.ts) of whole
-// blocks; partly covered blocks at either end, the *edges*, are read, verified, merged and written whole,
-// each under its block's lock.
+// One operation of a member on its way: read, write, trim or zeroing. Cut into pieces (piece.ts) of
+// whole blocks; partly covered blocks at either end, the *edges*, are read, verified, merged and
+// written whole, each under its block's lock.
 //
 // Invariants:
-// - Nothing is written before every edge was read and matched its checksum (R9), every extent needed is
-//   allocated (R10), and every region touched is active (R6, asserted).
-// - Extents are mapped and stamped when the operation is taken, so that a record stored later re-stamps
-//   them (R2), and one stored earlier is known to them.
+// - Nothing is written before every edge was read and matched its checksum (R9), every extent
+//   needed is allocated (R10), and every region touched is active (R6, asserted).
+// - Extents are mapped and stamped when the operation is taken, so that a record stored later
+//   re-stamps them (R2), and one stored earlier is known to them.
 
 import { assert } from "#base/assert.ts";
 import {
@@ -176,7 +176,8 @@ export class Transfer implements PieceOwner, LockWaiter, BufferWaiter, Stalled {
       }
       if (missing > member.spaceExtents) return Status.noSpace;
     }
-    // A record stored while this waited has re-stamped: a copy's older stamp must not undo that (R2).
+    // A record stored while this waited has re-stamped: a copy's older stamp must not undo that
+    // (R2).
     const restamped = (member.state.record?.epoch ?? 0) !== this.#recordEpoch;
     const exact = (operation.flags & FLAG_KEEP_STAMP) !== 0 && !restamped;
     for (let extent = first; extent < end; extent++) {
@@ -242,7 +243,9 @@ export class Transfer implements PieceOwner, LockWaiter, BufferWaiter, Stalled {
     this.pieceDone(Status.ok, NO_BLOCK);
   }
 
-  /** Between the edges' buffer and the caller's: into the former for a write, out of it for a read. */
+  /**
+   * Between the edges' buffer and the caller's: into the former for a write, out of it for a read.
+   */
   #copyEdges(merge: boolean): void {
     const operation = this.#operation as Operation;
     const { bytes } = this.#core.memory;
