@@ -69,6 +69,8 @@ export class Operation {
    * number no other request of the cluster bears.
    */
   origin = 0;
+  /** H7: must not begin to take effect after this (clock.nowMs); then it ends expired, untouched. */
+  notAfterMs = Number.POSITIVE_INFINITY;
   /** The host's connection ended: whoever would send it again must not (H7). */
   cancelled = false;
   /** Where a checksum was wrong (Status.checksumMismatch): the first such block's offset, bytes. */
@@ -121,6 +123,7 @@ export class OperationPool {
     operation.status = Status.ok;
     operation.runs = null;
     operation.origin = 0;
+    operation.notAfterMs = Number.POSITIVE_INFINITY;
     operation.cancelled = false;
     operation.faultOffsetBytes = -1;
     operation.done = unset;
