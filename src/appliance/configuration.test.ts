@@ -36,7 +36,7 @@ const source = (value: unknown, origin = "/etc/x.json"): ConfigurationSource => 
 });
 const file = (name: string) => fileSource(name, readText) as ConfigurationSource;
 const flags = (...given: [string, ...string[]][]) =>
-  flagsSource(new Map(given.map(([flag, ...words]) => [flag, words])), "/work");
+  flagsSource(new Map(given.map(([flag, ...words]) => [flag, words])), "/here");
 
 function refusal(...sources: ConfigurationSource[]): string {
   try {
@@ -75,8 +75,8 @@ describe("precedence", () => {
     expect(configurationFrom([file("/etc/cairn.json")], readText).disks).toEqual(["/etc/a.img"]);
     const given = flags(["disk", "b.img", "./c.img", "/d"], ["state-directory", "state"]);
     const configuration = configurationFrom([given], readText);
-    expect(configuration.disks).toEqual(["/work/b.img", "/work/c.img", "/d"]);
-    expect(configuration.stateDirectory).toBe("/work/state");
+    expect(configuration.disks).toEqual(["/here/b.img", "/here/c.img", "/d"]);
+    expect(configuration.stateDirectory).toBe("/here/state");
   });
 
   test("lists replace, they do not add up", () => {

@@ -30,26 +30,33 @@ export interface HttpListener {
 }
 
 export function listenHttp(place: HttpPlace, options: HttpListenerOptions): HttpListener {
+  // Without `reusePort: false` Bun shares a port with whoever else asks for it (outside of
+  // development mode): two units on one port would each answer some of the requests.
   const common = {
     maxRequestBodySize: options.bodyBytesMax,
     idleTimeout: IDLE_SECONDS,
-    // Outside of development Bun shares a port with whoever else asks for it, if not told so: then
-    // two units on one port would each answer some of the requests.
     development: false,
-    reusePort: false,
     fetch: (request: Request) => options.answer(request),
     error: () => new Response(null, { status: 500 }),
   };
   try {
     const server =
       "unixPath" in place
-        ? listenUnix(place.unixPath, (unix) => Bun.serve({ ...common, unix }))
-        : Bun.serve({ ...common, hostname: place.address, port: place.port });
+        ? listenUnix(place.unixPath, (unix) => Bun.serve(unixOptions(unix, common)))
+        : Bun.serve({ ...common, hostname: place.address, port: place.port, reusePort: false });
     return { port: server.port ?? null, stop: () => server.stop(true) };
   } catch (cause) {
     if (cause instanceof Fault) throw cause;
     throw listenFault(place, cause);
   }
+}
+
+/** Bun's types know no idle limit for unix sockets, Bun does: unsaid, it is 10 s. */
+function unixOptions<C extends object>(
+  unix: string,
+  common: C,
+): Omit<C, "idleTimeout"> & { unix: string } {
+  return { ...common, unix };
 }
 
 function listenUnix<T>(path: string, listen: (path: string) => T): T {

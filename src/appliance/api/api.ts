@@ -15,17 +15,13 @@ import { Fault } from "#base/fault.ts";
 import type { Log, Timers } from "#base/world.ts";
 import type { Backend, VolumeView } from "#appliance/backend.ts";
 import { VERSION } from "#appliance/version.ts";
+import { BODY_BYTES_MAX, STALE_HEADER } from "./convention.ts";
 import { eventStream, STREAMS_MAX } from "./event-stream.ts";
 import { faultOf, faultResponse } from "./fault-answer.ts";
 import { AnswersByKey } from "./idempotency.ts";
 import { statusPage } from "./page.tsx";
 import { METRICS_CONTENT_TYPE, metricsText } from "./prometheus.ts";
 import * as routes from "./routes.ts";
-
-/** Largest body of a request, bytes. */
-export const BODY_BYTES_MAX = 64 << 10;
-/** Age of what the answer knows of the control state, ms; 0 while the control store answers. */
-export const STALE_HEADER = "x-cairn-stale-ms";
 
 // Server-rendered pages without a script: nothing else may load or run in them.
 const PAGE_POLICY =

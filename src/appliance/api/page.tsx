@@ -2,7 +2,9 @@
 //
 // The status page at `/`: the pool in plain words, rendered here and shown without a script. It
 // looks again by itself. hono/jsx escapes every text and attribute it is given; nothing here is
-// inserted raw.
+// inserted raw. The pragma is for Bun, which reads the tsconfig of the directory it is called in.
+
+/** @jsxImportSource hono/jsx */
 
 import type { Child } from "hono/jsx";
 import { Fault } from "#base/fault.ts";
@@ -148,11 +150,11 @@ function Volumes({ volumes, units }: { volumes: VolumeView[]; units: UnitView[] 
 
 function VolumeState({ volume }: { volume: VolumeView }) {
   const percent = volume.rebuildingPercent === null ? "" : ` ${volume.rebuildingPercent} %`;
+  const words = `${volume.availability}, ${volume.state}${percent}`;
   const well = volume.availability === "online" && volume.state === "protected";
   return (
     <span>
-      <span class={well ? "" : "bad"}>{`${volume.availability}, ${volume.state}${percent}`}</span>{" "}
-      {volume.sentence}
+      <span class={well ? "" : "bad"}>{words}</span> {volume.sentence}
     </span>
   );
 }

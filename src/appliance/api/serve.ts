@@ -13,12 +13,11 @@ import { Fault } from "#base/fault.ts";
 import type { Log, Seal } from "#base/world.ts";
 import { addressBytes } from "#cluster/address-range.ts";
 import type { HttpListener, HttpListenerOptions, HttpPlace } from "#machine/http-listener.ts";
-import { BODY_BYTES_MAX } from "./api.ts";
+import { BODY_BYTES_MAX, TOKEN_FILE } from "./convention.ts";
 import { faultResponse } from "./fault-answer.ts";
 
-/** The socket and the token in a unit's state directory. */
-export const SOCKET_FILE = "api.sock";
-export const TOKEN_FILE = "api-token";
+export { SOCKET_FILE, TOKEN_FILE } from "./convention.ts";
+
 const TOKEN_CHARACTERS_MIN = 32;
 
 /** What is asked: the Hono app's `fetch`. */

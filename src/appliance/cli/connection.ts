@@ -5,9 +5,8 @@
 
 import { Fault } from "#base/fault.ts";
 import { CONFIGURATION_BYTES_MAX } from "#appliance/configuration.ts";
-import { STALE_HEADER } from "#appliance/api/api.ts";
+import { SOCKET_FILE, STALE_HEADER } from "#appliance/api/convention.ts";
 import { FaultSchema } from "#appliance/api/schemas.ts";
-import { SOCKET_FILE } from "#appliance/api/serve.ts";
 import { Misuse, UnitFault } from "./failure.ts";
 import type { FlagDefinition, Flags } from "./flags.ts";
 import type { CliMachine } from "./machine.ts";

@@ -31,8 +31,10 @@ export function factsText(facts: readonly (readonly [string, string])[]): string
 }
 
 function alignedLine(cells: readonly string[], widths: readonly number[]): string {
-  const padded = cells.map((cell, at) => cell + " ".repeat((widths[at] ?? 0) - width(cell)));
-  // The last cell may be longer than its width says; trailing blanks help nobody.
+  // The last cell of a fact is longer than its width says; trailing blanks help nobody.
+  const padded = cells.map(
+    (cell, at) => cell + " ".repeat(Math.max(0, (widths[at] ?? 0) - width(cell))),
+  );
   return `${padded.join("  ").trimEnd()}\n`;
 }
 

@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The command line against a real API on a real socket with a Backend in memory: what is printed,
+// what is asked, and the exit code of every way it can fail.
+
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { createHash, timingSafeEqual } from "node:crypto";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { Fault, faultTable } from "#base/fault.ts";
+import { createApi } from "#appliance/api/api.ts";
+import { MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
+import { serveApi, type ServedApi, SOCKET_FILE } from "#appliance/api/serve.ts";
+import type { Configuration } from "#appliance/configuration.ts";
+import { listenHttp } from "#machine/http-listener.ts";
+import { EXIT, exitCodeOf } from "./exit-codes.ts";
+import { nearest } from "./flags.ts";
+import type { CliMachine, FetchOptions } from "./machine.ts";
+import { allFlags, commands, runCli } from "./run.ts";
+import { type Column, plain, tableText } from "./table.ts";
+
+const TOKEN = "f".repeat(64);
+/** Thrown by a pause to end a watch. */
+class Stop extends Error {}
+
+let folder: string;
+let backend: MemoryBackend;
+let served: ServedApi;
+let out: string;
+let err: string;
+let answers: (string | null)[];
+let ran: Configuration[];
+let pauses: (() => void)[];
+let machine: CliMachine;
+
+function testMachine(): CliMachine {
+  return {
+    splitArguments: (args, options) =>
+      parseArgs({ args: [...args], options, strict: false, tokens: true }).tokens,
+    fetch: (url, { timeoutMs, ...options }: FetchOptions) =>
+      fetch(url, { ...options, signal: AbortSignal.timeout(timeoutMs) }),
+    readText: (file) => (existsSync(file) ? readFileSync(file, "utf8") : null),
+    exists: () => false,
+    directory: folder,
+    write: async (text) => void (out += text),
+    complain: async (text) => void (err += text),
+    isTerminal: false,
+    ask: async () => answers.shift() ?? null,
+    pause: async () => {
+      const next = pauses.shift();
+      if (next === undefined) throw new Stop();
+      next();
+    },
+    runUnit: async (configuration) => void ran.push(configuration),
+  };
+}
+
+beforeEach(() => {
+  folder = mkdtempSync(path.join(tmpdir(), "cairn-cli-"));
+  backend = new MemoryBackend();
+  [out, err, answers, ran, pauses] = ["", "", [], [], []];
+  const log = { write: () => undefined };
+  served = serveApi(createApi(backend, { log, timers: { after: () => () => undefined } }), {
+    listen: listenHttp,
+    seal: {
+      sha256: (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest()),
+      equal: timingSafeEqual,
+    },
+    log,
+    socketPath: path.join(folder, SOCKET_FILE),
+    tcp: { address: "127.0.0.1", port: 0 },
+    token: TOKEN,
+    names: () => [],
+    fatal: (error) => {
+      throw error;
+    },
+  });
+  writeFileSync(path.join(folder, "token"), `${TOKEN}\n`);
+  machine = testMachine();
+});
+afterEach(async () => {
+  await served.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** Runs a line, as typed with blanks between its words; asks the unit of `folder`. */
+async function run(line: string): Promise<number> {
+  [out, err] = ["", ""];
+  const words = line === "" ? [] : line.split(" ");
+  return runCli(machine, [...words, "--state-directory", folder]);
+}
+async function runPlain(line: string): Promise<number> {
+  [out, err] = ["", ""];
+  return runCli(machine, line === "" ? [] : line.split(" "));
+}
+const printed = (): unknown => JSON.parse(out);
+
+describe("volumes", () => {
+  test("create, list, show, allow, delete", async () => {
+    expect(await run("volume create one --size 1.5G --allow 10.0.0.0/8 --allow fd00::/8")).toBe(0);
+    expect(backend.volume("one")).toMatchObject({
+      sizeBytes: 1.5 * 2 ** 30,
+      protection: "mirror-2",
+      allow: ["10.0.0.0/8", "fd00::/8"],
+    });
+    expect([out, err]).toEqual([expect.stringContaining("nbd://10.0.0.1/one"), ""]);
+    expect(await run("volume list")).toBe(0);
+    expect(out).toBe(
+      "VOLUME  NAME  SIZE     PROTECTION  STATE              ATTACH AT\n" +
+        "1       one   1.5 GiB  mirror-2    online, protected  nbd://10.0.0.1/one\n",
+    );
+    expect(await run("volume list --wide")).toBe(0);
+    expect(out).toContain("10.0.0.0/8, fd00::/8");
+    expect(await run("volume show 1")).toBe(0);
+    expect(out).toContain("two copies on two units");
+    expect(out).toContain("disk 1 on unit 1 (in-sync)");
+    expect(await run("volume allow one 10.0.0.7")).toBe(0);
+    expect(backend.volume("one").allow).toEqual(["10.0.0.7"]);
+    expect(await run("volume allow one --nobody")).toBe(0);
+    expect(backend.volume("one").allow).toEqual([]);
+    expect(await run("volume delete one --yes")).toBe(0);
+    expect([out, backend.volumes()]).toEqual(["one is deleted\n", []]);
+  });
+
+  test("-o json → what the API says, whole", async () => {
+    await run("volume create one --size 1G -o json");
+    expect(printed()).toEqual(backend.volume("one"));
+    expect(err).toContain("nobody may attach yet");
+    await run("volume list --output=json");
+    expect(printed()).toEqual({ volumes: backend.volumes() });
+    await run("volume delete one --yes -ojson");
+    expect(printed()).toMatchObject({ deleted: { name: "one" } });
+  });
+
+  test("--dry-run changes nothing", async () => {
+    expect(await run("volume create one --size 1G --dry-run")).toBe(0);
+    expect(err).toContain("dry run: nothing was changed");
+    expect(backend.creations).toBe(0);
+    await run("volume create one --size 1G");
+    expect(await run("volume allow one 10.0.0.1 --dry-run")).toBe(0);
+    expect(out).toBe("one: nobody may attach; would be 10.0.0.1\n");
+    expect(backend.volume("one").allow).toEqual([]);
+    expect(await run("volume delete one --dry-run")).toBe(0);
+    expect(backend.volumes()).toHaveLength(1);
+  });
+
+  test("delete asks for the name; without a person it wants --yes", async () => {
+    await run("volume create one --size 1G");
+    answers = ["two", null, "one\n"];
+    expect(await run("volume delete one")).toBe(2);
+    expect(await run("volume delete one")).toBe(2);
+    expect(err).toContain("--yes");
+    expect(backend.volumes()).toHaveLength(1);
+    expect(await run("volume delete one")).toBe(0);
+    expect(backend.volumes()).toEqual([]);
+  });
+});
+
+describe("the cluster", () => {
+  test("status, units, disks, recovery", async () => {
+    expect(await run("status")).toBe(0);
+    expect(out).toContain("State    joined: serves and is well\n");
+    expect(await run("unit list")).toBe(0);
+    expect(out).toContain("2     cairn-0002  away   member  pool  yes");
+    expect(await run("disk list")).toBe(0);
+    expect(out).not.toContain("ext4");
+    expect(await run("disk list --wide")).toBe(0);
+    expect(out).toContain("it holds ext4");
+    expect(await run("recovery show")).toBe(0);
+    expect(out).toContain("1       1      2          1 MiB  4 MiB\n1 MiB moved");
+  });
+
+  test("events: the newest, and from a number on", async () => {
+    for (let count = 1; count <= 30; count++) backend.say("info", `event ${count}`);
+    await run("event list -o json");
+    expect(printed()).toMatchObject({ events: { length: 20, 0: { number: 11 } } });
+    await run("event list --since 3 --limit 2 -o json");
+    expect(printed()).toMatchObject({ events: [{ number: 4 }, { number: 5 }] });
+    await run("event list --limit 1");
+    expect(out).toContain("30      2026-01-01 00:00:30  info      event 30\n");
+  });
+
+  test("--watch: looks again, waits for a unit that is away, ends by a real failure", async () => {
+    pauses = [
+      () => (backend.nextFailure = new Fault("controlStoreAway", "no answer")),
+      () => undefined,
+    ];
+    await expect(run("volume list --watch")).rejects.toBeInstanceOf(Stop);
+    expect(out.match(/VOLUME/g)).toHaveLength(2);
+    expect(err).toContain("note: the control store does not answer: no answer");
+    pauses = [() => (backend.nextFailure = new Fault("internal", "broken"))];
+    expect(await run("volume list --watch")).toBe(1);
+  });
+
+  test("event list --watch: goes on after the last one shown, each once", async () => {
+    backend.say("info", "first");
+    pauses = [() => backend.say("info", "second"), () => undefined];
+    await expect(run("event list --watch -o json")).rejects.toBeInstanceOf(Stop);
+    const lines = out.trim().split("\n");
+    expect(lines.map((line) => JSON.parse(line).events[0].sentence)).toEqual(["first", "second"]);
+  });
+
+  test("knowledge that is old → a note beside the answer", async () => {
+    backend.staleMs = 4200;
+    expect(await run("volume list")).toBe(0);
+    expect(err).toBe("note: the control store does not answer; this is 4 s old\n");
+  });
+
+  test("a terminal obeys nothing that comes from afar", async () => {
+    backend.say("alarm", "\x1b[2Jgone\u009b1m\nforged line");
+    await run("event list");
+    expect(out).toContain("?[2Jgone?1m?forged line");
+    expect(plain("é 日本")).toBe("é 日本");
+  });
+});
+
+describe("ways to a unit", () => {
+  test("socket, URL with token", async () => {
+    expect(await runPlain(`status --socket ${folder}/${SOCKET_FILE}`)).toBe(0);
+    const url = `http://127.0.0.1:${served.port}`;
+    expect(await runPlain(`--url ${url} --token-file ${folder}/token status`)).toBe(0);
+    writeFileSync(path.join(folder, "wrong"), "0".repeat(64));
+    expect(await runPlain(`--url ${url} --token-file ${folder}/wrong status`)).toBe(7);
+    expect(await runPlain(`--url ${url} --token-file ${folder}/gone status`)).toBe(4);
+  });
+
+  test("the usual socket, if there is one", async () => {
+    expect(await runPlain("status")).toBe(6);
+    expect(err).toContain("start one by cairn unit");
+    machine.exists = () => true;
+    const asked: (string | undefined)[] = [];
+    machine.fetch = async (_url, { unix }) => {
+      asked.push(unix);
+      return Response.json(backend.status());
+    };
+    expect(await runPlain("status")).toBe(0);
+    expect(asked).toEqual(["/run/cairn/api.sock"]);
+  });
+
+  test("flags that contradict each other → usage", async () => {
+    for (const line of [
+      "status --socket /a --url http://a",
+      "status --url http://a",
+      "status --url ftp://a --token-file /a",
+      "status --socket /a --token-file /a",
+    ]) {
+      expect([line, await runPlain(line)]).toEqual([line, 2]);
+    }
+  });
+
+  test("what answers is no unit → failed, and says so", async () => {
+    machine.fetch = async () => new Response("<html>", { status: 200 });
+    expect(await run("status")).toBe(1);
+    expect(err).toContain("no Cairn unit");
+    machine.fetch = async () => Response.json({}, { status: 500 });
+    expect(await run("status")).toBe(1);
+    machine.fetch = async () => Response.json({ other: true });
+    expect(await run("status")).toBe(exitCodeOf("versionMismatch"));
+  });
+
+  test("no answer → not ready for a question, unknown for a change that was sent", async () => {
+    const fails = (code: string) => async () => {
+      throw Object.assign(new TypeError("failed"), { code });
+    };
+    const create = "volume create one --size 1G";
+    machine.fetch = fails("ECONNREFUSED");
+    expect([await run("status"), await run(create)]).toEqual([6, 6]);
+    machine.fetch = fails("ECONNRESET");
+    expect([await run("status"), await run(create)]).toEqual([6, 8]);
+  });
+});
+
+describe("exit codes", () => {
+  test("every fault of a unit → its documented code, with message and hint", async () => {
+    for (const code of Object.keys(faultTable) as (keyof typeof faultTable)[]) {
+      backend.nextFailure = new Fault(code, "because");
+      expect([code, await run("volume list")]).toEqual([code, exitCodeOf(code)]);
+      expect(err).toContain("because");
+      expect(err).toContain(faultTable[code][3]);
+    }
+    expect(exitCodeOf("invented by a newer unit")).toBe(1);
+  });
+
+  test("as JSON where JSON was asked for", async () => {
+    expect(await run("volume show nothing -o json")).toBe(4);
+    expect(JSON.parse(err).error).toMatchObject({ code: "notFound", exitCode: 4 });
+    expect(out).toBe("");
+  });
+
+  test("what makes no sense → 2, and nothing was asked", async () => {
+    machine.fetch = () => {
+      throw new Error("asked");
+    };
+    for (const line of [
+      "vol list",
+      "volume",
+      "volume lst",
+      "volume show",
+      "volume show a b",
+      "volume create one",
+      "volume create one --size big",
+      "volume create one --size",
+      "volume create one --size -1",
+      "volume create one --sise 1G",
+      "volume create one --size 1G --size 2G",
+      "volume allow one",
+      "volume allow one 10.0.0.1 --nobody",
+      "volume list --dry-run",
+      "volume list -o yaml",
+      "volume list --wide=maybe",
+      "volume list --no-output",
+      "event list --since x",
+      "status extra",
+      "unit --watch",
+    ]) {
+      expect([line, await run(line)]).toEqual([line, 2]);
+      expect([line, err !== "", out]).toEqual([line, true, ""]);
+    }
+  });
+
+  test("advice for what was nearly right", async () => {
+    await run("volume create one --sise 1G");
+    expect(err).toContain("did you mean --size?");
+    await run("vol list");
+    expect(err).toContain("did you mean volume?");
+    expect(nearest("zzzz", ["volume"])).toBeNull();
+  });
+});
+
+describe("the unit itself", () => {
+  test("flags and file become its configuration", async () => {
+    writeFileSync(path.join(folder, "cairn.json"), '{ "name": "box", "disks": ["a"] }');
+    expect(await runPlain("unit --config cairn.json --no-may-found --slice-size 64M")).toBe(0);
+    expect(ran).toHaveLength(1);
+    expect(ran[0]).toMatchObject({
+      name: "box",
+      disks: [`${folder}/a`],
+      mayFound: false,
+      sliceBytes: 64 << 20,
+    });
+    expect(await runPlain(`unit --medium ${folder} --name other --direct-files=no`)).toBe(0);
+    expect(ran[1]).toMatchObject({ name: "other", directFiles: false, disks: [`${folder}/a`] });
+  });
+
+  test("wrong settings → 2, and it does not run; a machine that lacks something → 3", async () => {
+    for (const line of ["unit --config gone.json", "unit --role king", "unit --api-port x"]) {
+      expect([line, await runPlain(line)]).toEqual([line, 2]);
+    }
+    expect(ran).toEqual([]);
+    machine.runUnit = async () => {
+      throw new Fault("badMachine", "no io_uring");
+    };
+    expect(await runPlain("unit")).toBe(3);
+    expect(err).toContain("no io_uring");
+  });
+
+  test("config schema, config show, version", async () => {
+    expect(await runPlain("config schema")).toBe(0);
+    expect(printed()).toMatchObject({ properties: { disks: { type: "array" } } });
+    writeFileSync(path.join(folder, "secret"), "a secret that is long enough");
+    expect(await runPlain("config show --join-secret-file secret")).toBe(0);
+    expect(out).not.toContain("long enough");
+    expect(await runPlain("version -o json")).toBe(0);
+    expect(printed()).toHaveProperty("version");
+  });
+
+  test("a bug of ours is not dressed up as a failure", async () => {
+    machine.runUnit = async () => {
+      throw new TypeError("bug");
+    };
+    await expect(runPlain("unit")).rejects.toThrow("bug");
+  });
+});
+
+describe("help", () => {
+  test("names every command, every flag and every exit code", async () => {
+    expect(await runPlain("help")).toBe(0);
+    for (const { words } of commands) expect(out).toContain(words.join(" "));
+    for (const { words, flags } of commands) {
+      expect(await runPlain(`${words.join(" ")} --help`)).toBe(0);
+      for (const { name, sentence } of flags) {
+        expect(out).toContain(`${name}`);
+        expect(out).toContain(sentence);
+      }
+    }
+    expect(await runPlain("help exit-codes")).toBe(0);
+    for (const [number, sentence] of Object.values(EXIT)) {
+      expect(out).toContain(`  ${number}  ${sentence}\n`);
+    }
+    expect(await runPlain("")).toBe(2);
+  });
+
+  test("a flag means the same kind everywhere", () => {
+    const kinds = new Map(allFlags().map((flag) => [flag.name, flag.kind]));
+    for (const { words, flags } of commands) {
+      for (const { name, kind } of flags) {
+        const where = `${words.join(" ")} --${name}`;
+        expect(`${where} ${kind}`).toBe(`${where} ${kinds.get(name)}`);
+      }
+    }
+  });
+});
+
+test("tables: columns as wide as their widest cell, empty cells shown", () => {
+  const columns: Column<string[]>[] = [
+    { head: "A", cell: (row: string[]) => row[0] ?? "" },
+    { head: "B", cell: (row: string[]) => row[1] ?? "" },
+  ];
+  const rows = [
+    ["long word", "x"],
+    ["", ""],
+  ];
+  const text = tableText(rows, columns, { wide: false });
+  expect(text).toBe("A          B\nlong word  x\n-          -\n");
+});
