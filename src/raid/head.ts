@@ -185,7 +185,8 @@ export class Head {
     if (!this.established || this.released || this.ended) return false;
     const nowMs = this.nowMs();
     for (const replica of this.replicas.values()) {
-      if (replica.inSync && !replica.grantHolds(nowMs)) return false;
+      // A target that is proposed may be in the set any moment, and take over from there (R4).
+      if (replica.required && !replica.grantHolds(nowMs)) return false;
     }
     return true;
   }
