@@ -75,17 +75,29 @@ export class UnitApi {
     route: string,
     options: { body?: object; limitMs?: number } = {},
   ): Promise<T> {
-    const answer = await fetch(`http://localhost/api/v1/${route}`, {
-      unix: this.#socket,
-      method,
-      signal: AbortSignal.timeout(options.limitMs ?? ANSWER_MS),
-      ...(options.body === undefined
+    const { ok, status, text } = await this.#fetch(method, route, options);
+    if (ok) return (text === "" ? null : JSON.parse(text)) as T;
+    throw this.#refused(text, `${method} ${route}: HTTP ${status}`);
+  }
+
+  async #fetch(method: string, route: string, options: { body?: object; limitMs?: number }) {
+    const body =
+      options.body === undefined
         ? {}
-        : { body: JSON.stringify(options.body), headers: { "content-type": "application/json" } }),
-    });
-    const text = await answer.text();
-    if (answer.ok) return (text === "" ? null : JSON.parse(text)) as T;
-    throw this.#refused(text, `${method} ${route}: HTTP ${answer.status}`);
+        : { body: JSON.stringify(options.body), headers: { "content-type": "application/json" } };
+    try {
+      const answer = await fetch(`http://localhost/api/v1/${route}`, {
+        unix: this.#socket,
+        method,
+        signal: AbortSignal.timeout(options.limitMs ?? ANSWER_MS),
+        ...body,
+      });
+      return { ok: answer.ok, status: answer.status, text: await answer.text() };
+    } catch (cause) {
+      // A TypeError as a rule: of the unit's making, not of ours.
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw new Error(`${this.#unit} does not answer ${method} ${route}: ${why}`, { cause });
+    }
   }
 
   #refused(text: string, asked: string): Error {

@@ -56,15 +56,19 @@ export class NotYet extends Error {
   override name = "NotYet";
 }
 
-/** For looks: null when it holds, else why not. */
+/** Thrown by a look when waiting longer makes no sense. */
+export class Hopeless extends Error {
+  override name = "Hopeless";
+}
+
+/** For looks: goes on when it holds, else says why not. */
 export function need(holds: boolean, otherwise: string): void {
   if (!holds) throw new NotYet(otherwise);
 }
 
 function isWorthRetrying(error: unknown): boolean {
   // Mistakes of our own must not hide behind a time limit.
-  const ours = [TypeError, ReferenceError, RangeError, SyntaxError, WaitedInVain];
-  if (error instanceof TypeError && /fetch|socket|connect/i.test(error.message)) return true;
+  const ours = [TypeError, ReferenceError, RangeError, SyntaxError, WaitedInVain, Hopeless];
   return !ours.some((kind) => error instanceof kind);
 }
 

@@ -57,6 +57,15 @@ export class Scenario {
   inSync(slice: number): number[] {
     return this.cluster.record(slice).inSync.map((member) => member.disk);
   }
+  /** Waits until every slice has all its members in sync. */
+  whole(limitMs = 40_000): void {
+    const all = () => this.cluster.losses.records();
+    this.until(
+      "every slice is whole",
+      () => all().every((record) => record.inSync.length === record.copies),
+      limitMs,
+    );
+  }
   /** Writes acked so far, by all hosts. */
   get ackedWrites(): number {
     return this.cluster.counts.ackedWrites;
@@ -92,7 +101,7 @@ export function planWith(seed: number, plan: ScenarioPlan): ClusterPlan {
     ],
     hosts: 3,
     ...rest,
-    mix: { ...MIX_USUAL, thinkMs: 15, patienceMs: 60_000, ...mix },
+    mix: { ...MIX_USUAL, thinkMs: 15, patienceMs: 2500, ...mix },
   };
 }
 

@@ -97,6 +97,7 @@ export class SimCluster {
   readonly #placement = new Map<DiskNumber, UnitNumber>();
   readonly #tags = new WeakMap<UnitProcess, SectorTags>();
   #tag = 0;
+  #probesEndMs = 0;
 
   constructor(plan: ClusterPlan) {
     this.plan = plan;
@@ -344,10 +345,10 @@ export class SimCluster {
         disk.fault = null;
         unit.kill();
       }
-      // A failed disk stays out until its unit starts again; so does one that stops in order.
+      // A disk that failed or was given up is out until its unit starts again (R10).
       const { process } = unit;
       const failed = process !== null && [...process.stores.values()].some((s) => s.failed);
-      if (process !== null && (failed || process.stopping)) unit.kill();
+      if (process !== null && (failed || process.gaveUp || process.stopping)) unit.kill();
       unit.boot();
     }
   }
@@ -377,6 +378,7 @@ export class SimCluster {
     const allUp = () => this.portals().length === this.units.length;
     simulation.run(begun + WRITABLE_MS, () => allUp() || this.#exhausted());
     if (!allUp()) return this.violation("units do not come up after healing");
+    this.#probesEndMs = begun + WRITABLE_MS;
     const waiting = new Set<string>();
     for (const process of this.portals()) {
       for (const volume of this.hostVolumes) {
@@ -395,6 +397,7 @@ export class SimCluster {
 
   /** One write; again, as a host would, when it fails. */
   #probe(process: UnitProcess, volume: HostVolume, sector: number, done: () => void): void {
+    if (this.#probesEndMs < this.simulation.nowMs) return;
     const host = new SimHost(this.#hostWorld(), 0, PATIENT);
     const wish = { kind: OperationKind.write, volume, flags: 0, firstSector: sector, count: 1 };
     host.act(process, wish, (acked) => {

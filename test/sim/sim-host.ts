@@ -91,6 +91,8 @@ export class SimHost {
   readonly #mix: WorkMix;
   readonly #prng: Prng;
   readonly #underWay = new Set<UnderWay>();
+  /** Connections closed with requests under way: they may still take effect (H7). */
+  readonly #abandoned = new Set<UnderWay>();
   #usual: UnitProcess | null = null;
 
   constructor(world: HostWorld, number: number, mix: WorkMix) {
@@ -120,7 +122,7 @@ export class SimHost {
 
   /** The process is gone: what was under way through it has an unknown outcome (H7). */
   connectionLost(process: UnitProcess): void {
-    for (const entry of [...this.#underWay]) {
+    for (const entry of [...this.#underWay, ...this.#abandoned]) {
       if (entry.process !== process) continue;
       this.#settle(entry);
       this.#unknown(entry.act);
@@ -227,7 +229,7 @@ export class SimHost {
     const entry: UnderWay = { act, operation, process, gaveUp: false, settled: false };
     this.#underWay.add(entry);
     counts.issued++;
-    simulation.trace("issue", wish.kind, wish.firstSector, wish.count, tag);
+    simulation.trace(`host${this.number}-unit${process.unit}-issue`, wish.kind, wish.firstSector, wish.count, tag);
     operation.done = () => this.#answered(entry, done);
     simulation.after(this.#mix.patienceMs, () => this.#giveUp(entry));
     process.deliver(() => process.plane.volume(volume).submit(operation));
@@ -239,7 +241,7 @@ export class SimHost {
     const { history, simulation, counts } = this.#world;
     const { status } = operation;
     this.#settle(entry);
-    simulation.trace("answer", operation.kind, act.firstSector, status, act.tag);
+    simulation.trace(`host${this.number}-unit${process.unit}-answer`, operation.kind, act.firstSector, status, act.tag);
     if (entry.gaveUp) {
       this.#unknown(act);
     } else if (status === Status.ok) {
@@ -283,6 +285,9 @@ export class SimHost {
   #giveUp(entry: UnderWay): void {
     if (entry.settled) return;
     entry.gaveUp = true;
+    this.#underWay.delete(entry);
+    this.#abandoned.add(entry);
+    this.#usual = null;
     this.#world.counts.gaveUp++;
     entry.process.deliver(() => {
       entry.operation.cancelled = true;
@@ -292,6 +297,7 @@ export class SimHost {
   #settle(entry: UnderWay): void {
     entry.settled = true;
     this.#underWay.delete(entry);
+    this.#abandoned.delete(entry);
   }
 
   #unknown(act: HostAct): void {

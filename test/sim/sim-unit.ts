@@ -146,6 +146,8 @@ export class UnitProcess implements Endpoint {
   readonly stores = new Map<DiskNumber, DiskStore>();
   /** All its disks are open. */
   ready = false;
+  /** A slice gave its disk up (R10): only a new run serves there again. */
+  gaveUp = false;
   /** In an orderly stop: takes no more requests of hosts. */
   stopping = false;
   readonly world: { clock: Clock; random: Random; log: Log };
@@ -170,10 +172,12 @@ export class UnitProcess implements Endpoint {
         },
       },
       log: {
-        write: (level, sentence, facts) =>
+        write: (level, sentence, facts) => {
+          if (sentence.includes("is given up")) this.gaveUp = true;
           shared.simulation.say(
             () => `  unit ${machine.number} ${level}: ${sentence} ${JSON.stringify(facts ?? {})}`,
-          ),
+          );
+        },
       },
     };
     this.client = shared.controlStore.client(`unit ${machine.number}`);

@@ -1,0 +1,17 @@
+import { Lab } from "#test/cluster/lab.ts";
+import { assembled, createVolume } from "#test/cluster/assembled.ts";
+const t0 = performance.now();
+await using lab = new Lab({ say: console.log, unit: { settings: { sliceBytes: 64<<20 } } });
+const u = lab.add({disks: 1, diskBytes: 512<<20});
+u.start();
+await lab.until("assembled", () => assembled(lab), 30000);
+console.log("assembled", performance.now()-t0);
+const v = await createVolume(lab, { name: "vol", sizeBytes: 64<<20, protection: "none" });
+console.log("created", performance.now()-t0, JSON.stringify(v,null,1));
+console.log(await u.api.disks());
+console.log(JSON.stringify(await u.api.status()));
+const p = Bun.spawnSync(["nbdinfo", `nbd://${u.address}/vol`]); console.log(p.stdout.toString(), p.stderr.toString());
+console.log(u.usage());
+await u.stop();
+console.log("stopped", performance.now()-t0);
+console.log(u.trail(60));
