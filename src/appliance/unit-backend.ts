@@ -200,15 +200,12 @@ export class UnitBackend implements Backend {
     return this.volume(String(number));
   }
 
+  /** From the catalogue: it keeps what the control store has let go of. */
   events(since: number, limit: number): EventView[] {
-    const { view } = this.#life().follower;
-    return [...view.events.values()]
-      .filter((event) => event.number > since)
-      .sort((left, right) => left.number - right.number)
-      .slice(-limit)
-      .map(({ number, atMs, severity, kind, sentence }) => {
-        return { number, atMs, severity, kind, sentence };
-      });
+    const range = since > 0 ? { since, limit } : { limit };
+    return this.#unit.catalog.events(range).map(({ number, atMs, severity, kind, sentence }) => {
+      return { number, atMs, severity, kind, sentence };
+    });
   }
 
   recovery(): { resyncs: ResyncView[]; resyncedBytes: number } {

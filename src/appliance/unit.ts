@@ -9,6 +9,7 @@
 
 import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
+import { Catalog } from "#cluster/catalog.ts";
 import { Discovery } from "#cluster/discovery.ts";
 import type { Membership } from "#cluster/discovery.ts";
 import type { StationFact } from "#cluster/formation.ts";
@@ -24,6 +25,7 @@ import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
 import { EtcdChild } from "#machine/etcd-child.ts";
 import { addAddress } from "#machine/network.ts";
 import { SecretBox } from "#machine/secret-box.ts";
+import { openDatabase } from "#machine/sqlite.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
 import { ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
@@ -46,6 +48,7 @@ import { openAutoconfigPort, usableLinks } from "./unit-links.ts";
 import { FEATURE_LEVEL, VERSION } from "./version.ts";
 
 const IDENTITY_FILE = "identity.sealed";
+const CATALOG_FILE = "catalog.sqlite";
 const BOOT_FILE = "boot-counter";
 const TICK_MS = 100;
 const LINKS_EVERY_MS = 2000;
@@ -74,6 +77,7 @@ export class Unit {
   readonly state: StateDirectory;
   readonly identity: UnitIdentity;
   readonly disks: DiskKeeper;
+  readonly catalog: Catalog;
   readonly reactor: ReactorClient;
   readonly discovery: Discovery;
   readonly ports: Record<string, number>;
@@ -102,6 +106,7 @@ export class Unit {
     this.configuration = configuration;
     this.state = made.state;
     this.identity = made.identity;
+    this.catalog = made.catalog;
     this.reactor = made.reactor;
     this.ports = made.ports;
     this.#keys = made.keys;
@@ -380,6 +385,7 @@ export class Unit {
       }
     });
     life.onLead = () => this.discovery.clusterChanged(this.#membershipOf(life));
+    this.catalog.follow(life.follower.view, () => this.#world.clock.wallMs());
     void this.disks.enter(saved.clusterId, life.commands);
   }
 
@@ -437,6 +443,7 @@ interface MadeUnit {
   keys: JoinKeys | null;
   udp: LinkDatagrams;
   reactor: ReactorClient;
+  catalog: Catalog;
   ports: Record<string, number>;
 }
 
@@ -451,6 +458,11 @@ export async function makeUnit(configuration: Configuration, outside: UnitOutsid
   state.write(BOOT_FILE, `${bootCounter}\n`);
   const keys =
     configuration.joinSecret === null ? null : joinKeys(world.seal, configuration.joinSecret);
+  const { database, putAside } = openDatabase(state.pathOf(CATALOG_FILE));
+  if (putAside !== null) {
+    world.log.write("warn", "the catalogue was damaged and is made anew", { putAside });
+  }
+  const catalog = new Catalog(database);
   const udp = await openAutoconfigPort(configuration.ports.autoconfig);
   const reactor = new ReactorClient(outside.startReactor({ memoryBytes: MEMORY_BYTES }), world.log);
   const both = (port: number) => [
@@ -475,7 +487,7 @@ export async function makeUnit(configuration: Configuration, outside: UnitOutsid
     nbd: answer.nbdPort,
     api: configuration.ports.api,
   };
-  const made = { configuration, state, identity, bootCounter, keys, udp, reactor, ports };
+  const made = { configuration, state, identity, bootCounter, keys, udp, reactor, catalog, ports };
   return new Unit(outside, made);
 }
 
