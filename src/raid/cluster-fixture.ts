@@ -278,8 +278,19 @@ export class Cluster {
     if (a === b) return;
     const key = pair(a.disk.disk, b.disk.disk);
     this.#linkRuns.set(key, (this.#linkRuns.get(key) ?? 0) + 1);
+    // What is held on it is lost; the link lets go of its payload before it says that it is down.
+    const isOf = ({ from, to }: Sent) => (from === a && to === b) || (from === b && to === a);
+    const lost = this.held.filter(isOf);
+    this.held = this.held.filter((sent) => !isOf(sent));
+    for (const { verb } of lost) verb.sent?.();
     if (a.alive) a.slice.linkDown(b.disk.disk);
     if (b.alive) b.slice.linkDown(a.disk.disk);
+  }
+
+  /** Holds nothing any more; what was held arrives. */
+  letGo(): void {
+    this.hold = null;
+    this.deliverHeld();
   }
 
   #send(from: Node, verb: PeerVerb): boolean {

@@ -72,6 +72,8 @@ export interface HeadHost {
   nowMs(): number;
   send(verb: PeerVerb): boolean;
   nextSequence(): number;
+  /** Asks a member what it holds, and tells it what we do. */
+  enquire(disk: DiskNumber): void;
   /** Null: nothing is proposed. Since when the present proposal is under way. */
   proposingSinceMs(): number | null;
   propose(next: SliceRecord, done: (isCommitted: boolean) => void): void;

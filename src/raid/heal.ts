@@ -22,8 +22,8 @@ import type { Spread } from "./spread.ts";
 
 export type HealDone = (status: Status) => void;
 
-/** One question to one member. */
-class Once implements Asker {
+/** One question to one member; null: the session ended first. */
+export class Once implements Asker {
   readonly #then: (verb: PeerVerb | null) => void;
   constructor(then: (verb: PeerVerb | null) => void) {
     this.#then = then;

@@ -15,7 +15,7 @@
 //   it since that order was sent: orders and writes travel on different lanes.
 // - R4: `lastGrantMs` is read before the grant is sent, so whoever counts from it counts late.
 
-import { REGION_BYTES, SECTOR_BYTES, EXTENT_BYTES } from "#base/grains.ts";
+import { BLOCK_BYTES, EXTENT_BYTES, REGION_BYTES, SECTOR_BYTES } from "#base/grains.ts";
 import { TRANSFER_BYTES_MAX } from "#base/limits.ts";
 import type { MemberStore } from "#base/member-store.ts";
 import type { Memory } from "#base/memory.ts";
@@ -35,6 +35,7 @@ import { PeerVerb, VerbKind } from "#base/verbs.ts";
 import { STAMP_CURRENT } from "./applier.ts";
 import type { Applier } from "./applier.ts";
 import { CREDIT_EXTENTS } from "./credit.ts";
+import { FLAG_DIGEST, digestBytes, putDigests } from "./digest.ts";
 import type { Origins } from "./origins.ts";
 
 /** Map entries in one answer. */
@@ -313,7 +314,9 @@ export class Member {
 
   #read(verb: PeerVerb): void {
     const { offsetBytes, lengthBytes } = verb;
-    if (!this.#isRange(verb, TRANSFER_BYTES_MAX)) {
+    const wantsDigest = (verb.flags & FLAG_DIGEST) !== 0;
+    const isWhole = offsetBytes % BLOCK_BYTES === 0 && lengthBytes % BLOCK_BYTES === 0;
+    if (!this.#isRange(verb, TRANSFER_BYTES_MAX) || (wantsDigest && !isWhole)) {
       return this.#answer(verb, VerbKind.done, Status.invalid);
     }
     const { memory, pool, applier } = this.#host;
@@ -332,6 +335,10 @@ export class Member {
         if (status === Status.ok) {
           answer.bufferOffset = bufferOffset;
           answer.payloadBytes = lengthBytes;
+          if (wantsDigest) {
+            putDigests(memory, bufferOffset, lengthBytes, bufferOffset);
+            answer.payloadBytes = digestBytes(lengthBytes);
+          }
           answer.sent = () => memory.release(bufferOffset);
         } else memory.release(bufferOffset);
         if (!this.#host.send(answer) && status === Status.ok) memory.release(bufferOffset);

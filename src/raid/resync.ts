@@ -16,7 +16,7 @@
 // - From the flush on it is required like a member: the record may name it any moment. Until its
 //   last extent is copied, its own active regions stay active there.
 
-import { EXTENT_BYTES, EXTENTS_PER_REGION } from "#base/grains.ts";
+import { BLOCK_BYTES, EXTENT_BYTES, EXTENTS_PER_REGION } from "#base/grains.ts";
 import type { MapEntry } from "#base/member-store.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import { FLAG_KEEP_STAMP } from "#base/operation.ts";
@@ -25,8 +25,10 @@ import { Status } from "#base/status.ts";
 import type { PeerVerb } from "#base/verbs.ts";
 import { VerbKind } from "#base/verbs.ts";
 import { regionOfExtent } from "./activity.ts";
+import { FLAG_DIGEST, digestBytes, matchesDigests } from "./digest.ts";
 import { ExtentSet } from "./extent-set.ts";
 import type { Head } from "./head.ts";
+import { Once } from "./heal.ts";
 import type { Ticket } from "./range-lock.ts";
 import type { Asker, Replica } from "./replica.ts";
 import { Spread } from "./spread.ts";
@@ -229,7 +231,9 @@ export class Resync implements Asker {
     const head = this.#head;
     const isCurrent = this.#replica.resync === this && this.#replica.state === "open";
     if (head.ended || !head.ready || !isCurrent || !this.#pending.has(extent)) return over(false);
-    if (head.store.stampOf(extent) === 0) return this.#send(extent, NO_BUFFER, over);
+    if (head.store.stampOf(extent) === 0) {
+      return this.#send({ extent, bufferOffset: NO_BUFFER, lengthBytes: EXTENT_BYTES }, over);
+    }
     if (!this.#mappedThere.has(extent) && this.#replica.creditLeft <= 0) {
       if (this.#replica.allocating === 0) this.#hold("no space on the target");
       return over(false);
@@ -239,7 +243,9 @@ export class Resync implements Asker {
     const offsetBytes = extent * EXTENT_BYTES;
     const range = { offsetBytes, lengthBytes: EXTENT_BYTES, bufferOffset, acceptOwn: false };
     head.heal.read(range, (status) => {
-      if (status === Status.ok && !head.ended) return this.#send(extent, bufferOffset, over);
+      if (status === Status.ok && !head.ended) {
+        return this.#compareContent(extent, bufferOffset, over);
+      }
       head.memory.release(bufferOffset);
       // H8: the target must not answer for a block that nobody can read.
       if (status === Status.mediumError) this.#hold(`extent ${extent} is unreadable everywhere`);
@@ -247,24 +253,55 @@ export class Resync implements Asker {
     });
   }
 
-  #send(extent: number, bufferOffset: number, over: (isCopied: boolean) => void): void {
+  /** What is mapped on both sides may be equal all the same: then only its stamp goes over. */
+  #compareContent(extent: number, bufferOffset: number, over: (isCopied: boolean) => void): void {
     const head = this.#head;
+    const whole = { extent, bufferOffset, lengthBytes: EXTENT_BYTES };
+    if (!this.#mappedThere.has(extent)) return this.#send(whole, over);
+    const verb = head.verb(VerbKind.read, this.#replica.disk);
+    verb.offsetBytes = extent * EXTENT_BYTES;
+    verb.lengthBytes = EXTENT_BYTES;
+    verb.flags = FLAG_DIGEST;
+    const asker = new Once((answer) => {
+      if (answer === null || head.ended) {
+        head.memory.release(bufferOffset);
+        return over(false);
+      }
+      const isThere =
+        answer.status === Status.ok && answer.payloadBytes === digestBytes(EXTENT_BYTES);
+      const isEqual =
+        isThere && matchesDigests(head.memory, bufferOffset, EXTENT_BYTES, answer.bufferOffset);
+      // R7: the target takes the stamp over, so that it owes others what we owe them.
+      this.#send(isEqual ? { ...whole, lengthBytes: BLOCK_BYTES } : whole, over);
+    });
+    if (head.ask(this.#replica, verb, asker, false)) return;
+    head.memory.release(bufferOffset);
+    over(false);
+  }
+
+  #send(
+    piece: { extent: number; bufferOffset: number; lengthBytes: number },
+    over: (isCopied: boolean) => void,
+  ): void {
+    const head = this.#head;
+    const { extent, bufferOffset, lengthBytes } = piece;
+    const isTrim = bufferOffset === NO_BUFFER;
     const region = regionOfExtent(extent);
     head.activity.enterAnyway(region, region);
     let wasDropped = false;
-    const spread = new Spread(head, bufferOffset === NO_BUFFER ? "trim" : "write", (ended) => {
+    const spread = new Spread(head, isTrim ? "trim" : "write", (ended) => {
       head.activity.leave(region, region);
-      if (bufferOffset !== NO_BUFFER) head.memory.release(bufferOffset);
+      if (!isTrim) head.memory.release(bufferOffset);
       const isCopied = ended.status === Status.ok && !wasDropped;
-      if (isCopied && bufferOffset !== NO_BUFFER) head.counters.resyncedBytes += EXTENT_BYTES;
+      if (isCopied && !isTrim) head.counters.resyncedBytes += lengthBytes;
       if (isCopied) this.obstacle = "";
       over(isCopied);
     });
     spread.offsetBytes = extent * EXTENT_BYTES;
-    spread.lengthBytes = EXTENT_BYTES;
+    spread.lengthBytes = lengthBytes;
     spread.bufferOffset = bufferOffset;
-    spread.allocates = bufferOffset !== NO_BUFFER && !this.#mappedThere.has(extent);
-    if (bufferOffset !== NO_BUFFER) spread.flags = FLAG_KEEP_STAMP;
+    spread.allocates = !isTrim && !this.#mappedThere.has(extent);
+    if (!isTrim) spread.flags = FLAG_KEEP_STAMP;
     spread.dropped = () => {
       wasDropped = true;
     };

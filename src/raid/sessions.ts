@@ -67,9 +67,9 @@ export class Sessions {
     if (!isTarget && !replica.inSync) {
       // Its resync came to its end; its incarnation is the one named, or it must go again.
       replica.known = replica.resync?.incarnation === incarnation;
+      if (replica.resync !== null) this.#host.returns.came(disk, this.#head.nowMs());
       replica.resync = null;
       replica.failure = null;
-      this.#host.returns.came(disk, this.#head.nowMs());
     }
     if (isTarget && replica.promoting) replica.resync?.notCommitted();
     replica.inSync = !isTarget;
@@ -167,6 +167,11 @@ export class Sessions {
     } else {
       this.#unpromote(replica);
       replica.resync = new Resync(this.#head, replica, verb);
+      // R7: changes under way that began without the target; their stamps may not show yet.
+      for (const spread of this.#head.spreads) {
+        if (spread.kind === "flush" || spread.waitsFor(replica)) continue;
+        replica.resync.miss(spread.offsetBytes, spread.lengthBytes);
+      }
     }
     this.#host.changed();
   }
@@ -281,11 +286,14 @@ export class Sessions {
     if (!replica.linked || replica.sessionEpoch === 0 || this.#head.released) return;
     const since = this.#host.proposingSinceMs();
     // Perhaps only we cannot reach the control store: let another take over.
-    if (since !== null && nowMs - since > STEP_BACK_MS && !this.#head.ready) return;
+    replica.beaconDueMs = nowMs + BEACON_EVERY_MS;
+    if (since !== null && nowMs - since > STEP_BACK_MS && !this.#head.ready) {
+      // And let whoever did tell us.
+      return this.#host.enquire(replica.disk);
+    }
     const verb = this.#head.verb(VerbKind.beacon, replica.disk);
     verb.epoch = replica.sessionEpoch;
     verb.tickMs = this.#head.nowMs();
-    replica.beaconDueMs = nowMs + BEACON_EVERY_MS;
     this.#host.send(verb);
   }
 }

@@ -104,6 +104,7 @@ export class Slice {
   #head: Head | null = null;
   #sequence = 0;
   #proposingSinceMs: number | null = null;
+  #proposed: SliceRecord | null = null;
   #pausedUntilMs = Number.NEGATIVE_INFINITY;
   #jitter: number;
   #lastTickMs: number;
@@ -153,8 +154,15 @@ export class Slice {
       send: (verb: PeerVerb) => this.#effects.send(verb),
       record: () => this.#record,
       learned: (record: SliceRecord) => this.#adopt(record),
-      mayGrant: () => this.#proposingSinceMs === null && this.#failure === null && !this.#stopped,
+      mayGrant: () => !this.#mayBecomeHead() && this.#failure === null && !this.#stopped,
     };
+  }
+
+  /** A proposal of ours may be committed yet: not once a record of its epoch or later is known. */
+  #mayBecomeHead(): boolean {
+    const { lineage, epoch } = this.#record ?? { lineage: 0, epoch: 0 };
+    const proposed = this.#proposed;
+    return proposed !== null && proposed.lineage === lineage && epoch < proposed.epoch;
   }
 
   #headHost() {
@@ -166,6 +174,9 @@ export class Slice {
       linkGraceMs: this.#linkGraceMs,
       links: this.#links,
       nextSequence: () => ++this.#sequence,
+      enquire: (disk: DiskNumber) => {
+        this.#effects.send(this.#own(VerbKind.enquire, disk));
+      },
       proposingSinceMs: () => this.#proposingSinceMs,
       propose: (next: SliceRecord, done: (isCommitted: boolean) => void) =>
         this.#propose(next, done),
@@ -329,8 +340,10 @@ export class Slice {
     assert(this.#proposingSinceMs === null, "one proposal at a time");
     assert(next.epoch === expected.epoch + 1, "a proposal is made from the newest record");
     this.#proposingSinceMs = this.#world.clock.nowMs();
+    this.#proposed = next;
     this.#effects.propose(next, expected, (outcome, current) => {
       this.#proposingSinceMs = null;
+      this.#proposed = null;
       if (this.#stopped) return;
       const isCommitted = outcome === Outcome.committed;
       if (outcome === Outcome.refused) {
