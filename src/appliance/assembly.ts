@@ -28,6 +28,7 @@ import { clearEtcdDirectory, etcdDirectoryState, etcdSocketPath } from "#machine
 import type { EtcdChild } from "#machine/etcd-child.ts";
 import { EtcdUnixTransport } from "#machine/etcd-transport.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
+import { ClusterState } from "#protocol/peer-channel/identity.ts";
 import type { PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import { callUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
@@ -197,7 +198,7 @@ async function askStation(
   station: StationFact,
   unit: UnitFacts,
 ): Promise<z.infer<typeof JoinAnswerSchema>> {
-  const pipe = await callStation(world, security, station);
+  const { pipe } = await callStation(world, security, station, Purpose.join);
   return new Promise((resolve, reject) => {
     const cancel = security.timers.after(JOIN_MS_MAX, () => {
       pipe.close("no answer");
@@ -222,14 +223,15 @@ async function callStation(
   world: World,
   security: PipeSecurity,
   station: StationFact,
-): Promise<MessagePipe> {
+  purpose: Purpose,
+): Promise<{ pipe: MessagePipe; peer: PeerIdentity }> {
   let failure: unknown = new Fault("notReady", "the control station told no address");
   for (const address of station.addresses) {
     try {
       return await callUnit(world, security, {
         address,
         port: station.channelPort,
-        purpose: Purpose.join,
+        purpose,
         unitId: idBytes(station.stationUnitId),
       });
     } catch (error) {
@@ -237,6 +239,25 @@ async function callStation(
     }
   }
   throw failure;
+}
+
+/**
+ * Looks at another cluster before ours gives way to it: its station must prove that it has the secret
+ * and that its cluster is there and does not give way itself.
+ */
+export async function meetCluster(
+  world: World,
+  security: PipeSecurity,
+  other: StationFact,
+): Promise<void> {
+  const { pipe, peer } = await callStation(world, security, other, Purpose.meet);
+  pipe.close("seen");
+  if (idText(peer.clusterId) !== other.clusterId) {
+    throw new Fault("notAuthentic", "the other cluster is not the one that was heard");
+  }
+  if (peer.clusterState === ClusterState.yielding) {
+    throw new Fault("conflict", "the other cluster gives way itself");
+  }
 }
 
 /** The station's side: a unit that proved that it has the join secret asks to be admitted. */

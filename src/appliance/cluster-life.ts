@@ -19,7 +19,7 @@ import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { pipePair } from "#cluster/message-pipe.ts";
 import { proxyRules } from "#cluster/proxy-rules.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
-import { StationSchema, keys, parseValue } from "#cluster/state.ts";
+import { StationSchema, keys, parseValue, valueText } from "#cluster/state.ts";
 import { UnitLease } from "#cluster/unit-lease.ts";
 import { ViewFollower } from "#cluster/view-follower.ts";
 import { VoterKeeper, newId, voterName } from "#cluster/voters.ts";
@@ -184,6 +184,29 @@ export class ClusterLife {
     });
   }
 
+  /** The cluster gives way to another; only from virgin, whatever happens meanwhile. */
+  async giveWay(): Promise<void> {
+    const { view } = this.follower;
+    const { cluster } = view;
+    if (cluster?.state !== "virgin") {
+      throw new Fault("conflict", "this cluster is in use; it gives way to none by itself");
+    }
+    const value = valueText({ ...cluster, state: "yielding" });
+    const { committed } = await this.store.transaction({
+      ifs: [view.compare(keys.cluster)],
+      puts: [{ key: keys.cluster, value }],
+    });
+    if (!committed) throw new Fault("conflict", "the cluster changed meanwhile");
+  }
+
+  /** Whether a slice lies on a disk of this unit, as control state or reactor know. */
+  get holdsSlices(): boolean {
+    const { view } = this.follower;
+    const own = view.disksOfUnit(this.unit);
+    const placed = own.some((disk) => view.slicesOfDisk(disk.number).length > 0);
+    return placed || this.#parts.reactor.report.slices.length > 0;
+  }
+
   /** Another unit of the cluster asks for the control store. */
   serve(pipe: MessagePipe, peer: PeerIdentity): void {
     if (!this.voter.votes) return pipe.close("this unit does not vote");
@@ -243,12 +266,13 @@ export class ClusterLife {
     let failure: unknown = null;
     for (const address of addresses) {
       try {
-        return await callUnit(this.#world, this.#parts.security, {
+        const called = await callUnit(this.#world, this.#parts.security, {
           address,
           port: place?.port ?? 0,
           purpose: Purpose.controlProxy,
           unitId: place === undefined ? null : idBytes(place.unitId),
         });
+        return called.pipe;
       } catch (error) {
         failure = error;
       }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Message pipes between control threads: the channel that proves and encrypts (protocol/peer-channel)
-// over TCP, with the cluster's message framing on it. Used to join a cluster, and to reach the control
-// store through a voter.
+// over TCP, with the cluster's message framing on it. Used to join a cluster, to reach the
+// control store through a voter, and to look at another cluster before giving way to it.
 
 import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
@@ -53,7 +53,7 @@ function makePipe(
     world,
     {
       call: options.call,
-      offers: [Purpose.join, Purpose.controlProxy],
+      offers: [Purpose.join, Purpose.controlProxy, Purpose.meet],
       own: security.own(),
       preSharedKey: security.preSharedKey,
       ...(options.expectUnitId === null ? {} : { expectUnitId: options.expectUnitId }),
@@ -97,13 +97,13 @@ export async function callUnit(
   world: Pick<World, "clock" | "seal">,
   security: PipeSecurity,
   to: { address: string; port: number; purpose: Purpose; unitId: Uint8Array | null },
-): Promise<MessagePipe> {
+): Promise<{ pipe: MessagePipe; peer: PeerIdentity }> {
   const socket = await connectControl(to.address, to.port);
   return new Promise((resolve, reject) => {
     makePipe(world, socket, security, {
       call: to.purpose,
       expectUnitId: to.unitId,
-      opened: (pipe) => resolve(pipe),
+      opened: (pipe, peer) => resolve({ pipe, peer }),
       failed: (reason, proved) => {
         reject(new Fault(proved ? "forbidden" : "notAuthentic", `${to.address}: ${reason}`));
       },

@@ -35,6 +35,8 @@ interface KeeperOptions {
   paths: readonly string[];
   directFiles: boolean;
   unitName: string;
+  /** Clusters this unit was in and left while nothing was kept in them. */
+  leftClusters: readonly string[];
 }
 
 export class DiskKeeper {
@@ -163,6 +165,14 @@ export class DiskKeeper {
     if (disk === undefined) return;
     disk.opened = opened;
     if (opened.clusterId !== this.#clusterId) {
+      if (this.#options.leftClusters.includes(opened.clusterId) && opened.slices === 0) {
+        disk.reason = "it was of a cluster that gave way while nothing was on it; made anew";
+        return this.#reactor.send({
+          kind: "openDisk",
+          place: opened.place,
+          format: { clusterId: this.#clusterId, diskUuid: opened.uuid },
+        });
+      }
       this.#refuse(disk, "left alone: it belongs to another cluster");
       this.#reactor.send({ kind: "closeDisk", uuid: opened.uuid });
       return;

@@ -52,7 +52,7 @@ export type ToReactor =
       nbdUnixPath: string | null;
       memoryBytes: number;
     }
-  /** Opens a disk; with `format` it is written as a new one first. Answered by diskOpened/diskRefused. */
+  /** Opens a disk; with `format` it is written as a new one first, closed before if it is open. Answered by diskOpened/diskRefused. */
   | { kind: "openDisk"; place: DiskPlace; format: { clusterId: string; diskUuid: string } | null }
   /** The number the cluster gave it; stored durably, then its slices come alive. Answered by diskReady. */
   | { kind: "numberDisk"; uuid: string; number: DiskNumber }
@@ -78,11 +78,14 @@ export type ToReactor =
 
 export interface OpenedDisk {
   path: string;
+  place: DiskPlace;
   uuid: string;
   clusterId: string;
   /** 0: not numbered yet. */
   number: DiskNumber;
   incarnation: number;
+  /** Slices with a member on it. */
+  slices: number;
   /** What slices may use, and what is free of it. */
   sizeBytes: number;
   freeBytes: number;

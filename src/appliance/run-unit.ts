@@ -49,12 +49,19 @@ export async function runUnit(configuration: Configuration): Promise<void> {
       unpackEtcd(etcdArchive, directory, await Bun.file(etcdArchive).bytes()),
     fatal,
   };
-  const unit = await Promise.race([makeUnit(configuration, outside), failedStart]);
-  const api = serve(unit, world, outside);
   const told = untilSignal();
-  await unit.start();
-  await unit.stop(await told);
-  await api.stop();
+  let isTold = false;
+  void told.then(() => {
+    isTold = true;
+  });
+  // A unit whose cluster gave way to another ends its run and begins anew.
+  while (!isTold) {
+    const unit = await Promise.race([makeUnit(configuration, outside), failedStart]);
+    const api = serve(unit, world, outside);
+    await unit.start();
+    await unit.stop(await Promise.race([told, unit.ended]));
+    await api.stop();
+  }
 }
 
 function startReactor(

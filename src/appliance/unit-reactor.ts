@@ -48,6 +48,7 @@ interface HeldDisk {
   area: FileArea;
   store: DiskStore;
   path: string;
+  place: DiskPlace;
   ready: boolean;
 }
 
@@ -188,6 +189,10 @@ export class UnitReactor {
 
   #openDisk(message: Message<"openDisk">): void {
     const { place, format } = message;
+    for (const held of this.#disks.values()) {
+      if (held.path !== place.path) continue;
+      return this.#closeDisk(held.store.uuid, () => this.#openDisk(message));
+    }
     let area: FileArea;
     try {
       area = new FileArea(this.#reactor, {
@@ -229,7 +234,7 @@ export class UnitReactor {
         );
         return;
       }
-      const held: HeldDisk = { area, store, path: place.path, ready: false };
+      const held: HeldDisk = { area, store, path: place.path, place, ready: false };
       this.#disks.set(store.uuid, held);
       store.onFailed = () => this.#diskFailed(held);
       this.#post({ kind: "diskOpened", disk: describe(held) });
@@ -425,6 +430,8 @@ function describe(held: HeldDisk): OpenedDisk {
   const { extents, free } = store.totals;
   return {
     path: held.path,
+    place: held.place,
+    slices: store.slices().length,
     uuid: store.uuid,
     clusterId: store.clusterId,
     number: store.number,

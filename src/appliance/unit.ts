@@ -7,6 +7,7 @@
 // the lead and liveness are given back, then this unit's voter ends: the takeover of what it headed
 // needs the control store, so that goes last.
 
+import { z } from "zod";
 import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
 import { Catalog } from "#cluster/catalog.ts";
@@ -15,6 +16,7 @@ import type { Membership } from "#cluster/discovery.ts";
 import type { StationFact } from "#cluster/formation.ts";
 import { identityText, idBytes, idText, makeIdentity, parseIdentity } from "#cluster/identity.ts";
 import type { UnitIdentity } from "#cluster/identity.ts";
+import { idSchema } from "#cluster/state.ts";
 import { ETCD_PEER_PORT, newId, voterName } from "#cluster/voters.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
 import { listenControl } from "#machine/control-socket.ts";
@@ -22,7 +24,7 @@ import type { ControlListener } from "#machine/control-socket.ts";
 import type { LinkDatagrams } from "#machine/datagram.ts";
 import { issueEtcdCertificates } from "#machine/etcd-certificates.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
-import { EtcdChild } from "#machine/etcd-child.ts";
+import { EtcdChild, clearEtcdDirectory } from "#machine/etcd-child.ts";
 import { addAddress } from "#machine/network.ts";
 import { SecretBox } from "#machine/secret-box.ts";
 import { openDatabase } from "#machine/sqlite.ts";
@@ -33,7 +35,7 @@ import { ClusterState } from "#protocol/peer-channel/identity.ts";
 import type { OwnIdentity, PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import { joinKeys } from "#protocol/peer-channel/secret.ts";
 import type { JoinKeys } from "#protocol/peer-channel/secret.ts";
-import { admitJoining, foundCluster, joinCluster } from "./assembly.ts";
+import { admitJoining, foundCluster, joinCluster, meetCluster } from "./assembly.ts";
 import type { UnitFacts } from "./assembly.ts";
 import { ClusterLife, addressInCluster } from "./cluster-life.ts";
 import type { Configuration } from "./configuration.ts";
@@ -49,6 +51,8 @@ import { FEATURE_LEVEL, VERSION } from "./version.ts";
 
 const IDENTITY_FILE = "identity.sealed";
 const CATALOG_FILE = "catalog.sqlite";
+const LEFT_FILE = "left-clusters.json";
+const LEFT_MAX = 16;
 const BOOT_FILE = "boot-counter";
 const TICK_MS = 100;
 const LINKS_EVERY_MS = 2000;
@@ -95,12 +99,19 @@ export class Unit {
   readonly #listeners: ControlListener[];
   #certificates: EtcdCertificates | null = null;
   #child: EtcdChild | null = null;
+  #leaving = false;
+  #endRun: (reason: string) => void = () => {};
+  /** Resolves with the reason when this run ends by itself, so that the unit begins anew. */
+  readonly ended: Promise<string>;
   #linksAtMs = 0;
   #linksText = "";
 
   constructor(outside: UnitOutside, made: MadeUnit) {
     const { configuration } = made;
     this.#outside = outside;
+    this.ended = new Promise((resolve) => {
+      this.#endRun = resolve;
+    });
     this.#world = outside.world;
     this.#timers = outside.timers;
     this.configuration = configuration;
@@ -116,6 +127,7 @@ export class Unit {
       paths: configuration.disks,
       directFiles: configuration.directFiles,
       unitName: this.name,
+      leftClusters: readLeft(made.state),
     });
     this.#security = {
       timers: outside.timers,
@@ -160,12 +172,8 @@ export class Unit {
         effects: {
           found: () => void this.#found(),
           join: (station) => void this.#join(station),
-          yieldTo: () => {
-            const reason = "two clusters met; merging them is not done by this version";
-            this.discovery.formation.yieldFailed(reason);
-          },
-          leave: () =>
-            this.discovery.formation.leaveRefused("this version does not leave a cluster"),
+          yieldTo: (other) => void this.#yieldTo(other),
+          leave: () => this.#leave(),
           say: (sentence) => this.#say(sentence),
           send: (packet, to) => {
             const isFour = !to.address.includes(":");
@@ -236,6 +244,7 @@ export class Unit {
       answerUnit(this.#world, this.#security, socket, (pipe, peer) => {
         const { life } = this;
         if (life === null) return pipe.close("in no cluster");
+        if (peer.purpose === Purpose.meet) return; // it has seen what it wanted, and closes
         if (peer.purpose === Purpose.controlProxy) return life.serve(pipe, peer);
         admitJoining(pipe, peer, { commands: life.commands, view: life.follower.view });
       });
@@ -312,6 +321,28 @@ export class Unit {
         error instanceof Fault && error.code !== "notReady" && error.code !== "notAuthentic";
       this.discovery.formation.joinFailed({ reached, reason: this.#reasonOf(error) });
     }
+  }
+
+  /** Two clusters met, and ours is to give way: virgin ones only, by compare-and-swap. */
+  async #yieldTo(other: StationFact): Promise<void> {
+    try {
+      await meetCluster(this.#world, this.#security, other);
+      await this.life?.giveWay();
+    } catch (error) {
+      this.discovery.formation.yieldFailed(this.#reasonOf(error));
+    }
+  }
+
+  /** The cluster is given up; the unit begins anew. Never while a slice lies here. */
+  #leave(): void {
+    const { life } = this;
+    if (life === null || life.holdsSlices) {
+      return this.discovery.formation.leaveRefused("slices of volumes lie on this unit's disks");
+    }
+    const left = [...readLeft(this.state), life.clusterId].slice(-LEFT_MAX);
+    this.state.write(LEFT_FILE, `${JSON.stringify(left)}\n`);
+    this.#leaving = true;
+    this.#endRun("its cluster gives way to another");
   }
 
   /** Faults are answers; anything else is our bug and ends the process. */
@@ -425,6 +456,11 @@ export class Unit {
     await Promise.race([stopped, this.#delay(STOP_MS_MAX)]);
     for (const listener of this.#listeners) listener.close();
     await Promise.race([this.life?.stop() ?? Promise.resolve(), this.#delay(STOP_MS_MAX)]);
+    if (this.#leaving) {
+      // After the voter ended: a stop before this is a stop in the old cluster.
+      this.state.remove(MEMBERSHIP_FILE);
+      clearEtcdDirectory(this.state.pathOf("etcd"));
+    }
     this.#udp.close();
     this.state.close();
   }
@@ -489,6 +525,12 @@ export async function makeUnit(configuration: Configuration, outside: UnitOutsid
   };
   const made = { configuration, state, identity, bootCounter, keys, udp, reactor, catalog, ports };
   return new Unit(outside, made);
+}
+
+/** Clusters this unit left while they were virgin: their mark on a disk without slices is void. */
+function readLeft(state: StateDirectory): string[] {
+  const text = state.readText(LEFT_FILE);
+  return text === null ? [] : z.array(idSchema).parse(JSON.parse(text));
 }
 
 /** R12: made once; a wiped state directory makes another unit. */
