@@ -109,6 +109,15 @@ export class Bench {
     return this.open();
   }
 
+  /** Only the process dies: the disk keeps what it was given, flushed or not. */
+  restart(): DiskStore | null {
+    const memory = new Memory(arena);
+    Object.assign(this, { memory });
+    this.disk.restart(memory);
+    this.disk.order = null;
+    return this.open();
+  }
+
   member(slice = 1): MemberStore {
     const member = this.store?.member(slice) ?? null;
     if (member === null) throw new Error(`no member of slice ${slice}`);

@@ -78,6 +78,11 @@ export class Checkpointer {
     if (!this.#running && filled >= this.#core.plan.logSlots / 4) this.#begin();
   }
 
+  /** The ring is full: only another checkpoint makes room, however little came since the last. */
+  force(): void {
+    if (!this.#running) this.#begin();
+  }
+
   /** Writes one now; `done` when it is whole. One that runs already does not count. */
   request(done: IoDone): void {
     if (this.#core.io.failed) return done(Status.ioError);

@@ -18,6 +18,7 @@ import {
 import { Prng } from "#base/prng.ts";
 import { Status } from "#base/status.ts";
 import { Bench, MIB, sampleRecord } from "./bench-fixture.ts";
+import type { DiskStore } from "./disk-store.ts";
 import { Image } from "./sim-disk-fixture.ts";
 
 const SECTOR = 512;
@@ -325,20 +326,11 @@ class Model {
   crash(): void {
     const { bench, prng } = this;
     const cut = prng.chance(0.7);
-    let image = cut ? bench.disk.powerCut(prng) : bench.disk.kill();
     this.seen[cut ? "cuts" : "kills"]++;
     bench.store = null;
     this.inFlight = 0;
     for (const slice of this.slices) slice.busy = [];
-    // Sometimes it crashes again while it opens.
-    while (prng.chance(0.3)) {
-      const half = new Bench(DISK_BYTES, { image, alignBytes: bench.disk.alignBytes });
-      half.begin();
-      for (let step = prng.below(60); step > 0; step--) half.disk.step();
-      image = half.disk.powerCut(prng);
-      this.seen.twice++;
-    }
-    const store = bench.again(image);
+    const store = cut ? this.afterPowerCut() : bench.restart();
     if (store === null) throw new Error(`not opened: ${bench.reason}`);
     bench.disk.order = prng.fork();
     for (const slice of this.slices) this.look(slice);
@@ -346,6 +338,20 @@ class Model {
     let mapped = 0;
     for (const { slice } of this.slices) mapped += bench.member(slice).mapFrom(0, 99).length;
     expect(free + mapped).toBe(extents);
+  }
+
+  /** Sometimes the power fails again while the disk is opened. */
+  afterPowerCut(): DiskStore | null {
+    const { bench, prng } = this;
+    let image = bench.disk.powerCut(prng);
+    while (prng.chance(0.3)) {
+      const half = new Bench(DISK_BYTES, { image, alignBytes: bench.disk.alignBytes });
+      half.begin();
+      for (let step = prng.below(60); step > 0; step--) half.disk.step();
+      image = half.disk.powerCut(prng);
+      this.seen.twice++;
+    }
+    return bench.again(image);
   }
 
   /** What a slice finds after a crash, and R9's choice where a block does not match. */

@@ -178,7 +178,7 @@ class Opening {
       core.fail();
       checkpointer.fail();
     };
-    core.log.onFull = () => checkpointer.maybe();
+    core.log.onFull = () => checkpointer.force();
     this.#healSuperblock(superblock, found.damaged, () => {
       const next = core.metadata.incarnation + 1;
       const entry = core.log.append((pages) => pages.putValue(EntryKind.incarnation, next));

@@ -81,7 +81,7 @@ interface Pending {
 export class SimDisk implements Area {
   readonly sizeBytes: number;
   readonly alignBytes: number;
-  readonly #memory: Memory;
+  #memory: Memory;
   /** What survives a power cut. */
   stable: Image;
   /** What is read. */
@@ -99,6 +99,8 @@ export class SimDisk implements Area {
   /** Whether calls of this kind at this offset fail. */
   failWhen: ((kind: OperationKind, offset: number, length: number) => boolean) | null = null;
   flushes = 0;
+  /** Calls that are left waiting for as long as this says so. */
+  hold: ((kind: OperationKind, offset: number) => boolean) | null = null;
 
   constructor(
     memory: Memory,
@@ -136,7 +138,12 @@ export class SimDisk implements Area {
 
   /** Carries out one call; false when there is none. */
   step(): boolean {
-    const at = this.order === null ? 0 : this.order.below(Math.max(1, this.#queue.length));
+    const { hold } = this;
+    let at = this.order === null ? 0 : this.order.below(Math.max(1, this.#queue.length));
+    if (hold !== null) {
+      at = this.#queue.findIndex(({ operation: o }) => !hold(o.kind, o.offsetBytes));
+      if (at < 0) return false;
+    }
     const [next] = this.#queue.splice(at, 1);
     if (next === undefined) return false;
     const { operation, through } = next;
@@ -183,6 +190,12 @@ export class SimDisk implements Area {
     for (const { offset, bytes } of this.#pending) this.stable.write(offset, bytes);
     this.#pending = [];
     return this.stable;
+  }
+
+  /** The process dies and another comes; what it wrote and did not flush is still not stable. */
+  restart(memory: Memory): void {
+    this.#queue = [];
+    this.#memory = memory;
   }
 
   /** Everything carried out so far becomes stable and the answer; from now on a record is kept. */
