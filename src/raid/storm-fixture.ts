@@ -7,7 +7,7 @@
 
 import { assert } from "#base/assert.ts";
 import { BLOCK_BYTES } from "#base/grains.ts";
-import { FLAG_FUA, OperationKind } from "#base/operation.ts";
+import { FLAG_FUA, FLAG_RESENT, OperationKind } from "#base/operation.ts";
 import { Prng } from "#base/prng.ts";
 import { Status } from "#base/status.ts";
 import { Cluster } from "./cluster-fixture.ts";
@@ -27,12 +27,17 @@ interface Host {
   node: number;
   run: number;
   flags: number;
+  origin: number;
+  /** A write whose outcome is not known, to be sent again as a forwarder would (H7). */
+  again: { tag: number; origin: number; observed: boolean } | null;
+  isAgain: boolean;
 }
 
 export interface StormResult {
   acked: number;
   reads: number;
   unknown: number;
+  again: number;
   faults: number;
   epochs: number;
 }
@@ -44,9 +49,11 @@ export class Storm {
   readonly cluster: Cluster;
   readonly #hosts: Host[];
   readonly #failed = new Set<number>();
+  readonly #releasing = new Set<number>();
   #nextTag = 1;
+  #origin = 2 ** 40;
   #flush: { request: Request; node: number; run: number; legal: Set<number>[] } | null = null;
-  readonly result: StormResult = { acked: 0, reads: 0, unknown: 0, faults: 0, epochs: 0 };
+  readonly result: StormResult = { acked: 0, reads: 0, unknown: 0, again: 0, faults: 0, epochs: 0 };
 
   constructor(seed: number) {
     this.#prng = new Prng(seed);
@@ -70,6 +77,9 @@ export class Storm {
       node: 0,
       run: 0,
       flags: 0,
+      origin: 0,
+      again: null,
+      isAgain: false,
     }));
   }
 
@@ -106,19 +116,31 @@ export class Storm {
       OperationKind.trim,
     ]);
     host.flags = this.#prng.chance(0.1) ? FLAG_FUA : 0;
-    if (host.kind !== OperationKind.read) {
+    host.isAgain = host.again !== null && this.#prng.chance(0.4);
+    host.origin = 0;
+    if (host.isAgain && host.again !== null) {
+      host.kind = OperationKind.write;
+      host.tag = host.again.tag;
+      host.origin = host.again.origin;
+      host.flags |= FLAG_RESENT;
+      host.since.add(host.tag);
+      host.after.add(host.tag);
+    } else if (host.kind !== OperationKind.read) {
+      host.origin = ++this.#origin;
       host.tag = host.kind === OperationKind.trim ? 0 : this.#takeTag();
       host.since.add(host.tag);
       host.after.add(host.tag);
     }
     const lengthBytes =
-      host.kind === OperationKind.write && this.#prng.chance(0.3) ? 1024 : BLOCK_BYTES;
+      !host.isAgain && host.kind === OperationKind.write && this.#prng.chance(0.3)
+        ? 1024
+        : BLOCK_BYTES;
     host.request = this.cluster.submit(
       host.node,
       host.kind,
       host.block * BLOCK_BYTES,
       lengthBytes,
-      { tag: host.tag, flags: host.flags },
+      { tag: host.tag, flags: host.flags, origin: host.origin },
     );
   }
 
@@ -158,8 +180,10 @@ export class Storm {
             `block ${host.block} read ${tag}, legal ${[...host.legal]}, at ${this.cluster.nowMs}`,
           );
           host.legal = new Set([tag]);
+          if (host.again?.tag === tag) host.again.observed = true;
           return;
         }
+        if (host.isAgain) return this.#acknowledgedAgain(host);
         this.result.acked++;
         host.legal = new Set([host.tag]);
         if ((host.flags & FLAG_FUA) !== 0) host.since = new Set([host.tag]);
@@ -171,8 +195,19 @@ export class Storm {
       default:
         if (isRead) return;
         this.result.unknown++;
+        if (host.isAgain && host.again?.observed === true) return;
         host.legal.add(host.tag);
+        if (host.kind !== OperationKind.write || host.isAgain || host.again !== null) return;
+        if (request.operation.lengthBytes !== BLOCK_BYTES) return;
+        host.again = { tag: host.tag, origin: host.origin, observed: false };
     }
+  }
+
+  /** H7: what was observed before is not written a second time over what came after. */
+  #acknowledgedAgain(host: Host): void {
+    this.result.again++;
+    if (host.again?.observed !== true) host.legal.add(host.tag);
+    host.again = null;
   }
 
   #flushSometimes(): void {
@@ -207,8 +242,12 @@ export class Storm {
     this.result.faults++;
     switch (this.#prng.below(8)) {
       case 0:
-      case 1:
         if (node.alive) this.#kill(disk, this.#prng.chance(0.6));
+        return;
+      case 1:
+        if (!node.alive) return;
+        if (this.#prng.chance(0.5)) return this.#kill(disk, this.#prng.chance(0.6));
+        if (!this.#releasing.has(disk)) this.#release(disk);
         return;
       case 2:
       case 3:
@@ -249,10 +288,26 @@ export class Storm {
     });
     this.#harvest();
     if (isKept) return;
-    for (const host of this.#hosts) for (const tag of host.since) host.legal.add(tag);
+    for (const host of this.#hosts) {
+      for (const tag of host.since) host.legal.add(tag);
+      if (host.again !== null) host.again.observed = false;
+    }
+  }
+
+  /** An orderly stop; its process ends once it says so. */
+  #release(disk: number): void {
+    const node = this.cluster.node(disk);
+    const { run } = node;
+    this.#releasing.add(disk);
+    node.slice.release(() => {
+      this.cluster.later(1, () => {
+        if (node.alive && node.run === run) this.#kill(disk, false);
+      });
+    });
   }
 
   #restart(disk: number): void {
+    this.#releasing.delete(disk);
     this.#failed.delete(disk);
     this.cluster.restart(disk);
     this.#slowDown(disk);
@@ -270,7 +325,8 @@ export class Storm {
     for (const [disk, node] of cluster.nodes) {
       node.hasControl = true;
       node.store.stuck = false;
-      if (node.alive && this.#failed.has(disk)) this.#kill(disk, false);
+      const isUseless = this.#failed.has(disk) || this.#releasing.has(disk);
+      if (node.alive && isUseless) this.#kill(disk, false);
       if (!node.alive) this.#restart(disk);
       for (const other of cluster.nodes.keys()) if (other !== disk) cluster.heal(disk, other);
     }
