@@ -14,6 +14,7 @@ import {
 } from "./nbd-protocol.ts";
 import type { Server } from "./servers.ts";
 import { givenServer, memoryServer, qemuServer, requirePrograms } from "./servers.ts";
+import { unitInBand, unitOnFile, unitOnLoopDevice } from "./unit-servers.ts";
 
 const VOLUME_BYTES = 64 << 20;
 
@@ -44,6 +45,9 @@ function conforms(name: string, start: () => Promise<Server>): void {
 
 conforms("qemu-nbd, to judge the suite", () => qemuServer(VOLUME_BYTES));
 conforms("session and reactor over memory", () => memoryServer(VOLUME_BYTES));
+conforms("a unit, its disk a file", () => unitOnFile(VOLUME_BYTES));
+conforms("a unit, its disk a loop device", () => unitOnLoopDevice(VOLUME_BYTES));
+conforms("a unit that is not the head, mirror-2", () => unitInBand(VOLUME_BYTES));
 
 const given = process.env["CAIRN_CONFORM_URI"];
 if (given !== undefined) conforms("the server given", () => givenServer(given));
