@@ -9,7 +9,10 @@
 // - A slot is never written while it is the newest whole one.
 // - A checkpoint is whole only with its header, and the header is written when every entry that any
 //   part contains is durable in the log. So the log is never behind a checkpoint.
-// - The log is kept from where the *older* checkpoint needs it: one that has rotted loses nothing.
+// - The log is kept from where the *older* checkpoint needs it, while half of the ring is enough
+//   for that: one that has rotted loses nothing.
+// - A checkpoint never needs more of the ring than is kept for it (metadata-log.ts). One written
+//   while the disk is opened needs nothing of it: everything replayed is durable.
 
 import { crc32 } from "#base/checksum.ts";
 import { Status } from "#base/status.ts";
@@ -169,9 +172,8 @@ export class Checkpointer {
     const throughEntry = log.appended;
     // Entries appended from now on are no part of it, what the header says included.
     const { incarnation, number, nextMapping } = metadata;
-    log.setUrgent(true);
+    log.setUrgent(throughEntry);
     log.sync(throughEntry, (synced) => {
-      log.setUrgent(false);
       if (synced !== Status.ok || !this.#running) return;
       memory.bytes.fill(0, this.#buffer, this.#buffer + PAGE_BYTES);
       header.at(memory.bytes, this.#buffer);
@@ -198,10 +200,15 @@ export class Checkpointer {
   }
 
   #whole(attempt: Attempt): void {
+    const { log, plan } = this.#core;
     const older = this.position.logFrom;
     this.position = { sequence: attempt.sequence, logFrom: attempt.logFrom };
+    // Short of room, what only the older one needs is given up: a disk that goes on comes first.
+    const short = log.position.sequence - older > plan.logSlots / 2;
+    log.advanceTail(short ? attempt.logFrom : older);
     this.#end(Status.ok);
-    this.#core.log.advanceTail(older);
+    // A ring that is full again already says so now that this one no longer runs.
+    log.commit();
     this.maybe();
   }
 

@@ -196,6 +196,43 @@ describe("the log's ring", () => {
     }
   });
 
+  test("full to the last when it crashes → opens, again and again, also when that crashes", () => {
+    const options = { logSlots: 16, slicesMax: 4 };
+    const plan = planDisk(16 * MIB, options) as DiskPlan;
+    const slots = [plan.checkpointOffset, plan.checkpointOffset + plan.checkpointBytes];
+    for (let burst = 1; burst <= 12; burst++) {
+      const bench = ready(16);
+      bench.create(1, 8 * MIB);
+      const member = bench.member();
+      // Checkpoints do everything but become whole.
+      const { disk } = bench;
+      disk.hold = (kind, offset) => kind === OperationKind.write && slots.includes(offset);
+      let acked = 0;
+      for (let epoch = 1; epoch <= 200; epoch++) {
+        const ancestry = new Array<number>(64).fill(9);
+        member.putRecord({ ...sampleRecord(epoch), ancestry }, (status) => {
+          if (status === Status.ok) acked = epoch;
+        });
+        if (epoch % burst === 0) disk.run();
+      }
+      disk.run();
+      expect(acked).toBeLessThan(200);
+      let image = disk.kill();
+      for (let run = 0; run < 40; run++) {
+        const half = new Bench(16 * MIB, { image });
+        half.begin();
+        for (let step = 0; step < run; step++) half.disk.step();
+        image = half.disk.powerCut(new Prng(run));
+      }
+      const next = new Bench(16 * MIB, { image });
+      expect([next.open() === null, next.reason]).toEqual([false, ""]);
+      expect(next.member().record?.epoch).toBeGreaterThanOrEqual(acked);
+      for (let epoch = 1001; epoch <= 1100; epoch++) {
+        expect(next.put(next.member(), sampleRecord(epoch))).toBe(Status.ok);
+      }
+    }
+  });
+
   test("opened a hundred times without anything else → a hundred incarnations (R0)", () => {
     let image = ready(16).disk.kill();
     for (let run = 2; run <= 101; run++) {

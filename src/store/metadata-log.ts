@@ -9,8 +9,8 @@
 //   when appended, so memory is never behind the disk.
 // - At most one commit is in flight, so that only the last commit of a run can be torn.
 // - A record is overwritten only when a checkpoint before the newest one no longer needs it
-//   (`tail`). A part of the ring is kept for the checkpoint's own last commit: the log never blocks
-//   for ever.
+//   (`tail`). A quarter of the ring is kept for the entries a checkpoint waits for: the log never
+//   blocks for ever.
 
 import { assert } from "#base/assert.ts";
 import { Status } from "#base/status.ts";
@@ -68,7 +68,7 @@ export class MetadataLog {
   #sealedEntries: number;
   #durableSequence: number;
   #committing = false;
-  #urgent = false;
+  #urgentEntry = 0;
   #waiters: Waiter[] = [];
 
   /** `buffer` holds COMMIT_BUFFER_BYTES in the disk's Memory. */
@@ -88,7 +88,7 @@ export class MetadataLog {
     this.#identity = start.identity;
     this.#metadata = start.metadata;
     this.#buffer = start.buffer;
-    this.#reserveSlots = Math.min(32, Math.floor(plan.logSlots / 4));
+    this.#reserveSlots = Math.floor(plan.logSlots / 4);
     this.#sequence = start.position.sequence;
     this.#previous = start.position.previous;
     this.#durableSequence = start.position.sequence - 1;
@@ -121,6 +121,11 @@ export class MetadataLog {
     return entry > this.#sealedEntries;
   }
 
+  /** Records that are still needed. */
+  get usedSlots(): number {
+    return this.#sequence - this.tail;
+  }
+
   get idle(): boolean {
     return !this.#committing && this.staged.pages.length === 0;
   }
@@ -137,22 +142,22 @@ export class MetadataLog {
     this.commit();
   }
 
-  /** While a checkpoint makes its own entries durable it may use the ring's last part. */
-  setUrgent(urgent: boolean): void {
-    this.#urgent = urgent;
-    if (urgent) this.commit();
+  /** A checkpoint needs every entry up to this durable, and may use the ring's last part for it. */
+  setUrgent(entry: number): void {
+    this.#urgentEntry = entry;
+    this.commit();
   }
 
   /** Starts a commit of what is staged, unless one is in flight: its end starts the next. */
   commit(): void {
     if (this.#committing || this.#io.failed || this.staged.pages.length === 0) return;
-    const kept = this.#urgent ? 0 : this.#reserveSlots;
     const slot = this.#sequence % this.#plan.logSlots;
+    const free = this.#plan.logSlots - this.usedSlots;
     const count = Math.min(
       COMMIT_RECORDS_MAX,
       this.staged.pages.length,
       this.#plan.logSlots - slot,
-      this.#plan.logSlots - kept - (this.#sequence - this.tail),
+      Math.max(free - this.#reserveSlots, Math.min(free, this.#urgentPages())),
     );
     if (count <= 0) return this.onFull();
     this.#committing = true;
@@ -165,6 +170,16 @@ export class MetadataLog {
       if (status !== Status.ok) return this.#end(status, through);
       this.#io.flush((flushed) => this.#end(flushed, through));
     });
+  }
+
+  /** Staged pages that hold entries a checkpoint waits for. */
+  #urgentPages(): number {
+    let entry = this.#sealedEntries;
+    let pages = 0;
+    for (; entry < this.#urgentEntry && pages < this.staged.pages.length; pages++) {
+      entry += (this.staged.pages[pages] as EntryPage).entries;
+    }
+    return pages;
   }
 
   /** Ends every wait: the disk was ejected. */

@@ -159,7 +159,7 @@ class Opening {
   ): void {
     const { position } = found.replayed;
     const older = loaded.olderLogFrom ?? loaded.position.logFrom;
-    const held = position.sequence - older <= superblock.plan.logSlots;
+    const held = position.sequence - older <= superblock.plan.logSlots / 2;
     const core = new StoreCore({
       io: this.#io,
       plan: superblock.plan,
@@ -180,13 +180,24 @@ class Opening {
     };
     core.log.onFull = () => checkpointer.force();
     this.#healSuperblock(superblock, found.damaged, () => {
-      const next = core.metadata.incarnation + 1;
-      const entry = core.log.append((pages) => pages.putValue(EntryKind.incarnation, next));
-      // R0: durable before anybody hears of it.
-      core.log.sync(entry, (status) => {
+      // A crash may have left the ring full; what was replayed is durable, so this needs no room in
+      // it.
+      const roomy = core.log.usedSlots <= superblock.plan.logSlots / 2;
+      if (roomy) return this.#raiseIncarnation(core, checkpointer, superblock);
+      checkpointer.request((status) => {
         if (status !== Status.ok) return this.#fail(status, this.#io.failure);
-        this.#settle(core, checkpointer, superblock);
+        this.#raiseIncarnation(core, checkpointer, superblock);
       });
+    });
+  }
+
+  #raiseIncarnation(core: StoreCore, checkpointer: Checkpointer, superblock: Superblock): void {
+    const next = core.metadata.incarnation + 1;
+    const entry = core.log.append((pages) => pages.putValue(EntryKind.incarnation, next));
+    // R0: durable before anybody hears of it.
+    core.log.sync(entry, (status) => {
+      if (status !== Status.ok) return this.#fail(status, this.#io.failure);
+      this.#settle(core, checkpointer, superblock);
     });
   }
 

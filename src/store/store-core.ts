@@ -139,7 +139,8 @@ export class StoreCore {
   }
 
   get crowded(): boolean {
-    return this.log.staged.pages.length > STAGED_PAGES_MAX || this.cache.crowded;
+    const most = Math.min(STAGED_PAGES_MAX, this.plan.logSlots / 8);
+    return this.log.staged.pages.length > most || this.cache.crowded;
   }
 
   /** `stalled` goes on when there is room; what makes room is started. */
