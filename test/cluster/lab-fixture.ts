@@ -7,6 +7,7 @@ import { mkdirSync, truncateSync, writeFileSync } from "node:fs";
 import { spawnSync } from "node:child_process";
 import path from "node:path";
 import { Lab } from "./lab.ts";
+import { MountSpace } from "./mount-space.ts";
 
 const lab = new Lab();
 const unit = lab.add();
@@ -22,8 +23,10 @@ const loop = spawnSync("losetup", ["--find", "--show", file], { encoding: "utf8"
 lab.record.willMake("loops", loop);
 const folder = path.join(lab.folder, "mounted");
 mkdirSync(folder);
-lab.record.willMake("mounts", folder);
-spawnSync("mount", [loop, folder]);
+lab.record.willMake("loops", loop);
+const space = await MountSpace.open(lab);
+const [enter, ...mount] = space.inside(["mount", loop, folder]);
+if (spawnSync(enter, mount).status !== 0) throw new Error(`${loop} cannot be mounted`);
 
 process.stdout.write(`${lab.folder}\n${lab.record.number}\n${loop}\n`);
 setInterval(() => lab.checkOpen(), 1000);

@@ -40,13 +40,11 @@ interface Made {
   owner: ProcessName;
   namespaces: string[];
   links: string[];
-  /** Newest last; unmounted in reverse order. */
-  mounts: string[];
   loops: string[];
   processes: ProcessName[];
 }
 
-const LISTS = ["namespaces", "links", "mounts", "loops"] as const;
+const LISTS = ["namespaces", "links", "loops"] as const;
 type ListName = (typeof LISTS)[number];
 
 export class LabRecord {
@@ -61,7 +59,6 @@ export class LabRecord {
       owner: processName(process.pid) ?? { pid: process.pid, startTicks: 0 },
       namespaces: [],
       links: [],
-      mounts: [],
       loops: [],
       processes: [],
     };
@@ -145,7 +142,7 @@ function folderOf(number: number): string {
 
 function emptyMade(): Made {
   const owner = { pid: 0, startTicks: 0 };
-  return { owner, namespaces: [], links: [], mounts: [], loops: [], processes: [] };
+  return { owner, namespaces: [], links: [], loops: [], processes: [] };
 }
 
 function readMade(folder: string): Made | null {
@@ -218,10 +215,8 @@ function removeProcesses(folder: string, made: Made): string[] {
   const left: string[] = [];
   // First who writes, then who serves, then what they stood on.
   for (const one of made.processes) if (isAlive(one)) killNow(one.pid);
-  for (const mount of [...made.mounts].reverse()) {
-    if (!isMounted(mount)) continue;
-    if (!succeeds("umount", mount) && !succeeds("umount", "--lazy", mount)) left.push(mount);
-  }
+  // Mounts go with the processes of their namespace; a loop device that is busy until then
+  // detaches itself.
   for (const loop of made.loops) {
     if (isLoopOf(loop, folder) && !succeeds("losetup", "--detach", loop)) left.push(loop);
   }
@@ -237,10 +232,6 @@ function removeProcesses(folder: string, made: Made): string[] {
     if (existsSync(`/sys/class/net/${link}`)) left.push(`link ${link}`);
   }
   return left;
-}
-
-function isMounted(mount: string): boolean {
-  return readFileSync("/proc/mounts", "utf8").includes(` ${mount} `);
 }
 
 /**

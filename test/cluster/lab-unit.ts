@@ -113,7 +113,8 @@ export class LabUnit {
     const log = openSync(this.logFile, "a");
     // A lab that is killed takes its units along; and a Ctrl-C at the terminal is for the lab
     // alone.
-    const inside = ["--pdeathsig", "KILL", "ip", "netns", "exec", this.namespace];
+    // Only the network is its own: `ip netns exec` would keep copies of this machine's mounts.
+    const inside = ["--pdeathsig", "KILL", "nsenter", `--net=/run/netns/${this.namespace}`];
     const words = [this.#executable, "unit", "--config", this.configurationFile];
     const child = spawn("setpriv", [...inside, ...words], {
       stdio: ["ignore", log, log],

@@ -18,7 +18,17 @@ import { LabUnit, type UnitOptions } from "./lab-unit.ts";
 import { NotYet, until, type UntilOptions } from "./until.ts";
 
 const ROOT = path.resolve(import.meta.dir, "..", "..");
-const PROGRAMS = ["ip", "nft", "setpriv", "setsid", "sysctl", "fallocate", "umount", "losetup"];
+const PROGRAMS = [
+  "ip",
+  "nft",
+  "nsenter",
+  "setpriv",
+  "setsid",
+  "sysctl",
+  "fallocate",
+  "losetup",
+  "unshare",
+];
 const EXIT_INTERRUPTED = 130;
 
 /** What a lab needs and this machine lacks, in words; empty when it can be made. */

@@ -6,12 +6,14 @@ import { readdirSync, statSync, writeFileSync } from "node:fs";
 import type { ChildProcess } from "node:child_process";
 import path from "node:path";
 import type { Lab } from "#test/cluster/lab.ts";
+import type { MountSpace } from "#test/cluster/mount-space.ts";
 import { Hopeless } from "#test/cluster/until.ts";
 import type { CopyProgress } from "./copy-files.ts";
 
 const SCRIPT = path.join(import.meta.dir, "copy-files.ts");
 const FILE_BYTES_MAX = 24 << 20;
-/** So many small files would make the demo a test of ext4. */
+/** Very many small files would make the demo a test of ext4. */
+const FILE_BYTES_MIN = 32 << 10;
 const FILES_MAX = 3000;
 
 export interface Selection {
@@ -33,7 +35,7 @@ export function selectFiles(root: string, bytes: number, list: string): Selectio
       if (entry.isDirectory()) walk(full);
       if (!entry.isFile()) continue;
       const { size } = statSync(full);
-      if (size === 0 || size > FILE_BYTES_MAX) continue;
+      if (size < FILE_BYTES_MIN || size > FILE_BYTES_MAX) continue;
       found.push(full);
       sum += size;
     }
@@ -41,6 +43,13 @@ export function selectFiles(root: string, bytes: number, list: string): Selectio
   walk(root);
   writeFileSync(list, `${found.join("\n")}\n`);
   return { list, files: found.length, bytes: sum };
+}
+
+export interface CopyOptions {
+  list: string;
+  /** A folder in the mount space. */
+  target: string;
+  space: MountSpace;
 }
 
 /** A copy or comparison under way. */
@@ -51,9 +60,9 @@ export class Copying {
   #latest: CopyProgress = { bytes: 0, files: 0, gapMs: 0, done: false };
   #errors = "";
 
-  constructor(lab: Lab, act: "copy" | "compare", selection: Selection, target: string) {
-    const words = [SCRIPT, act, selection.list, target];
-    this.#child = lab.spawn(act, process.execPath, words);
+  constructor(lab: Lab, act: "copy" | "compare", { list, target, space }: CopyOptions) {
+    const [enter, ...words] = space.inside([process.execPath, SCRIPT, act, list, target]);
+    this.#child = lab.spawn(act, enter, words);
     let open = "";
     this.#child.stdout?.on("data", (chunk: Buffer) => {
       const lines = (open + chunk.toString("utf8")).split("\n");

@@ -17,6 +17,7 @@ import {
 } from "#test/cluster/assembled.ts";
 import { Lab } from "#test/cluster/lab.ts";
 import type { LabUnit } from "#test/cluster/lab-unit.ts";
+import { MountSpace } from "#test/cluster/mount-space.ts";
 import { GapProbe } from "#test/cluster/probe.ts";
 import { NotYet, need } from "#test/cluster/until.ts";
 import { Copying, selectFiles, type Selection } from "./copying.ts";
@@ -67,6 +68,7 @@ export class Demo implements AsyncDisposable {
   readonly #figures = new Figures();
   readonly #lab: Lab;
   readonly #startMs = performance.now();
+  #space: MountSpace | null = null;
 
   constructor(options: DemoOptions) {
     this.#options = options;
@@ -83,6 +85,11 @@ export class Demo implements AsyncDisposable {
         },
       },
     });
+  }
+
+  get #mounts(): MountSpace {
+    if (this.#space === null) throw new Error("nothing was mounted yet");
+    return this.#space;
   }
 
   get interrupted(): boolean {
@@ -163,7 +170,9 @@ export class Demo implements AsyncDisposable {
     const lab = this.#lab;
     const files = selectFiles("/usr", COPY_BYTES, path.join(lab.folder, "files"));
     this.#say(`ext4 on it, attached through ${door.name}, which has to pass everything on.`);
-    const mounted = await MountedVolume.mount(lab, "mounted", {
+    this.#space = await MountSpace.open(lab);
+    const mounted = await MountedVolume.mount(lab, this.#space, {
+      name: "mounted",
       uri: `nbd://${door.address}:10809/${VOLUME}`,
       offsetBytes: PROBES_BYTES,
       sizeBytes: VOLUME_BYTES,
@@ -171,7 +180,7 @@ export class Demo implements AsyncDisposable {
     });
     this.#say(`Copying ${files.files} files, ${mebibytes(files.bytes)}, from /usr.`);
     const start = performance.now();
-    const copy = new Copying(lab, "copy", files, path.join(mounted.folder, "first"));
+    const copy = this.#copying("copy", files, path.join(mounted.folder, "first"));
     await this.#watch(copy, files);
     const rate = files.bytes / ((performance.now() - start) / 1000);
     this.#figures.add("first copy", `${mebibytes(rate)}/s`, "durable at every MiB");
@@ -192,7 +201,7 @@ export class Demo implements AsyncDisposable {
     });
     await this.#probesWrite(direct, inband);
     this.#say("The same files once more, and in the middle of it:");
-    const copy = new Copying(lab, "copy", files, path.join(mounted.folder, "second"));
+    const copy = this.#copying("copy", files, path.join(mounted.folder, "second"));
     const half = () => (copy.latest.bytes >= KILL_AT * files.bytes ? true : null);
     await lab.until("part of the second copy done", half, LIMIT_MS, { lookMs: 20 });
     const killedMs = performance.now();
@@ -216,14 +225,15 @@ export class Demo implements AsyncDisposable {
 
   async #checkCopies(sentence: string, door: LabUnit, files: Selection): Promise<void> {
     const lab = this.#lab;
-    const mounted = await MountedVolume.mount(lab, `check-${door.name}`, {
+    const mounted = await MountedVolume.mount(lab, this.#mounts, {
+      name: `check-${door.name}`,
       uri: `nbd://${door.address}:10809/${VOLUME}`,
       offsetBytes: PROBES_BYTES,
       sizeBytes: VOLUME_BYTES,
       make: false,
     });
     for (const copy of ["first", "second"]) {
-      const comparing = new Copying(lab, "compare", files, path.join(mounted.folder, copy));
+      const comparing = this.#copying("compare", files, path.join(mounted.folder, copy));
       const { different = [] } = await this.#watch(comparing, files);
       if (different.length > 0) throw new Error(`${copy} copy differs: ${different.join(" ")}`);
     }
@@ -308,6 +318,10 @@ export class Demo implements AsyncDisposable {
       };
       await this.#lab.until("the probe writes", look, LIMIT_MS);
     }
+  }
+
+  #copying(act: "copy" | "compare", { list }: Selection, target: string): Copying {
+    return new Copying(this.#lab, act, { list, target, space: this.#mounts });
   }
 
   async #watch(copying: Copying, files: Selection) {

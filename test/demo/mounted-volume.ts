@@ -5,8 +5,8 @@
 // file by FUSE, a loop device makes a disk of the file, ext4 lies on that.
 //
 // The file system begins at `offsetBytes`, so that the start of the volume stays free for probes.
-// Order at the end: file system, loop device, qemu-storage-daemon. Each is recorded in the lab
-// before it is made, so that it is removed however the demo ends.
+// All of it is in the lab's mount space. Order at the end: file system, loop device,
+// qemu-storage-daemon; what the lab records or holds is removed however the demo ends.
 
 import { mkdirSync, statSync, writeFileSync } from "node:fs";
 import { readFileSync } from "node:fs";
@@ -14,6 +14,7 @@ import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import path from "node:path";
 import type { Lab } from "#test/cluster/lab.ts";
+import type { MountSpace } from "#test/cluster/mount-space.ts";
 import { nbdAddress } from "#test/cluster/nbd-client.ts";
 import { Hopeless, pause } from "#test/cluster/until.ts";
 import { outcome, run } from "./run-program.ts";
@@ -36,6 +37,8 @@ const END_MS = 15_000;
 const QUICK_END_MS = 5_000;
 
 export interface MountOptions {
+  /** Of the folder it is mounted at. */
+  name: string;
   uri: string;
   offsetBytes: number;
   sizeBytes: number;
@@ -48,31 +51,32 @@ export class MountedVolume {
   readonly #lab: Lab;
   readonly #file: string;
   readonly #name: string;
+  readonly #space: MountSpace;
   #loop: string | null = null;
   #exporter: ChildProcess | null = null;
   #isMounted = false;
 
-  private constructor(lab: Lab, name: string) {
+  private constructor(lab: Lab, space: MountSpace, name: string) {
     this.#lab = lab;
+    this.#space = space;
     this.#name = name;
     this.folder = path.join(lab.folder, name);
     this.#file = path.join(lab.folder, `${name}.volume`);
   }
 
-  static async mount(lab: Lab, name: string, options: MountOptions): Promise<MountedVolume> {
-    const mounted = new MountedVolume(lab, name);
+  static async mount(lab: Lab, space: MountSpace, options: MountOptions): Promise<MountedVolume> {
+    const mounted = new MountedVolume(lab, space, options.name);
     lab.atEnd(() => mounted.#endQuickly());
     await mounted.#attach(options);
     await mounted.#makeLoop(options);
     const loop = mounted.#loop as string;
     // The inode tables are written now, or the kernel does it later, beside what is measured.
     const full = ["-E", "lazy_itable_init=0,lazy_journal_init=0"];
-    if (options.make) await run(lab, ["mkfs.ext4", "-q", ...full, loop], STEP_MS);
+    if (options.make) await mounted.#run(["mkfs.ext4", "-q", ...full, loop]);
     mkdirSync(mounted.folder, { recursive: true });
-    lab.record.willMake("mounts", mounted.folder);
     const how = options.make ? "rw" : "ro";
     mounted.#isMounted = true;
-    await run(lab, ["mount", "-t", "ext4", "-o", how, loop, mounted.folder], STEP_MS);
+    await mounted.#run(["mount", "-t", "ext4", "-o", how, loop, mounted.folder]);
     return mounted;
   }
 
@@ -84,22 +88,23 @@ export class MountedVolume {
 
   /** Everything on the volume, then unmounted; the disk is still there, to be checked. */
   async unmount(): Promise<void> {
-    await run(this.#lab, ["umount", this.folder], STEP_MS);
+    await this.#run(["umount", this.folder]);
     this.#isMounted = false;
-    this.#lab.record.removed("mounts", this.folder);
   }
 
   /** Null when the file system is clean, else what e2fsck said. It changes nothing. */
   async damage(): Promise<string | null> {
-    const words = ["e2fsck", "-f", "-n", this.#loop as string] as const;
-    const { status, output } = await outcome(this.#lab, [...words], STEP_MS);
-    return status === 0 ? null : `status ${status}: ${output}`;
+    const words = this.#space.inside(["e2fsck", "-f", "-n", this.#loop as string]);
+    const { status, output } = await outcome(this.#lab, words, STEP_MS);
+    // With -n a journal that was not written out is only warned of: it would be a loss here.
+    const isClean = status === 0 && !/journal recovery|recovering journal/i.test(output);
+    return isClean ? null : `status ${status}: ${output}`;
   }
 
   /** Takes the disk and the attachment away. */
   async detach(): Promise<void> {
     if (this.#loop !== null) {
-      await run(this.#lab, ["losetup", "--detach", this.#loop], END_MS);
+      await this.#run(["losetup", "--detach", this.#loop]);
       this.#lab.record.removed("loops", this.#loop);
       this.#loop = null;
     }
@@ -111,20 +116,24 @@ export class MountedVolume {
       const ended = await Promise.race([exit, pause(END_MS).then(() => null)]);
       if (ended === null) exporter.kill("SIGKILL");
     }
-    await this.#forgetFile();
+  }
+
+  async #run(words: readonly string[]): Promise<string> {
+    return run(this.#lab, this.#space.inside(words), STEP_MS);
   }
 
   async #attach(options: MountOptions): Promise<void> {
     const { host, port, name } = nbdAddress(options.uri);
     writeFileSync(this.#file, "");
-    this.#lab.record.willMake("mounts", this.#file);
     const server = `server.type=inet,server.host=${host},server.port=${port}`;
     const again = `reconnect-delay=${RECONNECT_SECONDS},open-timeout=30`;
     const fuse = `type=fuse,id=file,node-name=volume,mountpoint=${this.#file}`;
-    const child = this.#lab.spawn(this.#name, "qemu-storage-daemon", [
+    const [enter, ...words] = this.#space.inside([
+      ...["qemu-storage-daemon"],
       ...["--blockdev", `driver=nbd,node-name=volume,${server},export=${name},${again}`],
       ...["--export", `${fuse},writable=${options.make ? "on" : "off"}`],
     ]);
+    const child = this.#lab.spawn(this.#name, enter, words);
     let said = "";
     child.stderr?.on("data", (chunk: Buffer) => (said = (said + chunk.toString()).slice(-2000)));
     child.stdout?.resume();
@@ -135,7 +144,7 @@ export class MountedVolume {
         if (child.exitCode !== null) {
           throw new Hopeless(`qemu-storage-daemon ended with status ${child.exitCode}: ${said}`);
         }
-        return statSync(this.#file).size > 0 ? true : null;
+        return statSync(this.#space.view(this.#file)).size > 0 ? true : null;
       },
       ATTACH_MS,
     );
@@ -144,24 +153,18 @@ export class MountedVolume {
   async #makeLoop({ offsetBytes, sizeBytes, make }: MountOptions): Promise<void> {
     const place = ["--offset", String(offsetBytes), "--sizelimit", String(sizeBytes - offsetBytes)];
     const how = make ? [] : ["--read-only"];
-    const words = ["losetup", "--find", "--show", ...how, ...place, this.#file] as const;
-    const loop = (await run(this.#lab, [...words], END_MS)).trim();
+    const words = ["losetup", "--find", "--show", ...how, ...place, this.#file];
+    const loop = (await this.#run(words)).trim();
     this.#lab.record.willMake("loops", loop);
     this.#loop = loop;
-  }
-
-  async #forgetFile(): Promise<void> {
-    if (readFileSync("/proc/mounts", "utf8").includes(` ${this.#file} `)) {
-      await run(this.#lab, ["umount", "--lazy", this.#file], END_MS);
-    }
-    this.#lab.record.removed("mounts", this.#file);
   }
 
   /** At the lab's end: in order as far as that goes quickly; the lab's record does the rest. */
   async #endQuickly(): Promise<void> {
     if (this.#exporter === null) return;
     if (this.#isMounted) {
-      const child = Bun.spawn(["setsid", "--wait", "umount", this.folder], {
+      const umount = this.#space.inside(["umount", this.folder]);
+      const child = Bun.spawn(["setsid", "--wait", ...umount], {
         stdio: ["ignore", "ignore", "ignore"],
       });
       await Promise.race([child.exited, pause(QUICK_END_MS)]);

@@ -9,6 +9,7 @@ import type { Operation } from "#base/operation.ts";
 import { Status, statusName } from "#base/status.ts";
 import { planDisk } from "#store/disk-plan.ts";
 import type { DiskPlan } from "#store/disk-plan.ts";
+import type { HostVolume } from "#test/sim/sim-host.ts";
 import { MIRROR_3, scenario } from "./scenario-fixture.ts";
 import type { Scenario } from "./scenario-fixture.ts";
 
@@ -23,11 +24,15 @@ scenario("disk-timeout: a member whose disk stops answering is dropped (R13)", N
   s.writesGoOn();
 });
 
-scenario("disk-timeout at the head: another takes over (R13)", { ...MIRROR_3, ...NO_FLUSH }, (s) => {
-  s.cluster.disk(1).fault = () => "stuck";
-  s.until("disk 1 heads nothing", () => s.head(1) !== 1, 20_000);
-  s.writesGoOn(10_000);
-});
+scenario(
+  "disk-timeout at the head: another takes over (R13)",
+  { ...MIRROR_3, ...NO_FLUSH },
+  (s) => {
+    s.cluster.disk(1).fault = () => "stuck";
+    s.until("disk 1 heads nothing", () => s.head(1) !== 1, 20_000);
+    s.writesGoOn(10_000);
+  },
+);
 
 /** Which part of the disk an operation touches. */
 function inPart(part: "data" | "metadata" | "log", plan: DiskPlan, operation: Operation): boolean {
@@ -86,6 +91,12 @@ scenario(
     // Full is no failure: members stay, and what is mapped already is written on.
     expect(s.inSync(1)).toEqual([1, 2]);
     s.run(2000);
+    // What is trimmed is space again (H9).
+    const [, second] = s.cluster.hostVolumes;
+    s.trim(second as HostVolume);
+    const before = refused();
+    s.writesGoOn();
+    expect(refused()).toBeLessThan(before + 20);
   },
 );
 

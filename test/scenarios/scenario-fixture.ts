@@ -7,9 +7,11 @@
 // disks 1 (head) and 2, slice 2 on disks 2 (head) and 1. Unit 3 holds nothing and forwards.
 
 import { expect, test } from "bun:test";
+import { OperationKind } from "#base/operation.ts";
 import { MIX_USUAL, SimCluster } from "#test/sim/sim-cluster.ts";
 import type { ClusterPlan } from "#test/sim/sim-cluster.ts";
-import type { SimUnit } from "#test/sim/sim-unit.ts";
+import type { HostVolume } from "#test/sim/sim-host.ts";
+import type { SimUnit, UnitProcess } from "#test/sim/sim-unit.ts";
 
 const MIB = 1 << 20;
 const SEEDS = 4;
@@ -50,6 +52,17 @@ export class Scenario {
     const begun = simulation.nowMs;
     simulation.run(begun + limitMs, holds);
     if (!holds()) this.cluster.violation(`never came to pass: ${what}`);
+  }
+  /** Trims a whole volume, through any unit, and waits for it. */
+  trim(volume: HostVolume): void {
+    let acked = false;
+    const [host] = this.cluster.hosts;
+    const [portal] = this.cluster.portals();
+    const wish = { kind: OperationKind.trim, volume, flags: 0, firstSector: 0 };
+    host?.act(portal as UnitProcess, { ...wish, count: volume.sectors }, (ok) => {
+      acked = ok;
+    });
+    this.until("the trim is acked", () => acked);
   }
   head(slice: number): number {
     return this.cluster.record(slice).head;

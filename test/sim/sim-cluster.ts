@@ -11,7 +11,6 @@ import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/rec
 import { Status, statusName } from "#base/status.ts";
 import type { VolumeShape } from "#appliance/forwarder.ts";
 import { MemoryControlStore } from "#cluster/memory-control-store.ts";
-import type { RecordKeeper } from "#cluster/record-keeper.ts";
 import { keys, parseSlice } from "#cluster/state.ts";
 import type { MemberStore } from "#base/member-store.ts";
 import { formatDisk } from "#store/format-disk.ts";
@@ -48,8 +47,6 @@ export interface ClusterPlan {
   net?: Partial<NetOptions>;
   /** Per unit; 1 is right. */
   clockRates?: number[];
-  /** Mutants: see mutants.ts. */
-  wrapKeeper?: (keeper: RecordKeeper) => RecordKeeper;
 }
 
 export const MIX_USUAL: WorkMix = {
@@ -170,7 +167,6 @@ export class SimCluster {
   }
 
   #unitWorld(): UnitWorld {
-    const { wrapKeeper } = this.plan;
     return {
       simulation: this.simulation,
       net: this.net,
@@ -182,9 +178,20 @@ export class SimCluster {
         for (const host of this.hosts) host.connectionLost(process);
       },
       powerCut: (disk) => this.losses.powerCut(disk),
+      gaveUp: (process) => this.#gaveUp(process),
       violation: (sentence) => this.violation(sentence),
-      ...(wrapKeeper === undefined ? {} : { wrapKeeper }),
     };
+  }
+
+  /** R10: only a new run of the disk serves again. While there is harm, the nemesis sees to that. */
+  #gaveUp(process: UnitProcess): void {
+    this.sometimes("a disk was given up");
+    this.simulation.after(200, () => {
+      const unit = this.unit(process.unit);
+      if (!this.healed || unit.process !== process) return;
+      unit.kill();
+      unit.boot();
+    });
   }
 
   #hostWorld(): HostWorld {

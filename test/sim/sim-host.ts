@@ -4,7 +4,7 @@
 // through the portals of different units, overlapping, and record what they did and saw. A host whose
 // unit dies has writes of unknown outcome; it goes on through another unit.
 
-import { SECTOR_BYTES } from "#base/grains.ts";
+import { EXTENT_BYTES, SECTOR_BYTES } from "#base/grains.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import { FLAG_FUA, FLAG_NO_HOLE, Operation, OperationKind } from "#base/operation.ts";
 import type { Prng } from "#base/prng.ts";
@@ -229,7 +229,13 @@ export class SimHost {
     const entry: UnderWay = { act, operation, process, gaveUp: false, settled: false };
     this.#underWay.add(entry);
     counts.issued++;
-    simulation.trace(`host${this.number}-unit${process.unit}-issue`, wish.kind, wish.firstSector, wish.count, tag);
+    simulation.trace(
+      `host${this.number}-unit${process.unit}-issue`,
+      wish.kind,
+      wish.firstSector,
+      wish.count,
+      tag,
+    );
     operation.done = () => this.#answered(entry, done);
     simulation.after(this.#mix.patienceMs, () => this.#giveUp(entry));
     process.deliver(() => process.plane.volume(volume).submit(operation));
@@ -241,7 +247,13 @@ export class SimHost {
     const { history, simulation, counts } = this.#world;
     const { status } = operation;
     this.#settle(entry);
-    simulation.trace(`host${this.number}-unit${process.unit}-answer`, operation.kind, act.firstSector, status, act.tag);
+    simulation.trace(
+      `host${this.number}-unit${process.unit}-answer`,
+      operation.kind,
+      act.firstSector,
+      status,
+      act.tag,
+    );
     if (entry.gaveUp) {
       this.#unknown(act);
     } else if (status === Status.ok) {
@@ -263,11 +275,10 @@ export class SimHost {
     if (status === Status.mediumError && !this.#world.rotten()) {
       this.#world.violation(`medium error at sector ${act.firstSector} with no rotten bytes (H8)`);
     }
-    // A request over two slices may be refused by one of them only.
-    const { sliceSectors } = this.#world.volumes.find((v) => v.volume === act.volume) as HostVolume;
-    const slice = (sector: number) => Math.floor(sector / sliceSectors);
-    const oneSlice = slice(act.firstSector) === slice(act.firstSector + act.count - 1);
-    if (status === Status.noSpace && oneSlice) history.refused(act);
+    // R10 holds per extent: a longer request may have been done in part before the space ran out.
+    const extent = (sector: number) => Math.floor((sector * SECTOR_BYTES) / EXTENT_BYTES);
+    const oneExtent = extent(act.firstSector) === extent(act.firstSector + act.count - 1);
+    if (status === Status.noSpace && oneExtent) history.refused(act);
     else this.#unknown(act);
   }
 

@@ -35,9 +35,9 @@ export interface UnitWorld {
   diskOpened(disk: DiskNumber, incarnation: number): void;
   processGone(process: UnitProcess): void;
   powerCut(disk: DiskNumber): void;
+  /** A slice gave up its disk there. */
+  gaveUp(process: UnitProcess): void;
   violation(sentence: string): void;
-  /** Mutants wrap what they spoil. */
-  wrapKeeper?: (keeper: RecordKeeper) => RecordKeeper;
 }
 
 /** CLOCK_BOOTTIME of a machine: starts anew with it, drifts, never stands still in a pause. */
@@ -173,7 +173,7 @@ export class UnitProcess implements Endpoint {
       },
       log: {
         write: (level, sentence, facts) => {
-          if (sentence.includes("is given up")) this.gaveUp = true;
+          if (sentence.includes("is given up")) this.#gaveUp();
           shared.simulation.say(
             () => `  unit ${machine.number} ${level}: ${sentence} ${JSON.stringify(facts ?? {})}`,
           );
@@ -184,6 +184,11 @@ export class UnitProcess implements Endpoint {
     if (!machine.storeReachable) this.client.setConnected(false);
     this.plane = this.#makePlane();
     this.keeper = this.#makeKeeper();
+  }
+
+  #gaveUp(): void {
+    this.gaveUp = true;
+    this.#shared.gaveUp(this);
   }
 
   #makePlane(): DataPlane {
@@ -207,11 +212,10 @@ export class UnitProcess implements Endpoint {
   }
 
   #makeKeeper(): RecordKeeper {
-    const keeper = new RecordKeeper(this.world, this.#shared.simulation, this.client, {
+    return new RecordKeeper(this.world, this.#shared.simulation, this.client, {
       recordChanged: (record) => this.deliver(() => this.#recordChanged(record)),
       recordRemoved: (slice) => this.deliver(() => this.plane.sliceRemoved(slice)),
     });
-    return this.#shared.wrapKeeper?.(keeper) ?? keeper;
   }
 
   #recordChanged(record: SliceRecord): void {
