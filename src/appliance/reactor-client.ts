@@ -41,6 +41,11 @@ export class ReactorClient {
     }
   }
 
+  /** After the reactor has stopped: nobody watches over it any more. */
+  close(): void {
+    this.#channel.close();
+  }
+
   /** Resolves with the next message of a kind. */
   next<K extends FromReactor["kind"]>(kind: K): Promise<Heard<K>> {
     return new Promise((resolve) => {

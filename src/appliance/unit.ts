@@ -454,6 +454,7 @@ export class Unit {
     const stopped = this.reactor.next("stopped");
     this.reactor.send({ kind: "stop" });
     await Promise.race([stopped, this.#delay(STOP_MS_MAX)]);
+    this.reactor.close();
     for (const listener of this.#listeners) listener.close();
     await Promise.race([this.life?.stop() ?? Promise.resolve(), this.#delay(STOP_MS_MAX)]);
     if (this.#leaving) {

@@ -129,6 +129,28 @@ test("a file that another area holds → refused; free again once that is closed
   });
 });
 
+test("closed from within a done → closed once: a file opened in its place stays open", () => {
+  withFile(1 << 20, (file) => {
+    runReactor((reactor, finish) => {
+      const first = new FileArea(reactor, { path: file, direct: "never" });
+      const place = { lengthBytes: 4096, bufferOffset: reactor.memory.allocate(4096) };
+      const again = () => {
+        // Opened while the first one's last operation is still being ended: it gets its number.
+        const second = new FileArea(reactor, { path: file, direct: "never" });
+        reactor.defer(() => {
+          second.submit(
+            operation(write, place, (status) => {
+              expect(status).toBe(Status.ok);
+              second.close(finish);
+            }),
+          );
+        });
+      };
+      first.submit(operation(write, place, () => first.close(again)));
+    });
+  });
+});
+
 test("more operations than the queue is deep → all done, none twice", () => {
   withFile(8 << 20, (file) => {
     runReactor((reactor, finish) => {

@@ -101,6 +101,7 @@ export class FileArea implements Area {
   #dirtyBytes = 0;
   #writeBack: WriteBack | null = null;
   #closed: (() => void) | null = null;
+  #gone = false;
 
   /** Opens it. Throws Fault diskRefused where it is in use or too small, diskFailed on errors. */
   constructor(reactor: Reactor, place: AreaPlace) {
@@ -243,9 +244,10 @@ export class FileArea implements Area {
 
   #closeIfIdle(): void {
     if (this.#closed === null || this.#underWay > 0 || this.#waitingFirst !== null) return;
-    if (this.#writeBack?.running === true) return;
+    if (this.#gone || this.#writeBack?.running === true) return;
     const done = this.#closed;
-    this.#closed = () => {};
+    // Once: by now the number may be another file's.
+    this.#gone = true;
     libc.close(this.#fd);
     done();
   }
