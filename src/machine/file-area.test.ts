@@ -134,13 +134,16 @@ test("closed from within a done → closed once: a file opened in its place stay
     runReactor((reactor, finish) => {
       const first = new FileArea(reactor, { path: file, direct: "never" });
       const place = { lengthBytes: 4096, bufferOffset: reactor.memory.allocate(4096) };
+      let closings = 0;
       const again = () => {
+        closings++;
         // Opened while the first one's last operation is still being ended: it gets its number.
         const second = new FileArea(reactor, { path: file, direct: "never" });
         reactor.defer(() => {
           second.submit(
             operation(write, place, (status) => {
               expect(status).toBe(Status.ok);
+              expect(closings).toBe(1);
               second.close(finish);
             }),
           );
