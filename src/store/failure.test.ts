@@ -180,9 +180,10 @@ describe("the log's ring", () => {
         kind === OperationKind.write &&
         offset >= plan.checkpointOffset &&
         offset < plan.descriptorOffset;
-      for (let epoch = 1; epoch <= 60; epoch++) {
-        if (epoch === heldAt) disk.hold = isCheckpoint;
-        member.putRecord(sampleRecord(epoch), (status) => {
+      for (let epoch = 1; epoch <= 120; epoch++) {
+        if (epoch % 20 === heldAt) disk.hold = isCheckpoint;
+        const ancestry = new Array<number>(64).fill(9);
+        member.putRecord({ ...sampleRecord(epoch), ancestry }, (status) => {
           expect(status).toBe(Status.ok);
           acked++;
         });
@@ -192,7 +193,7 @@ describe("the log's ring", () => {
         if (epoch % 20 === 0) expect(acked).toBe(epoch);
       }
       bench.again(disk.powerCut(new Prng(4)));
-      expect(bench.member().record?.epoch).toBe(60);
+      expect(bench.member().record?.epoch).toBe(120);
     }
   });
 
@@ -200,7 +201,7 @@ describe("the log's ring", () => {
     const options = { logSlots: 16, slicesMax: 4 };
     const plan = planDisk(16 * MIB, options) as DiskPlan;
     const slots = [plan.checkpointOffset, plan.checkpointOffset + plan.checkpointBytes];
-    for (let burst = 1; burst <= 12; burst++) {
+    for (const burst of [1, 2, 3, 5, 8, 13, 24, 40, 100]) {
       const bench = ready(16);
       bench.create(1, 8 * MIB);
       const member = bench.member();
@@ -218,10 +219,11 @@ describe("the log's ring", () => {
       disk.run();
       expect(acked).toBeLessThan(200);
       let image = disk.kill();
-      for (let run = 0; run < 40; run++) {
+      for (let run = 0; run < 240; run++) {
         const half = new Bench(16 * MIB, { image });
         half.begin();
-        for (let step = 0; step < run; step++) half.disk.step();
+        // Each moment of opening several times in a row.
+        for (let step = 0; step < run / 8; step++) half.disk.step();
         image = half.disk.powerCut(new Prng(run));
       }
       const next = new Bench(16 * MIB, { image });

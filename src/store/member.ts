@@ -107,6 +107,10 @@ export class Member implements MemberStore {
       if (this.state.active.has(region)) entry = Math.max(entry, this.#activating.get(region) ?? 0);
       else if (!added.includes(region)) added.push(region);
     }
+    if (added.length > 0 && this.#core.crowded) {
+      const kept = [...regions];
+      return this.#core.stall({ resume: () => this.activate(kept, done) });
+    }
     if (added.length > 0) entry = this.#appendRegions(EntryKind.activate, added);
     for (const region of added) this.#activating.set(region, entry);
     if (entry <= this.#core.log.durable) return done(Status.ok);
@@ -136,6 +140,9 @@ export class Member implements MemberStore {
       const same = stored.lineage === record.lineage && stored.epoch === record.epoch;
       // R4: lower ones are refused; the same one again is done when it is durable.
       return same ? log.sync(this.#recordEntry, done) : done(Status.staleEpoch);
+    }
+    if (this.#core.crowded) {
+      return this.#core.stall({ resume: () => this.putRecord(record, done) });
     }
     const entry = log.append((pages) => pages.putRecord(EntryKind.record, record));
     this.#recordEntry = entry;

@@ -7,8 +7,8 @@
 // Invariants:
 // - H9: a freed extent is free only when the entry that freed it is durable and no operation is
 //   still using it.
-// - R13: operations that add to the log or dirty descriptors wait, in order, while too much of
-//   either is pending. What already runs never waits for those that wait.
+// - R13: operations and verbs that add to the log or dirty descriptors wait, in order, while too
+//   much of either is pending. What already runs never waits for those that wait.
 
 import type { Memory } from "#base/memory.ts";
 import type { SliceNumber } from "#base/record.ts";
