@@ -52,9 +52,9 @@ describe("precedence", () => {
   test("nothing set → the defaults", () => {
     expect(configurationFrom([], readText)).toEqual(defaultConfiguration());
     expect(defaultConfiguration().ports).toEqual({
-      autoconfig: 7400,
-      control: 7400,
-      peer: 7401,
+      autoconfig: 10811,
+      control: 10811,
+      peer: 10812,
       nbd: 10809,
       api: 7480,
     });
@@ -175,8 +175,8 @@ describe("a bad setting → its name, its source and what is allowed", () => {
   test("ports: out of range, unknown, twice the same", () => {
     expect(refusal(source({ ports: { api: 65536 } }))).toContain("ports.api in /etc/x.json");
     expect(refusal(source({ ports: { web: 80 } }))).toContain("ports.web");
-    const twice = refusal(flags(["api-port", "7401"]));
-    expect(twice).toContain("ports.api and ports.peer are both 7401");
+    const twice = refusal(flags(["api-port", "10812"]));
+    expect(twice).toContain("ports.api and ports.peer are both 10812");
     const any = configurationFrom([source({ ports: { api: 0, peer: 0, nbd: 0 } })], readText);
     expect(any.ports.peer).toBe(0);
   });

@@ -16,6 +16,7 @@ import { REGION_BYTES, SLICE_BYTES_DEFAULT, SLICE_BYTES_MAX } from "#base/grains
 import type { LogLevel } from "#base/world.ts";
 import { addressBytes } from "#cluster/address-range.ts";
 import { nameSchema } from "#cluster/state.ts";
+import { AUTOCONFIG_PORT, LANE_PORT } from "#protocol/autoconfig/autoconfig.wire.ts";
 import { joinSecretFault } from "#protocol/peer-channel/secret.ts";
 import { parseSize } from "./api/words.ts";
 
@@ -140,12 +141,6 @@ export const SETTINGS = {
     kind: "texts",
     sentence: "links for auto-configuration; none named: all that are up, but not the loopback",
   }),
-  loopback: setting(z.boolean(), {
-    initial: false,
-    flag: "loopback",
-    kind: "yesno",
-    sentence: "auto-configuration on the loopback as well, for trials on one machine",
-  }),
   unicastPeers: setting(
     z
       .array(z.string().max(80).refine(isPeer, "an address, or address:port, or [IPv6]:port"))
@@ -180,9 +175,9 @@ export const SETTINGS = {
 
 /** The ports; 0 takes any free one. In a file they stand under `ports`. */
 export const PORTS = {
-  autoconfig: portSetting(7400, "autoconfig-port", "auto-configuration, UDP"),
-  control: portSetting(7400, "control-port", "control channel between units, TCP"),
-  peer: portSetting(7401, "peer-port", "data between units, TCP"),
+  autoconfig: portSetting(AUTOCONFIG_PORT, "autoconfig-port", "auto-configuration, UDP"),
+  control: portSetting(AUTOCONFIG_PORT, "control-port", "control channel between units, TCP"),
+  peer: portSetting(LANE_PORT, "peer-port", "data between units, TCP"),
   nbd: portSetting(10809, "nbd-port", "NBD portal, TCP"),
   api: portSetting(7480, "api-port", "API and status page, TCP"),
 } as const;
@@ -379,7 +374,7 @@ function isPeer(text: string): boolean {
   return parsePeer(text) !== null;
 }
 
-/** `10.0.0.7`, `10.0.0.7:7400`, `fe80::1%eth0`, `[fe80::1%eth0]:7400`; port null: the usual one. */
+/** `10.0.0.7`, `10.0.0.7:10811`, `fe80::1%eth0`, `[fe80::1%eth0]:10811`; port null: the usual one. */
 export function parsePeer(text: string): { address: string; port: number | null } | null {
   const match = /^\[([^\]]+)\](?::(\d{1,5}))?$/.exec(text) ?? /^([^:]+):(\d{1,5})$/.exec(text);
   const address = match?.[1] ?? text;

@@ -70,7 +70,7 @@ for (const [what, settings, named] of [
   ["a setting that does not exist", { disk: ["/dev/null"] }, "disk"],
   ["a role that does not exist", { role: "boss" }, "role"],
   ["a port beyond 65535", { ports: { nbd: 70_000 } }, "ports.nbd"],
-  ["two ports alike", { ports: { nbd: 7401 } }, "ports.nbd and ports.peer"],
+  ["two ports alike", { ports: { nbd: 10812 } }, "ports.nbd and ports.peer"],
   ["a disk twice", { disks: ["/dev/sdz", "/dev/sdz"] }, "disks"],
   ["a slice of no whole regions", { sliceBytes: 5_000_000 }, "sliceBytes"],
   ["a weak join secret", { joinSecret: "abc" }, "joinSecret"],
