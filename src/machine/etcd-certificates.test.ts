@@ -3,7 +3,11 @@
 // Certificates between etcd peers, as OpenSSL (in node:crypto) reads them.
 
 import { expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import { X509Certificate, createPrivateKey } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { issueEtcdCertificates } from "./etcd-certificates.ts";
 
 const base = {
@@ -51,4 +55,41 @@ test("another secret, cluster or key number → another authority", async () => 
   }
   const short = { ...base, clusterSecret: new Uint8Array(3) };
   expect(issueEtcdCertificates(short)).rejects.toThrow("too short");
+});
+
+test("OpenSSL's command reads what is meant, and finds the chain good for both directions", () => {
+  // Where the command is missing node's own OpenSSL above has read them already.
+  if (Bun.which("openssl") === null) return;
+  const directory = mkdtempSync(path.join(tmpdir(), "cairn-certificates-"));
+  const file = (name: string) => path.join(directory, name);
+  return issueEtcdCertificates({ ...base, name: "Käse-box" })
+    .then(({ authorityPem, certificatePem }) => {
+      writeFileSync(file("authority.pem"), authorityPem);
+      writeFileSync(file("own.pem"), certificatePem);
+      const openssl = (...words: string[]) =>
+        spawnSync("openssl", words, { encoding: "utf8", cwd: directory });
+      for (const purpose of ["sslserver", "sslclient"]) {
+        const trust = ["-CAfile", "authority.pem", "-x509_strict", "-purpose", purpose];
+        const result = openssl("verify", ...trust, "own.pem");
+        expect([purpose, result.stdout.trim(), result.stderr]).toEqual([
+          purpose,
+          "own.pem: OK",
+          "",
+        ]);
+      }
+      const shown = openssl("x509", "-in", "own.pem", "-noout", "-text").stdout;
+      expect(shown).toContain("Not After : Dec 31 23:59:59 9999 GMT");
+      expect(shown).toContain("IP Address:FD00:0:0:0:0:0:0:1");
+      expect(shown).toContain("TLS Web Server Authentication, TLS Web Client Authentication");
+    })
+    .finally(() => rmSync(directory, { recursive: true, force: true }));
+});
+
+test("IPv4 addresses and long names are encoded too; what is no address is refused", async () => {
+  const made = await issueEtcdCertificates({ ...base, address: "10.0.0.7", name: "n".repeat(200) });
+  const read = new X509Certificate(made.certificatePem);
+  expect(read.checkIP("10.0.0.7")).toBeDefined();
+  expect(read.subject).toContain("n".repeat(200));
+  const none = issueEtcdCertificates({ ...base, address: "box" });
+  expect(none).rejects.toThrow("no address");
 });
