@@ -20,7 +20,7 @@ import { idSchema } from "#cluster/state.ts";
 import { ETCD_PEER_PORT, newId, voterName } from "#cluster/voters.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
 import { listenControl } from "#machine/control-socket.ts";
-import type { ControlListener } from "#machine/control-socket.ts";
+import type { ControlListener, ControlSocket } from "#machine/control-socket.ts";
 import type { LinkDatagrams } from "#machine/datagram.ts";
 import { issueEtcdCertificates } from "#machine/etcd-certificates.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
@@ -38,6 +38,7 @@ import type { JoinKeys } from "#protocol/peer-channel/secret.ts";
 import { admitJoining, foundCluster, joinCluster, meetCluster } from "./assembly.ts";
 import type { UnitFacts } from "./assembly.ts";
 import { ClusterLife, addressInCluster } from "./cluster-life.ts";
+import { parsePeer } from "./configuration.ts";
 import type { Configuration } from "./configuration.ts";
 import { answerUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
@@ -96,7 +97,7 @@ export class Unit {
   readonly #keys: JoinKeys | null;
   readonly #security: PipeSecurity;
   readonly #udp: LinkDatagrams;
-  readonly #listeners: ControlListener[];
+  readonly #listener: ControlListener;
   #certificates: EtcdCertificates | null = null;
   #child: EtcdChild | null = null;
   #leaving = false;
@@ -138,7 +139,7 @@ export class Unit {
     this.discovery = this.#makeDiscovery(made);
     made.udp.onPacket = (bytes, from) => this.discovery.packet(bytes, from);
     this.#listenReactor();
-    this.#listeners = this.#listenControl(made.ports.control ?? 0);
+    this.#listener = made.control;
   }
 
   get name(): string {
@@ -165,7 +166,7 @@ export class Unit {
         udpPort: ports.autoconfig ?? 0,
         channelPort: ports.control ?? 0,
         apiPort: ports.api ?? 0,
-        peers: configuration.unicastPeers.map((text) => whereOf(text, ports.autoconfig ?? 0)),
+        peers: peersOf(configuration, ports.autoconfig ?? 0),
       },
       {
         report: ownReport(this),
@@ -239,17 +240,15 @@ export class Unit {
 
   // The control port.
 
-  #listenControl(port: number): ControlListener[] {
-    const accept = (socket: Parameters<typeof answerUnit>[2]) =>
-      answerUnit(this.#world, this.#security, socket, (pipe, peer) => {
-        const { life } = this;
-        if (life === null) return pipe.close("in no cluster");
-        if (peer.purpose === Purpose.meet) return; // it has seen what it wanted, and closes
-        if (peer.purpose === Purpose.controlProxy) return life.serve(pipe, peer);
-        admitJoining(pipe, peer, { commands: life.commands, view: life.follower.view });
-      });
-    // One socket for both families.
-    return [listenControl({ address: "::", port }, accept)];
+  /** Another unit's connection to the control port. */
+  acceptControl(socket: ControlSocket): void {
+    answerUnit(this.#world, this.#security, socket, (pipe, peer) => {
+      const { life } = this;
+      if (life === null) return pipe.close("in no cluster");
+      if (peer.purpose === Purpose.meet) return; // it has seen what it wanted, and closes
+      if (peer.purpose === Purpose.controlProxy) return life.serve(pipe, peer);
+      admitJoining(pipe, peer, { commands: life.commands, view: life.follower.view });
+    });
   }
 
   #own(): OwnIdentity {
@@ -455,7 +454,7 @@ export class Unit {
     this.reactor.send({ kind: "stop" });
     await Promise.race([stopped, this.#delay(STOP_MS_MAX)]);
     this.reactor.close();
-    for (const listener of this.#listeners) listener.close();
+    this.#listener.close();
     await Promise.race([this.life?.stop() ?? Promise.resolve(), this.#delay(STOP_MS_MAX)]);
     if (this.#leaving) {
       // After the voter ended: a stop before this is a stop in the old cluster.
@@ -481,6 +480,7 @@ interface MadeUnit {
   udp: LinkDatagrams;
   reactor: ReactorClient;
   catalog: Catalog;
+  control: ControlListener;
   ports: Record<string, number>;
 }
 
@@ -517,15 +517,33 @@ export async function makeUnit(configuration: Configuration, outside: UnitOutsid
   });
   const answer = await Promise.race([started, failed]);
   if (answer.kind === "startFailed") throw new Fault("badConfiguration", answer.sentence);
+  let unit: Unit | null = null;
+  // One socket for both families.
+  const place = { address: "::", port: configuration.ports.control };
+  const control = listenControl(place, (socket) => {
+    if (unit === null) socket.close();
+    else unit.acceptControl(socket);
+  });
   const ports = {
     autoconfig: udp.port,
-    control: configuration.ports.control,
+    control: control.port,
     peer: answer.peerPort,
     nbd: answer.nbdPort,
     api: configuration.ports.api,
   };
-  const made = { configuration, state, identity, bootCounter, keys, udp, reactor, catalog, ports };
-  return new Unit(outside, made);
+  unit = new Unit(outside, {
+    configuration,
+    state,
+    identity,
+    bootCounter,
+    keys,
+    udp,
+    reactor,
+    catalog,
+    control,
+    ports,
+  });
+  return unit;
 }
 
 /** Clusters this unit left while they were virgin: their mark on a disk without slices is void. */
@@ -546,11 +564,10 @@ async function loadIdentity(world: World, state: StateDirectory): Promise<UnitId
   return identity;
 }
 
-/** `address`, `address:port` or `[IPv6]:port`; the configuration has checked it. */
-function whereOf(text: string, port: number): { address: string; port: number } {
-  const bracketed = /^\[(.+)\]:(\d+)$/.exec(text);
-  if (bracketed !== null) return { address: bracketed[1] as string, port: Number(bracketed[2]) };
-  const plain = /^([^:]+):(\d+)$/.exec(text);
-  if (plain !== null) return { address: plain[1] as string, port: Number(plain[2]) };
-  return { address: text, port };
+/** Units that multicast does not reach; the configuration has checked them. */
+function peersOf(configuration: Configuration, usualPort: number) {
+  return configuration.unicastPeers.flatMap((text) => {
+    const peer = parsePeer(text);
+    return peer === null ? [] : [{ address: peer.address, port: peer.port ?? usualPort }];
+  });
 }
