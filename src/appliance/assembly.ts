@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How a unit gets into a cluster: it founds one, or asks a cluster's control station to admit it. Both
-// end with a membership that is saved before anybody hears of it.
+// How a unit gets into a cluster: it founds one, or asks a cluster's control station to admit it.
+// Both end with a membership that is saved before anybody hears of it.
 //
 // Founding is repeatable: an etcd directory without a saved membership is of a founding that a stop
 // interrupted; nobody was admitted to it, and it is cleared.
@@ -242,8 +242,8 @@ async function callStation(
 }
 
 /**
- * Looks at another cluster before ours gives way to it: its station must prove that it has the secret
- * and that its cluster is there and does not give way itself.
+ * Looks at another cluster before ours gives way to it: its station must prove that it has the
+ * secret and that its cluster is there and does not give way itself.
  */
 export async function meetCluster(
   world: World,

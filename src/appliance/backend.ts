@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the console asks of a unit: the one interface behind REST, CLI and pages. The daemon implements
-// it (unit.ts); answers are plain objects, failures are Faults.
+// What the console asks of a unit: the one interface behind REST, CLI and pages. The daemon
+// implements it (unit.ts); answers are plain objects, failures are Faults.
 
 import type { Protection } from "#base/layout.ts";
 import type { DiskNumber, SliceNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
@@ -117,8 +117,8 @@ export interface Backend {
   deleteVolume(nameOrNumber: string): Promise<void>;
   setAllow(nameOrNumber: string, allow: string[]): Promise<VolumeView>;
   /**
-   * At most `limit`, newest last: the first ones after `since` (an event's number), or the newest ones
-   * when `since` is 0.
+   * At most `limit`, newest last: the first ones after `since` (an event's number), or the newest
+   * ones when `since` is 0.
    */
   events(since: number, limit: number): EventView[];
   /** Resyncs and rebuilds under way on this unit, and bytes moved since it started. */

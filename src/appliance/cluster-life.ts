@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A unit's life in its cluster, on the control thread: its way to the control store, its view of the
-// state, its liveness lease, the control station it may be, its vote, its slice records, its disks.
-// Made when the unit knows its cluster and number; ends with the unit's run.
+// A unit's life in its cluster, on the control thread: its way to the control store, its view of
+// the state, its liveness lease, the control station it may be, its vote, its slice records, its
+// disks. Made when the unit knows its cluster and number; ends with the unit's run.
 
 import { Fault } from "#base/fault.ts";
 import type { SliceRecord, UnitNumber } from "#base/record.ts";

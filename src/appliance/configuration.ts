@@ -374,7 +374,9 @@ function isPeer(text: string): boolean {
   return parsePeer(text) !== null;
 }
 
-/** `10.0.0.7`, `10.0.0.7:10811`, `fe80::1%eth0`, `[fe80::1%eth0]:10811`; port null: the usual one. */
+/**
+ * `10.0.0.7`, `10.0.0.7:10811`, `fe80::1%eth0`, `[fe80::1%eth0]:10811`; port null: the usual one.
+ */
 export function parsePeer(text: string): { address: string; port: number | null } | null {
   const match = /^\[([^\]]+)\](?::(\d{1,5}))?$/.exec(text) ?? /^([^:]+):(\d{1,5})$/.exec(text);
   const address = match?.[1] ?? text;

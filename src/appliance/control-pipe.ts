@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Message pipes between control threads: the channel that proves and encrypts (protocol/peer-channel)
-// over TCP, with the cluster's message framing on it. Used to join a cluster, to reach the
-// control store through a voter, and to look at another cluster before giving way to it.
+// Message pipes between control threads: the channel that proves and encrypts
+// (protocol/peer-channel) over TCP, with the cluster's message framing on it. Used to join a
+// cluster, to reach the control store through a voter, and to look at another cluster before giving
+// way to it.
 
 import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
@@ -90,8 +91,8 @@ function makePipe(
 }
 
 /**
- * Calls another unit's control port. Rejects with a Fault that says why: forbidden where a proved unit
- * refused, notAuthentic or notReady where none was reached.
+ * Calls another unit's control port. Rejects with a Fault that says why: forbidden where a proved
+ * unit refused, notAuthentic or notReady where none was reached.
  */
 export async function callUnit(
   world: Pick<World, "clock" | "seal">,

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The data plane of one unit: its disks' stores, the slices that have a member on them, and the
-// volumes that any host may reach through it. It joins raid to store, routes verbs between members, and
-// is the same in the reactor and in the simulator: bytes, clock and control store come in as effects.
+// volumes that any host may reach through it. It joins raid to store, routes verbs between members,
+// and is the same in the reactor and in the simulator: bytes, clock and control store come in as
+// effects.
 //
 // Invariants
 // - At most one Slice per slice number: members of a slice never share a unit.
-// - A record is acted on only once it is confirmed: from the watch, from the outcome of a proposal, or
-//   in a head's attach (R2: confirmed before its epoch is sent to anyone).
+// - A record is acted on only once it is confirmed: from the watch, from the outcome of a proposal,
+//   or in a head's attach (R2: confirmed before its epoch is sent to anyone).
 // - Verbs for slices unknown here are dropped, their payload released.
 
 import { EXTENT_BYTES } from "#base/grains.ts";
@@ -37,7 +38,9 @@ import type { HeadPlace, VolumeShape } from "./forwarder.ts";
 export type ProposeDone = (outcome: Outcome, current: SliceRecord | null) => void;
 
 export interface DataPlaneEffects {
-  /** False: no link to that unit now. Takes the verb; its payload stays the sender's until `sent`. */
+  /**
+   * False: no link to that unit now. Takes the verb; its payload stays the sender's until `sent`.
+   */
   send(unit: UnitNumber, verb: PeerVerb): boolean;
   /** Compare-and-swap of a slice's record; answers when it knows, however long that takes (R14). */
   propose(next: SliceRecord, expected: SliceRecord, done: ProposeDone): void;

@@ -5,10 +5,10 @@
 //
 // Invariants
 // - A part is at one place at a time: at the local slice, at one unit (`#pending`), or waiting.
-// - H7: a part that may have taken effect is sent again only with FLAG_RESENT and its first origin, at
-//   most FORWARD_RESENDS_MAX times, and never after its host's connection ended (`cancelled`).
-// - A part that found no head waits for a record, a link or the next tick; what may wait is bounded by
-//   the portals' credit (R14).
+// - H7: a part that may have taken effect is sent again only with FLAG_RESENT and its first origin,
+//   at most FORWARD_RESENDS_MAX times, and never after its host's connection ended (`cancelled`).
+// - A part that found no head waits for a record, a link or the next tick; what may wait is bounded
+//   by the portals' credit (R14).
 
 import { assert } from "#base/assert.ts";
 import { FORWARD_RESENDS_MAX } from "#base/limits.ts";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a unit keeps about its cluster in its state directory, so that after a restart it goes back by
-// itself: which cluster, which number, and where voters were last seen. Hints all of it, but for
+// What a unit keeps about its cluster in its state directory, so that after a restart it goes back
+// by itself: which cluster, which number, and where voters were last seen. Hints all of it, but for
 // cluster id and number; nothing that data depends on (that is on the disks).
 
 import { z } from "zod";

@@ -4,8 +4,8 @@
 // allow-list names. Joins NBD sessions (protocol) to volumes (the data plane).
 //
 // Invariants
-// - An address outside a volume's allow-list neither sees nor enters it; when it leaves the list, its
-//   connections to the volume end.
+// - An address outside a volume's allow-list neither sees nor enters it; when it leaves the list,
+//   its connections to the volume end.
 // - Host payload in memory is bounded by HostCredit, whatever hosts do (R13).
 
 import { CONNECTIONS_MAX } from "#base/limits.ts";

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One lane of a link between two units: a connection, the channel that proves and encrypts it, and the
-// verbs on it. A link has two, so that leases and acks never wait behind payload (R13).
+// One lane of a link between two units: a connection, the channel that proves and encrypts it, and
+// the verbs on it. A link has two, so that leases and acks never wait behind payload (R13).
 //
 // Invariants
 // - Verbs of one turn leave together, in order, in as few sealed records as they fill.
-// - A verb's `sent` is called exactly once: after its payload was sealed into a buffer of the lane's
-//   own, or when the lane ends. Never from within `send`.
+// - A verb's `sent` is called exactly once: after its payload was sealed into a buffer of the
+//   lane's own, or when the lane ends. Never from within `send`.
 // - The lane ends once (`ended`), after which nothing is received and everything queued is let go.
 
 import type { Memory } from "#base/memory.ts";

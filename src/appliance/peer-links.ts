@@ -5,8 +5,10 @@
 // down" always means that everything under way on it is lost.
 //
 // Invariants
-// - At most one link per unit; a newly proved lane replaces an older one and takes the old link down.
-// - Only units of the list with the key of the list are spoken to: whoever is removed from it is cut.
+// - At most one link per unit; a newly proved lane replaces an older one and takes the old link
+//   down.
+// - Only units of the list with the key of the list are spoken to: whoever is removed from it is
+//   cut.
 // - A link silent for LINK_SILENCE_MS is down: units send ticks four times as often.
 
 import type { Memory } from "#base/memory.ts";
@@ -277,7 +279,8 @@ export class PeerLinks {
     link.calling = false;
     link.nextCallMs = this.#world.clock.nowMs() + link.waitMs;
     link.waitMs = Math.min(REDIAL_LAST_MS, link.waitMs * 2);
-    // The lanes are no longer this link's: their `ended` finds none, and every `sent` has been called.
+    // The lanes are no longer this link's: their `ended` finds none, and every `sent` has been
+    // called.
     control?.end(reason);
     data?.end(reason);
     if (!up) return;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Tells the reactor what the control state says: the other units, where disks are, which volumes are
-// exported to whom. Records go their own way (RecordKeeper), since they must be confirmed ones.
+// Tells the reactor what the control state says: the other units, where disks are, which volumes
+// are exported to whom. Records go their own way (RecordKeeper), since they must be confirmed ones.
 
 import type { DiskNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
 import type { VolumeRecord } from "#cluster/state.ts";

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a unit says of itself over auto-configuration: vitals in heartbeats, disks and slices in storage
-// information (the original fifth figure: storage volumes S1, S2, each in partitions P1, P2).
+// What a unit says of itself over auto-configuration: vitals in heartbeats, disks and slices in
+// storage information (the original fifth figure: storage volumes S1, S2, each in partitions P1,
+// P2).
 
 import type { OwnReport } from "#cluster/discovery.ts";
 import { DiskState, Health, SliceState } from "#protocol/autoconfig/autoconfig.wire.ts";

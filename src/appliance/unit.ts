@@ -3,9 +3,9 @@
 // The unit daemon's control thread: from a configuration to a unit that finds its cluster, joins or
 // founds it, and serves. Machine and Worker are handed in by the composition root (main.ts).
 //
-// Order of an orderly stop: the others are told, heads are released and disks closed (reactor), then
-// the lead and liveness are given back, then this unit's voter ends: the takeover of what it headed
-// needs the control store, so that goes last.
+// Order of an orderly stop: the others are told, heads are released and disks closed (reactor),
+// then the lead and liveness are given back, then this unit's voter ends: the takeover of what it
+// headed needs the control store, so that goes last.
 
 import { z } from "zod";
 import { Fault } from "#base/fault.ts";

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// This unit's etcd: whether it runs, started by which ticket, and whether it votes, so that the unit's
-// control proxy may use it before all others.
+// This unit's etcd: whether it runs, started by which ticket, and whether it votes, so that the
+// unit's control proxy may use it before all others.
 //
-// R12: what is done with an etcd directory is decided by `voterAct` from what the directory holds and
-// from what the control store, read through another voter, says about it.
+// R12: what is done with an etcd directory is decided by `voterAct` from what the directory holds
+// and from what the control store, read through another voter, says about it.
 
 import { Fault } from "#base/fault.ts";
 import type { UnitNumber } from "#base/record.ts";
@@ -79,7 +79,8 @@ export class Voter {
   async #act(): Promise<void> {
     const { child, view, unit } = this.#parts;
     const local = etcdDirectoryState(child.place.directory);
-    // Read through our own etcd it would vouch for itself; before the first reading nothing is known.
+    // Read through our own etcd it would vouch for itself; before the first reading nothing is
+    // known.
     const known = !this.votes && view.revision > 0 && this.#othersVote();
     const act = voterAct(local, known ? (view.voters.get(unit) ?? null) : undefined);
     switch (act.kind) {

@@ -3,7 +3,9 @@
 // Checksums: CRC-32 (ISO 3309, the zlib polynomial) by Bun's native routine, 39 GB/s measured.
 // Pure, so it is wrapped here once and may be used in every room.
 
-/** CRC-32 of `length` bytes from `start`; `seed` continues an earlier one. An unsigned 32-bit value. */
+/**
+ * CRC-32 of `length` bytes from `start`; `seed` continues an earlier one. An unsigned 32-bit value.
+ */
 export function crc32(
   bytes: Uint8Array,
   start = 0,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fault: how the control path fails. One class, its code from one table of number, HTTP status, text
-// and operator hint. Thrown; caught once, at the API's or the supervisor's edge; `cause` is kept.
+// Fault: how the control path fails. One class, its code from one table of number, HTTP status,
+// text and operator hint. Thrown; caught once, at the API's or the supervisor's edge; `cause` is
+// kept.
 
 export const faultTable = {
   badRequest: [1, 400, "the request is malformed", "check the field named in the message"],

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The shapes of protection: what placement counts with. How a shape keeps its members equal is raid's.
+// The shapes of protection: what placement counts with. How a shape keeps its members equal is
+// raid's.
 
 export interface Layout {
   readonly name: string;

@@ -12,7 +12,9 @@ export const VERB_BODY_BYTES_MAX = 256 << 10;
 export const MEMBERS_MAX = 6;
 /** In-sync members of one slice. */
 export const COPIES_MAX = 3;
-/** Regions of one slice that may be active at once; more wait for the oldest to be made inactive. */
+/**
+ * Regions of one slice that may be active at once; more wait for the oldest to be made inactive.
+ */
 export const ACTIVE_REGIONS_MAX = 256;
 /** Units in a cluster. */
 export const UNITS_MAX = 256;

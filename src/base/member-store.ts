@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a slice asks of one disk that holds a member of it: implemented by the store, used by raid (two
-// rooms that never meet). Data goes by operations, what must be remembered by the verbs below; each is
-// durable in the disk's metadata log when its callback runs with ok, and group-committed with others.
+// What a slice asks of one disk that holds a member of it: implemented by the store, used by raid
+// (two rooms that never meet). Data goes by operations, what must be remembered by the verbs below;
+// each is durable in the disk's metadata log when its callback runs with ok, and group-committed
+// with others.
 //
 // Dirt is kept as stamps. Every mapped extent carries the epoch of its last write. Storing a record
 // re-stamps, in the same log record, every mapped extent of every active region with the record's
-// epoch (R2, R6: active becomes dirty for every absent member; at takeover too). What an absent member
-// lacks is then: extents stamped later than the last epoch in which it was in sync (`syncedEpoch`),
-// the regions active on either side, and every difference between the two extent maps, stamps
-// included. A resync copy carries its source's stamp (FLAG_KEEP_STAMP), so that what is owed to a
-// third member stays owed (R7).
+// epoch (R2, R6: active becomes dirty for every absent member; at takeover too). What an absent
+// member lacks is then: extents stamped later than the last epoch in which it was in sync
+// (`syncedEpoch`), the regions active on either side, and every difference between the two extent
+// maps, stamps included. A resync copy carries its source's stamp (FLAG_KEEP_STAMP), so that what
+// is owed to a third member stays owed (R7).
 
 import type { OperationTarget } from "./operation.ts";
 import type { DiskNumber, Incarnation, SliceNumber, SliceRecord } from "./record.ts";
@@ -27,17 +28,19 @@ export interface MapEntry {
 }
 
 /**
- * One disk's share of one slice. `submit` takes read, write, flush, trim, writeZeroes and blockStatus at
- * offsets within the slice, multiples of 512.
+ * One disk's share of one slice. `submit` takes read, write, flush, trim, writeZeroes and
+ * blockStatus at offsets within the slice, multiples of 512.
  *
- * - A write, trim or writeZeroes needs every region it touches active (asserted, R6) and `epoch` set.
- * - Reads verify each block's checksum: checksumMismatch with `faultOffsetBytes`, or ioError when the
- *   disk failed. A write of part of a block verifies what it merges (R9).
- * - Plain writes are done when the disk's write call completed; FUA and flush when data, checksums and
- *   map are on media. A flush covers the whole disk; concurrent ones share one.
+ * - A write, trim or writeZeroes needs every region it touches active (asserted, R6) and `epoch`
+ *   set.
+ * - Reads verify each block's checksum: checksumMismatch with `faultOffsetBytes`, or ioError when
+ *   the disk failed. A write of part of a block verifies what it merges (R9).
+ * - Plain writes are done when the disk's write call completed; FUA and flush when data, checksums
+ *   and map are on media. A flush covers the whole disk; concurrent ones share one.
  * - A write allocates extents from the reservation (`reserve`) first, then from free space: noSpace
  *   before anything was touched (R10).
- * - Overlapping operations are the caller's to order (R1's range lock); the store does not queue them.
+ * - Overlapping operations are the caller's to order (R1's range lock); the store does not queue
+ *   them.
  */
 export interface MemberStore extends OperationTarget {
   readonly disk: DiskNumber;
@@ -45,9 +48,17 @@ export interface MemberStore extends OperationTarget {
   readonly sizeBytes: number;
   /** R0: of the disk's present run. */
   readonly incarnation: Incarnation;
+  /**
+   * The first incarnation since the machine was started: runs from that one on had the same cache of
+   * the disk, so that the death of a process alone lost nothing of what it had written (H6). Absent:
+   * not known, every start counts as a loss.
+   */
+  readonly bootIncarnation?: Incarnation;
   /** The newest record stored here, or null before the first. */
   readonly record: SliceRecord | null;
-  /** The last epoch whose stored record named this disk in sync, in whatever incarnation; 0: none. */
+  /**
+   * The last epoch whose stored record named this disk in sync, in whatever incarnation; 0: none.
+   */
   readonly syncedEpoch: number;
   /** The lineage `syncedEpoch` counts in. */
   readonly syncedLineage: number;
@@ -61,7 +72,9 @@ export interface MemberStore extends OperationTarget {
 
   /** R6: makes regions active, durably. Regions already active cost nothing. */
   activate(regions: readonly number[], done: StoreDone): void;
-  /** R6, only by order of the head after every in-sync member completed and flushed: lazily durable. */
+  /**
+   * R6, only by order of the head after every in-sync member completed and flushed: lazily durable.
+   */
   deactivate(regions: readonly number[]): void;
   /** R4: stores a record that supersedes the stored one, durably, and re-stamps (see above). */
   putRecord(record: SliceRecord, done: StoreDone): void;

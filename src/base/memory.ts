@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory: the arena all I/O buffers of a reactor come from. Buffers are named by their offset in the
-// arena, never by a view: the kernel gets base address plus offset, the simulator a plain array, and
-// nobody allocates on the data path. Blocks are powers of two from 4 KiB, aligned to their size up to
-// 4 KiB (direct I/O asks for that); freed blocks wait on a list per size and buddies are not merged,
-// since the sizes asked for are few.
+// Memory: the arena all I/O buffers of a reactor come from. Buffers are named by their offset in
+// the arena, never by a view: the kernel gets base address plus offset, the simulator a plain
+// array, and nobody allocates on the data path. Blocks are powers of two from 4 KiB, aligned to
+// their size up to 4 KiB (direct I/O asks for that); freed blocks wait on a list per size and
+// buddies are not merged, since the sizes asked for are few.
 
 import { assert } from "./assert.ts";
 
@@ -22,6 +22,7 @@ export class Memory {
   readonly #freeBlocks: number[][] = [];
   readonly #shiftAt = new Map<number, number>();
   #usedBytes = 0;
+  #allocations = 0;
 
   constructor(arena: ArrayBuffer, baseAddress = 0) {
     this.bytes = new Uint8Array(arena);
@@ -43,6 +44,7 @@ export class Memory {
     }
     this.#shiftAt.set(offset, shift);
     this.#usedBytes += size;
+    this.#allocations++;
     return offset;
   }
 
@@ -60,6 +62,32 @@ export class Memory {
     return this.#usedBytes;
   }
 
+  /** Buffers handed out so far; where it stands still, nothing is going on. */
+  get allocations(): number {
+    return this.#allocations;
+  }
+
+  /**
+   * What has been used and is free, neighbours as one, in order: its pages may be given back to
+   * the system until something is allocated again. Walks all free blocks: for quiet times.
+   */
+  freeRanges(): { offset: number; lengthBytes: number }[] {
+    const blocks = this.#freeBlocks.flatMap((offsets, shift) =>
+      offsets.map((offset) => ({ offset, lengthBytes: 2 ** shift })),
+    );
+    blocks.sort((left, right) => left.offset - right.offset);
+    const ranges: { offset: number; lengthBytes: number }[] = [];
+    for (const block of blocks) {
+      const last = ranges.at(-1);
+      if (last !== undefined && last.offset + last.lengthBytes === block.offset) {
+        last.lengthBytes += block.lengthBytes;
+      } else {
+        ranges.push(block);
+      }
+    }
+    return ranges;
+  }
+
   #split(shift: number): number {
     for (let larger = shift + 1; larger <= LARGEST_SHIFT; larger++) {
       const block = (this.#freeBlocks[larger] as number[]).pop();
@@ -69,6 +97,7 @@ export class Memory {
       }
       this.#shiftAt.set(block, shift);
       this.#usedBytes += 2 ** shift;
+      this.#allocations++;
       return block;
     }
     return NO_BUFFER;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The operation: the one object of the data path, at the bottom (an area of a disk, the
-// fault-injecting test disk) and at the top (a slice, a volume). Pooled, completed by its callback and
-// never by a promise: a reactor that blocks in the kernel runs no promises.
+// fault-injecting test disk) and at the top (a slice, a volume). Pooled, completed by its callback
+// and never by a promise: a reactor that blocks in the kernel runs no promises.
 //
-// Ownership: who submits an operation owns it and its buffer again when `done` is called, not before.
-// `done` may be called from within `submit`. Who takes an operation may not keep it after `done`.
+// Ownership: who submits an operation owns it and its buffer again when `done` is called, not
+// before. `done` may be called from within `submit`. Who takes an operation may not keep it after
+// `done`.
 
 import { assert } from "./assert.ts";
 import { NO_BUFFER } from "./memory.ts";
@@ -36,7 +37,9 @@ export const FLAG_KEEP_STAMP = 8;
 
 /** Gives bytes as they are, unverified (unwritten as zero): R9's choice in an active region. */
 export const FLAG_UNVERIFIED = 16;
-/** A forwarder sent this before, so it may have taken effect: whoever forgot must refuse it (H7). */
+/**
+ * A forwarder sent this before, so it may have taken effect: whoever forgot must refuse it (H7).
+ */
 export const FLAG_RESENT = 32;
 
 /** R13: four classes; one waits only for a lower number. */
@@ -65,11 +68,13 @@ export class Operation {
   /** Filled by blockStatus. */
   runs: StatusRun[] | null = null;
   /**
-   * Names the request across resends by a forwarder, so that it takes effect at most once (H7): 0, or a
-   * number no other request of the cluster bears.
+   * Names the request across resends by a forwarder, so that it takes effect at most once (H7): 0,
+   * or a number no other request of the cluster bears.
    */
   origin = 0;
-  /** H7: must not begin to take effect after this (clock.nowMs); then it ends expired, untouched. */
+  /**
+   * H7: must not begin to take effect after this (clock.nowMs); then it ends expired, untouched.
+   */
   notAfterMs = Number.POSITIVE_INFINITY;
   /** The host's connection ended: whoever would send it again must not (H7). */
   cancelled = false;
@@ -97,7 +102,9 @@ export interface OperationTarget {
   submit(operation: Operation): void;
 }
 
-/** A disk or a GPT partition of one: what machine gives and store asks. Kinds: read, write, flush. */
+/**
+ * A disk or a GPT partition of one: what machine gives and store asks. Kinds: read, write, flush.
+ */
 export interface Area extends OperationTarget {
   readonly sizeBytes: number;
   /** Offsets, lengths and buffers must be multiples of this: 512 or 4096. */

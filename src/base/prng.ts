@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A small seeded generator (xoshiro128**, Blackman and Vigna 2018, public domain algorithm): the only
-// chance in simulations. Real units use world.random.
+// A small seeded generator (xoshiro128**, Blackman and Vigna 2018, public domain algorithm): the
+// only chance in simulations. Real units use world.random.
 
 export class Prng {
   #a: number;

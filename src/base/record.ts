@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The record of a slice: who may hold it, kept in the control store and on every disk of its set
-// (contract.md, R). Every change is a compare-and-swap on the record; every number here is given out
-// by the cluster once and never again.
+// (contract.md, R). Every change is a compare-and-swap on the record; every number here is given
+// out by the cluster once and never again.
 
 /** A unit's number in its cluster, from 1. Its identity is its key; this is its short name. */
 export type UnitNumber = number;
@@ -70,8 +70,8 @@ export function disksOf(record: SliceRecord): DiskNumber[] {
 }
 
 /**
- * Whether `newer` supersedes `older`: same lineage and a higher epoch, or a lineage that grew from it.
- * Unrelated lineages never supersede each other (R8).
+ * Whether `newer` supersedes `older`: same lineage and a higher epoch, or a lineage that grew from
+ * it. Unrelated lineages never supersede each other (R8).
  */
 export function supersedes(newer: SliceRecord, older: SliceRecord): boolean {
   if (newer.lineage === older.lineage) return newer.epoch > older.epoch;

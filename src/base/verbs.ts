@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The verbs between units about slices: what the head says to members, members to the head, forwarders
-// to heads. One flat class, so that the data path's objects have one shape; which fields a verb uses
-// stands at its kind. `protocol/peer` encodes them; the simulator sends them through the same codec.
+// The verbs between units about slices: what the head says to members, members to the head,
+// forwarders to heads. One flat class, so that the data path's objects have one shape; which fields
+// a verb uses stands at its kind. `protocol/peer` encodes them; the simulator sends them through
+// the same codec.
 //
-// Every verb names its slice, and `toDisk`: the member it is for (0: the slice's head, whoever it is).
-// `fromDisk` is the sending member, 0 for a forwarder. Links are in order and authenticated; a verb that
-// comes twice is harmless: answers are matched by `sequence`, which its sender never uses again.
+// Every verb names its slice, and `toDisk`: the member it is for (0: the slice's head, whoever it
+// is). `fromDisk` is the sending member, 0 for a forwarder. Links are in order and authenticated; a
+// verb that comes twice is harmless: answers are matched by `sequence`, which its sender never uses
+// again.
 
 import { NO_BUFFER } from "./memory.ts";
 import type { DiskNumber, Incarnation, SliceNumber, SliceRecord } from "./record.ts";
@@ -39,7 +41,9 @@ export const VerbKind = {
   release: 10,
 
   // Member to head.
-  /** epoch, incarnation, syncedEpoch, syncedLineage, regions (active), status, credit; its record. */
+  /**
+   * epoch, incarnation, syncedEpoch, syncedLineage, regions (active), status, credit; its record.
+   */
   attached: 16,
   /** sequence, status, credit; payload where a read is answered. */
   done: 17,
@@ -51,7 +55,10 @@ export const VerbKind = {
   // Between members when the head is away (R3).
   /** Asks what the other holds. Answered by state. sequence. */
   enquire: 24,
-  /** Like attached, but promises nothing; `record` is the newest it stored. */
+  /**
+   * Like attached, but promises nothing; `record` is the newest it stored, `stamp` its disk's
+   * bootIncarnation (base/member-store.ts). Enquire carries the same.
+   */
   state: 25,
 
   // Forwarder to head and back (in-band). tickMs echoes the head's last tick on this link,
@@ -95,11 +102,15 @@ export class PeerVerb {
   regions: number[] | null = null;
   entries: MapEntry[] | null = null;
   runs: StatusRun[] | null = null;
-  /** Called by the link once the payload's bytes are no longer needed (sent, or the link is gone). */
+  /**
+   * Called by the link once the payload's bytes are no longer needed (sent, or the link is gone).
+   */
   sent: (() => void) | null = null;
 }
 
-/** Which kinds travel on the control lane, so that leases and acks never wait behind payload (R13). */
+/**
+ * Which kinds travel on the control lane, so that leases and acks never wait behind payload (R13).
+ */
 export function onControlLane(verb: PeerVerb): boolean {
   return verb.payloadBytes === 0;
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Wire and disk structures. A fixed header is written as a table with the offsets as its specification
-// prints them; `struct` checks when the module is loaded that the rows are ordered, leave no gap and
-// sum to the stated size, and builds one reusable view, which is moved over bytes by `at`. The table
-// is never interpreted per message.
+// Wire and disk structures. A fixed header is written as a table with the offsets as its
+// specification prints them; `struct` checks when the module is loaded that the rows are ordered,
+// leave no gap and sum to the stated size, and builds one reusable view, which is moved over bytes
+// by `at`. The table is never interpreted per message.
 //
 //   const REQUEST = struct("NBD request", 28, "big", {
 //     magic: u32(0),        // 0x25609513
@@ -33,8 +33,8 @@ export const u8 = (offset: number): Row<number> => ({ offset, size: 1, kind: "nu
 export const u16 = (offset: number): Row<number> => ({ offset, size: 2, kind: "number" });
 export const u32 = (offset: number): Row<number> => ({ offset, size: 4, kind: "number" });
 /**
- * A 64-bit unsigned integer as a number. Read values past 2^53 - 1 come out as Infinity, so that every
- * range check refuses them. Opaque 64-bit values are `bytes`, never this.
+ * A 64-bit unsigned integer as a number. Read values past 2^53 - 1 come out as Infinity, so that
+ * every range check refuses them. Opaque 64-bit values are `bytes`, never this.
  */
 export const u64 = (offset: number): Row<number> => ({ offset, size: 8, kind: "number" });
 /** A binary64 (IEEE 754), bit for bit: clock values that come back as an echo. */

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// World: everything that is not determined by what came before. First constructor argument of whatever
-// needs it; real in src/machine, simulated in test/sim.
+// World: everything that is not determined by what came before. First constructor argument of
+// whatever needs it; real in src/machine, simulated in test/sim.
 
 export interface Clock {
-  /** CLOCK_BOOTTIME, milliseconds, fractions allowed; never goes back. The only clock that decides. */
+  /**
+   * CLOCK_BOOTTIME, milliseconds, fractions allowed; never goes back. The only clock that decides.
+   */
   nowMs(): number;
   /** Wall clock, milliseconds since 1970, for people only; decides nothing (R4). */
   wallMs(): number;
@@ -29,7 +31,10 @@ export interface Log {
   write(level: LogLevel, sentence: string, facts?: Record<string, unknown>): void;
 }
 
-/** Cryptography, so that no room reaches for it by itself. Synchronous: the reactor runs no promises. */
+/**
+ * Cryptography, so that no room reaches for it by itself. Synchronous: the reactor runs no
+ * promises.
+ */
 export interface Seal {
   sha256(bytes: Uint8Array): Uint8Array;
   hmacSha256(key: Uint8Array, bytes: Uint8Array): Uint8Array;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// TCP on the control thread: for joining and for the control proxy, where promises live and speed does
-// not matter. What carries hosts' data is on the reactor's ring, never here.
+// TCP on the control thread: for joining and for the control proxy, where promises live and speed
+// does not matter. What carries hosts' data is on the reactor's ring, never here.
 //
 // Invariants: `onClose` comes exactly once; unsent bytes are bounded, and a peer that does not take
 // them is cut off.
@@ -110,7 +110,9 @@ const handlers: Bun.SocketHandler<Connection> = {
   },
 };
 
-/** Listens; throws Fault badConfiguration where that cannot be. `onAccept` must set the callbacks. */
+/**
+ * Listens; throws Fault badConfiguration where that cannot be. `onAccept` must set the callbacks.
+ */
 export function listenControl(
   place: { address: string; port: number },
   onAccept: (socket: ControlSocket) => void,

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Areas on real files and loop devices by the real ring: data, order, bounds and failures.
 
 import { expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
