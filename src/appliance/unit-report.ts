@@ -7,27 +7,35 @@
 import type { OwnReport } from "#cluster/discovery.ts";
 import { DiskState, Health, SliceState } from "#protocol/autoconfig/autoconfig.wire.ts";
 import { loadPermille } from "#machine/load.ts";
+import type { ClusterView } from "#cluster/view.ts";
 import type { KeptDisk } from "./disk-keeper.ts";
-import type { Unit } from "./unit.ts";
+import type { ReactorReport } from "./reactor-messages.ts";
 
 const NO_DISK_ID = new Uint8Array(16);
 
-export function ownReport(unit: Unit): OwnReport {
+/** Where a report takes its facts from, at the moment it is asked. */
+export interface ReportSources {
+  disks(): readonly KeptDisk[];
+  reactor(): ReactorReport;
+  /** Null while the unit is in no cluster. */
+  view(): ClusterView | null;
+  uptimeSeconds(): number;
+}
+
+export function ownReport(unit: ReportSources): OwnReport {
   return {
     vitals: () => {
-      const disks = unit.disks.disks.filter((disk) => disk.state === "ready");
+      const disks = unit.disks().filter((disk) => disk.state === "ready");
       return {
         sizeBytes: sum(disks, (disk) => disk.opened?.sizeBytes ?? 0),
         freeBytes: sum(disks, (disk) => disk.opened?.freeBytes ?? 0),
         uptimeSeconds: unit.uptimeSeconds(),
         loadPermille: loadPermille(),
-        health: unit.disks.disks.some((disk) => disk.state === "failed")
-          ? Health.failed
-          : Health.good,
+        health: unit.disks().some((disk) => disk.state === "failed") ? Health.failed : Health.good,
       };
     },
     storage: () => ({
-      disks: unit.disks.disks.map(diskFact),
+      disks: unit.disks().map(diskFact),
       slices: sliceFacts(unit),
     }),
   };
@@ -64,9 +72,9 @@ function stateOf(disk: KeptDisk): DiskState {
   }
 }
 
-function sliceFacts(unit: Unit) {
-  const view = unit.life?.follower.view;
-  return unit.reactor.report.slices.flatMap((slice) => {
+function sliceFacts(unit: ReportSources) {
+  const view = unit.view();
+  return unit.reactor().slices.flatMap((slice) => {
     const record = view?.slices.get(slice.slice);
     if (record === undefined) return [];
     const states = {
