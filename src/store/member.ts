@@ -99,6 +99,13 @@ export class Member implements MemberStore {
   }
 
   activate(regions: readonly number[], done: StoreDone): void {
+    const known = regions.every((region) => this.state.active.has(region));
+    if (known || !this.#core.mustWait) return this.#activateNow(regions, done);
+    const kept = [...regions];
+    this.#core.stall({ resume: () => this.#activateNow(kept, done) });
+  }
+
+  #activateNow(regions: readonly number[], done: StoreDone): void {
     if (this.#unusable(done)) return;
     let entry = 0;
     const added: number[] = [];
@@ -106,10 +113,6 @@ export class Member implements MemberStore {
       assert(region >= 0 && region < this.state.regions, "a region lies in its slice");
       if (this.state.active.has(region)) entry = Math.max(entry, this.#activating.get(region) ?? 0);
       else if (!added.includes(region)) added.push(region);
-    }
-    if (added.length > 0 && this.#core.crowded) {
-      const kept = [...regions];
-      return this.#core.stall({ resume: () => this.activate(kept, done) });
     }
     if (added.length > 0) entry = this.#appendRegions(EntryKind.activate, added);
     for (const region of added) this.#activating.set(region, entry);
@@ -131,6 +134,11 @@ export class Member implements MemberStore {
   }
 
   putRecord(record: SliceRecord, done: StoreDone): void {
+    if (!this.#core.mustWait) return this.#putRecordNow(record, done);
+    this.#core.stall({ resume: () => this.#putRecordNow(record, done) });
+  }
+
+  #putRecordNow(record: SliceRecord, done: StoreDone): void {
     if (this.#unusable(done)) return;
     assert(record.slice === this.slice, "a record is stored with its own slice");
     if (!recordFits(record)) return done(Status.invalid);
@@ -140,9 +148,6 @@ export class Member implements MemberStore {
       const same = stored.lineage === record.lineage && stored.epoch === record.epoch;
       // R4: lower ones are refused; the same one again is done when it is durable.
       return same ? log.sync(this.#recordEntry, done) : done(Status.staleEpoch);
-    }
-    if (this.#core.crowded) {
-      return this.#core.stall({ resume: () => this.putRecord(record, done) });
     }
     const entry = log.append((pages) => pages.putRecord(EntryKind.record, record));
     this.#recordEntry = entry;

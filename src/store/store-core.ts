@@ -138,6 +138,11 @@ export class StoreCore {
     );
   }
 
+  /** Whoever adds to it has to wait: there is too much, or others came first. */
+  get mustWait(): boolean {
+    return !this.io.failed && (this.#stalled.length > 0 || this.crowded);
+  }
+
   get crowded(): boolean {
     const most = Math.min(STAGED_PAGES_MAX, this.plan.logSlots / 8);
     return this.log.staged.pages.length > most || this.cache.crowded;
@@ -157,9 +162,9 @@ export class StoreCore {
       (this.#stalled.shift() as Stalled).resume();
     }
     this.#resuming = false;
-    if (this.#stalled.length > 0 && this.cache.crowded && !this.cycle.running) {
-      this.cycle.request(() => {});
-    }
+    if (this.#stalled.length === 0) return;
+    this.log.commit();
+    if (this.cache.crowded && !this.cycle.running) this.cycle.request(() => {});
   }
 
   unpin(descriptor: Descriptor): void {
