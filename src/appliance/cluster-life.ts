@@ -36,7 +36,13 @@ import type { ReactorClient } from "./reactor-client.ts";
 import { ReactorFeed } from "./reactor-feed.ts";
 import { Voter } from "./voter.ts";
 
-const MEMBERS_EVERY_MS = 2000;
+/** A reading through the leader on every unit; between two, a change of the records brings one. */
+const MEMBERS_EVERY_MS = 15_000;
+/** While voters come or go. */
+const MEMBERS_UNSETTLED_MS = 2000;
+
+/** Slices on disks were written in the first generation: no backup has been restored. */
+const FIRST_GENERATION = 1;
 
 export interface LifeParts {
   membership: SavedMembership;
@@ -102,6 +108,7 @@ export class ClusterLife {
       child,
       certificates: parts.certificates,
       local: this.#local,
+      vouchedAgoMs: () => transport.vouchedAgoMs,
       store: this.store,
       view: this.follower.view,
     });
@@ -125,6 +132,7 @@ export class ClusterLife {
     new ReactorFeed(parts.reactor, this.follower.view, unit);
     this.follower.view.onChange((changes) => {
       if (changes.some((change) => change.kind === "voter" || change.kind === "unit")) {
+        this.#membersAtMs = Number.NEGATIVE_INFINITY;
         this.#placesChanged();
       }
     });
@@ -165,7 +173,8 @@ export class ClusterLife {
   /** A few times a second: keeps `voters` and `staleMs` true. */
   tick(nowMs: number): void {
     if (this.store.voter !== null) this.#reachedAtMs = nowMs;
-    if (nowMs - this.#membersAtMs < MEMBERS_EVERY_MS || this.store.voter === null) return;
+    const everyMs = this.#votersSettled() ? MEMBERS_EVERY_MS : MEMBERS_UNSETTLED_MS;
+    if (nowMs - this.#membersAtMs < everyMs || this.store.voter === null) return;
     this.#membersAtMs = nowMs;
     this.store.members().then(
       (members) => {
@@ -175,6 +184,13 @@ export class ClusterLife {
         if (!(error instanceof Fault)) throw error; // away: asked again
       },
     );
+  }
+
+  /** Whether etcd's members, as last read, are just the voters of the records. */
+  #votersSettled(): boolean {
+    const { voters } = this;
+    const records = this.follower.view.voters;
+    return voters.length === records.size && voters.every((unit) => records.has(unit));
   }
 
   /** The reactor wants a slice's record changed. */
@@ -205,6 +221,17 @@ export class ClusterLife {
     const own = view.disksOfUnit(this.unit);
     const placed = own.some((disk) => view.slicesOfDisk(disk.number).length > 0);
     return placed || this.#parts.reactor.report.slices.length > 0;
+  }
+
+  /**
+   * Gives back what slices on this unit's disks hold whose volumes were deleted while it was away.
+   * Disks know of no other generation than the first yet: backups are not restored by this version.
+   */
+  dropDeleted(slices: readonly { slice: number }[]): void {
+    for (const { slice } of slices) {
+      if (!this.follower.view.sliceIsDeleted(slice, FIRST_GENERATION)) continue;
+      this.#parts.reactor.send({ kind: "sliceGone", slice });
+    }
   }
 
   /** Another unit of the cluster asks for the control store. */
@@ -263,7 +290,7 @@ export class ClusterLife {
     }
     const place = this.#places.find((known) => known.unit === voter);
     const addresses = place?.addresses ?? [];
-    let failure: unknown = null;
+    let failure: unknown = new Fault("controlStoreAway", `no address of voter ${voter} is known`);
     for (const address of addresses) {
       try {
         const called = await callUnit(this.#world, this.#parts.security, {

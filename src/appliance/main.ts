@@ -4,8 +4,6 @@
 // else. The daemon is loaded only when it is asked for, so that a command of the CLI starts at
 // once.
 
-// The certificates' library needs it when it is loaded; the bundler would put it after that.
-import "reflect-metadata";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";

@@ -242,7 +242,10 @@ export class Unit {
       link: ({ unit, up, reason }) =>
         this.#world.log.write("info", up ? "link up" : "link down", { unit, reason }),
       propose: ({ id, next, expected }) => this.life?.propose(id, next, expected),
-      reported: (report) => this.disks.refresh(report.disks),
+      reported: (report) => {
+        this.disks.refresh(report.disks);
+        this.life?.dropDeleted(report.slices);
+      },
     };
   }
 
