@@ -28,6 +28,7 @@ export class FixtureDisk {
   readonly sizeBytes: number;
   capacityExtents = Number.POSITIVE_INFINITY;
   incarnation = 0;
+  bootIncarnation = 1;
   record: SliceRecord | null = null;
   syncedEpoch = 0;
   syncedLineage = 0;
@@ -52,6 +53,7 @@ export class FixtureDisk {
    */
   crash(options: { power: boolean; tears?: boolean }, prng: Prng): void {
     if (!options.power) return;
+    this.bootIncarnation = this.incarnation + 1;
     const before = copyOf(this.media);
     if (options.tears !== true) {
       this.cache = before;
@@ -120,6 +122,9 @@ export class FixtureStore implements MemberStore {
   }
   get incarnation(): number {
     return this.#on.incarnation;
+  }
+  get bootIncarnation(): number {
+    return this.#on.bootIncarnation;
   }
   get record(): SliceRecord | null {
     return this.#on.record;

@@ -155,6 +155,7 @@ export class Member {
     const answer = this.#make(verb, VerbKind.state, Status.staleEpoch);
     answer.record = record;
     answer.incarnation = this.#host.store.incarnation;
+    answer.stamp = this.#host.store.bootIncarnation ?? answer.incarnation;
     this.#host.send(answer);
   }
 

@@ -249,7 +249,11 @@ export class Slice {
   #heard(verb: PeerVerb): void {
     if (verb.record !== null) this.#adopt(verb.record);
     if (verb.incarnation === 0) return;
-    this.#answers.heard(verb.fromDisk, verb.incarnation);
+    this.#answers.heard(verb.fromDisk, {
+      incarnation: verb.incarnation,
+      // A sender that does not know counts every start as a loss.
+      bootIncarnation: verb.stamp === 0 ? verb.incarnation : verb.stamp,
+    });
     this.#head?.sessions.heard(verb.fromDisk, verb.incarnation);
   }
 
@@ -273,6 +277,7 @@ export class Slice {
     verb.epoch = this.#record?.epoch ?? 0;
     verb.lineage = this.#record?.lineage ?? 0;
     verb.incarnation = this.#store.incarnation;
+    verb.stamp = this.#store.bootIncarnation ?? this.#store.incarnation;
     verb.syncedEpoch = this.#store.syncedEpoch;
     verb.syncedLineage = this.#store.syncedLineage;
     return verb;
@@ -419,7 +424,8 @@ export class Slice {
       isAttached: member.sessionEpoch === record.epoch,
       isReleased:
         member.releasedEpoch === record.epoch && member.releasedLineage === record.lineage,
-      answers: this.#answers.incarnations,
+      answers: this.#answers.byDisk,
+      bootIncarnation: this.#store.bootIncarnation ?? this.#store.incarnation,
       jitter: this.#jitter,
     });
   }

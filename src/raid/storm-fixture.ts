@@ -281,10 +281,9 @@ export class Storm {
   #kill(disk: number, power: boolean): void {
     const { record, nodes } = this.cluster;
     this.cluster.kill(disk, { power, tears: true });
-    // H6: had any other in-sync member kept its memory?
+    // H6: has any in-sync member kept the cache it had when it was named?
     const isKept = record.inSync.some((member) => {
-      const node = nodes.get(member.disk);
-      return node?.alive === true && node.disk.incarnation === member.incarnation;
+      return (nodes.get(member.disk)?.disk.bootIncarnation ?? 0) <= member.incarnation;
     });
     this.#harvest();
     if (isKept) return;

@@ -10,7 +10,8 @@
 // - a member that restarted with no active region: likewise; it has forgotten nothing;
 // - the only in-sync member, restarted;
 // - when every member of the set has answered and all of them restarted: the first in the record's
-//   order, with all of them in their present incarnations. Then no memory is left to wait for.
+//   order of those whose machine stayed up, else of all, with all of them in their present
+//   incarnations. Then no memory is left to wait for.
 // Anything else waits, and says for whom.
 
 import { GRANT_MS, HEAD_SILENCE_MS } from "#base/limits.ts";
@@ -26,6 +27,12 @@ const FIRST_SILENCE_MS = 3 * HEAD_SILENCE_MS;
 const GATHER_MS = 1000;
 const ENQUIRE_EVERY_MS = 250;
 
+/** What a member says of its disk. */
+export interface Answer {
+  incarnation: Incarnation;
+  bootIncarnation: Incarnation;
+}
+
 export interface Situation {
   nowMs: number;
   record: SliceRecord;
@@ -33,7 +40,6 @@ export interface Situation {
   incarnation: Incarnation;
   /** Whether our log shows no active region. */
   isIdle: boolean;
-  /** Whether we know that all we ever applied is stable or remembered: always, if intact. */
   lastHeardMs: number;
   lastGrantMs: number;
   startedMs: number;
@@ -42,7 +48,9 @@ export interface Situation {
   /** The head of this record released us. */
   isReleased: boolean;
   /** Incarnations that other members answered with, on links that are still up. */
-  answers: ReadonlyMap<DiskNumber, Incarnation>;
+  answers: ReadonlyMap<DiskNumber, Answer>;
+  /** The first incarnation of this disk since its machine was started. */
+  bootIncarnation: Incarnation;
   /** In [0, 1), drawn once per record. */
   jitter: number;
 }
@@ -78,32 +86,43 @@ function decideIntact(situation: Situation): Decision {
 }
 
 function decideRestarted(situation: Situation): Decision {
-  const { nowMs, record, disk, incarnation, startedMs, answers } = situation;
+  const { record, disk, incarnation, answers } = situation;
   const others = record.inSync.filter((member) => member.disk !== disk);
   if (others.length === 0) {
     return { act: "propose", next: takenOver(situation, [{ disk, incarnation }]) };
   }
   const missing = others.filter((member) => !answers.has(member.disk));
-  const isIntact = (member: InSyncMember) => answers.get(member.disk) === member.incarnation;
-  if (missing.length === 0 && !others.some(isIntact)) {
-    // All have answered, none kept its memory.
-    const rank = record.inSync.findIndex((member) => member.disk === disk);
-    if (nowMs < startedMs + GATHER_MS * rank) {
-      return { act: "enquire", waitsFor: "a member before it in order" };
-    }
-    const all = record.inSync.map((member) =>
-      member.disk === disk
-        ? { disk, incarnation }
-        : { disk: member.disk, incarnation: answers.get(member.disk) as Incarnation },
-    );
-    return { act: "propose", next: takenOver(situation, all) };
-  }
+  const isIntact = (member: InSyncMember) =>
+    answers.get(member.disk)?.incarnation === member.incarnation;
+  if (missing.length === 0 && !others.some(isIntact)) return decideTogether(situation);
   if (situation.isIdle && mayGoIdle(situation)) {
     return { act: "propose", next: takenOver(situation, withoutRestarted(situation)) };
   }
   const names = missing.map((member) => `disk ${member.disk}`).join(", ");
   const waitsFor = missing.length > 0 ? `${names} to answer` : "a member that kept its memory";
   return { act: "enquire", waitsFor };
+}
+
+/** All have answered, none is in its named run: the best of them takes over with all of them. */
+function decideTogether(situation: Situation): Decision {
+  const { nowMs, record, disk, incarnation, startedMs } = situation;
+  const said = new Map(situation.answers);
+  said.set(disk, { incarnation, bootIncarnation: situation.bootIncarnation });
+  // H6: who lost no more than its process has all that was acked; its content must win.
+  const kept = record.inSync.filter((member) => {
+    return (said.get(member.disk)?.bootIncarnation ?? 0) <= member.incarnation;
+  });
+  const order = [...kept, ...record.inSync.filter((member) => !kept.includes(member))];
+  const rank = order.findIndex((member) => member.disk === disk);
+  const isFit = kept.length === 0 || rank < kept.length;
+  if (!isFit || nowMs < startedMs + GATHER_MS * rank) {
+    return { act: "enquire", waitsFor: "a member before it in order" };
+  }
+  const all = record.inSync.map((member) => ({
+    disk: member.disk,
+    incarnation: said.get(member.disk)?.incarnation ?? member.incarnation,
+  }));
+  return { act: "propose", next: takenOver(situation, all) };
 }
 
 /** Restarted, but nothing was active: it has forgotten nothing (R3). Others are given time first. */
@@ -122,9 +141,9 @@ function mayGoIdle(situation: Situation): boolean {
 function isRestarted(
   record: SliceRecord,
   disk: DiskNumber,
-  answers: ReadonlyMap<DiskNumber, Incarnation>,
+  answers: ReadonlyMap<DiskNumber, Answer>,
 ): boolean {
-  const answered = answers.get(disk);
+  const answered = answers.get(disk)?.incarnation;
   return answered !== undefined && answered !== inSyncEntry(record, disk)?.incarnation;
 }
 
@@ -156,16 +175,16 @@ function rankMs(situation: Situation): number {
 
 /** Who answered, and when to ask. */
 export class Answers {
-  readonly incarnations = new Map<DiskNumber, Incarnation>();
+  readonly byDisk = new Map<DiskNumber, Answer>();
   #askedMs = Number.NEGATIVE_INFINITY;
 
-  heard(disk: DiskNumber, incarnation: Incarnation): void {
-    this.incarnations.set(disk, incarnation);
+  heard(disk: DiskNumber, answer: Answer): void {
+    this.byDisk.set(disk, answer);
   }
 
   /** What it said before may be over. */
   linkDown(disk: DiskNumber): void {
-    this.incarnations.delete(disk);
+    this.byDisk.delete(disk);
   }
 
   isDue(nowMs: number): boolean {
