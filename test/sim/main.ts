@@ -14,7 +14,7 @@ import { runSeed } from "./run-seed.ts";
 import type { SeedResult } from "./run-seed.ts";
 
 const PROGRESS_EVERY_MS = 10_000;
-const MUTANT_SEEDS = 150;
+const MUTANT_SEEDS = 300;
 
 const USAGE = 2;
 

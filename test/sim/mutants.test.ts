@@ -6,7 +6,7 @@ import { expect, test } from "bun:test";
 import { mutants } from "./mutants.ts";
 import { runSeed } from "./run-seed.ts";
 
-const SEEDS_MAX = 40;
+const SEEDS_MAX = 120;
 
 for (const mutant of mutants) {
   test(`${mutant.name} (${mutant.sentence}) → found`, () => {

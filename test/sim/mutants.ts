@@ -4,12 +4,13 @@
 // patching the product's classes from outside. A simulation that does not find one of them within a
 // bounded number of seeds is worth nothing, so this runs in CI.
 
+import type { Memory } from "#base/memory.ts";
 import { FLAG_FUA, FLAG_KEEP_STAMP, Operation, OperationKind } from "#base/operation.ts";
 import type { OperationTarget } from "#base/operation.ts";
 import { Outcome } from "#base/record.ts";
 import { EXTENT_BYTES, REGION_BYTES } from "#base/grains.ts";
 import { Status } from "#base/status.ts";
-import { PeerVerb, VerbKind } from "#base/verbs.ts";
+import { VerbKind } from "#base/verbs.ts";
 import { DataPlane } from "#appliance/data-plane.ts";
 import type { VolumeShape } from "#appliance/forwarder.ts";
 import type { ControlStore } from "#cluster/control-store.ts";
@@ -196,16 +197,21 @@ const remembering: Mutant[] = [
   },
   {
     name: "late-dirt",
-    sentence: "extents are stamped one epoch too low, so absent members are not owed them",
+    sentence: "what is active when a member leaves does not become dirty for it (R2, R6)",
     install: () =>
-      patchMember((operation) => {
-        const changes =
-          operation.kind === OperationKind.write ||
-          operation.kind === OperationKind.trim ||
-          operation.kind === OperationKind.writeZeroes;
-        if (changes && !isCopy(operation) && operation.epoch > 1) operation.epoch--;
-        return false;
-      }),
+      patch(
+        Member.prototype,
+        "putRecord",
+        (original) =>
+          function (this: Member, record, done) {
+            // Storing the record re-stamps the extents of active regions: it sees none.
+            const { active } = this.state;
+            const regions = [...active];
+            active.clear();
+            original.call(this, record, done);
+            for (const region of regions) active.add(region);
+          },
+      ),
   },
 ];
 
@@ -317,27 +323,31 @@ function installGhostWrites(world: MutantWorld): () => void {
     "receive",
     (original) =>
       function (this: UnitProcess, from, verb) {
-        const { slice, toDisk, bufferOffset, payloadBytes } = verb;
-        if (verb.kind === VerbKind.write && ++count % 10 === 0) {
+        const { kind, slice, toDisk, offsetBytes, bufferOffset, payloadBytes } = verb;
+        if (kind === VerbKind.write && ++count % 10 === 0) {
           const bytes = this.memory.bytes.slice(bufferOffset, bufferOffset + payloadBytes);
-          // A number of its own: a member carries out what comes twice only once.
-          const sequence = verb.sequence + 0.5;
-          const ghost = Object.assign(new PeerVerb(), verb, { sent: null, sequence });
           world.after(700, () =>
             this.deliver(() => {
               const member = this.stores.get(toDisk)?.member(slice);
-              const record = member?.record;
-              // Only where it does not show by itself: a region that is active anyway.
-              const region = Math.floor(ghost.offsetBytes / REGION_BYTES);
-              if (!record || !member?.isActive(region)) return;
-              ghost.bufferOffset = this.memory.allocate(payloadBytes);
-              this.memory.bytes.set(bytes, ghost.bufferOffset);
-              Object.assign(ghost, { epoch: record.epoch, lineage: record.lineage });
-              original.call(this, from, ghost);
+              if (member?.record && member.isActive(Math.floor(offsetBytes / REGION_BYTES))) {
+                doOnceMore(this.memory, member, offsetBytes, bytes);
+              }
             }),
           );
         }
         original.call(this, from, verb);
       },
   );
+}
+
+function doOnceMore(memory: Memory, member: Member, offsetBytes: number, bytes: Uint8Array): void {
+  const ghost = new Operation();
+  ghost.kind = OperationKind.write;
+  ghost.offsetBytes = offsetBytes;
+  ghost.lengthBytes = bytes.length;
+  ghost.epoch = member.record?.epoch ?? 1;
+  ghost.bufferOffset = memory.allocate(bytes.length);
+  memory.bytes.set(bytes, ghost.bufferOffset);
+  ghost.done = () => memory.release(ghost.bufferOffset);
+  member.submit(ghost);
 }

@@ -36,7 +36,7 @@ export function planOf(seed: number): ClusterPlan {
   for (let volume = 1; volume <= prng.pick([1, 1, 2]); volume++) {
     const copies = Math.min(units, prng.pick([1, 2, 2, 2, 2, 3, 3]));
     const slices = Array.from({ length: prng.between(1, 3) }, () => pickDisks(prng, units, copies));
-    volumes.push({ volume, copies, sliceBytes: prng.pick([4, 8]) * MIB, slices });
+    volumes.push({ volume, copies, sliceBytes: prng.pick([4, 8, 16]) * MIB, slices });
   }
   const drift = prng.chance(0.5);
   const duplicates = prng.chance(0.3);
@@ -52,7 +52,8 @@ export function planOf(seed: number): ClusterPlan {
       flush: prng.pick([2, 8, 16]),
       zero: prng.pick([0, 2, 6]),
       cold: prng.pick([0, 0.1, 0.3]),
-      thinkMs: prng.pick([10, 30, 30, 80]),
+      thinkMs: prng.pick([10, 30, 30, 80, 300, 700]),
+      quietMs: prng.pick([0, 0, 1300, 3000]),
       roam: prng.pick([0.02, 0.15, 0.5]),
       patienceMs: prng.pick([1500, 12_000, 60_000]),
     },

@@ -58,6 +58,7 @@ export const MIX_USUAL: WorkMix = {
   cold: 0.1,
   depth: 3,
   thinkMs: 30,
+  quietMs: 0,
   largestSectors: 24,
   roam: 0.15,
   patienceMs: 12_000,

@@ -16,6 +16,7 @@ import type { Simulation } from "./simulation.ts";
 
 /** H7, NBD: 2 s after the last sending nothing begins any more; a bit more for drifting clocks. */
 const FENCE_MS = 2010;
+const BURST_MS = 1000;
 
 export interface HostVolume {
   volume: number;
@@ -36,6 +37,8 @@ export interface WorkMix {
   cold: number;
   depth: number;
   thinkMs: number;
+  /** All hosts rest this long after every second of work: regions become inactive (R6). 0: never. */
+  quietMs: number;
   largestSectors: number;
   /** Share of acts through another unit than the usual one. */
   roam: number;
@@ -133,6 +136,8 @@ export class SimHost {
     const { thinkMs } = this.#mix;
     this.#world.simulation.after(thinkMs * (0.2 + 1.6 * this.#prng.fraction()), () => {
       if (!this.working) return;
+      const cycleMs = BURST_MS + this.#mix.quietMs;
+      if (this.#world.simulation.nowMs % cycleMs > BURST_MS) return this.#soon();
       if (this.#underWay.size < this.#mix.depth) this.#work();
       this.#soon();
     });
