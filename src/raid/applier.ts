@@ -117,7 +117,9 @@ export class Applier {
     this.#store.submit(operation);
   }
 
-  /** R4: stores a record once no change is under way. An older one than is stored counts as stored. */
+  /**
+   * R4: stores a record once no change is under way. An older one than is stored counts as stored.
+   */
   storeRecord(record: SliceRecord, done: StoreDone): void {
     this.#records.push({ record, done });
     this.#storeNext();

@@ -23,7 +23,10 @@ import type { SpreadKind } from "./spread.ts";
 
 /** Pieces of one request under way at once. */
 const PIECES_MAX = 8;
-/** What frees goes in pieces of this much, aligned, so that it never needs the whole activity account. */
+/**
+ * What frees goes in pieces of this much, aligned, so that it never needs the whole activity
+ * account.
+ */
 const FREEING_BYTES = 16 * REGION_BYTES;
 
 export class Change {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Digests of extents: how a resync finds out whether an extent that the target may lack differs at all
-// (activity is kept by regions of four extents, so most of what may differ does not). A head asks by a
-// `read` verb with FLAG_DIGEST; the answer's payload is one block checksum (R9's, u32, little-endian)
-// per block of the range instead of its bytes.
+// Digests of extents: how a resync finds out whether an extent that the target may lack differs at
+// all (activity is kept by regions of four extents, so most of what may differ does not). A head
+// asks by a `read` verb with FLAG_DIGEST; the answer's payload is one block checksum (R9's, u32,
+// little-endian) per block of the range instead of its bytes.
 
 import { blockChecksum } from "#base/checksum.ts";
 import { BLOCK_BYTES } from "#base/grains.ts";

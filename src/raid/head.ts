@@ -195,7 +195,9 @@ export class Head {
   inSyncPeers(): Replica[] {
     return [...this.replicas.values()].filter((replica) => replica.inSync);
   }
-  /** Whom a change of this range goes to: all that acks wait for, and targets that have the range. */
+  /**
+   * Whom a change of this range goes to: all that acks wait for, and targets that have the range.
+   */
   recipients(offsetBytes: number, lengthBytes: number): Replica[] {
     const list: Replica[] = [];
     for (const replica of this.replicas.values()) {
@@ -461,7 +463,9 @@ export class Head {
 
   // The end.
 
-  /** Orderly stop, once no request is under way: all flushed and inactive, then the release (R4). */
+  /**
+   * Orderly stop, once no request is under way: all flushed and inactive, then the release (R4).
+   */
   release(done: () => void): void {
     const finish = () => {
       this.tellReleased();

@@ -48,8 +48,8 @@ export class FixtureDisk {
   }
 
   /**
-   * The process ends; with `power` its unflushed blocks go, too: each on its own is as before, or as
-   * it was written, or does not match its checksum. `tears` false: all are as before.
+   * The process ends; with `power` its unflushed blocks go, too: each on its own is as before, or
+   * as it was written, or does not match its checksum. `tears` false: all are as before.
    */
   crash(options: { power: boolean; tears?: boolean }, prng: Prng): void {
     if (!options.power) return;

@@ -56,7 +56,9 @@ export interface MemberHost {
   record(): SliceRecord | null;
   /** A record that a head attaches with, hence committed. */
   learned(record: SliceRecord): void;
-  /** R4: false from the moment this member proposes itself until that is decided; or a failed disk. */
+  /**
+   * R4: false from the moment this member proposes itself until that is decided; or a failed disk.
+   */
   mayGrant(): boolean;
 }
 

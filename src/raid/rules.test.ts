@@ -240,7 +240,7 @@ describe("R6: activity", () => {
 });
 
 describe("R7: rejoin", () => {
-  test("the target restarts while it is proposed → nothing acked without it until that is known", () => {
+  test("target restarts while proposed → nothing acked without it until the outcome is known", () => {
     const cluster = new Cluster();
     cluster.write(0, 1);
     cluster.kill(2, { power: true });

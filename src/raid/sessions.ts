@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A head's sessions with the members that its record names, and who of them must leave or may come in.
+// A head's sessions with the members that its record names, and who of them must leave or may come
+// in.
 //
 // Invariants
 // - R0: a member in sync must attach in the incarnation named; else it is dropped by a commit.

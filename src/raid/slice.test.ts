@@ -170,7 +170,7 @@ describe("the head is lost", () => {
     expect(cluster.read(1)).toBe(1);
   });
 
-  test("its disk fails → it gives up, another takes over; the write in flight is not lost or told", () => {
+  test("its disk fails → it gives up, another takes over; a write's outcome is told as unknown", () => {
     const cluster = new Cluster({ copies: 3 });
     cluster.write(1, 1);
     cluster.node(1).store.fault = () => Status.ioError;
@@ -214,7 +214,7 @@ describe("the head is lost", () => {
 });
 
 describe("all lost power", () => {
-  test("all restarted with active regions → waits for all, then equal and flushed data kept (R3)", () => {
+  test("all restarted, regions active → waits for all; then equal, flushed data kept (R3)", () => {
     const cluster = new Cluster();
     cluster.write(1, 1);
     cluster.flush();

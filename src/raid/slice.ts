@@ -52,9 +52,14 @@ export interface SliceOptions {
 }
 
 export interface SliceEffects {
-  /** To verb.toDisk. False: no link now, and `sent` will not be called. Delivered later, never at once. */
+  /**
+   * To verb.toDisk. False: no link now, and `sent` will not be called. Delivered later, never at
+   * once.
+   */
   send(verb: PeerVerb): boolean;
-  /** Compare-and-swap on (lineage, epoch); may take for ever while the control store is away (R14). */
+  /**
+   * Compare-and-swap on (lineage, epoch); may take for ever while the control store is away (R14).
+   */
   propose(
     next: SliceRecord,
     expected: SliceRecord,
@@ -447,7 +452,9 @@ export class Slice {
 
   // The end.
 
-  /** Orderly stop (R4): ends what is under way, flushes, makes all inactive, releases the members. */
+  /**
+   * Orderly stop (R4): ends what is under way, flushes, makes all inactive, releases the members.
+   */
   release(done: () => void): void {
     const sinceMs = this.#world.clock.nowMs();
     assert(this.#releasing === null, "released once");

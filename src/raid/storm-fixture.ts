@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A storm over one slice from one seed, for this room's tests: hosts that write, trim, flush and read
-// single blocks while units are killed, lose power, links and the control store, and disks stall or
-// fail. Each block has one host, which knows what a read may legally answer (contract.md, H1, H4 to
-// H7). The simulator in test/sim does the same for whole units; this one runs in milliseconds.
+// A storm over one slice from one seed, for this room's tests: hosts that write, trim, flush and
+// read single blocks while units are killed, lose power, links and the control store, and disks
+// stall or fail. Each block has one host, which knows what a read may legally answer (contract.md,
+// H1, H4 to H7). The simulator in test/sim does the same for whole units; this one runs in
+// milliseconds.
 
 import { assert } from "#base/assert.ts";
 import { BLOCK_BYTES } from "#base/grains.ts";

@@ -125,7 +125,9 @@ function decideTogether(situation: Situation): Decision {
   return { act: "propose", next: takenOver(situation, all) };
 }
 
-/** Restarted, but nothing was active: it has forgotten nothing (R3). Others are given time first. */
+/**
+ * Restarted, but nothing was active: it has forgotten nothing (R3). Others are given time first.
+ */
 function mayGoIdle(situation: Situation): boolean {
   const { nowMs, record, disk, startedMs, lastHeardMs, lastGrantMs } = situation;
   const gatheredMs = startedMs + GATHER_MS + rankMs(situation);
@@ -147,7 +149,10 @@ function isRestarted(
   return answered !== undefined && answered !== inSyncEntry(record, disk)?.incarnation;
 }
 
-/** The set as it stands, this disk in its present incarnation, without the old head and the restarted. */
+/**
+ * The set as it stands, this disk in its present incarnation, without the old head and the
+ * restarted.
+ */
 function withoutRestarted(situation: Situation): InSyncMember[] {
   const { record, disk, incarnation, answers } = situation;
   const kept: InSyncMember[] = [];

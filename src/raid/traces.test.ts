@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The losing traces of the explicit-state model of R0 to R7, each driven through the slice with the
-// clause it is named after in place: the step that loses is refused, or the read is legal. Copies 0,
-// 1, 2 of the model are disks 1, 2, 3 here. Steps are quoted from the model's output.
+// clause it is named after in place: the step that loses is refused, or the read is legal. Copies
+// 0, 1, 2 of the model are disks 1, 2, 3 here. Steps are quoted from the model's output.
 
 import { describe, expect, test } from "bun:test";
 import { OperationKind } from "#base/operation.ts";
