@@ -113,6 +113,8 @@ export class DiskKeeper {
           disk.state = "examining";
           break;
         case "ours":
+          // One that the reactor refused stays so until it says otherwise.
+          if (disk.state === "refused") break;
           disk.reason = "it has been claimed by Cairn";
           disk.state = "examining";
           break;
@@ -135,14 +137,12 @@ export class DiskKeeper {
 
   async #claimAndOpen(disk: KeptDisk, examination: DiskExamination): Promise<void> {
     try {
-      const isNew = examination.ours === null;
       const place =
         examination.ours ??
         (await claimDisk(disk.path, { evenIfNotBlank: false, name: this.#options.unitName }));
       disk.state = "opening";
-      // The GPT partition's id is the disk's own: the same bytes tell a disk claimed but never
-      // formatted (a stop in between) from one that has a store.
-      const diskUuid = place.partitionId.replaceAll("-", "");
+      // The GPT partition's id is the disk's own. Whether it has a store already is for the reactor to
+      // see: a stop may have come between claiming and formatting.
       this.#reactor.send({
         kind: "openDisk",
         place: {
@@ -151,7 +151,9 @@ export class DiskKeeper {
           sizeBytes: place.sizeBytes,
           direct: this.#options.directFiles,
         },
-        format: isNew ? { clusterId: this.#clusterId, diskUuid } : null,
+        identity: { clusterId: this.#clusterId, uuid: place.partitionId.replaceAll("-", "") },
+        leftClusters: this.#options.leftClusters,
+        anew: false,
       });
     } catch (error) {
       this.#refuse(disk, `left alone: ${sentenceOf(error)}`);
@@ -170,7 +172,9 @@ export class DiskKeeper {
         return this.#reactor.send({
           kind: "openDisk",
           place: opened.place,
-          format: { clusterId: this.#clusterId, diskUuid: opened.uuid },
+          identity: { clusterId: this.#clusterId, uuid: opened.uuid },
+          leftClusters: [],
+          anew: true,
         });
       }
       this.#refuse(disk, "left alone: it belongs to another cluster");

@@ -52,8 +52,18 @@ export type ToReactor =
       nbdUnixPath: string | null;
       memoryBytes: number;
     }
-  /** Opens a disk; with `format` it is written as a new one first, closed before if it is open. Answered by diskOpened/diskRefused. */
-  | { kind: "openDisk"; place: DiskPlace; format: { clusterId: string; diskUuid: string } | null }
+  /**
+   * Opens a claimed disk, closed before if it is open. Where no store begins one is made first, with
+   * this identity; with `anew` in any case. One of a cluster that is neither ours nor among
+   * `leftClusters` is refused untouched. Answered by diskOpened/diskRefused.
+   */
+  | {
+      kind: "openDisk";
+      place: DiskPlace;
+      identity: { clusterId: string; uuid: string };
+      leftClusters: readonly string[];
+      anew: boolean;
+    }
   /** The number the cluster gave it; stored durably, then its slices come alive. Answered by diskReady. */
   | { kind: "numberDisk"; uuid: string; number: DiskNumber }
   | { kind: "closeDisk"; uuid: string }

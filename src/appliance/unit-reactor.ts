@@ -19,6 +19,8 @@ import { ClusterState, unitIdOf } from "#protocol/peer-channel/identity.ts";
 import type { DiskStore } from "#store/disk-store.ts";
 import { formatDisk } from "#store/format-disk.ts";
 import { openDisk } from "#store/open-disk.ts";
+import { lookAtArea } from "./area-look.ts";
+import type { AreaLook } from "./area-look.ts";
 import { DataPlane } from "./data-plane.ts";
 import type { ProposeDone } from "./data-plane.ts";
 import { NbdPortal } from "./nbd-portal.ts";
@@ -188,7 +190,7 @@ export class UnitReactor {
   // Disks.
 
   #openDisk(message: Message<"openDisk">): void {
-    const { place, format } = message;
+    const { place } = message;
     for (const held of this.#disks.values()) {
       if (held.path !== place.path) continue;
       return this.#closeDisk(held.store.uuid, () => this.#openDisk(message));
@@ -205,9 +207,28 @@ export class UnitReactor {
       this.#post({ kind: "diskRefused", path: place.path, sentence: sentenceOf(cause) });
       return;
     }
-    if (format === null) return this.#openArea(area, place);
+    if (message.anew) return this.#formatArea(area, message);
+    lookAtArea(this.#reactor.memory, area, (look) => this.#looked(area, look, message));
+  }
+
+  #looked(area: FileArea, look: AreaLook, message: Message<"openDisk">): void {
+    const { place, identity, leftClusters } = message;
+    switch (look.kind) {
+      case "unformatted":
+        return this.#formatArea(area, message);
+      case "failed":
+        return this.#refuse(area, place, `it cannot be read (${statusName(look.status)})`);
+      case "store":
+        if (look.clusterId === identity.clusterId || leftClusters.includes(look.clusterId)) break;
+        return this.#refuse(area, place, "it belongs to another cluster");
+      case "unclear":
+        break;
+    }
+    this.#openArea(area, place);
+  }
+
+  #formatArea(area: FileArea, { place, identity }: Message<"openDisk">): void {
     const { memory } = this.#reactor;
-    const identity = { clusterId: format.clusterId, uuid: format.diskUuid };
     formatDisk(this.#world, memory, area, identity, {}, (status, reason) => {
       if (status === Status.ok) return this.#openArea(area, place);
       this.#refuse(area, place, `it could not be formatted (${statusName(status)}: ${reason})`);
