@@ -14,7 +14,7 @@ import { until } from "./until.ts";
 
 const END_MS = 20_000;
 
-interface MadeByFixture {
+interface MadeByFixture extends Disposable {
   child: ReturnType<typeof spawn>;
   folder: string;
   number: number;
@@ -34,7 +34,10 @@ async function startFixture(): Promise<MadeByFixture> {
     if (text.split("\n").length > 3) break;
   }
   const [folder = "", number = "", loop = ""] = text.split("\n");
-  return { child, folder, number: Number(number), loop };
+  const end = () => {
+    if (child.exitCode === null) child.kill("SIGKILL");
+  };
+  return { child, folder, number: Number(number), loop, [Symbol.dispose]: end };
 }
 
 /** What of a lab is still there, in words. */
@@ -54,7 +57,7 @@ function leftOf(made: MadeByFixture): string[] {
 describe("whatever a lab made is removed", () => {
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     test(`${signal} → nothing is left, exit status 130`, async () => {
-      const made = await startFixture();
+      using made = await startFixture();
       expect(leftOf(made)).toContain("namespaces");
       const exit = once(made.child, "exit");
       made.child.kill(signal);
@@ -64,9 +67,9 @@ describe("whatever a lab made is removed", () => {
   }
 
   test("kill -9 → removed as an orphan, and not before", async () => {
-    const made = await startFixture();
+    using made = await startFixture();
     removeOrphans();
-    expect(leftOf(made)).toEqual(["namespaces", "link", "mount", "loop", "folder", "processes"]);
+    expect(leftOf(made)).toEqual(["namespaces", "link", "loop", "folder", "processes"]);
     const exit = once(made.child, "exit");
     made.child.kill("SIGKILL");
     await exit;
