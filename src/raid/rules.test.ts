@@ -123,7 +123,7 @@ describe("R2: shrink before ack", () => {
 });
 
 describe("R4: fencing and grants", () => {
-  test("a member that does not grant → reads wait once its last grant ran out, writes go on", () => {
+  test("a member does not grant → reads wait once its last grant ran out, writes go on", () => {
     const cluster = new Cluster();
     cluster.write(0, 1);
     cluster.run(500);
@@ -240,7 +240,7 @@ describe("R6: activity", () => {
 });
 
 describe("R7: rejoin", () => {
-  test("target restarts while proposed → nothing acked without it until the outcome is known", () => {
+  test("target restarts while proposed → nothing acked without it until that is known", () => {
     const cluster = new Cluster();
     cluster.write(0, 1);
     cluster.kill(2, { power: true });

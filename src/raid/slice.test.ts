@@ -170,7 +170,7 @@ describe("the head is lost", () => {
     expect(cluster.read(1)).toBe(1);
   });
 
-  test("its disk fails → it gives up, another takes over; a write's outcome is told as unknown", () => {
+  test("its disk fails → it gives up, another takes over; a write's outcome is unknown", () => {
     const cluster = new Cluster({ copies: 3 });
     cluster.write(1, 1);
     cluster.node(1).store.fault = () => Status.ioError;

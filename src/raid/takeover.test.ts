@@ -142,7 +142,7 @@ describe("restarted", () => {
     expect(proposed({ ...first, answers: others, nowMs: 5001 })?.head).toBe(1);
   });
 
-  test("all restarted, one lost no more than its process → that one, whatever the order (H6)", () => {
+  test("all restarted, one lost only its process → that one, whatever the order (H6)", () => {
     const answers = new Map([
       [1, said(11)],
       [3, said(33, 29)],
