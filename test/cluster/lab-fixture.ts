@@ -11,8 +11,10 @@ import { MountSpace } from "./mount-space.ts";
 
 const lab = new Lab();
 const unit = lab.add();
-lab.spawn("sleeper", "sleep", ["1000"]);
-const inside = ["netns", "exec", unit.namespace, "setsid", "--fork", "sleep", "1001"];
+// By their length the test knows them from those of others.
+const nap = `1000.${process.pid}`;
+lab.spawn("sleeper", "sleep", [nap]);
+const inside = ["netns", "exec", unit.namespace, "setsid", "--fork", "sleep", nap];
 spawnSync("ip", inside, { stdio: "ignore" });
 
 const file = path.join(lab.folder, "loop.img");

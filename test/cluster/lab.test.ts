@@ -50,7 +50,7 @@ function leftOf(made: MadeByFixture): string[] {
   if (loops.stdout.includes(`${made.folder}/`)) left.push("loop");
   if (existsSync(made.folder)) left.push("folder");
   const processes = spawnSync("ps", ["-e", "-o", "args"], { encoding: "utf8" }).stdout;
-  if (/^sleep 100[01]$/m.test(processes)) left.push("processes");
+  if (processes.includes(`sleep 1000.${made.child.pid}\n`)) left.push("processes");
   return left;
 }
 
