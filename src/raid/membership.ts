@@ -15,13 +15,15 @@ export interface HeadChange {
   ready?: InSyncMember;
   /** R7: this former member is to be brought up again. */
   returning?: DiskNumber;
+  /** These targets were away too long: others may be brought up in their place. */
+  gone?: readonly DiskNumber[];
 }
 
 export function nextRecord(record: SliceRecord, change: HeadChange): SliceRecord {
-  const { lost = [], ready, returning } = change;
+  const { lost = [], ready, returning, gone = [] } = change;
   const inSync = record.inSync.filter((member) => !lost.includes(member.disk));
   if (ready !== undefined) inSync.push(ready);
-  const resyncing = record.resyncing.filter((disk) => disk !== ready?.disk);
+  const resyncing = record.resyncing.filter((disk) => disk !== ready?.disk && !gone.includes(disk));
   if (returning !== undefined) resyncing.push(returning);
   return { ...record, epoch: record.epoch + 1, inSync, resyncing };
 }

@@ -47,6 +47,8 @@ export class Replica {
   /** When it was asked to attach for the first time in this session. */
   attachSentMs = 0;
   attachAgainMs = 0;
+  /** When its session was last open, or it was first named. */
+  openMs: number;
   /** The last epoch in which it answered attached to this head: it has stored that record. */
   sessionEpoch = 0;
   /** As it last answered. */
@@ -73,6 +75,7 @@ export class Replica {
     this.disk = disk;
     this.linked = linked;
     this.linkChangedMs = nowMs;
+    this.openMs = nowMs;
     this.#lastAnswerMs = nowMs;
   }
 
@@ -143,6 +146,7 @@ export class Replica {
 
   /** The head itself slept: its clocks on others start again. */
   overslept(nowMs: number): void {
+    this.openMs = nowMs;
     this.linkChangedMs = nowMs;
     this.attachSentMs = nowMs;
     this.#lastAnswerMs = nowMs;

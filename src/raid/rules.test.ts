@@ -293,6 +293,26 @@ describe("R7: rejoin", () => {
     expect(cluster.node(2).slice.status().role).toBe("outside");
   });
 
+  test("the target goes for good → its place is free again; it comes back all the same", () => {
+    const cluster = new Cluster();
+    cluster.write(0, 1);
+    cluster.kill(2);
+    cluster.until(() => cluster.inSync.length === 1);
+    cluster.hold = (verb) => verb.kind === VerbKind.map;
+    cluster.restart(2);
+    cluster.until(() => cluster.record.resyncing.length === 1);
+    cluster.run(1000);
+    cluster.kill(2);
+    cluster.letGo();
+    cluster.run(8000);
+    expect(cluster.record.resyncing).toEqual([2]);
+    cluster.run(4000);
+    expect(cluster.record.resyncing).toEqual([]);
+    cluster.restart(2);
+    cluster.settle();
+    expect(cluster.tagOn(2, 0)).toBe(1);
+  });
+
   test("the source dies in the middle → the next head begins again, to the end", () => {
     const cluster = new Cluster({ copies: 3 });
     for (let extent = 0; extent < 16; extent++) cluster.write(extent * 256, extent + 1);

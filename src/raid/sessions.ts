@@ -26,6 +26,8 @@ const STEP_BACK_MS = 2000;
 const ATTACH_EVERY_MS = 250;
 /** How long a target that failed is left alone. */
 const TARGET_REST_MS = 5000;
+/** How long a target may be away before its place is free for another. */
+const TARGET_AWAY_MS = 10_000;
 
 export class Sessions {
   readonly #head: Head;
@@ -116,6 +118,7 @@ export class Sessions {
       if (isTarget && replica.stalled(nowMs)) this.close(replica);
       // Its unit may not have had the member yet when it was asked first.
       const isAsked = replica.state === "attaching" && nowMs < replica.attachAgainMs;
+      if (replica.state === "open") replica.openMs = nowMs;
       if (replica.state === "open" || isAsked) continue;
       const since = replica.state === "closed" ? nowMs : replica.attachSentMs;
       replica.state = "closed";
@@ -254,6 +257,11 @@ export class Sessions {
     }
     if (!this.#head.established || !this.#head.ready) return;
     const { record } = this.#head;
+    const gone = record.resyncing.filter((disk) => {
+      const replica = this.replicas.get(disk);
+      return replica !== undefined && nowMs - replica.openMs > TARGET_AWAY_MS;
+    });
+    if (gone.length > 0) return this.#propose({ gone });
     const isShort = record.inSync.length + record.resyncing.length < record.copies;
     const returning = isShort ? this.#host.returns.next(nowMs, record, this.#host.links) : null;
     if (returning !== null) this.#propose({ returning });
