@@ -30,6 +30,8 @@ const NUMBERS = 250;
 /** A folder without a record is one that is being made, unless it is this old. */
 const HALF_MADE_MS = 60_000;
 const COMMAND_MS = 15_000;
+const LOOP_LOOKS = 100;
+const LOOP_LOOK_MS = 50;
 
 interface ProcessName {
   pid: number;
@@ -218,7 +220,7 @@ function removeProcesses(folder: string, made: Made): string[] {
   // Mounts go with the processes of their namespace; a loop device that is busy until then
   // detaches itself.
   for (const loop of made.loops) {
-    if (isLoopOf(loop, folder) && !succeeds("losetup", "--detach", loop)) left.push(loop);
+    if (!detachLoop(loop, folder)) left.push(loop);
   }
   for (const namespace of made.namespaces) {
     for (const pid of pidsInside(namespace)) killNow(pid);
@@ -234,10 +236,23 @@ function removeProcesses(folder: string, made: Made): string[] {
   return left;
 }
 
+/** Its mount ends when the last process of its namespace is really gone, which takes a moment. */
+function detachLoop(loop: string, folder: string): boolean {
+  for (let look = 0; look < LOOP_LOOKS && isLoopOf(loop, folder); look++) {
+    succeeds("losetup", "--detach", loop);
+    if (isLoopOf(loop, folder)) Bun.sleepSync(LOOP_LOOK_MS);
+  }
+  return !isLoopOf(loop, folder);
+}
+
 /**
  * A loop device's number is used again by others: it is ours only if its file lies in our folder.
  */
 function isLoopOf(loop: string, folder: string): boolean {
-  const file = `/sys/block/${path.basename(loop)}/loop/backing_file`;
-  return existsSync(file) && readFileSync(file, "utf8").startsWith(`${folder}/`);
+  try {
+    const file = `/sys/block/${path.basename(loop)}/loop/backing_file`;
+    return readFileSync(file, "utf8").startsWith(`${folder}/`);
+  } catch {
+    return false; // it has no file any more
+  }
 }
