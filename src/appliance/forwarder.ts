@@ -67,6 +67,8 @@ class Part {
   /** Where it is pending, 0 if here or waiting. */
   unit: UnitNumber = 0;
   sequence = 0;
+  /** A link still holds the host's buffer; until it lets go the part neither moves nor ends. */
+  sending = false;
 }
 
 const NO_WHOLE: Whole = {
@@ -173,7 +175,12 @@ export class Forwarder {
   }
 
   #dispatch(part: Part): void {
+    if (part.sending) {
+      this.#waiting.push(part);
+      return;
+    }
     if (part.whole.operation.cancelled) return this.#finish(part, Status.cancelled);
+    if (part.resends > FORWARD_RESENDS_MAX) return this.#finish(part, Status.ioError);
     const place = this.#effects.headOf(part.slice);
     if (place.at === "unknown") {
       this.#waiting.push(part);
@@ -207,8 +214,12 @@ export class Forwarder {
     verb.lengthBytes = operation.lengthBytes;
     verb.tickMs = tickMs;
     if (operation.kind === OperationKind.write) {
-      // Sent from the host's own buffer: the link is done with it before any answer can come, and
-      // calls `sent` before it reports itself down.
+      // Sent from the host's own buffer. An answer comes only after all of it went out; a part that
+      // is lost before (the head changed, the link is slow) waits until the link lets go of it.
+      part.sending = true;
+      verb.sent = () => {
+        part.sending = false;
+      };
       verb.bufferOffset = operation.bufferOffset;
       verb.payloadBytes = operation.lengthBytes;
     }
@@ -217,6 +228,7 @@ export class Forwarder {
     if (!this.#effects.send(unit, verb)) {
       this.#pending.delete(part.sequence);
       part.unit = 0;
+      part.sending = false;
       this.#waiting.push(part);
     }
   }
@@ -273,7 +285,6 @@ export class Forwarder {
     if (changes(part.operation.kind)) {
       part.maybeDone = true;
       part.resends++;
-      if (part.resends > FORWARD_RESENDS_MAX) return this.#finish(part, Status.ioError);
     }
     this.#waiting.push(part);
   }

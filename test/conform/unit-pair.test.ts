@@ -8,12 +8,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { closeSync, openSync, readSync, statSync, writeSync } from "node:fs";
 import { randomBytes } from "node:crypto";
 import type { Protection } from "#base/layout.ts";
-import {
-  assembled,
-  createVolume,
-  headOf,
-  protectedEverywhere,
-} from "#test/cluster/assembled.ts";
+import { assembled, createVolume, headOf, protectedEverywhere } from "#test/cluster/assembled.ts";
 import { Lab } from "#test/cluster/lab.ts";
 import type { LabUnit } from "#test/cluster/lab-unit.ts";
 import { Errno, NbdClient } from "#test/cluster/nbd-client.ts";
