@@ -15,11 +15,12 @@ import {
   through,
   voters,
 } from "#test/cluster/assembled.ts";
+import { keepsWriting } from "#test/cluster/cluster-fixture.ts";
 import { Lab } from "#test/cluster/lab.ts";
 import type { LabUnit } from "#test/cluster/lab-unit.ts";
 import { MountSpace } from "#test/cluster/mount-space.ts";
 import { GapProbe } from "#test/cluster/probe.ts";
-import { NotYet, need } from "#test/cluster/until.ts";
+import { need } from "#test/cluster/until.ts";
 import { Copying, selectFiles, type Selection } from "./copying.ts";
 import { Figures, mebibytes, seconds } from "./figures.ts";
 import { MountedVolume } from "./mounted-volume.ts";
@@ -45,7 +46,6 @@ const NEEDS_BYTES = 8 * 1024 * MIB;
 /** Generous: whether it happens counts here, not how fast. */
 const LIMIT_MS = 180_000;
 const PROGRESS_MS = 2_000;
-const PROBE_WRITES = 20;
 
 export interface DemoOptions {
   say: (text: string) => void;
@@ -310,14 +310,7 @@ export class Demo implements AsyncDisposable {
   }
 
   async #probesWrite(...probes: readonly GapProbe[]): Promise<void> {
-    for (const probe of probes) {
-      const goal = probe.writes + PROBE_WRITES;
-      const look = () => {
-        if (probe.writes >= goal) return true;
-        throw new NotYet(`the probe's last trouble: ${probe.lastFailure}`);
-      };
-      await this.#lab.until("the probe writes", look, LIMIT_MS);
-    }
+    for (const probe of probes) await keepsWriting(this.#lab, probe);
   }
 
   #copying(act: "copy" | "compare", { list }: Selection, target: string): Copying {
