@@ -40,6 +40,8 @@ export class Bench {
   store: DiskStore | null = null;
   reason = "";
   limits: StoreLimits = SMALL_LIMITS;
+  /** Given to whoever opens the disk; a power cut is to zero it. */
+  keepsake: Uint8Array | null = null;
   readonly log: string[] = [];
 
   constructor(
@@ -83,7 +85,7 @@ export class Bench {
         this.world,
         this.memory,
         this.disk,
-        { limits: this.limits },
+        { limits: this.limits, ...(this.keepsake === null ? {} : { keepsake: this.keepsake }) },
         (store, status, why) => {
           this.store = store;
           this.reason = why;

@@ -71,6 +71,10 @@ export class DiskStore {
   get incarnation(): Incarnation {
     return this.#core.metadata.incarnation;
   }
+  /** H6: the first incarnation that had this cache of the disk. */
+  get bootIncarnation(): Incarnation {
+    return this.#core.bootIncarnation;
+  }
   get failed(): boolean {
     return this.#core.io.failed;
   }

@@ -144,6 +144,14 @@ export class EntryPages {
     }
   }
 
+  /** An entry as it was encoded once. */
+  putBytes(encoded: Uint8Array): void {
+    entry.at(encoded, 0);
+    const { kind, slice } = entry;
+    this.#begin(kind as EntryKind, slice, encoded.length);
+    this.bytes.set(encoded, this.at);
+  }
+
   #begin(kind: EntryKind, slice: SliceNumber, lengthBytes: number): void {
     let page = this.pages[this.pages.length - 1];
     if (page === undefined || page.usedBytes + lengthBytes > PAGE_BYTES) {

@@ -35,6 +35,10 @@ export interface FlushParts {
 }
 
 export class FlushCycle {
+  /** Told as a cycle begins: what is noted from now on is not in it. */
+  onBegin: () => void = () => {};
+  /** Told when all that was there as the cycle began is on stable media. */
+  onSettled: () => void = () => {};
   /** Told after every cycle. */
   onEnd: () => void = () => {};
   readonly #parts: FlushParts;
@@ -62,6 +66,7 @@ export class FlushCycle {
     this.#next = [];
     const { log, cache, io } = this.#parts;
     const entry = log.appended;
+    this.onBegin();
     const dirty = cache.takeDirty();
     let first = false;
     for (const descriptor of dirty) {
@@ -98,6 +103,7 @@ export class FlushCycle {
     const answered = this.#running as IoDone[];
     this.#running = null;
     for (const descriptor of dirty) this.#parts.cache.written(descriptor);
+    if (status === Status.ok) this.onSettled();
     for (const done of answered) done(status);
     this.onEnd();
     this.#begin();

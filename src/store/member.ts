@@ -58,6 +58,9 @@ export class Member implements MemberStore {
   get incarnation(): Incarnation {
     return this.#core.metadata.incarnation;
   }
+  get bootIncarnation(): Incarnation {
+    return this.#core.bootIncarnation;
+  }
   get record(): SliceRecord | null {
     return this.#record;
   }

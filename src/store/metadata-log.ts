@@ -55,6 +55,9 @@ export class MetadataLog {
   tail: number;
   /** Told whenever entries became durable. */
   onDurable: () => void = () => {};
+  /** Told of every entry as it is appended: its number and its bytes. */
+  onAppended: (entry: number, bytes: Uint8Array, at: number, lengthBytes: number) => void =
+    () => {};
   /** Told when a commit waits for room in the ring: a checkpoint must come. */
   onFull: () => void = () => {};
   readonly #io: DiskIo;
@@ -105,7 +108,14 @@ export class MetadataLog {
     const { bytes, at } = this.staged;
     const applied = this.#metadata.apply(bytes, at, PAGE_BYTES - at, this.appended);
     assert(typeof applied === "number", `our own entry applies: ${applied}`);
+    this.onAppended(this.appended, bytes, at, applied);
     return this.appended;
+  }
+
+  /** Stages an entry that an earlier run had appended, and that is applied already. */
+  restage(bytes: Uint8Array): void {
+    this.staged.putBytes(bytes);
+    this.appended++;
   }
 
   /** `done` once every entry up to `entry` is durable; starts a commit for them. */

@@ -2,18 +2,20 @@
 //
 // Opening a disk: superblock, checkpoint, log; then the incarnation is raised, durably, before
 // anything else is said of the disk (R0); then what a crash left in the descriptors of active
-// regions is made whole (descriptor.ts). Every step is a callback; nothing is written before the
+// regions is made whole (descriptor.ts). Where only the process died, what it had not made durable
+// comes from its keepsake (keepsake.ts): entries as if they stood in the log, then blocks. Every step is a callback; nothing is written before the
 // metadata was understood completely, so a disk that cannot be opened is left as it is.
 
 import { NO_BUFFER } from "#base/memory.ts";
 import type { Memory } from "#base/memory.ts";
-import { EXTENTS_PER_REGION } from "#base/grains.ts";
+import { BLOCKS_PER_EXTENT, EXTENTS_PER_REGION } from "#base/grains.ts";
 import type { Area } from "#base/operation.ts";
 import { Status } from "#base/status.ts";
 import type { World } from "#base/world.ts";
 import { CheckpointLoad } from "./checkpoint-load.ts";
 import type { LoadedCheckpoint } from "./checkpoint-load.ts";
 import { Checkpointer } from "./checkpoint.ts";
+import type { Descriptor } from "./descriptor.ts";
 import { DiskIo } from "./disk-io.ts";
 import { DiskStore } from "./disk-store.ts";
 import { NOT_MAPPED } from "./extent-map.ts";
@@ -22,6 +24,8 @@ import { FreeSpace } from "./free-space.ts";
 import { LogReplay } from "./log-replay.ts";
 import type { ReplayedLog } from "./log-replay.ts";
 import { COMMIT_BUFFER_BYTES } from "./metadata-log.ts";
+import { Keepsake } from "./keepsake.ts";
+import type { Inheritance, KeptBlocks, KeptEntry } from "./keepsake.ts";
 import type { Metadata, SliceState } from "./metadata.ts";
 import type { PageIdentity } from "./page.ts";
 import { STORE_LIMITS, StoreCore } from "./store-core.ts";
@@ -32,6 +36,11 @@ import type { Superblock } from "./superblock.ts";
 export interface OpenOptions {
   /** Where the usual ones do not fit: the simulator, tests, small boxes. */
   limits?: Partial<StoreLimits>;
+  /**
+   * Memory that outlives the process but not the machine's power (keepsake.ts), of this disk alone.
+   * Without it the death of the process loses what was not flushed (H6).
+   */
+  keepsake?: Uint8Array;
 }
 
 /** The store, or null with a status and the reason in words. */
@@ -44,11 +53,9 @@ export function openDisk(
   options: OpenOptions,
   done: OpenDone,
 ): void {
-  new Opening(
-    world,
-    { memory, area, limits: { ...STORE_LIMITS, ...options.limits } },
-    done,
-  ).begin();
+  const limits = { ...STORE_LIMITS, ...options.limits };
+  const keepsake = options.keepsake === undefined ? null : new Keepsake(options.keepsake);
+  new Opening(world, { memory, area, limits, keepsake }, done).begin();
 }
 
 /** Descriptors looked at in one go when opening settles a crash. */
@@ -59,22 +66,26 @@ class Opening {
   readonly #memory: Memory;
   readonly #area: Area;
   readonly #limits: StoreLimits;
+  readonly #keepsake: Keepsake | null;
   readonly #done: OpenDone;
   readonly #io: DiskIo;
   #logBuffer = NO_BUFFER;
   #checkpointBuffer = NO_BUFFER;
   #superblock: Superblock | null = null;
   #core: StoreCore | null = null;
+  /** What the keepsake says of blocks. */
+  #blocks: readonly KeptBlocks[] = [];
 
   constructor(
     world: Pick<World, "log">,
-    parts: { memory: Memory; area: Area; limits: StoreLimits },
+    parts: { memory: Memory; area: Area; limits: StoreLimits; keepsake: Keepsake | null },
     done: OpenDone,
   ) {
     this.#world = world;
     this.#memory = parts.memory;
     this.#area = parts.area;
     this.#limits = parts.limits;
+    this.#keepsake = parts.keepsake;
     this.#done = done;
     this.#io = new DiskIo(parts.area, parts.memory);
   }
@@ -133,6 +144,9 @@ class Opening {
       throughEntry: loaded.throughEntry,
       done: (replayed) => {
         if (replayed.damage !== null) return this.#fail(Status.invalid, replayed.damage);
+        const { metadata } = loaded;
+        const left = this.#keepsake?.inherit(found.identity.seed, metadata.incarnation) ?? null;
+        const kept = takeEntries(metadata, left?.entries ?? [], replayed.position.entry);
         const space = new FreeSpace(superblock.plan.extents);
         if (!claimMapped(loaded.metadata, space)) {
           return this.#fail(Status.invalid, "an extent has two owners");
@@ -142,7 +156,7 @@ class Opening {
             records: replayed.halfRecords,
           });
         }
-        this.#start(superblock, loaded, { ...found, replayed, space });
+        this.#start(superblock, loaded, { ...found, replayed, space, left, kept });
       },
     }).begin();
   }
@@ -155,6 +169,8 @@ class Opening {
       damaged: 0 | 1 | null;
       replayed: ReplayedLog;
       space: FreeSpace;
+      left: Inheritance | null;
+      kept: readonly KeptEntry[];
     },
   ): void {
     const { position } = found.replayed;
@@ -172,6 +188,9 @@ class Opening {
       limits: this.#limits,
     });
     this.#core = core;
+    for (const { bytes } of found.kept) core.log.restage(bytes);
+    core.bootIncarnation = found.left?.bootIncarnation ?? core.metadata.incarnation + 1;
+    this.#blocks = found.left?.blocks ?? [];
     if (!core.openBuffers()) return this.#fail(Status.busy, "no memory for the disk's buffers");
     const checkpointer = new Checkpointer(core, loaded.position, this.#checkpointBuffer);
     this.#io.onFailed = () => {
@@ -225,13 +244,26 @@ class Opening {
     }
     core.cache.afterCrash = true;
     settleExtents(core, active, () => {
-      core.cache.afterCrash = false;
-      core.cycle.request((status) => {
-        if (status !== Status.ok) return this.#fail(status, this.#io.failure);
-        const buffers = [this.#logBuffer, this.#checkpointBuffer];
-        const store = new DiskStore(core, checkpointer, { superblock, buffers });
-        this.#done(store, Status.ok, "");
+      restoreBlocks(core, this.#blocks, (isRead) => {
+        core.cache.afterCrash = false;
+        if (!isRead) return this.#fail(Status.ioError, "a descriptor cannot be read");
+        this.#finish(core, checkpointer, superblock);
       });
+    });
+  }
+
+  #finish(core: StoreCore, checkpointer: Checkpointer, superblock: Superblock): void {
+    core.cycle.request((status) => {
+      if (status !== Status.ok) return this.#fail(status, this.#io.failure);
+      if (this.#keepsake !== null) {
+        // All that was inherited is on stable media: empty, and ours.
+        const { incarnation } = core.metadata;
+        this.#keepsake.begin(core.identity.seed, incarnation, core.bootIncarnation);
+        core.note(this.#keepsake);
+      }
+      const buffers = [this.#logBuffer, this.#checkpointBuffer];
+      const store = new DiskStore(core, checkpointer, { superblock, buffers });
+      this.#done(store, Status.ok, "");
     });
   }
 
@@ -242,6 +274,73 @@ class Opening {
     }
     this.#world.log.write("error", "a disk was not opened", { reason });
     this.#done(null, status, reason);
+  }
+}
+
+/** Applies the entries that go on where the log ends; the answer is those. */
+function takeEntries(
+  metadata: Metadata,
+  entries: readonly KeptEntry[],
+  throughEntry: number,
+): KeptEntry[] {
+  const taken: KeptEntry[] = [];
+  for (const kept of entries) {
+    const { number, bytes } = kept;
+    if (number <= throughEntry) continue;
+    if (number !== throughEntry + taken.length + 1) break;
+    if (metadata.apply(bytes, 0, bytes.length, number) !== bytes.length) break;
+    taken.push(kept);
+  }
+  return taken;
+}
+
+/** Tells the descriptors what became of their blocks; all of them lie in active regions. */
+function restoreBlocks(
+  core: StoreCore,
+  blocks: readonly KeptBlocks[],
+  done: (isRead: boolean) => void,
+): void {
+  const byMapping = new Map<number, KeptBlocks[]>();
+  for (const kept of blocks) {
+    const state = core.metadata.slices.get(kept.slice);
+    const { extent, mapping } = kept;
+    // Freed since, or mapped anew.
+    if (state === undefined || extent >= state.map.extents) continue;
+    if (state.map.physicalOf(extent) === NOT_MAPPED) continue;
+    if (state.map.mappingOf(extent) !== mapping) continue;
+    const known = byMapping.get(mapping);
+    if (known === undefined) byMapping.set(mapping, [kept]);
+    else known.push(kept);
+  }
+  let left = byMapping.size + 1;
+  let isRead = true;
+  const one = () => {
+    left--;
+    if (left === 0) done(isRead);
+  };
+  for (const [mapping, list] of byMapping) {
+    const { slice, extent } = list[0] as KeptBlocks;
+    const physical = core.metadata.slices.get(slice)?.map.physicalOf(extent) as number;
+    const descriptorReady = (descriptor: Descriptor | null) => {
+      isRead &&= descriptor !== null;
+      if (descriptor !== null) {
+        for (const kept of list) takeBlocks(descriptor, kept);
+        core.cache.markDirty(descriptor);
+        core.unpin(descriptor);
+      }
+      one();
+    };
+    core.cache.use(slice, extent, { physical, mapping }, { descriptorReady });
+  }
+  one();
+}
+
+function takeBlocks(descriptor: Descriptor, kept: KeptBlocks): void {
+  const end = Math.min(kept.block + kept.count, BLOCKS_PER_EXTENT);
+  for (let block = kept.block; block < end; block++) {
+    const checksum = kept.checksums?.[block - kept.block];
+    if (checksum === undefined) descriptor.setUnwritten(block);
+    else descriptor.setWritten(block, checksum);
   }
 }
 

@@ -192,6 +192,7 @@ export class Piece implements IoOwner, DescriptorUser, BufferWaiter {
       descriptor.setWritten(this.block + index, checksum);
     }
     if (!descriptor.dead) this.#core.cache.markDirty(descriptor);
+    this.#core.keepsake?.written(this.#place(descriptor), descriptor.checksums);
     this.#end(Status.ok, -1, true);
   }
 
@@ -201,8 +202,15 @@ export class Piece implements IoOwner, DescriptorUser, BufferWaiter {
     for (let block = this.block; block < this.block + this.blocks; block++) {
       if (descriptor.setUnwritten(block)) changed = true;
     }
-    if (changed) this.#core.cache.markDirty(descriptor);
+    if (changed) {
+      this.#core.cache.markDirty(descriptor);
+      this.#core.keepsake?.cleared(this.#place(descriptor));
+    }
     this.#end(Status.ok, -1, changed);
+  }
+
+  #place({ slice, mapping }: Descriptor) {
+    return { slice, extent: this.extent, mapping, block: this.block, count: this.blocks };
   }
 
   #end(status: Status, faultBlock: number, anyWritten: boolean): void {

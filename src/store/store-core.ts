@@ -21,6 +21,7 @@ import { FlushCycle } from "./flush-cycle.ts";
 import { BLOCK_BYTES } from "#base/grains.ts";
 import { DESCRIPTOR_PAIR_BYTES } from "./format.wire.ts";
 import { FreeSpace } from "./free-space.ts";
+import type { Keepsake } from "./keepsake.ts";
 import { MetadataLog, STAGED_PAGES_MAX } from "./metadata-log.ts";
 import type { LogPosition } from "./metadata-log.ts";
 import type { Metadata } from "./metadata.ts";
@@ -91,6 +92,10 @@ export class StoreCore {
   readonly #stalled: Stalled[] = [];
   #resuming = false;
   #operations = 0;
+  /** H6: what is not durable yet is noted there, so that only a power cut loses it; or null. */
+  keepsake: Keepsake | null = null;
+  /** H6: the first incarnation that had this cache of the disk. */
+  bootIncarnation = 0;
   /** No more operations are taken. */
   closing = false;
   /** Told when the last operation has ended. */
@@ -128,6 +133,19 @@ export class StoreCore {
     };
   }
 
+  /** From now on everything is noted in the keepsake before it is acked. */
+  note(keepsake: Keepsake): void {
+    this.keepsake = keepsake;
+    this.log.onAppended = (entry, bytes, at, length) => keepsake.entry(entry, bytes, at, length);
+    this.cycle.onBegin = () => keepsake.turn();
+    this.cycle.onSettled = () => keepsake.settled();
+  }
+
+  /** Only a flush cycle makes room. */
+  get #needsCycle(): boolean {
+    return this.cache.crowded || this.keepsake?.crowded === true;
+  }
+
   /** Takes the buffers from Memory; false when there are not enough. */
   openBuffers(): boolean {
     const { descriptorBuffers, edgeBuffers, bounceBuffers } = this.#limits;
@@ -145,14 +163,14 @@ export class StoreCore {
 
   get crowded(): boolean {
     const most = Math.min(STAGED_PAGES_MAX, this.plan.logSlots / 8);
-    return this.log.staged.pages.length > most || this.cache.crowded;
+    return this.log.staged.pages.length > most || this.#needsCycle;
   }
 
   /** `stalled` goes on when there is room; what makes room is started. */
   stall(stalled: Stalled): void {
     this.#stalled.push(stalled);
     this.log.commit();
-    if (this.cache.crowded) this.cycle.request(() => {});
+    if (this.#needsCycle) this.cycle.request(() => {});
   }
 
   resumeStalled(): void {
@@ -164,7 +182,7 @@ export class StoreCore {
     this.#resuming = false;
     if (this.#stalled.length === 0) return;
     this.log.commit();
-    if (this.cache.crowded && !this.cycle.running) this.cycle.request(() => {});
+    if (this.#needsCycle && !this.cycle.running) this.cycle.request(() => {});
   }
 
   unpin(descriptor: Descriptor): void {
@@ -175,6 +193,7 @@ export class StoreCore {
   /** H9: gives back what may be given out again. */
   releaseFreed(): void {
     const { durable } = this.log;
+    if (this.#freed.length === 0) return;
     const kept: FreedExtent[] = [];
     for (const freed of this.#freed) {
       const used = freed.descriptor !== null && freed.descriptor.pins > 0;
