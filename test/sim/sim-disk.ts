@@ -18,6 +18,7 @@ import type { Area, Operation } from "#base/operation.ts";
 import type { Prng } from "#base/prng.ts";
 import { SECTOR_BYTES } from "#base/grains.ts";
 import { Status } from "#base/status.ts";
+import { KEEPSAKE_BYTES_MIN } from "#store/keepsake.ts";
 import type { Simulation } from "./simulation.ts";
 
 const PAGE_BYTES = 4096;
@@ -44,6 +45,8 @@ export class SimDisk {
   readonly sizeBytes: number;
   speed: DiskSpeed = SPEED_USUAL;
   slowFactor = 1;
+  /** The machine's memory for this disk: outlives its process, goes with its power (H6). */
+  readonly keepsake = new Uint8Array(KEEPSAKE_BYTES_MIN);
   /** Asked for every operation as it is submitted. */
   fault: ((operation: Operation) => DiskFault) | null = null;
   /** Figures for "sometimes": what really happened here. */
@@ -92,6 +95,7 @@ export class SimDisk {
       this.#applyPart(run.memory, operation, SECTOR_BYTES, this.#prng.pick([0, 0.3, 0.7]));
     }
     this.#fallBack(this.#prng.pick([0, 0, 0.5, 0.9, 1]));
+    this.keepsake.fill(0);
   }
 
   /** Flips a bit that was written before: true if there was one at the place. */

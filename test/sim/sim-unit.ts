@@ -231,7 +231,8 @@ export class UnitProcess implements Endpoint {
     let left = this.#machine.disks.size;
     for (const [number, disk] of this.#machine.disks) {
       const area = disk.attach(this.memory, (act) => this.deliver(act));
-      openDisk(this.world, this.memory, area, {}, (store, status, reason) => {
+      const { keepsake } = disk;
+      openDisk(this.world, this.memory, area, { keepsake }, (store, status, reason) => {
         left--;
         if (store === null) {
           const word = statusName(status);
