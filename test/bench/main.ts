@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `npm run bench`: a single-copy volume through the whole product path, checksums verified, beside
-// qemu-nbd on the same file system, each over TCP through the same bridge. fio is the client of both.
+// qemu-nbd on the same file system, each over TCP through the same bridge. fio is the client of
+// both.
 //
-// One rule for every ratio: the same run, order rotated, the median of the pairs and its quartiles. A
-// pair is two runs of SECONDS each; the machine's steal time is told, and above 5 % voids the run.
-// Figures for a person; nothing here passes or fails.
+// One rule for every ratio: the same run, order rotated, the median of the pairs and its quartiles.
+// A pair is two runs of SECONDS each; the machine's steal time is told, and above 5 % voids the
+// run. Figures for a person; nothing here passes or fails.
 
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
