@@ -8,6 +8,7 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 import { Fault } from "#base/fault.ts";
+import { takeRuntimeSettings } from "#machine/runtime-settings.ts";
 import type { CliMachine } from "./cli/machine.ts";
 import { runCli } from "./cli/run.ts";
 
@@ -36,6 +37,7 @@ const machine: CliMachine = {
   ask,
   pause: (ms) => Bun.sleep(ms),
   runUnit: async (configuration) => {
+    takeRuntimeSettings();
     const { runUnit } = await import("./run-unit.ts");
     return runUnit(configuration);
   },

@@ -5,6 +5,7 @@
 
 import { Fault } from "#base/fault.ts";
 import { ReactorEnd, onReactorSeed } from "#machine/control-channel.ts";
+import { giveBackWhenQuiet } from "#machine/idle-memory.ts";
 import { createReactorWorld } from "#machine/main-world.ts";
 import { Reactor } from "#machine/reactor.ts";
 import { UnitReactor } from "./unit-reactor.ts";
@@ -18,6 +19,7 @@ onReactorSeed((seed) => {
     channel.post({ kind: "log", level, sentence, ...(facts === undefined ? {} : { facts }) });
   });
   new UnitReactor(world, reactor, channel);
+  giveBackWhenQuiet(reactor);
   reactor.run();
 });
 

@@ -37,6 +37,8 @@ import { FEATURE_LEVEL } from "./version.ts";
 /** Between reports while something changes, and while nothing does, ms. */
 const REPORT_BUSY_MS = 500;
 const REPORT_IDLE_MS = 5000;
+/** Buffers taken between two ticks up to which nothing counts as under way. */
+const QUIET_ALLOCATIONS = 16;
 /** Hosts get this long to see their last answers at an orderly stop, ms. */
 const DRAIN_MS_MAX = 500;
 /** Heads get this long to be released, ms; after that the others wait for the leases. */
@@ -69,6 +71,7 @@ export class UnitReactor {
   #portal: NbdPortal | null = null;
   #proposalId = 0;
   #changed = true;
+  #allocations = 0;
   #reportedMs = Number.NEGATIVE_INFINITY;
   #stopping = false;
 
@@ -360,12 +363,21 @@ export class UnitReactor {
     this.#links?.tick(nowMs);
     this.#plane?.tick(nowMs);
     this.#portal?.tick(nowMs);
+    this.#lookWhetherQuiet();
     const sinceMs = nowMs - this.#reportedMs;
     if (sinceMs < REPORT_BUSY_MS || (!this.#changed && sinceMs < REPORT_IDLE_MS)) return;
     const { report, resyncing } = this.#report();
     this.#changed = resyncing;
     this.#reportedMs = nowMs;
     this.#post({ kind: "report", report });
+  }
+
+  /** I/O, copying and reconciling take buffers; beacons and their answers take few. */
+  #lookWhetherQuiet(): void {
+    const { allocations } = this.#reactor.memory;
+    const quiet = allocations - this.#allocations <= QUIET_ALLOCATIONS;
+    this.#allocations = allocations;
+    this.#reactor.setQuiet(quiet && !this.#changed && (this.#plane?.waitingCount ?? 0) === 0);
   }
 
   #report(): { report: ReactorReport; resyncing: boolean } {

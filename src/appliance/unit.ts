@@ -57,7 +57,7 @@ const LEFT_MAX = 16;
 const BOOT_FILE = "boot-counter";
 const TICK_MS = 100;
 /** In a cluster nothing that hangs on a tick is more urgent. */
-const TICK_MEMBER_MS = 250;
+const TICK_MEMBER_MS = 500;
 const LINKS_EVERY_MS = 2000;
 const STOP_MS_MAX = 6000;
 const NO_SECRET = new Uint8Array(32);

@@ -20,6 +20,8 @@ import { clearEtcdDirectory, etcdDirectoryState } from "#machine/etcd-child.ts";
 import type { EtcdChild } from "#machine/etcd-child.ts";
 
 const LOOK_EVERY_MS = 1000;
+/** An answer to somebody else's request this young spares one of our own: a lease's renewal. */
+const VOUCHED_MS_MAX = 1500;
 /** Looks in a row at which our own etcd did not answer before another voter is used. */
 const FAILED_LOOKS = 3;
 
@@ -29,6 +31,8 @@ export interface VoterParts {
   certificates: EtcdCertificates;
   /** Our own etcd. */
   local: EtcdControlStore;
+  /** How long ago it last answered what only a voter with a leader can answer, ms. */
+  vouchedAgoMs(): number;
   /** This unit's way to the control store. */
   store: ControlProxyClient;
   view: ClusterView;
@@ -147,6 +151,7 @@ export class Voter {
 
   /** A learner answers no linearizable read, so it is not taken for a voter. */
   async #localAnswers(): Promise<boolean> {
+    if (this.#votes && this.#parts.vouchedAgoMs() <= VOUCHED_MS_MAX) return true;
     try {
       const { entry } = await this.#parts.local.get(keys.cluster);
       return entry !== null;

@@ -28,7 +28,8 @@ export const REACTOR_SILENT_MS = 2000;
 export const MESSAGES_MAX = 4096;
 /** A reactor that has not turned once after this long has failed to start. */
 const START_MS_MAX = 15_000;
-const BEAT_EVERY_MS = 250;
+/** So many beats at least within the time after which a side counts as silent. */
+const BEATS_WITHIN_SILENCE = 4;
 /** A watcher that has not looked for this long distrusts its own view. */
 const LATE_MS = 1000;
 
@@ -150,7 +151,8 @@ export class ControlEnd implements ControlChannel {
     const seed: ReactorSeed = { kind: "reactor-seed", port: channel.port2, shared, options };
     worker.postMessage(seed, [channel.port2 as unknown as ArrayBuffer]);
     worker.addEventListener("error", (event) => this.#lost(`the reactor failed: ${event.message}`));
-    this.#timer = setInterval(() => this.#beat(), BEAT_EVERY_MS);
+    const everyMs = this.#silentMs / BEATS_WITHIN_SILENCE;
+    this.#timer = setInterval(() => this.#beat(), everyMs);
   }
 
   post(message: object): boolean {

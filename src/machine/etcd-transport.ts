@@ -6,6 +6,8 @@
 // Anything later (time ran out, connection lost) may have been done.
 
 import { Fault } from "#base/fault.ts";
+import type { Clock } from "#base/world.ts";
+import { createClock } from "./clock.ts";
 
 /**
  * One line of a stream, and one answer; etcd's own limit for a request is 1.5 MiB, pages are
@@ -28,11 +30,22 @@ const NOT_CONNECTED = new Set([
   "ECONNREFUSED",
 ]);
 
+/** What etcd answers only with a leader behind it, and a learner not at all. */
+const VOUCHING_PATHS = new Set(["/v3/kv/range", "/v3/kv/txn", "/v3/lease/keepalive"]);
+
 export class EtcdUnixTransport {
   readonly #socketPath: string;
+  readonly #clock: Clock;
+  #vouchedMs = Number.NEGATIVE_INFINITY;
 
-  constructor(socketPath: string) {
+  constructor(socketPath: string, clock: Clock = createClock()) {
     this.#socketPath = socketPath;
+    this.#clock = clock;
+  }
+
+  /** How long ago it last answered what it can only answer as a voter with a leader, ms. */
+  get vouchedAgoMs(): number {
+    return this.#clock.nowMs() - this.#vouchedMs;
   }
 
   async call(path: string, body: object, timeoutMs: number): Promise<Answer> {
@@ -44,7 +57,11 @@ export class EtcdUnixTransport {
     } catch (cause) {
       throw faultOf(path, cause);
     }
-    return answerOf(path, text);
+    const answer = answerOf(path, text);
+    if (answer.ok && VOUCHING_PATHS.has(path) && !hasError(answer.value)) {
+      this.#vouchedMs = this.#clock.nowMs();
+    }
+    return answer;
   }
 
   stream(path: string, body: object, sink: StreamSink): { cancel(): void } {
@@ -105,6 +122,11 @@ function answerOf(path: string, text: string): Answer {
     return { ok: false, code, message: typeof message === "string" ? message : `code ${code}` };
   }
   return { ok: true, value };
+}
+
+/** A stream of one message says what went wrong beside its result. */
+function hasError(value: unknown): boolean {
+  return (value as { error?: unknown } | null)?.error !== undefined;
 }
 
 /** Cuts a stream of bytes into lines. */

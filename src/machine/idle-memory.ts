@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a reactor gives back to the system when nothing goes on: free pages of the arena, garbage of
+// its heap, and pages of the program's text that were needed once (start, joining). A unit that
+// served a burst is as small afterwards as one that did not.
+//
+// Invariants:
+// - Only free blocks of the arena lose their pages (MADV_DONTNEED): they read zero afterwards, and
+//   whoever allocates them must not count on their content anyway (Memory: "not zeroed").
+// - Of the program only mappings without one changed page are let go; what is needed of them comes
+//   back from the page cache. Relocated data ("Anonymous" in smaps) would be lost, so a mapping that
+//   has any is left alone.
+// - Nothing of this happens while there is I/O: each of them costs the reactor milliseconds.
+
+import { readFileSync } from "node:fs";
+import type { Memory } from "#base/memory.ts";
+import { address, libc } from "./libc.ts";
+import type { Reactor } from "./reactor.ts";
+
+const LOOK_EVERY_MS = 2000;
+/** Buffers handed out between two looks up to which a reactor is quiet: beacons and reports. */
+const QUIET_ALLOCATIONS = 200;
+/** Quiet looks in a row before something is given back. */
+const QUIET_LOOKS = 3;
+/** While it stays quiet: leases, reports and pages make a little garbage too. */
+const AGAIN_EVERY_MS = 60_000;
+/** Its text again: what was needed by chance lies around what is needed always. */
+const TEXT_EVERY_MS = 10_000;
+/** Shorter free ranges are not worth a call. */
+const RANGE_BYTES_MIN = 64 << 10;
+const PAGE_BYTES = 4096;
+const MADV_DONTNEED = 4;
+
+/** Gives back what is not needed whenever `reactor` has been quiet for a while. */
+export function giveBackWhenQuiet(reactor: Reactor): void {
+  const { memory } = reactor;
+  let lookMs = reactor.clock.nowMs() + LOOK_EVERY_MS;
+  let allocations = memory.allocations;
+  let quietLooks = 0;
+  let againMs = Number.NEGATIVE_INFINITY;
+  let textMs = 0;
+  let text: ReturnType<typeof unchangedText> | null = null;
+  reactor.onTick((nowMs) => {
+    if (nowMs < lookMs) return;
+    lookMs = nowMs + LOOK_EVERY_MS;
+    const quiet = memory.allocations - allocations <= QUIET_ALLOCATIONS;
+    allocations = memory.allocations;
+    quietLooks = quiet ? quietLooks + 1 : 0;
+    if (!quiet) againMs = Number.NEGATIVE_INFINITY;
+    if (quietLooks < QUIET_LOOKS) return;
+    if (nowMs >= againMs) {
+      againMs = nowMs + AGAIN_EVERY_MS;
+      giveBackArena(memory);
+      Bun.gc(true);
+    } else if (nowMs < textMs) return;
+    textMs = nowMs + TEXT_EVERY_MS;
+    text ??= unchangedText(readFileSync("/proc/self/smaps", "latin1"), process.execPath);
+    for (const { start, lengthBytes } of text) {
+      libc.madvise(address(start), lengthBytes, MADV_DONTNEED);
+    }
+  });
+}
+
+/** The same for the control thread's heap, which is never without a little to do. */
+export function collectNowAndThen(): void {
+  setInterval(() => Bun.gc(true), AGAIN_EVERY_MS).unref();
+  setTimeout(() => Bun.gc(true), AGAIN_EVERY_MS / 4).unref();
+}
+
+/** Answers how many bytes of free blocks were given back. */
+export function giveBackArena(memory: Memory): number {
+  let bytes = 0;
+  for (const { offset, lengthBytes } of memory.freeRanges()) {
+    if (lengthBytes < RANGE_BYTES_MIN) continue;
+    libc.madvise(address(memory.baseAddress + offset), lengthBytes, MADV_DONTNEED);
+    bytes += lengthBytes;
+  }
+  return bytes;
+}
+
+/**
+ * The mappings of `program` that nobody can write to and nobody ever did, from the text of
+ * /proc/<pid>/smaps (proc_pid_smaps(5)).
+ */
+export function unchangedText(
+  smaps: string,
+  program: string,
+): { start: number; lengthBytes: number }[] {
+  const found: { start: number; lengthBytes: number }[] = [];
+  let range: { start: number; lengthBytes: number } | null = null;
+  for (const line of smaps.split("\n")) {
+    const head = /^([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \d+\s+(.*)$/.exec(line);
+    if (head !== null) {
+      const [, from = "", to = "", rights = "", path] = head;
+      const start = Number.parseInt(from, 16);
+      const lengthBytes = Number.parseInt(to, 16) - start;
+      const ours = path === program && /^r-[-x]p$/.test(rights);
+      range = ours && lengthBytes % PAGE_BYTES === 0 ? { start, lengthBytes } : null;
+    } else if (range !== null && line.startsWith("Anonymous:")) {
+      if (/^Anonymous:\s+0 kB$/.test(line)) found.push(range);
+      range = null;
+    }
+  }
+  return found;
+}
