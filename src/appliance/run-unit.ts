@@ -56,9 +56,9 @@ export async function runUnit(configuration: Configuration): Promise<void> {
     isTold = true;
   });
   // A unit whose cluster gave way to another ends its run and begins anew.
-  while (!isTold) {
   collectNowAndThen();
-  const unit = await Promise.race([makeUnit(configuration, outside), failedStart]);
+  while (!isTold) {
+    const unit = await Promise.race([makeUnit(configuration, outside), failedStart]);
     const api = serve(unit, world, outside);
     await unit.start();
     await unit.stop(await Promise.race([told, unit.ended]));
