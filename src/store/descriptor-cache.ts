@@ -93,7 +93,7 @@ export class DescriptorCache {
     descriptor.waiters.push(user);
     new DescriptorLoad(this.#io, this.#buffers, {
       offsetBytes: this.#plan.descriptorOffset + where.physical * DESCRIPTOR_PAIR_BYTES,
-      done: (buffer) => this.#loaded(descriptor, buffer),
+      done: (buffer, unreadable) => this.#loaded(descriptor, buffer, unreadable),
     }).begin();
   }
 
@@ -143,13 +143,16 @@ export class DescriptorCache {
     this.#unlist(descriptor);
   }
 
-  #loaded(descriptor: Descriptor, buffer: number): void {
+  #loaded(descriptor: Descriptor, buffer: number, unreadable: boolean): void {
     if (buffer !== NO_BUFFER) {
       const bytes = this.#io.memory.bytes;
-      const { whole } = descriptor.decode(bytes, buffer, this.#identity, this.afterCrash);
+      // H8: only bytes that were read can show that a crash tore them. A slot the disk could not
+      // read may hold what was acked: it counts as lost, and is not written over unasked.
+      const torn = this.afterCrash && !unreadable;
+      const { whole } = descriptor.decode(bytes, buffer, this.#identity, torn);
       if (!whole) this.damaged++;
       // What a crash left in one slot is made whole before the region can become inactive.
-      if (!whole && this.afterCrash) this.markDirty(descriptor);
+      if (!whole && torn) this.markDirty(descriptor);
     } else {
       this.#byPhysical.delete(descriptor.physical);
     }
@@ -197,12 +200,13 @@ class DescriptorLoad implements BufferWaiter {
   readonly #io: DiskIo;
   readonly #buffers: BufferPool;
   readonly #offsetBytes: number;
-  readonly #done: (buffer: number) => void;
+  readonly #done: (buffer: number, unreadable: boolean) => void;
+  #unreadable = false;
 
   constructor(
     io: DiskIo,
     buffers: BufferPool,
-    options: { offsetBytes: number; done: (buffer: number) => void },
+    options: { offsetBytes: number; done: (buffer: number, unreadable: boolean) => void },
   ) {
     this.#io = io;
     this.#buffers = buffers;
@@ -227,15 +231,16 @@ class DescriptorLoad implements BufferWaiter {
     const at = slot * PAGE_BYTES;
     if (slot === 2) return this.#end(buffer);
     this.#io.read(this.#offsetBytes + at, PAGE_BYTES, buffer + at, (status) => {
-      // An unreadable slot is a damaged one.
-      const bytes = this.#io.memory.bytes;
-      if (status !== Status.ok) bytes.fill(0, buffer + at, buffer + at + PAGE_BYTES);
+      if (status !== Status.ok) {
+        this.#unreadable = true;
+        this.#io.memory.bytes.fill(0, buffer + at, buffer + at + PAGE_BYTES);
+      }
       this.#readSlot(buffer, slot + 1);
     });
   }
 
   #end(buffer: number): void {
-    this.#done(this.#io.failed ? NO_BUFFER : buffer);
+    this.#done(this.#io.failed ? NO_BUFFER : buffer, this.#unreadable);
     this.#buffers.give(buffer);
   }
 }

@@ -11,7 +11,7 @@
 //   between two writings lies a flush. So outside a power cut both slots are sound and of this
 //   mapping; one that is not has rotted, and what only it could know is *lost*, which reads as
 //   damaged, never as zero (H8). After a power cut, in an active region, the sound slot is the
-//   truth.
+//   truth, if the other one was read: torn it may be, unreadable it says nothing.
 
 import { UNWRITTEN } from "#base/checksum.ts";
 import { BLOCKS_PER_EXTENT } from "#base/grains.ts";
@@ -131,14 +131,15 @@ export class Descriptor {
   }
 
   /**
-   * Takes in what the disk holds: both slots at `start`. `afterCrash` says that the region was
-   * active when the disk was opened. Answers whether both slots were as they should be.
+   * Takes in what the disk holds: both slots at `start`. `torn` says that a slot that is not sound
+   * was read, and may have been cut off by a crash: its region was active when the disk was opened.
+   * Answers whether both slots were as they should be.
    */
   decode(
     source: Uint8Array,
     start: number,
     identity: PageIdentity,
-    afterCrash: boolean,
+    torn: boolean,
   ): { whole: boolean } {
     const first = this.#slotSequence(source, start, 0, identity);
     const second = this.#slotSequence(source, start + PAGE_BYTES, 1, identity);
@@ -147,7 +148,7 @@ export class Descriptor {
     this.loaded = true;
     this.sequence = best;
     if (best !== 0) this.#take(source, start + (best === first ? 0 : PAGE_BYTES));
-    if (!whole && !afterCrash) this.#lose();
+    if (!whole && !torn) this.#lose();
     return { whole };
   }
 

@@ -5,7 +5,8 @@
 // The log ends at the first record of which neither twin is sound, in sequence, and chained to the
 // one before. That is where a crash tore the last commit, or nothing was written yet. But if any
 // sound record behind the end says that the missing one was durable, the end is damage: what was
-// acked is gone, and the disk is refused rather than served from an older state.
+// acked is gone, and the disk is refused rather than served from an older state. So it is when both
+// twins at the end cannot be read: they may be there (a durable record has both).
 
 import { Status } from "#base/status.ts";
 import { applyEntries } from "./checkpoint-load.ts";
@@ -41,6 +42,8 @@ export class LogReplay {
   #previous: number;
   #entry: number;
   #halfRecords = 0;
+  /** Pages of the present reading that the disk could not read. */
+  readonly #unreadable = new Set<number>();
   #damage: string | null = null;
   /** Set once the end was found: the sequence of the first record that is not there. */
   #endAt = 0;
@@ -82,13 +85,14 @@ export class LogReplay {
     const slot = sequence % logSlots;
     const count = Math.min(COMMIT_RECORDS_MAX, logSlots - slot, this.#from + logSlots - sequence);
     const at = logOffset + slot * LOG_SLOT_BYTES;
+    this.#unreadable.clear();
     this.#io.read(at, count * LOG_SLOT_BYTES, this.#buffer, (status) => {
       if (status === Status.ok) return this.#takeSlots(sequence, count);
       this.#readPage(sequence, { count, page: 0 });
     });
   }
 
-  /** Page by page, where the disk cannot read all: an unreadable page is a damaged one. */
+  /** Page by page, where the disk cannot read all. */
   #readPage(sequence: number, at: { count: number; page: number }): void {
     if (at.page === 2 * at.count) return this.#takeSlots(sequence, at.count);
     const { logSlots, logOffset } = this.#plan;
@@ -96,7 +100,10 @@ export class LogReplay {
     const target = this.#buffer + offset;
     const diskAt = logOffset + (sequence % logSlots) * LOG_SLOT_BYTES + offset;
     this.#io.read(diskAt, PAGE_BYTES, target, (status) => {
-      if (status !== Status.ok) this.#io.memory.bytes.fill(0, target, target + PAGE_BYTES);
+      if (status !== Status.ok) {
+        this.#unreadable.add(at.page);
+        this.#io.memory.bytes.fill(0, target, target + PAGE_BYTES);
+      }
       this.#readPage(sequence, { count: at.count, page: at.page + 1 });
     });
   }
@@ -105,7 +112,7 @@ export class LogReplay {
     for (let index = 0; index < count; index++) {
       const slotAt = this.#buffer + index * LOG_SLOT_BYTES;
       if (this.#endAt === 0 && this.#takeRecord(slotAt)) continue;
-      if (this.#endAt === 0) this.#endAt = this.#sequence;
+      if (this.#endAt === 0) this.#foundEnd(index);
       this.#lookBehindEnd(slotAt);
       if (this.#damage !== null) return this.#end();
     }
@@ -144,6 +151,14 @@ export class LogReplay {
     if (state !== PageState.ok) return false;
     view.at(bytes, at);
     return view.sequence === this.#sequence && view.previous === this.#previous;
+  }
+
+  /** The record that would come next is not in slot `index` of what was read. */
+  #foundEnd(index: number): void {
+    this.#endAt = this.#sequence;
+    if (!this.#unreadable.has(2 * index) || !this.#unreadable.has(2 * index + 1)) return;
+    // R0, R4, R6: a disk that forgot its last record would forget an incarnation or a promise.
+    this.#damage = "a record of the metadata log cannot be read";
   }
 
   /** A sound record that knows the end to be durable shows damage. */
