@@ -66,7 +66,7 @@ describe("memory control store fails like a real one", () => {
     expect(core.readOne("/k")).toBeNull();
   });
 
-  test("request late → unknownOutcome first, done afterwards unless its compare fails by then", () => {
+  test("request late → unknownOutcome first, then done unless its compare fails by then", () => {
     const { time, core, store, other } = make();
     core.faults.late = 1;
     const result = outcome(store.transaction(PUT));
@@ -105,7 +105,7 @@ describe("memory control store fails like a real one", () => {
     expect([cut.code, served.value?.committed]).toEqual(["controlStoreAway", true]);
   });
 
-  test("leases while no majority is there → do not run out, and have their whole time after it", () => {
+  test("leases while no majority is there → wait, and have their whole time after it", () => {
     const { time, core, store } = make();
     const grant = outcome(store.grantLease(1000));
     time.pass(1);

@@ -114,7 +114,7 @@ describe("proposals", () => {
     }
   });
 
-  test("R2: answers lost, requests lost and late, at any rate → every outcome told is the truth", () => {
+  test("R2: answers and requests lost, or late → every outcome told is the truth", () => {
     let unknowns = 0;
     for (let seed = 1; seed <= 200; seed++) {
       const { time, core, stored, one, two } = make(seed);

@@ -17,7 +17,7 @@ function place() {
   };
 }
 
-test("a process killed with -9 → the next one finds what it wrote; another disk's is its own", async () => {
+test("killed with -9 → the next process finds what it wrote; each disk has its own", async () => {
   using here = place();
   const fixture = path.join(import.meta.dir, "keepsake-process-fixture.ts");
   const child = Bun.spawn([process.execPath, fixture, here.directory, here.name, "171"]);

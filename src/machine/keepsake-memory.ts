@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory that outlives the process and not the machine's power: a file mapped shared, named after the
-// boot. When the process dies its pages stay in the kernel; after a restart of the machine the name is
-// another, and what an old file holds is removed unread. The store keeps in it what it has not made
-// durable yet (store/keepsake.ts, H6).
+// Memory that outlives the process and not the machine's power: a file mapped shared, named after
+// the boot. When the process dies its pages stay in the kernel; after a restart of the machine the
+// name is another, and what an old file holds is removed unread. The store keeps in it what it has
+// not made durable yet (store/keepsake.ts, H6).
 //
-// A disk that lost its own power while the machine ran (pulled out and put in again) is not seen here:
-// whoever notices must remove its keepsake before the disk is opened (`dropKeepsake`).
+// A disk that lost its own power while the machine ran (pulled out and put in again) is not seen
+// here: whoever notices must remove its keepsake before the disk is opened (`dropKeepsake`).
 
 import {
   closeSync,

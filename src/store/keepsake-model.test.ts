@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Deaths of the process at any moment, with a keepsake: every acked write, trim and zeroing is there
-// afterwards, flushed or not, and what was under way is old or new, sector by sector (H6, H8). Power
-// cuts in between take the keepsake with them.
+// Deaths of the process at any moment, with a keepsake: every acked write, trim and zeroing is
+// there afterwards, flushed or not, and what was under way is old or new, sector by sector (H6,
+// H8). Power cuts in between take the keepsake with them.
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { EXTENT_BYTES } from "#base/grains.ts";

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Keepsake: memory that outlives the process, but not the machine's power (shared memory, handed in by
-// whoever opens the disk). In it stands what the disk's process knows and has not yet made durable, so
-// that the death of a process alone loses nothing of what was acked (H6; C: a kill is no era boundary).
-// A power cut takes it away together with the disk's cache, to which it belongs.
+// Keepsake: memory that outlives the process, but not the machine's power (shared memory, handed in
+// by whoever opens the disk). In it stands what the disk's process knows and has not yet made
+// durable, so that the death of a process alone loses nothing of what was acked (H6; C: a kill is
+// no era boundary). A power cut takes it away together with the disk's cache, to which it belongs.
 //
 //   offset  size  meaning
 //        0     4  KEEPSAKE_MAGIC; written last when a keepsake is begun
@@ -11,17 +11,20 @@
 //        8     4  the disk's incarnation that wrote it
 //       12     4  the incarnation that is taking it over, or the same
 //       16     4  bootIncarnation: the first one that had this cache of the disk (H6)
-//       20     4  1: it ran over once and is worth nothing
+//       20     4  zero
 //       24     4  which half is written now
 //       28     8  bytes used in half 0 and in half 1
 //       64        the halves, records one after the other
 //
-// A record is u32 kind, u32 length of the body, u32 CRC-32 of the body, body. Kinds: an entry of the
-// metadata log with its number; blocks of an extent written, with their checksums; blocks that read
-// zero again.
+// A record is u32 kind, u32 length of the body, u32 CRC-32 of the body, body. Kinds: an entry of
+// the metadata log with its number; blocks of an extent written, with their checksums; blocks that
+// read zero again.
 //
 // Invariants
-// - What is acked was noted first: entries when they are appended, blocks when their data was written.
+// - What is acked was noted first: entries when they are appended, blocks when their data was
+//   written. Where there was no room (`isShort`), what ends is acked when a flush cycle has made it
+//   durable: entries behind such a gap are not believed, but none of them was acked before, and
+//   what was noted in front of it stays good.
 // - A flush cycle turns to the other half as it begins, and empties the first one when all of it is
 //   durable. So both halves, the older one first, are all that may be missing on the disk.
 // - A record counts once its half's length says so: a process may die between any two stores.
@@ -43,7 +46,6 @@ const AT = {
   incarnation: 8,
   successor: 12,
   bootIncarnation: 16,
-  overflowed: 20,
   half: 24,
   used: 28,
 } as const;
@@ -78,6 +80,8 @@ export class Keepsake {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #halfBytes: number;
+  /** Halves in which something found no room. */
+  readonly #short = [false, false];
 
   /** `bytes` at least KEEPSAKE_BYTES_MIN long; zero, or as an earlier run left them. */
   constructor(bytes: Uint8Array) {
@@ -93,7 +97,7 @@ export class Keepsake {
     if (this.#get(AT.magic) !== KEEPSAKE_MAGIC || this.#get(AT.seed) !== seed) return null;
     const isNext =
       this.#get(AT.incarnation) === incarnation || this.#get(AT.successor) === incarnation;
-    if (!isNext || this.#get(AT.overflowed) !== 0 || this.#get(AT.half) > 1) return null;
+    if (!isNext || this.#get(AT.half) > 1) return null;
     const left: Inheritance = {
       bootIncarnation: this.#get(AT.bootIncarnation),
       entries: [],
@@ -113,7 +117,7 @@ export class Keepsake {
     this.#set(AT.used, 0);
     this.#set(AT.used + 4, 0);
     this.#set(AT.half, 0);
-    this.#set(AT.overflowed, 0);
+    this.#short.fill(false);
     this.#set(AT.seed, seed);
     this.#set(AT.incarnation, incarnation);
     this.#set(AT.successor, incarnation);
@@ -154,6 +158,11 @@ export class Keepsake {
     return this.#get(AT.used + 4 * this.#get(AT.half)) > this.#halfBytes / 2;
   }
 
+  /** Something is not noted: only what is durable may be acked until a cycle has settled it. */
+  get isShort(): boolean {
+    return this.#short[0] === true || this.#short[1] === true;
+  }
+
   /** A flush cycle begins: it makes durable what was noted until now. */
   turn(): void {
     this.#set(AT.half, 1 - this.#get(AT.half));
@@ -161,7 +170,9 @@ export class Keepsake {
 
   /** The cycle has ended well. */
   settled(): void {
-    this.#set(AT.used + 4 * (1 - this.#get(AT.half)), 0);
+    const older = 1 - this.#get(AT.half);
+    this.#set(AT.used + 4 * older, 0);
+    this.#short[older] = false;
   }
 
   #place(body: number, place: Omit<KeptBlocks, "checksums">): void {
@@ -172,13 +183,13 @@ export class Keepsake {
     this.#set(body + 20, place.count);
   }
 
-  /** Where the next record's body begins, or -1 when there is no room: worth nothing from then on. */
+  /** Where the next record's body begins, or -1 when there is no room: this half is short then. */
   #begin(lengthBytes: number): number {
     const half = this.#get(AT.half);
     const used = this.#get(AT.used + 4 * half);
     const padded = RECORD_HEADER_BYTES + Math.ceil(lengthBytes / 4) * 4;
-    if (used + padded > this.#halfBytes) {
-      this.#set(AT.overflowed, 1);
+    if (this.#short[half] === true || used + padded > this.#halfBytes) {
+      this.#short[half] = true;
       return -1;
     }
     return HEADER_BYTES + half * this.#halfBytes + used + RECORD_HEADER_BYTES;

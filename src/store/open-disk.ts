@@ -3,8 +3,9 @@
 // Opening a disk: superblock, checkpoint, log; then the incarnation is raised, durably, before
 // anything else is said of the disk (R0); then what a crash left in the descriptors of active
 // regions is made whole (descriptor.ts). Where only the process died, what it had not made durable
-// comes from its keepsake (keepsake.ts): entries as if they stood in the log, then blocks. Every step is a callback; nothing is written before the
-// metadata was understood completely, so a disk that cannot be opened is left as it is.
+// comes from its keepsake (keepsake.ts): entries as if they stood in the log, then blocks. Every
+// step is a callback; nothing is written before the metadata was understood completely, so a disk
+// that cannot be opened is left as it is.
 
 import { NO_BUFFER } from "#base/memory.ts";
 import type { Memory } from "#base/memory.ts";

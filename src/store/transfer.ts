@@ -345,10 +345,12 @@ export class Transfer implements PieceOwner, LockWaiter, BufferWaiter, Stalled {
 
   #endBody(): void {
     const { flags, kind } = this.#operation as Operation;
-    const fua = (flags & FLAG_FUA) !== 0 && kind !== OperationKind.read;
+    const changes = kind !== OperationKind.read;
+    const stable = changes && ((flags & FLAG_FUA) !== 0 || this.#core.keepsake?.isShort === true);
     this.#giveEdges();
-    if (!fua || this.#status !== Status.ok) return this.#finish(this.#status);
-    // H5: the write and the flush of its range before the ack.
+    if (!stable || this.#status !== Status.ok) return this.#finish(this.#status);
+    // H5: the write and the flush of its range before the ack. H6: also where the death of the
+    // process would lose it.
     this.#core.cycle.request((status) => this.#finish(status));
   }
 

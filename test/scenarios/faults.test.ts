@@ -192,3 +192,30 @@ scenario("corrupt-one-of-two-superblocks: the disk opens by the other", {}, (s) 
   const now = s.cluster.record(1).inSync.find((m) => m.disk === 2)?.incarnation ?? 0;
   expect(now).toBeGreaterThan(incarnation);
 });
+
+const ONE_SLICE = {
+  volumes: [{ volume: 1, copies: 2, sliceBytes: 4 * MIB, slices: [[1, 2]] }],
+};
+
+scenario(
+  "rotten bytes at the head: read from the other, made good, counted (R9)",
+  ONE_SLICE,
+  (s) => {
+    const plan = planDisk(s.cluster.plan.diskBytes) as DiskPlan;
+    s.cluster.rest();
+    s.run(4000);
+    let rotten = 0;
+    for (let block = 0; block < 4 * 256; block += 3) {
+      if (s.cluster.disk(1).rot(plan.dataOffset + block * 4096 + 77)) rotten++;
+    }
+    expect(rotten).toBeGreaterThan(2);
+    s.cluster.work();
+    s.writesGoOn();
+    s.run(4000);
+    // What no host came across is read at the end: through the head, so all of it is healed by
+    // then.
+    const healed = () => s.unit(1).process?.plane.sliceReports()[0]?.counters.healed ?? 0;
+    expect(healed()).toBeGreaterThan(0);
+    expect(s.cluster.counts.failed.get(statusName(Status.mediumError)) ?? 0).toBe(0);
+  },
+);

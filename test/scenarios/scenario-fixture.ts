@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Scenarios: scripted harm to a simulated cluster under load, then the judge (contract.md, C). Each runs
-// on several seeds, so that the same script meets the data path at different moments.
+// Scenarios: scripted harm to a simulated cluster under load, then the judge (contract.md, C). Each
+// runs on several seeds, so that the same script meets the data path at different moments.
 //
 // The usual cluster: three units, one disk each of the same number. Volume 1, mirror-2: slice 1 on
 // disks 1 (head) and 2, slice 2 on disks 2 (head) and 1. Unit 3 holds nothing and forwards.
 
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { OperationKind } from "#base/operation.ts";
 import { MIX_USUAL, SimCluster } from "#test/sim/sim-cluster.ts";
 import type { ClusterPlan } from "#test/sim/sim-cluster.ts";
 import type { HostVolume } from "#test/sim/sim-host.ts";
 import type { SimUnit, UnitProcess } from "#test/sim/sim-unit.ts";
+
+setDefaultTimeout(120_000);
 
 const MIB = 1 << 20;
 const SEEDS = 4;

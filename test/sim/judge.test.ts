@@ -113,7 +113,7 @@ describe("H1 one register per sector", () => {
     story.read(1).isBad("H1");
   });
 
-  test("10,000 random histories of a real register → all good; with one answer changed → found", () => {
+  test("10,000 random histories of a register → all good; one answer changed → found", () => {
     const prng = new Prng(11);
     let changed = 0;
     let found = 0;
@@ -194,7 +194,7 @@ describe("H3 sectors do not tear, and belong where they are", () => {
     }
   });
 
-  test("a filled sector decodes to its tag; changed anywhere, moved or of another volume → told", () => {
+  test("a filled sector decodes to its tag; changed, moved or of another volume → told", () => {
     const arena = new ArrayBuffer(8192);
     const tags = new SectorTags(arena);
     const bytes = new Uint8Array(arena);
@@ -265,7 +265,7 @@ describe("H6 volatile cache", () => {
     bound.story.ack(bound.a).read(1).ack(bound.b).read(2).loss().read(1).isBad("H6");
   });
 
-  test("what survived is the first value of the next era, and may be lost only by its rules", () => {
+  test("what survived is the next era's first value, and may be lost only by its rules", () => {
     new Story().write(1).flush().write(2).loss().read(2).flush().loss().read(1).isBad("H6");
     new Story().write(1).flush().write(2).loss().write(3).read(3).read(2).isBad("H1");
     new Story().write(1).flush().write(2).loss().write(3, true).loss().read(1).isBad("H6");

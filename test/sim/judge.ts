@@ -132,7 +132,8 @@ function covers(act: HostAct, log: SectorLog): boolean {
 }
 
 function who(act: HostAct): string {
-  return `${act.kind} ${act.tag || ""} at ${act.invoke}..${act.ack} of host ${act.host} (unit ${act.unit})`;
+  const { kind, tag, invoke, ack, host, unit } = act;
+  return `${kind} ${tag || ""} at ${invoke}..${ack} of host ${host} (unit ${unit})`;
 }
 
 /** A write and the reads that saw it, within one era. */
@@ -388,8 +389,9 @@ function lastNotAfter(forward: readonly Cluster[], moment: Moment): Cluster | nu
 
 /**
  * What may stand there after the loss at the era's end: whatever no stable write superseded. In a
- * linearizable era `u` came before `s` exactly if u's first end is before s's last start. `stood`: what
- * was acked in an earlier era, survived its end, was read in this one and flushed: stable, too.
+ * linearizable era `u` came before `s` exactly if u's first end is before s's last start. `stood`:
+ * what was acked in an earlier era, survived its end, was read in this one and flushed: stable,
+ * too.
  */
 function survivors(
   era: Era,

@@ -2,9 +2,11 @@
 //
 // The judge is judged in CI: every mutant is found within a bounded number of seeds.
 
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { mutants } from "./mutants.ts";
 import { runSeed } from "./run-seed.ts";
+
+setDefaultTimeout(240_000);
 
 const SEEDS_MAX = 120;
 

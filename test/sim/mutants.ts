@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The judge is judged (contract.md, C): mutants, each a mistake that a build could make, made here by
-// patching the product's classes from outside. A simulation that does not find one of them within a
-// bounded number of seeds is worth nothing, so this runs in CI.
+// The judge is judged (contract.md, C): mutants, each a mistake that a build could make, made here
+// by patching the product's classes from outside. A simulation that does not find one of them
+// within a bounded number of seeds is worth nothing, so this runs in CI.
 
 import type { Memory } from "#base/memory.ts";
 import { FLAG_FUA, FLAG_KEEP_STAMP, Operation, OperationKind } from "#base/operation.ts";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The nemesis: does harm at random, by a mix of kinds that the seed chooses, and undoes each harm after
-// a while. Scenarios do the same harms by script. At the end `healAll` undoes everything.
+// The nemesis: does harm at random, by a mix of kinds that the seed chooses, and undoes each harm
+// after a while. Scenarios do the same harms by script. At the end `healAll` undoes everything.
 
 import { OperationKind } from "#base/operation.ts";
 import type { Operation } from "#base/operation.ts";

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A whole cluster in one process on one seed: units with the product's data planes, slices and stores,
-// the control store in memory, simulated disks and links, hosts, and the history they make. Scenarios
-// and the random runs are both built on this.
+// A whole cluster in one process on one seed: units with the product's data planes, slices and
+// stores, the control store in memory, simulated disks and links, hosts, and the history they make.
+// Scenarios and the random runs are both built on this.
 
 import { EXTENT_BYTES, REGION_BYTES, SECTOR_BYTES } from "#base/grains.ts";
 import { Memory, NO_BUFFER } from "#base/memory.ts";
@@ -184,7 +184,9 @@ export class SimCluster {
     };
   }
 
-  /** R10: only a new run of the disk serves again. While there is harm, the nemesis sees to that. */
+  /**
+   * R10: only a new run of the disk serves again. While there is harm, the nemesis sees to that.
+   */
   #gaveUp(process: UnitProcess): void {
     this.sometimes("a disk was given up");
     this.simulation.after(200, () => {

@@ -2,11 +2,11 @@
 //
 // A simulated disk with its volatile cache, as an Area.
 //
-// - A completed write is in the cache: reads see it, the death of the process (`kill`) leaves it, and a
-//   power cut loses it unless a flush that was submitted after its completion has completed.
+// - A completed write is in the cache: reads see it, the death of the process (`kill`) leaves it,
+//   and a power cut loses it unless a flush that was submitted after its completion has completed.
 // - At a power cut each 512-byte sector of what was not flushed falls back by itself to any of its
-//   unflushed values or the last flushed one, and writes under way are there in part. So multi-sector
-//   writes tear; sectors do not (H3).
+//   unflushed values or the last flushed one, and writes under way are there in part. So
+//   multi-sector writes tear; sectors do not (H3).
 // - What is under way when the process dies is done, in part or not at all.
 // - Writes under way at the same time complete in any order.
 // - On demand: I/O errors, I/O that never ends, slowness, rotten bytes.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Hosts: several of them read, write, flush, trim and zero the same few places of the same volumes
-// through the portals of different units, overlapping, and record what they did and saw. A host whose
-// unit dies has writes of unknown outcome; it goes on through another unit.
+// through the portals of different units, overlapping, and record what they did and saw. A host
+// whose unit dies has writes of unknown outcome; it goes on through another unit.
 
 import { EXTENT_BYTES, SECTOR_BYTES } from "#base/grains.ts";
 import { NO_BUFFER } from "#base/memory.ts";
@@ -37,7 +37,9 @@ export interface WorkMix {
   cold: number;
   depth: number;
   thinkMs: number;
-  /** All hosts rest this long after every second of work: regions become inactive (R6). 0: never. */
+  /**
+   * All hosts rest this long after every second of work: regions become inactive (R6). 0: never.
+   */
   quietMs: number;
   largestSectors: number;
   /** Share of acts through another unit than the usual one. */

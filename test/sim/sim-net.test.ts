@@ -59,7 +59,7 @@ function flush(sequence: number): PeerVerb {
   return verb;
 }
 
-test("verbs of one lane → in order, whole, in the receiver's memory; sent before it is used again", () => {
+test("verbs of one lane → in order, whole, in the receiver's memory; `sent` first", () => {
   const { simulation, net, one, two } = make(3, { straggler: 0.2 });
   for (let sequence = 1; sequence <= 50; sequence++) {
     const verb = write(one, sequence, sequence);
@@ -94,7 +94,7 @@ test("control overtakes payload → sometimes; never within its lane", () => {
   expect(order).not.toEqual(Array.from({ length: 20 }, (_, i) => [i + 1, 101 + i]).flat());
 });
 
-test("a short cut → late but all there; a long one → both ends told, `sent` called, up again", () => {
+test("a short cut → late but all there; a long one → both told, `sent` called, up again", () => {
   const { simulation, net, one, two } = make();
   net.cut(1, 2);
   net.send(1, 2, flush(1));
@@ -119,7 +119,7 @@ test("a short cut → late but all there; a long one → both ends told, `sent` 
   expect([one.log.at(-1), two.log.at(-1), two.heard.length]).toEqual(["up 2", "up 1", 1]);
 });
 
-test("a process that is gone → its peer is told soon, hears nothing more, and of the next one", () => {
+test("a process that is gone → its peer is told soon, and hears of the next one", () => {
   const { simulation, net, one, two } = make();
   net.down(1, { silent: false });
   simulation.run(simulation.nowMs + 50);

@@ -3,11 +3,13 @@
 // The simulated network between units: connections that keep each lane in order, made of the peer
 // protocol's own bytes (encoded at the sender, decoded into the receiver's Memory).
 //
-// - Two lanes per direction, control and payload (R13): in order within a lane, in any order across.
+// - Two lanes per direction, control and payload (R13): in order within a lane, in any order
+//   across.
 // - Payload is taken from the sender's buffer only when it is transmitted, later than `send`; then
-//   `sent` is called. A link that breaks calls every outstanding `sent` before it reports itself down.
-// - A cut direction stalls: what is under way arrives late if it heals soon, else the connection breaks,
-//   and both ends notice, each in its own time. Loss is a broken connection, as on TCP.
+//   `sent` is called. A link that breaks calls every outstanding `sent` before it reports itself
+//   down.
+// - A cut direction stalls: what is under way arrives late if it heals soon, else the connection
+//   breaks, and both ends notice, each in its own time. Loss is a broken connection, as on TCP.
 // - The end of a process is noticed soon, the loss of a machine's power only by timeout.
 // - Verbs may come twice (where `duplicate` says so): they are allowed to (base/verbs.ts).
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A simulated unit: a machine with disks and a clock, and the process that runs on it. The process is
-// the product's own data plane, slices, stores and record keeper; what dies with it is made anew.
+// A simulated unit: a machine with disks and a clock, and the process that runs on it. The process
+// is the product's own data plane, slices, stores and record keeper; what dies with it is made
+// anew.
 
 import { Memory } from "#base/memory.ts";
 import type { DiskNumber, SliceRecord, UnitNumber, VolumeNumber } from "#base/record.ts";

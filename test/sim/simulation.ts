@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The simulation's spine: virtual time, one queue of events, one seed, one trace. Everything that
-// happens in a simulated cluster is an event here, so the same seed gives the same trace, bit for bit.
+// happens in a simulated cluster is an event here, so the same seed gives the same trace, bit for
+// bit.
 
 import { drainMicrotasks } from "bun:jsc";
 import { Prng } from "#base/prng.ts";
