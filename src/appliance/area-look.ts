@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A look at a claimed area before anything is written to it: does a store begin here, and whose? Until
-// that is known a disk is neither formatted nor opened, since opening raises its incarnation (R0).
+// A look at a claimed area before anything is written to it: does a store begin here, and whose?
+// Until that is known a disk is neither formatted nor opened, since opening raises its incarnation
+// (R0).
 //
 // Both places of a superblock count: an area is unformatted only if neither holds a single byte.
-// Claiming has cleared them, so only a stop before the first superblock leaves it so; an area with a
-// damaged superblock is a store, and never formatted.
+// Claiming has cleared them, so only a stop before the first superblock leaves it so; an area with
+// a damaged superblock is a store, and never formatted.
 
 import type { Memory } from "#base/memory.ts";
 import { NO_BUFFER } from "#base/memory.ts";

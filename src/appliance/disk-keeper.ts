@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The disks of one unit, on the control thread: which are named in the configuration, what is on them,
-// claiming the blank ones, having them opened by the reactor and registered with the cluster.
+// The disks of one unit, on the control thread: which are named in the configuration, what is on
+// them, claiming the blank ones, having them opened by the reactor and registered with the cluster.
 //
 // Invariants
-// - Only disks that the configuration names are ever touched (design, section 4); one that is not blank
-//   and not ours is left alone, and listed with its reason.
+// - Only disks that the configuration names are ever touched (design, section 4); one that is not
+//   blank and not ours is left alone, and listed with its reason.
 // - A disk of another cluster is left alone.
-// - A disk's incarnation is in its record before anything new is placed on it (R0): it is registered at
-//   every start.
+// - A disk's incarnation is in its record before anything new is placed on it (R0): it is
+//   registered at every start.
 
 import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
@@ -141,8 +141,8 @@ export class DiskKeeper {
         examination.ours ??
         (await claimDisk(disk.path, { evenIfNotBlank: false, name: this.#options.unitName }));
       disk.state = "opening";
-      // The GPT partition's id is the disk's own. Whether it has a store already is for the reactor to
-      // see: a stop may have come between claiming and formatting.
+      // The GPT partition's id is the disk's own. Whether it has a store already is for the reactor
+      // to see: a stop may have come between claiming and formatting.
       this.#reactor.send({
         kind: "openDisk",
         place: {

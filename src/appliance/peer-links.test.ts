@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Two units' links over connections in memory: opening, both lanes, early verbs, silence, replacement,
-// wrong keys, and who owns which buffer. Sockets, time and the turns of both reactors are the test's.
+// Two units' links over connections in memory: opening, both lanes, early verbs, silence,
+// replacement, wrong keys, and who owns which buffer. Sockets, time and the turns of both reactors
+// are the test's.
 
 import { describe, expect, test } from "bun:test";
 import { Memory, NO_BUFFER } from "#base/memory.ts";
@@ -52,7 +53,7 @@ class End {
   readonly unit: number;
   #turnEnds: (() => void)[] = [];
 
-  constructor(own: OwnIdentity, nowMs: () => number, preSharedKey = SECRET) {
+  constructor(own: OwnIdentity, nowMs: () => number, preSharedKey: Uint8Array = SECRET) {
     this.unit = own.unitNumber;
     this.own = own;
     const world = {
@@ -276,7 +277,7 @@ describe("who is spoken to", () => {
     expect(pair.high.logged.some((line) => line.includes("was refused"))).toBe(true);
   });
 
-  test("the right secret but not in the list → refused; the same number with another key, too", () => {
+  test("the secret, but not in the list, or under another key → refused", () => {
     const stranger = new Pair();
     stranger.low.links.setPeers([stranger.low.peer, stranger.high.peer]);
     stranger.high.links.setPeers([stranger.high.peer]);
@@ -366,7 +367,7 @@ describe("verbs", () => {
     expect(sequences(pair.high).slice(1)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
   });
 
-  test("R13: no memory for a payload → held back, nothing lost, goes on when there is some", () => {
+  test("R13: no memory for a payload → held back, goes on when there is some", () => {
     const pair = new Pair().up();
     const hoard: number[] = [];
     for (;;) {
@@ -384,7 +385,7 @@ describe("verbs", () => {
     expect(sequences(pair.high)).toEqual([99, 1, 2]);
   });
 
-  test("a verb on one lane before the other lane is open here → held, delivered after linkUp", () => {
+  test("a verb on one lane before the other is open here → delivered after linkUp", () => {
     const pair = new Pair().introduced();
     pair.pass(50);
     pair.answer();
@@ -473,7 +474,7 @@ describe("the end of a link", () => {
     expect([pair.low.downs, pair.high.downs]).toEqual([[], []]);
   });
 
-  test("the caller restarted and calls anew → the old link is down first, then the new one up", () => {
+  test("the caller restarted and calls anew → the old link down, then the new one up", () => {
     const pair = new Pair().up();
     for (const wire of pair.wires) wire.stopped = true; // it died without a word
     // The same unit, its key with it.

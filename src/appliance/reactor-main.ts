@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Entry of the reactor's Worker. It blocks in the kernel until the unit stops; an exception out of it
-// ends the process (its daemon is restarted, its disks are crash-only).
+// Entry of the reactor's Worker. It blocks in the kernel until the unit stops; an exception out of
+// it ends the process (its daemon is restarted, its disks are crash-only).
 
 import { Fault } from "#base/fault.ts";
 import { ReactorEnd, onReactorSeed } from "#machine/control-channel.ts";

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What control thread and reactor say to each other: small, bounded, plain objects over the control
-// channel (src/machine). The reactor knows nothing of names, events or the control store; it is told
-// records, places and volumes, and tells proposals, link states and what its slices are doing.
+// channel (src/machine). The reactor knows nothing of names, events or the control store; it is
+// told records, places and volumes, and tells proposals, link states and what its slices are doing.
 
 import type {
   DiskNumber,
@@ -53,8 +53,8 @@ export type ToReactor =
       memoryBytes: number;
     }
   /**
-   * Opens a claimed disk, closed before if it is open. Where no store begins one is made first, with
-   * this identity; with `anew` in any case. One of a cluster that is neither ours nor among
+   * Opens a claimed disk, closed before if it is open. Where no store begins one is made first,
+   * with this identity; with `anew` in any case. One of a cluster that is neither ours nor among
    * `leftClusters` is refused untouched. Answered by diskOpened/diskRefused.
    */
   | {
@@ -64,7 +64,10 @@ export type ToReactor =
       leftClusters: readonly string[];
       anew: boolean;
     }
-  /** The number the cluster gave it; stored durably, then its slices come alive. Answered by diskReady. */
+  /**
+   * The number the cluster gave it; stored durably, then its slices come alive. Answered by
+   * diskReady.
+   */
   | { kind: "numberDisk"; uuid: string; number: DiskNumber }
   | { kind: "closeDisk"; uuid: string }
   /** Who we are in the cluster, once: peer links open. Keys hex. */

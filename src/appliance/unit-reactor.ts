@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What runs in the reactor's Worker: ring, disks, slices, links and portals of one unit, told what to
-// do by the control thread (reactor-messages.ts). Everything here is a callback on one thread.
+// What runs in the reactor's Worker: ring, disks, slices, links and portals of one unit, told what
+// to do by the control thread (reactor-messages.ts). Everything here is a callback on one thread.
 //
 // Order of an orderly stop: hosts are drained, heads are released (so that takeovers need no wait),
 // links and disks are closed, then the ring.
@@ -174,7 +174,9 @@ export class UnitReactor {
     }
   }
 
-  /** Listens on every endpoint with one port: a port that was free for the first serves the others. */
+  /**
+   * Listens on every endpoint with one port: a port that was free for the first serves the others.
+   */
   #listen(
     endpoints: readonly { address: string; port: number }[],
     aliveWithinSeconds: number,
@@ -392,7 +394,9 @@ export class UnitReactor {
     return { report, resyncing: slices.some((slice) => slice.resync !== null) };
   }
 
-  /** The control thread hangs: heads are given up, so that a healthy unit takes them (design, 3). */
+  /**
+   * The control thread hangs: heads are given up, so that a healthy unit takes them (design, 3).
+   */
   #controlSilent(): void {
     this.#world.log.write("error", "the control thread is silent; giving up heads", {});
     this.#plane?.release(() => {});

@@ -144,7 +144,7 @@ async function pairUnits(): Promise<{ head: LabUnit; other: LabUnit }> {
   return { head, other: lab.unit(head.place === 1 ? 2 : 1) };
 }
 
-test("R9, mirror-2: a byte changed on the head's disk → read right, healed and counted", async () => {
+test("R9, mirror-2: a byte changed on the head's disk → read right, healed, counted", async () => {
   const { head, other } = await pairUnits();
   using client = await attach(head, "pair");
   const block = await writeBlock(client, MIB);
@@ -157,7 +157,7 @@ test("R9, mirror-2: a byte changed on the head's disk → read right, healed and
   await counted(head, "cairn_unit_healed_blocks", before + 1);
 });
 
-test("R9, mirror-2: the same through the unit that is not the head → read right, healed", async () => {
+test("R9, mirror-2: the same through the other unit → read right, healed", async () => {
   const { head, other } = await pairUnits();
   using client = await attach(other, "pair");
   const block = await writeBlock(client, 2 * MIB);

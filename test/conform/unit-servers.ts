@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The real thing as a server of the conformance suite: units of the executable in a lab of their own
-// (namespaces, links, disks), with one volume for this machine. Ending the server removes the lab,
-// and so does a start that failed.
+// The real thing as a server of the conformance suite: units of the executable in a lab of their
+// own (namespaces, links, disks), with one volume for this machine. Ending the server removes the
+// lab, and so does a start that failed.
 
 import { truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One unit of the real executable, from outside: which disks it takes and which it leaves alone, who
-// may ask its API and attach to its volumes, and what is still there after stops and kills. The
+// One unit of the real executable, from outside: which disks it takes and which it leaves alone,
+// who may ask its API and attach to its volumes, and what is still there after stops and kills. The
 // tests share one lab and go in order; the last ones wipe the unit.
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
@@ -215,7 +215,7 @@ test("disks left alone, and one that is not named → not a byte changed", async
   await run("e2fsck", ["-f", "-n", device]);
 });
 
-test("the claimed disk → a GPT with one partition of ours, nothing else of it foreign", async () => {
+test("the claimed disk → a GPT with one partition, ours", async () => {
   const [own] = (await unit.api.disks()).filter((disk) => disk.state === "ready");
   const shown = await run("sfdisk", ["--json", own?.path as string]);
   const { partitiontable } = JSON.parse(shown) as {
@@ -255,7 +255,7 @@ test("API on TCP with the token → answered; without or with another → 401", 
   expect(await unit.api.volumes()).toEqual([]);
 });
 
-test("API on TCP under a foreign name → 421, whatever the token; under our name → 200", async () => {
+test("API on TCP under a foreign name → 421, under one of ours → 200", async () => {
   for (const host of ["evil.example", "evil.example:7480", "unit-1.evil.example", "[::1"]) {
     expect([host, (await overTcp("status", { host })).status]).toEqual([host, 421]);
   }
@@ -305,7 +305,7 @@ async function goneOverTcp(name: string): Promise<true> {
   return true;
 }
 
-test("an empty allow list → nobody sees or enters the export; a range → its hosts do", async () => {
+test("an empty allow list → nobody sees or enters it; a range → its hosts do", async () => {
   const request = { name: "deny", sizeBytes: 32 * MIB, protection: "none" as const, allow: [] };
   await unit.api.createVolume(request);
   expect(await exportsSeen()).not.toContain("deny");
@@ -327,7 +327,7 @@ function seen(name: string): () => Promise<true> {
   };
 }
 
-test("a host taken off the allow list → its connections end, others' stay as they are", async () => {
+test("a host taken off the allow list → its connections end, others stay", async () => {
   const request = { sizeBytes: 32 * MIB, protection: "none" as const, allow: [lab.hostAddress] };
   await unit.api.createVolume({ name: "other", ...request });
   const attachedTo = (name: string) =>
@@ -352,7 +352,7 @@ test("a volume deleted while a host is attached → its connection ends", async 
 const BLOCK = 64 << 10;
 const block = (fill: number) => Buffer.alloc(BLOCK, fill);
 
-test("SIGTERM → exit status 0; all that was acked is there after the restart, same unit", async () => {
+test("SIGTERM → exit status 0; after the restart all that was acked, same unit", async () => {
   const allow = [lab.hostAddress];
   await unit.api.createVolume({ name: "kept", sizeBytes: 64 * MIB, protection: "none", allow });
   const before = await unit.api.status();
@@ -376,7 +376,7 @@ test("SIGTERM → exit status 0; all that was acked is there after the restart, 
   expect(uuid).toBe(volumeBefore.uuid);
 });
 
-test("kill -9 → what was flushed is there after the restart, and every block is old or new", async () => {
+test("kill -9 → after the restart all that was flushed, each sector old or new", async () => {
   using client = await attached("kept");
   for (let index = 0; index < 32; index++) await client.write(index * BLOCK, block(100));
   await client.flush();
@@ -410,7 +410,7 @@ function sectorsOf(bytes: Buffer): number[] {
   return fills;
 }
 
-test("state directory wiped, disk kept → a new unit; the disk of the other cluster is left alone", async () => {
+test("state directory wiped → a new unit; the other cluster's disk is left alone", async () => {
   const before = await unit.api.status();
   const [own] = (await unit.api.disks()).filter((disk) => disk.state === "ready");
   await unit.stop();

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which disks a unit takes and in which order things happen to one, on real files with the real
+// tools; reactor, control station and time are the test's.
+
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { Fault } from "#base/fault.ts";
+import type { CommandClient } from "#cluster/commands.ts";
+import { claimDisk, findOurs } from "#machine/disk-tools.ts";
+import { DiskKeeper } from "./disk-keeper.ts";
+import type { KeptDisk } from "./disk-keeper.ts";
+import type { ReactorClient } from "./reactor-client.ts";
+import type { OpenedDisk, ToReactor } from "./reactor-messages.ts";
+
+const CLUSTER = "a".repeat(32);
+const LEFT = "b".repeat(32);
+const OTHER = "c".repeat(32);
+const UUID = "d".repeat(32);
+const DISK_BYTES = 64 << 20;
+
+let folder = "";
+beforeEach(() => {
+  folder = mkdtempSync(path.join(tmpdir(), "cairn-keeper-"));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+function makeFile(name: string, start = ""): string {
+  const file = path.join(folder, name);
+  writeFileSync(file, start);
+  truncateSync(file, DISK_BYTES);
+  return file;
+}
+
+interface Asked {
+  args: { uuid: string; incarnation: number };
+  answer(disk: number): void;
+  refuse(fault: Error): void;
+}
+
+class Bench {
+  readonly sent: ToReactor[] = [];
+  readonly asked: Asked[] = [];
+  readonly changes: [string, KeptDisk["state"]][] = [];
+  readonly logged: string[] = [];
+  onSent: () => void = () => {};
+  readonly keeper: DiskKeeper;
+  readonly commands: CommandClient;
+  #timers: { delayMs: number; act: () => void }[] = [];
+
+  constructor(paths: string[], leftClusters: string[] = []) {
+    const world = {
+      log: { write: (_level: string, sentence: string) => void this.logged.push(sentence) },
+      random: { fill: () => {}, fraction: () => 0 },
+    };
+    const timers = {
+      after: (delayMs: number, act: () => void) => {
+        this.#timers.push({ delayMs, act });
+        return () => {};
+      },
+    };
+    const reactor = {
+      send: (message: ToReactor) => {
+        this.sent.push(message);
+        this.onSent();
+      },
+    };
+    // Of both the keeper uses these methods alone.
+    const client = reactor as unknown as ReactorClient;
+    const options = { paths, directFiles: true, unitName: "unit-7", leftClusters };
+    this.keeper = new DiskKeeper(world, timers, client, options);
+    this.keeper.onChange = (disk) => void this.changes.push([disk.path, disk.state]);
+    this.commands = {
+      ask: (_name: string, args: Asked["args"]) =>
+        new Promise((resolve, reject) => {
+          this.asked.push({ args, answer: (disk) => resolve({ disk }), refuse: reject });
+        }),
+    } as unknown as CommandClient;
+  }
+
+  enter(): Promise<void> {
+    return this.keeper.enter(CLUSTER, this.commands);
+  }
+  disk(file: string): KeptDisk {
+    return this.keeper.disks.find((disk) => disk.path === file) as KeptDisk;
+  }
+  get opens(): Extract<ToReactor, { kind: "openDisk" }>[] {
+    return this.sent.filter((message) => message.kind === "openDisk");
+  }
+  /** The timers' delays; their time comes. */
+  async timePasses(): Promise<number[]> {
+    const due = this.#timers;
+    this.#timers = [];
+    for (const { act } of due) act();
+    await turns();
+    return due.map(({ delayMs }) => delayMs);
+  }
+}
+
+/** Promises that are already decided run on. */
+async function turns(): Promise<void> {
+  for (let count = 0; count < 20; count++) await Promise.resolve();
+}
+
+function opened(file: string, more: Partial<OpenedDisk> = {}): OpenedDisk {
+  const place = { path: file, offsetBytes: 1 << 20, sizeBytes: 60 << 20, direct: true };
+  return {
+    ...{ path: file, place, uuid: UUID, clusterId: CLUSTER, number: 0, slices: 0 },
+    ...{ incarnation: 3, sizeBytes: 50 << 20, freeBytes: 50 << 20 },
+    ...more,
+  };
+}
+
+test("examined before there is a cluster → said what would be done, nothing written", async () => {
+  const blank = makeFile("blank.img");
+  const used = makeFile("used.img", "somebody's bytes");
+  const bench = new Bench([blank, used]);
+  expect(bench.keeper.disks.map(({ state }) => state)).toEqual(["examining", "examining"]);
+  await bench.keeper.examine();
+  expect(bench.disk(blank)).toMatchObject({ state: "examining", sizeBytes: DISK_BYTES });
+  expect(bench.disk(blank).reason).toContain("blank");
+  expect(bench.disk(used).state).toBe("refused");
+  expect(bench.disk(used).reason).toStartWith("left alone: its first MiB is not empty");
+  expect(readFileSync(blank).every((byte) => byte === 0)).toBe(true);
+  expect(bench.sent).toEqual([]);
+});
+
+test("in a cluster → the blank one is claimed and opened, the others stay", async () => {
+  const blank = makeFile("blank.img");
+  const used = makeFile("used.img", "somebody's bytes");
+  const absent = path.join(folder, "absent.img");
+  const before = readFileSync(used);
+  const bench = new Bench([used, blank, absent]);
+  await bench.enter();
+  const ours = await findOurs(blank);
+  expect(bench.opens).toEqual([
+    {
+      kind: "openDisk",
+      place: {
+        path: blank,
+        offsetBytes: ours?.offsetBytes as number,
+        sizeBytes: ours?.sizeBytes as number,
+        direct: true,
+      },
+      identity: { clusterId: CLUSTER, uuid: (ours?.partitionId as string).replaceAll("-", "") },
+      leftClusters: [],
+      anew: false,
+    },
+  ]);
+  expect(bench.disk(absent)).toMatchObject({ state: "refused" });
+  expect(readFileSync(used).equals(before)).toBe(true);
+});
+
+test("a disk claimed before → opened by its own identity, its GPT untouched", async () => {
+  const file = makeFile("ours.img");
+  const place = await claimDisk(file, { evenIfNotBlank: false, name: "earlier" });
+  const before = readFileSync(file);
+  const bench = new Bench([file]);
+  await bench.enter();
+  expect(bench.opens[0]?.identity.uuid).toBe(place.partitionId.replaceAll("-", ""));
+  expect(bench.opens[0]?.anew).toBe(false);
+  expect(readFileSync(file).equals(before)).toBe(true);
+});
+
+test("R0: opened → registered with its incarnation; only then numbered", async () => {
+  const file = makeFile("blank.img");
+  const bench = new Bench([file]);
+  await bench.enter();
+  bench.keeper.opened(opened(file));
+  await turns();
+  expect(bench.asked[0]?.args).toMatchObject({ uuid: UUID, incarnation: 3 });
+  expect(bench.sent.some(({ kind }) => kind === "numberDisk")).toBe(false);
+  bench.asked[0]?.answer(4);
+  await turns();
+  expect(bench.sent.at(-1)).toEqual({ kind: "numberDisk", uuid: UUID, number: 4 });
+  expect([bench.disk(file).state, bench.changes]).toEqual(["open", []]);
+  bench.keeper.ready(UUID, 4);
+  expect(bench.disk(file)).toMatchObject({ state: "ready", opened: { number: 4 } });
+  expect(bench.changes).toEqual([[file, "ready"]]);
+});
+
+test("the control station is away → asked again every second, and said why", async () => {
+  const file = makeFile("blank.img");
+  const bench = new Bench([file]);
+  await bench.enter();
+  bench.keeper.opened(opened(file));
+  for (let round = 0; round < 3; round++) {
+    await turns();
+    expect(bench.asked).toHaveLength(round + 1);
+    bench.asked[round]?.refuse(new Fault("notReady", "no control station"));
+    await turns();
+    expect(bench.disk(file).reason).toContain("no control station");
+    expect(await bench.timePasses()).toEqual([1000]);
+  }
+  bench.asked[3]?.answer(9);
+  await turns();
+  expect(bench.sent.at(-1)).toMatchObject({ kind: "numberDisk", number: 9 });
+  // And after an orderly stop no more.
+  bench.keeper.opened(opened(file));
+  bench.asked[4]?.refuse(new Fault("notReady", "no control station"));
+  await turns();
+  bench.keeper.stop();
+  await bench.timePasses();
+  expect(bench.asked).toHaveLength(5);
+});
+
+test("the reactor refuses it → listed with the reason, looked at again, told once", async () => {
+  const file = makeFile("blank.img");
+  const bench = new Bench([file]);
+  await bench.enter();
+  const refuse = () => bench.keeper.refused(file, "it belongs to another cluster");
+  refuse();
+  const refused = {
+    state: "refused",
+    reason: "left alone: it belongs to another cluster",
+  } as const;
+  expect(bench.disk(file)).toMatchObject(refused);
+  // While it is looked at again the reason stays, and the log is not filled with it.
+  await bench.keeper.examine();
+  expect(bench.disk(file)).toMatchObject(refused);
+  await bench.enter();
+  refuse();
+  expect(bench.opens).toHaveLength(2);
+  expect(bench.logged.filter((sentence) => sentence === "disk refused")).toHaveLength(1);
+});
+
+test("a disk that was full of something and is blank now → taken at a later look", async () => {
+  const file = makeFile("used.img", "somebody's bytes");
+  const bench = new Bench([file]);
+  await bench.enter();
+  expect(bench.opens).toEqual([]);
+  makeFile("used.img");
+  const sent = new Promise<void>((resolve) => {
+    bench.onSent = resolve;
+  });
+  expect(await bench.timePasses()).toEqual([15_000]);
+  await sent;
+  expect(bench.opens).toMatchObject([{ anew: false, place: { path: file } }]);
+});
+
+test("opened, but of a cluster that is not ours → closed again, never registered", async () => {
+  const file = makeFile("blank.img");
+  const bench = new Bench([file], [LEFT]);
+  await bench.enter();
+  for (const stray of [
+    { clusterId: OTHER, slices: 0 },
+    { clusterId: LEFT, slices: 1 }, // something was kept there after all
+  ]) {
+    bench.keeper.opened(opened(file, stray));
+    await turns();
+    expect(bench.disk(file).state).toBe("refused");
+    expect(bench.sent.at(-1)).toEqual({ kind: "closeDisk", uuid: UUID });
+  }
+  expect([bench.asked, bench.opens.some(({ anew }) => anew)]).toEqual([[], false]);
+});
+
+test("opened, of a cluster that gave way, with nothing on it → made anew for ours", async () => {
+  const file = makeFile("blank.img");
+  const bench = new Bench([file], [LEFT]);
+  await bench.enter();
+  bench.keeper.opened(opened(file, { clusterId: LEFT }));
+  expect(bench.sent.at(-1)).toMatchObject({
+    kind: "openDisk",
+    identity: { clusterId: CLUSTER, uuid: UUID },
+    anew: true,
+  });
+  expect(bench.asked).toEqual([]);
+});
+
+test("R10: it fails → listed with the reason, never opened again by itself", async () => {
+  const file = makeFile("blank.img");
+  const bench = new Bench([file]);
+  await bench.enter();
+  bench.keeper.opened(opened(file));
+  bench.keeper.failed(UUID, "write failed at 4096");
+  expect(bench.disk(file)).toMatchObject({ state: "failed" });
+  expect(bench.disk(file).reason).toContain("write failed at 4096");
+  expect(bench.changes).toEqual([[file, "failed"]]);
+  await bench.enter();
+  expect(bench.opens).toHaveLength(1);
+});
+
+test("figures of a disk that is not that one any more → not taken over", async () => {
+  const file = makeFile("blank.img");
+  const bench = new Bench([file]);
+  await bench.enter();
+  bench.keeper.opened(opened(file));
+  bench.keeper.refresh([opened(file, { freeBytes: 7 })]);
+  expect(bench.disk(file).opened?.freeBytes).toBe(7);
+  bench.keeper.refresh([opened(file, { uuid: "e".repeat(32), freeBytes: 8 })]);
+  expect(bench.disk(file).opened?.freeBytes).toBe(7);
+});
