@@ -190,10 +190,8 @@ export class LabUnit {
 
   /** The pid of its etcd, or null. */
   etcdPid(): number | null {
-    const found = pidsInside(this.namespace).find((pid) => {
-      const words = readWords(pid);
-      return words.some((word) => word.startsWith("--initial-cluster") || /etcd$/.test(word));
-    });
+    const isEtcd = (word: string) => word.startsWith("--listen-peer-urls=");
+    const found = pidsInside(this.namespace).find((pid) => readWords(pid).some(isEtcd));
     return found ?? null;
   }
 

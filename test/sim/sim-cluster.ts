@@ -88,6 +88,7 @@ export class SimCluster {
   readonly hostVolumes: HostVolume[];
   /** The nemesis is over: what it planned is not done any more. */
   healed = false;
+  /** A disk could not read: what only it had may be unreadable for good (H8). */
   rotten = false;
   /** "Sometimes" conditions: named, counted. */
   readonly reached = new Map<string, number>();
@@ -439,7 +440,11 @@ export class SimCluster {
   }
 
   #isWhole(record: SliceRecord): boolean {
-    return record.inSync.length >= record.copies && record.resyncing.length === 0;
+    if (record.inSync.length >= record.copies && record.resyncing.length === 0) return true;
+    // H8: what nobody can read any more keeps a target out until a host writes it anew.
+    const head = this.unit(record.head).process?.plane.sliceReports() ?? [];
+    const report = head.find(({ slice }) => slice === record.slice);
+    return this.rotten && report?.waitsFor.includes("unreadable") === true;
   }
 
   /** Every written place through every portal: into the history, for the judge. */
@@ -450,8 +455,8 @@ export class SimCluster {
         for (const [firstSector, count] of this.#writtenRuns(volume.volume)) {
           let acked = false;
           const wish = { kind: OperationKind.read, volume, firstSector, count, flags: 0 };
-          reader.act(process, wish, (ok) => {
-            acked = ok;
+          reader.act(process, wish, (ok, status) => {
+            acked = ok || (this.rotten && status === Status.mediumError);
           });
           const { nowMs } = this.simulation;
           this.simulation.run(nowMs + 5000, () => acked || this.#exhausted());
@@ -544,6 +549,7 @@ export class SimCluster {
     const bytes = process.memory.bytes.slice(buffer, buffer + EXTENT_BYTES);
     if (ended) process.memory.release(buffer);
     if (ended && operation.status === Status.ok) return bytes;
+    if (ended && this.rotten && operation.status === Status.checksumMismatch) return null;
     const status = ended ? statusName(operation.status) : "no answer";
     this.violation(`slice ${slice} extent ${extent} on disk ${disk}: ${status} at the end (R9)`);
     return null;

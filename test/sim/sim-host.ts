@@ -81,6 +81,8 @@ interface UnderWay {
   settled: boolean;
 }
 
+type ActDone = (acked: boolean, status: Status) => void;
+
 interface Wish {
   kind: OperationKind;
   volume: HostVolume;
@@ -121,7 +123,7 @@ export class SimHost {
   }
 
   /** One act by hand; `done` hears whether it was acked. */
-  act(process: UnitProcess, wish: Wish, done: (acked: boolean) => void): void {
+  act(process: UnitProcess, wish: Wish, done: ActDone): void {
     this.#issue(process, wish, done);
   }
 
@@ -209,13 +211,13 @@ export class SimHost {
     return { firstSector, count: Math.min(count, volume.sectors - firstSector) };
   }
 
-  #issue(process: UnitProcess, wish: Wish, done: (acked: boolean) => void): void {
+  #issue(process: UnitProcess, wish: Wish, done: ActDone): void {
     const { history, simulation, counts } = this.#world;
     const lengthBytes = wish.count * SECTOR_BYTES;
     const moves = wish.kind === OperationKind.read || wish.kind === OperationKind.write;
     const buffer = moves ? process.memory.allocate(lengthBytes) : NO_BUFFER;
     if (moves && buffer === NO_BUFFER) {
-      simulation.after(0, () => done(false));
+      simulation.after(0, () => done(false, Status.busy));
       return;
     }
     const { volume } = wish.volume;
@@ -248,7 +250,7 @@ export class SimHost {
     process.deliver(() => process.plane.volume(volume).submit(operation));
   }
 
-  #answered(entry: UnderWay, done: (acked: boolean) => void): void {
+  #answered(entry: UnderWay, done: ActDone): void {
     if (entry.settled) return;
     const { act, operation, process } = entry;
     const { history, simulation, counts } = this.#world;
@@ -272,7 +274,7 @@ export class SimHost {
       this.#failed(act, status);
     }
     if (operation.bufferOffset !== NO_BUFFER) process.memory.release(operation.bufferOffset);
-    if (!entry.gaveUp) done(status === Status.ok);
+    if (!entry.gaveUp) done(status === Status.ok, status);
   }
 
   #failed(act: HostAct, status: Status): void {

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Units that come back: one that was away catches up by what changed and little more (R6, R7), one
+// that was wiped is another unit (R12), and the place of one that stays away is filled. Root only.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createVolume, headOf, protectedEverywhere } from "./assembled.ts";
+import { LIMIT_MS, MIB, SLICE_BYTES, VOLUME, healed, startCluster } from "./cluster-fixture.ts";
+import type { Lab } from "./lab.ts";
+import type { LabUnit } from "./lab-unit.ts";
+import { NbdClient } from "./nbd-client.ts";
+import { need, pause } from "./until.ts";
+
+const REPROTECT_AFTER_MS = 15_000;
+const ATTACH_MS = 10_000;
+/** Regions without writes become inactive within this (R6); only then are they owed no more. */
+const QUIET_MS = 8_000;
+const CHANGED = 24;
+/** Promised: at most 1.1 times the changed extents. */
+const RESYNC_MOST = 1.1;
+
+let lab: Lab;
+beforeAll(async () => {
+  lab = await startCluster({ reprotectAfterMs: REPROTECT_AFTER_MS, volumeBytes: SLICE_BYTES });
+  using host = await attached();
+  for (let extent = 0; extent < SLICE_BYTES / MIB; extent++) {
+    await host.write(extent * MIB, filled(MIB, `before, extent ${extent}. `));
+  }
+  await host.flush();
+}, 3 * LIMIT_MS);
+afterAll(() => lab?.end());
+
+function attached(name = VOLUME): Promise<NbdClient> {
+  const open = async () => {
+    const door = await headOf(lab, name);
+    return NbdClient.open({ host: door.address, port: 10809, name }, ATTACH_MS);
+  };
+  return lab.until("a host attached", open, LIMIT_MS);
+}
+
+function filled(bytes: number, text: string): Buffer {
+  return Buffer.alloc(bytes, text);
+}
+
+async function resyncedBytes(): Promise<number> {
+  const all = await Promise.all(lab.running.map((unit) => unit.api.recovery()));
+  return all.reduce((sum, one) => sum + one.resyncedBytes, 0);
+}
+
+/** One block in each of so many extents, and what every extent holds is right afterwards. */
+async function changeSome(round: string): Promise<void> {
+  using host = await attached();
+  for (let index = 0; index < CHANGED; index++) {
+    await host.write(index * 2 * MIB + 4096, filled(4096, `${round}, extent ${index * 2}. `));
+  }
+  await host.flush();
+}
+
+async function expectContent(round: string): Promise<void> {
+  using host = await attached();
+  for (let extent = 0; extent < SLICE_BYTES / MIB; extent++) {
+    const wanted = filled(MIB, `before, extent ${extent}. `);
+    const isChanged = extent % 2 === 0 && extent / 2 < CHANGED;
+    if (isChanged) filled(4096, `${round}, extent ${extent}. `).copy(wanted, 4096);
+    const found = await host.read(extent * MIB, MIB);
+    if (!found.equals(wanted)) throw new Error(`extent ${extent} differs after: ${round}`);
+  }
+}
+
+/** The two units with a copy: the head, and the other one. */
+async function copyHolders(): Promise<{ head: LabUnit; other: LabUnit }> {
+  const [slice] = (await lab.anyApi().volume(VOLUME)).slices;
+  const head = await headOf(lab, VOLUME);
+  for (const { unit } of slice?.members ?? []) {
+    const holder = await lab.unitOfNumber(unit);
+    if (holder !== head) return { head, other: holder };
+  }
+  throw new Error("the volume has no second copy");
+}
+
+/** Quick enough that nobody fills its place; waits until it is a full member again. */
+async function awayFor(unit: LabUnit, end: (unit: LabUnit) => Promise<void>, round: string) {
+  await healed(lab);
+  await pause(QUIET_MS);
+  const holders = await copyHolders();
+  await end(unit);
+  await changeSome(round);
+  const before = await resyncedBytes();
+  unit.start();
+  await healed(lab);
+  const moved = (await resyncedBytes()) - before;
+  expect(await copyHolders().then(({ head, other }) => [head.name, other.name].sort())).toEqual(
+    [holders.head.name, holders.other.name].sort(),
+  );
+  return moved;
+}
+
+describe("a unit that was away catches up by what changed", () => {
+  const ways: [string, "head" | "other", (unit: LabUnit) => Promise<void>][] = [
+    ["a copy's unit, killed", "other", (unit) => unit.kill()],
+    ["a copy's unit, stopped in order", "other", (unit) => unit.stop()],
+    ["the head, killed", "head", (unit) => unit.kill()],
+    ["the head, stopped in order", "head", (unit) => unit.stop()],
+  ];
+  for (const [name, who, end] of ways) {
+    test(`${name} → at most ${RESYNC_MOST} times the changed extents`, async () => {
+      await healed(lab);
+      const unit = (await copyHolders())[who];
+      const moved = await awayFor(unit, end, name);
+      expect(moved).toBeLessThanOrEqual(RESYNC_MOST * CHANGED * MIB);
+      expect(moved).toBeGreaterThanOrEqual(CHANGED * 4096);
+      await expectContent(name);
+      // The copy that has just caught up is the one that is read now.
+      const { head, other } = await copyHolders();
+      const away = head === unit ? other : head;
+      await away.kill();
+      await expectContent(name);
+      away.start();
+    });
+  }
+});
+
+describe("a unit whose place is taken", () => {
+  test("it stays away → another unit takes its copies, after the time that was set", async () => {
+    await healed(lab);
+    const { head, other } = await copyHolders();
+    const third = lab.units.find((unit) => unit !== head && unit !== other) as LabUnit;
+    await other.kill();
+    const since = performance.now();
+    const look = async () => {
+      const volume = await protectedEverywhere(lab, VOLUME);
+      const units = volume.slices.flatMap((slice) => slice.members.map((member) => member.unit));
+      const { unit } = await third.api.status();
+      need(units.includes(unit), `nothing lies on ${third.name} yet`);
+      return volume;
+    };
+    await lab.until(`${third.name} holds a copy`, look, LIMIT_MS);
+    expect(performance.now() - since).toBeGreaterThan(REPROTECT_AFTER_MS / 2);
+    other.start();
+    await healed(lab);
+    await head.kill();
+    await expectContent("the head, stopped in order");
+    head.start();
+    await healed(lab);
+  });
+
+  test("it is wiped → it comes back as another unit, and serves as such", async () => {
+    const { other } = await copyHolders();
+    const before = await other.api.status();
+    await other.kill();
+    other.wipe();
+    other.start();
+    const joined = async () => {
+      const status = await other.api.status();
+      need(status.phase === "joined" && status.pool !== null, status.sentence);
+      return status;
+    };
+    const after = await lab.until("the wiped unit joined", joined, LIMIT_MS);
+    expect(after.unitId).not.toBe(before.unitId);
+    expect(after.unit).toBeGreaterThan(before.unit);
+    const gone = async () => {
+      const old = (await lab.unit(1).api.units()).find((view) => view.unit === before.unit);
+      need(old?.alive !== true, "what it was before still counts as alive");
+      return true;
+    };
+    await lab.until("the unit that it was is gone", gone, LIMIT_MS);
+    await lab.until("the volume whole", () => protectedEverywhere(lab, VOLUME), LIMIT_MS);
+    await expectContent("the head, stopped in order");
+    // Three copies need all three units: the wiped one among them.
+    const wish = { name: "on-all", sizeBytes: 8 * MIB, protection: "mirror-3" as const };
+    await createVolume(lab, wish, LIMIT_MS);
+  });
+});
