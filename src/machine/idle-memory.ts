@@ -20,8 +20,12 @@ import type { Reactor } from "./reactor.ts";
 const LOOK_EVERY_MS = 2000;
 /** Buffers handed out between two looks up to which a reactor is quiet: beacons and reports. */
 const QUIET_ALLOCATIONS = 200;
-/** Quiet looks in a row before something is given back. */
+/**
+ * Quiet looks in a row before something is given back, and before the heap is gone through once
+ * more: what the first collection freed often leaves its pages with the allocator until the second.
+ */
 const QUIET_LOOKS = 3;
+const SECOND_LOOKS = 6;
 /** While it stays quiet: leases, reports and pages make a little garbage too. */
 const AGAIN_EVERY_MS = 60_000;
 /** Its text again: what was needed by chance lies around what is needed always. */
@@ -48,10 +52,11 @@ export function giveBackWhenQuiet(reactor: Reactor): void {
     quietLooks = quiet ? quietLooks + 1 : 0;
     if (!quiet) againMs = Number.NEGATIVE_INFINITY;
     if (quietLooks < QUIET_LOOKS) return;
-    if (nowMs >= againMs) {
+    if (nowMs >= againMs || quietLooks === SECOND_LOOKS) {
       againMs = nowMs + AGAIN_EVERY_MS;
       giveBackArena(memory);
       Bun.gc(true);
+      Bun.shrink();
     } else if (nowMs < textMs) return;
     textMs = nowMs + TEXT_EVERY_MS;
     text ??= unchangedText(readFileSync("/proc/self/smaps", "latin1"), process.execPath);
