@@ -98,7 +98,8 @@ export class Bench {
 
   /** Starts opening and leaves it there. */
   begin(): void {
-    openDisk(this.world, this.memory, this.disk, { limits: this.limits }, () => {});
+    const keepsake = this.keepsake === null ? {} : { keepsake: this.keepsake };
+    openDisk(this.world, this.memory, this.disk, { limits: this.limits, ...keepsake }, () => {});
   }
 
   /** The same disk in a new process, after a power cut or only a death. */
@@ -113,11 +114,21 @@ export class Bench {
 
   /** Only the process dies: the disk keeps what it was given, flushed or not. */
   restart(): DiskStore | null {
+    this.#newProcess();
+    return this.open();
+  }
+
+  /** The same; the next process starts opening and is left there. */
+  beginAgain(): void {
+    this.#newProcess();
+    this.begin();
+  }
+
+  #newProcess(): void {
     const memory = new Memory(arena);
     Object.assign(this, { memory });
     this.disk.restart(memory);
     this.disk.order = null;
-    return this.open();
   }
 
   member(slice = 1): MemberStore {

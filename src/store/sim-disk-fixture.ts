@@ -192,6 +192,20 @@ export class SimDisk implements Area {
     return this.stable;
   }
 
+  /** The process dies: of the sectors it was writing `share` are in the cache all the same. */
+  endCalls(share: number, prng: Prng): void {
+    for (const { operation } of this.#queue) {
+      const { kind, offsetBytes, lengthBytes, bufferOffset } = operation;
+      if (kind !== OperationKind.write) continue;
+      for (let at = 0; at < lengthBytes; at += SECTOR) {
+        if (!prng.chance(share)) continue;
+        const from = bufferOffset + at;
+        this.#write(offsetBytes + at, this.#memory.bytes.slice(from, from + SECTOR));
+      }
+    }
+    this.#queue = [];
+  }
+
   /** The process dies and another comes; what it wrote and did not flush is still not stable. */
   restart(memory: Memory): void {
     this.#queue = [];

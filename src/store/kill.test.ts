@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Kill enumeration: the process dies after every number of the disk's answers to a series of
+// operations, the disk and its cache live on. Everything acked is there in the next run, flushed or
+// not (H6, H9; a kill is no era boundary), what was under way is old or new per sector (H3, H8),
+// and no block says that it is damaged. Then the same with more deaths while the disk is opened,
+// and with a power cut behind the death: then only what was flushed is sure, and nothing foreign
+// ever shows.
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import {
+  FLAG_FUA,
+  FLAG_NO_HOLE,
+  FLAG_UNVERIFIED,
+  Operation,
+  OperationKind,
+} from "#base/operation.ts";
+import { Prng } from "#base/prng.ts";
+import { Status } from "#base/status.ts";
+import { Bench, MIB } from "./bench-fixture.ts";
+import { KEEPSAKE_BYTES_MIN } from "./keepsake.ts";
+import { Image } from "./sim-disk-fixture.ts";
+
+const SECTOR = 512;
+const BLOCK = 4096;
+const SLICE_BYTES = 8 * MIB;
+const DISK_BYTES = 16 * MIB;
+/** What lay on the disk before it was ours. */
+const FOREIGN = 0xa5;
+/** Places a series may touch, each looked at after a crash. */
+const PLACES = [0, 64 * BLOCK, MIB - 4 * BLOCK, MIB, 2 * MIB, 3 * MIB, 4 * MIB, 5 * MIB];
+const PLACE_BYTES = 8 * BLOCK;
+
+type Step = "write" | "zero" | "trim" | "flush";
+
+interface Act {
+  what: Step;
+  at?: number;
+  length?: number;
+  /** Any but 0 and FOREIGN. */
+  value?: number;
+  flags?: number;
+}
+
+/** Acts of one wave are sent together; the next wave when all have ended. */
+type Series = readonly (readonly Act[])[];
+
+const write = (at: number, length: number, value: number, flags = 0): Act => ({
+  what: "write",
+  at,
+  length,
+  value,
+  flags,
+});
+const trim = (at: number, length: number): Act => ({ what: "trim", at, length, value: 0 });
+const zero = (at: number, length: number, flags = FLAG_NO_HOLE): Act => {
+  return { what: "zero", at, length, value: 0, flags };
+};
+const flush: Act = { what: "flush" };
+
+const KINDS = {
+  write: OperationKind.write,
+  zero: OperationKind.writeZeroes,
+  trim: OperationKind.trim,
+  flush: OperationKind.flush,
+} as const;
+
+/** One life of a disk under a series, and what its sectors may hold. */
+class Life {
+  readonly bench = new Bench(DISK_BYTES, { image: new Image(FOREIGN) });
+  /** Acts in the order in which they were acked. */
+  readonly acked: Act[] = [];
+  readonly underWay = new Set<Act>();
+  /** Acts acked before the sending of a flush that was acked; FUA writes. */
+  readonly stable = new Set<Act>();
+
+  constructor(keepsakeBytes = KEEPSAKE_BYTES_MIN) {
+    this.bench.keepsake = new Uint8Array(keepsakeBytes);
+    this.bench.format({ logSlots: 64, slicesMax: 4 });
+    expect(this.bench.open()).not.toBeNull();
+    this.bench.create(1, SLICE_BYTES);
+    this.bench.activate(this.bench.member(), 0, 1);
+    this.bench.disk.run();
+  }
+
+  /** Runs the series for at most `calls` answers of the disk; answers how many there were. */
+  run(series: Series, calls: number, order: number): number {
+    const { disk } = this.bench;
+    if (order > 0) disk.order = new Prng(order);
+    let made = 0;
+    for (const wave of series) {
+      for (const act of wave) this.send(act);
+      while (this.underWay.size > 0) {
+        if (made === calls) return made;
+        if (!disk.step()) throw new Error("an operation never ends");
+        made++;
+      }
+    }
+    return made;
+  }
+
+  send(act: Act): void {
+    const { bench } = this;
+    const operation = new Operation();
+    operation.kind = KINDS[act.what];
+    operation.epoch = 1;
+    operation.flags = act.flags ?? 0;
+    operation.offsetBytes = act.at ?? 0;
+    operation.lengthBytes = act.length ?? 0;
+    if (act.what === "write") {
+      operation.bufferOffset = bench.memory.allocate(operation.lengthBytes);
+      const end = operation.bufferOffset + operation.lengthBytes;
+      bench.memory.bytes.fill(act.value ?? 0, operation.bufferOffset, end);
+    }
+    const before = [...this.acked];
+    this.underWay.add(act);
+    operation.done = ({ status }) => {
+      expect(status).toBe(Status.ok);
+      this.underWay.delete(act);
+      this.acked.push(act);
+      if (act.what === "flush") for (const one of before) this.stable.add(one);
+      if ((operation.flags & FLAG_FUA) !== 0) this.stable.add(act);
+      if (act.what === "write") bench.memory.release(operation.bufferOffset);
+    };
+    bench.member().submit(operation);
+  }
+
+  /** What a sector may hold now; after a power cut acked values may have fallen back. */
+  candidates(at: number, powerCut: boolean): number[] {
+    const covers = (act: Act) =>
+      act.what !== "flush" && (act.at ?? 0) <= at && at < (act.at ?? 0) + (act.length ?? 0);
+    let values = [0];
+    for (const act of this.acked) {
+      if (!covers(act)) continue;
+      const value = act.value ?? 0;
+      values = powerCut && !this.stable.has(act) ? [...values, value] : [value];
+    }
+    for (const act of this.underWay) if (covers(act)) values.push(act.value ?? 0);
+    return values;
+  }
+
+  /** Reads every place and compares. */
+  look(powerCut: boolean): void {
+    for (const place of PLACES) {
+      for (let at = place; at < place + PLACE_BYTES; at += BLOCK) this.lookAt(at, powerCut);
+    }
+  }
+
+  lookAt(at: number, powerCut: boolean): void {
+    const { bench } = this;
+    let { status, bytes } = bench.read(bench.member(), at, BLOCK);
+    // R9: torn by what was under way, in an active region. Of nothing else, where no power was cut.
+    const isHit = [...this.underWay].some((act) => {
+      return (act.at ?? 0) < at + BLOCK && at < (act.at ?? 0) + (act.length ?? 0);
+    });
+    if (status === Status.checksumMismatch && (powerCut || isHit)) {
+      ({ status, bytes } = bench.read(bench.member(), at, BLOCK, { flags: FLAG_UNVERIFIED }));
+    }
+    expect([at, status]).toEqual([at, Status.ok]);
+    for (let sector = 0; sector < BLOCK; sector += SECTOR) {
+      const value = bytes[sector] as number;
+      const isWhole = bytes.subarray(sector, sector + SECTOR).every((byte) => byte === value);
+      const may = this.candidates(at + sector, powerCut);
+      if (isWhole && may.includes(value)) continue;
+      throw new Error(`${at + sector} holds ${value}, may hold ${may.join()}`);
+    }
+  }
+}
+
+/** Another process opens the disk, and dies after `calls` answers. */
+function dieWhileOpening(bench: Bench, calls: number): void {
+  bench.beginAgain();
+  for (let call = 0; call < calls && bench.disk.step(); call++);
+}
+
+function eachDeath(series: Series, order = 0): number {
+  const whole = new Life();
+  const calls = whole.run(series, Number.POSITIVE_INFINITY, order);
+  for (let at = 0; at <= calls; at++) {
+    for (const share of [0, 0.5, 1]) {
+      const prng = new Prng(1 + at);
+      const life = new Life();
+      life.run(series, at, order);
+      life.bench.disk.endCalls(share, prng);
+      expect(life.bench.restart()).not.toBeNull();
+      life.look(false);
+      // It goes on as it is: dead again before anything else was flushed.
+      expect(life.bench.restart()).not.toBeNull();
+      life.look(false);
+    }
+    // Dead again and again while the next run opens the disk.
+    const again = new Life();
+    again.run(series, at, order);
+    again.bench.disk.endCalls(0.5, new Prng(at));
+    for (const opening of [3, 9, 14, 1, 17, 5]) dieWhileOpening(again.bench, opening);
+    expect(again.bench.restart()).not.toBeNull();
+    again.look(false);
+    // The machine's power goes after the process died: before, while and after it is opened.
+    for (const opening of [0, 12, 40]) {
+      const cut = new Life();
+      cut.run(series, at, order);
+      cut.bench.disk.endCalls(0.5, new Prng(at));
+      if (opening > 0) dieWhileOpening(cut.bench, opening);
+      cut.bench.keepsake?.fill(0);
+      expect(cut.bench.again(cut.bench.disk.powerCut(new Prng(at + opening)))).not.toBeNull();
+      cut.look(true);
+    }
+  }
+  return calls;
+}
+
+setDefaultTimeout(60_000);
+
+describe("the process dies at every point of", () => {
+  test("first writes, not flushed → there", () => {
+    const calls = eachDeath([
+      [write(0, 2 * BLOCK, 1), write(64 * BLOCK, BLOCK, 2)],
+      [write(4 * MIB, BLOCK, 3), write(MIB, 3 * SECTOR, 4)],
+    ]);
+    expect(calls).toBeGreaterThan(3);
+  });
+
+  test("a first write across extents and regions → there", () => {
+    eachDeath([[write(MIB - 4 * BLOCK, 6 * BLOCK, 1)], [write(4 * MIB - SECTOR, 2 * BLOCK, 2)]]);
+  });
+
+  test("parts of a block, one after the other → all there, no mismatch", () => {
+    eachDeath([
+      [write(SECTOR, SECTOR, 1)],
+      [write(3 * SECTOR, 2 * SECTOR, 2)],
+      [write(SECTOR, 3 * SECTOR, 3)],
+      [write(BLOCK - SECTOR, BLOCK, 4)],
+    ]);
+  });
+
+  test("overwrites of what was not flushed → the newest acked", () => {
+    eachDeath([
+      [write(0, 2 * BLOCK, 1)],
+      [write(0, BLOCK, 2), write(64 * BLOCK, BLOCK, 3)],
+      [write(0, 2 * BLOCK, 4)],
+    ]);
+  });
+
+  test("overwrites of what was flushed → the newest acked", () => {
+    eachDeath([
+      [write(0, 4 * BLOCK, 1, FLAG_FUA)],
+      [write(BLOCK, BLOCK, 2), write(2 * BLOCK + SECTOR, SECTOR, 3)],
+      [write(BLOCK, SECTOR, 4)],
+    ]);
+  });
+
+  test("a trim of a part, a zeroing that keeps its space → they stay zero (H9)", () => {
+    eachDeath([
+      [write(0, 8 * BLOCK, 1, FLAG_FUA)],
+      [trim(BLOCK, 2 * BLOCK), zero(4 * BLOCK, BLOCK)],
+      [trim(6 * BLOCK + SECTOR, BLOCK)],
+    ]);
+  });
+
+  test("a trim of whole extents, then writes there → zero or the new, never the old", () => {
+    eachDeath([
+      [write(0, 2 * BLOCK, 1), write(MIB, BLOCK, 1)],
+      [flush],
+      [trim(0, 2 * MIB)],
+      [write(BLOCK, BLOCK, 2), write(2 * MIB, BLOCK, 3)],
+      [write(MIB, BLOCK, 4)],
+    ]);
+  });
+
+  test("flushes with writes meanwhile → nothing acked is taken back", () => {
+    eachDeath([
+      [write(0, BLOCK, 1)],
+      [flush, write(64 * BLOCK, BLOCK, 2)],
+      [write(BLOCK, BLOCK, 3), flush],
+      [trim(0, BLOCK)],
+      [flush, write(2 * BLOCK, BLOCK, 4)],
+      [write(0, BLOCK, 5)],
+    ]);
+  });
+
+  for (let order = 1; order <= 2; order++) {
+    test(`much at once, answered in another order (${order}) → everything acked is there`, () => {
+      eachDeath(
+        [
+          [write(0, BLOCK, 1), write(2 * BLOCK, BLOCK, 2), write(MIB, BLOCK, 3), flush],
+          [write(2 * MIB, BLOCK, 4), trim(2 * BLOCK, BLOCK), write(BLOCK, SECTOR, 5), flush],
+          [write(0, BLOCK, 6), trim(MIB, MIB), flush, write(5 * MIB, BLOCK, 7)],
+          [write(MIB, BLOCK, 8), write(2 * BLOCK, BLOCK, 9)],
+        ],
+        order,
+      );
+    });
+  }
+
+  test("more under way than a keepsake has room for → what was acked is there all the same", () => {
+    const count = 900;
+    const small = KEEPSAKE_BYTES_MIN / 2;
+    let acked = 0;
+    for (const calls of [0, 200, 650, 700, 850, 899, 900, 901, 903, 906, 2000]) {
+      const life = new Life(small);
+      const { bench } = life;
+      bench.disk.order = new Prng(calls);
+      const flushes = bench.disk.flushes;
+      // The stride spreads them over the blocks of four extents.
+      const acts = Array.from({ length: count }, (_, index) => {
+        return write(((index * 7) % 1024) * BLOCK, BLOCK, 1 + (index % 150));
+      });
+      const begun = new Set(acts);
+      for (const act of acts) life.send(act);
+      for (let call = 0; call < calls && bench.disk.step(); call++);
+      for (const act of life.acked) begun.delete(act);
+      acked = life.acked.length;
+      expect(life.underWay).toEqual(begun);
+      if (acked === count) expect(bench.disk.flushes).toBeGreaterThan(flushes);
+      expect(bench.restart()?.bootIncarnation).toBe(1);
+      for (const act of life.acked) life.lookAt(act.at ?? 0, false);
+    }
+    expect(acked).toBe(count);
+    // Once there is room again, acks need no flush.
+    const life = new Life(small);
+    for (let index = 0; index < count; index++) life.send(write(index * BLOCK, BLOCK, 9));
+    life.bench.disk.run();
+    const { flushes } = life.bench.disk;
+    life.send(write(0, BLOCK, 3));
+    life.bench.disk.run();
+    expect([life.underWay.size, life.bench.disk.flushes]).toEqual([0, flushes]);
+    expect(life.bench.restart()?.bootIncarnation).toBe(1);
+    life.lookAt(0, false);
+  });
+});
