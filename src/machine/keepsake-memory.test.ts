@@ -3,10 +3,16 @@
 // Keepsake memory: stays over the death of a process, not over a boot.
 
 import { expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { KEEPSAKE_BYTES, dropKeepsake, openKeepsake } from "./keepsake-memory.ts";
+import {
+  KEEPSAKE_BYTES,
+  attachmentOf,
+  dropKeepsake,
+  keepsakeDirectory,
+  openKeepsake,
+} from "./keepsake-memory.ts";
 
 function place() {
   const directory = mkdtempSync(path.join(tmpdir(), "cairn-keepsake-"));
@@ -45,4 +51,28 @@ test("dropped → the next one is empty", () => {
   dropKeepsake(here);
   expect(readdirSync(here.directory)).toEqual([]);
   expect(openKeepsake(here)[5]).toBe(0);
+});
+
+test("attached another time → begun anew; what may be another process's stays", () => {
+  using here = place();
+  openKeepsake({ ...here, attachment: "17" })[5] = 9;
+  expect(openKeepsake({ ...here, attachment: "18" })[5]).toBe(0);
+  expect(openKeepsake({ ...here, attachment: "17" })[5]).toBe(9);
+});
+
+test("in use by another process → refused", async () => {
+  using here = place();
+  openKeepsake(here);
+  const fixture = path.join(import.meta.dir, "keepsake-process-fixture.ts");
+  const argv = [process.execPath, fixture, here.directory, here.name, "1"];
+  const child = Bun.spawn(argv, { stderr: "pipe" });
+  expect(await child.exited).toBe(1);
+  expect(await new Response(child.stderr).text()).toContain("in use by another process");
+  expect(openKeepsake(here)[100]).toBe(0);
+});
+
+test("a file's attachment → 0; the directory is this user's alone", () => {
+  expect(attachmentOf(import.meta.path)).toBe("0");
+  const directory = keepsakeDirectory();
+  if (directory !== null) expect(lstatSync(directory).mode & 0o077).toBe(0);
 });

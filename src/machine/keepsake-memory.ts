@@ -5,55 +5,111 @@
 // name is another, and what an old file holds is removed unread. The store keeps in it what it has
 // not made durable yet (store/keepsake.ts, H6).
 //
-// A disk that lost its own power while the machine ran (pulled out and put in again) is not seen
-// here: whoever notices must remove its keepsake before the disk is opened (`dropKeepsake`).
+// A disk that was pulled out and put in again while the machine ran has another number (diskseq),
+// and with it another file. One that lost its power without the kernel's notice is not seen here:
+// whoever notices must remove its keepsake before the disk is opened (`dropKeepsake`).
+//
+// Locked while mapped: of two copies of one disk, opened by two daemons, one goes without.
 
 import {
   closeSync,
   constants,
   ftruncateSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readFileSync,
   readdirSync,
+  realpathSync,
   rmSync,
 } from "node:fs";
 import path from "node:path";
 import { Fault } from "#base/fault.ts";
 import { mappedBytes } from "./arena.ts";
 import { errno, errnoName, libc, mappedAddress } from "./libc.ts";
+import { patiently } from "./patience.ts";
 
 /** Per disk; full once this much is under way between two flushes, then a flush comes by itself. */
 export const KEEPSAKE_BYTES = 1 << 20;
 
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
+const LOCK_EX_NB = 2 | 4;
+/** Memory as a file system: a mapped page is never waited for while it is written back. */
+const MEMORY_DIRECTORY = "/dev/shm";
+const OTHERS_MODE = 0o077;
 
 export interface KeepsakePlace {
   /** Of the unit alone. Any file system will do; the best one is in memory. */
   directory: string;
   /** Of the disk: letters, digits, dashes. */
   name: string;
+  /** Which time it was attached to the machine (`attachmentOf`): letters and digits. */
+  attachment?: string;
 }
 
-/** The disk's memory as the last process of this boot left it, or zero. Mapped for good. */
-export function openKeepsake(place: KeepsakePlace): Uint8Array {
-  const file = `${place.name}.${bootId()}`;
-  mkdirSync(place.directory, { recursive: true, mode: 0o700 });
-  removeOthers(place, file);
-  const flags = constants.O_RDWR | constants.O_CREAT;
-  const fd = openSync(path.join(place.directory, file), flags, 0o600);
+/** Mapped by this process, by file: opened again it is the same. */
+const mapped = new Map<string, Uint8Array>();
+
+/** Where this user's daemons keep theirs; null where the machine has no such place. */
+export function keepsakeDirectory(): string | null {
+  const uid = process.geteuid?.() ?? 0;
+  const directory = path.join(MEMORY_DIRECTORY, `cairn-${uid}`);
   try {
-    ftruncateSync(fd, KEEPSAKE_BYTES);
-    const mapped = libc.mmap(null, KEEPSAKE_BYTES, PROT_READ_WRITE, MAP_SHARED, fd, 0);
-    const start = mappedAddress(mapped);
-    if (start === null) {
-      throw new Fault("badMachine", `no shared memory for a disk (${errnoName(errno())})`);
-    }
-    return new Uint8Array(mappedBytes(start, KEEPSAKE_BYTES));
-  } finally {
-    closeSync(fd);
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+  } catch {
+    return null; // no such file system, or not ours to write
   }
+  // Anybody may make names in there: only a directory that nobody else can write to is believed.
+  const stat = lstatSync(directory);
+  const ours = stat.isDirectory() && stat.uid === uid && (stat.mode & OTHERS_MODE) === 0;
+  return ours ? directory : null;
+}
+
+/** The number the kernel gave the disk when it was attached; "0" for files. */
+export function attachmentOf(diskPath: string): string {
+  const name = path.basename(realpathSync(diskPath));
+  // A GPT partition has its disk's.
+  for (const place of [`${name}/diskseq`, `${name}/../diskseq`]) {
+    try {
+      return readFileSync(`/sys/class/block/${place}`, "utf8").trim();
+    } catch {
+      continue; // no block device, or a kernel before 5.15
+    }
+  }
+  return "0";
+}
+
+/**
+ * The disk's memory as the last process of this boot left it, or zero. Mapped and locked for good.
+ * Throws Fault diskRefused where another process has it.
+ */
+export function openKeepsake(place: KeepsakePlace): Uint8Array {
+  const file = `${place.name}.${bootId()}.${place.attachment ?? "0"}`;
+  const whole = path.join(place.directory, file);
+  const known = mapped.get(whole);
+  if (known !== undefined) return known;
+  mkdirSync(place.directory, { recursive: true, mode: 0o700 });
+  removeOthers(place, `.${bootId()}.`);
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_CLOEXEC | constants.O_NOFOLLOW;
+  const fd = openSync(whole, flags, 0o600);
+  // The descriptor stays open: the lock hangs on it.
+  const lock = () => libc.flock(fd, LOCK_EX_NB);
+  if (patiently(lock, (got) => got !== 0) !== 0) {
+    closeSync(fd);
+    throw new Fault("diskRefused", `the keepsake ${file} is in use by another process`);
+  }
+  ftruncateSync(fd, KEEPSAKE_BYTES);
+  const answer = libc.mmap(null, KEEPSAKE_BYTES, PROT_READ_WRITE, MAP_SHARED, fd, 0);
+  const start = mappedAddress(answer);
+  if (start === null) {
+    const reason = errnoName(errno());
+    closeSync(fd);
+    throw new Fault("badMachine", `no shared memory for a disk (${reason})`);
+  }
+  const bytes = new Uint8Array(mappedBytes(start, KEEPSAKE_BYTES));
+  mapped.set(whole, bytes);
+  return bytes;
 }
 
 /** Forgets what stands there: the disk's cache is gone, too. Not while the disk is open. */
@@ -61,11 +117,12 @@ export function dropKeepsake(place: KeepsakePlace): void {
   removeOthers(place, null);
 }
 
-/** Files of the same disk from other boots; `file`, if given, stays. */
-function removeOthers({ directory, name }: KeepsakePlace, file: string | null): void {
+/** The disk's files; those with `kept` in their names stay, another process may have them. */
+function removeOthers({ directory, name }: KeepsakePlace, kept: string | null): void {
   for (const entry of readdirSync(directory)) {
-    if (!entry.startsWith(`${name}.`) || entry === file) continue;
+    if (!entry.startsWith(`${name}.`) || (kept !== null && entry.includes(kept))) continue;
     rmSync(path.join(directory, entry), { force: true });
+    mapped.delete(path.join(directory, entry));
   }
 }
 
