@@ -237,7 +237,7 @@ export function fioChecks(facts: () => Facts): void {
       const text = await run("fio", [
         ...["--name=verify", "--ioengine=nbd", `--uri=${uri}`, `--size=${sizeBytes}`],
         ...["--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--output-format=json"],
-        ...["--randrepeat=1", "--io_size=48M", `--aux-path=${scratch.path}`, ...args],
+        ...["--randrepeat=1", "--io_size=24M", `--aux-path=${scratch.path}`, ...args],
       ]);
       const report = JSON.parse(text.slice(text.indexOf("{"))) as {
         jobs: { error: number; write: { io_bytes: number }; read: { io_bytes: number } }[];

@@ -13,7 +13,6 @@ import { claimDisk } from "#machine/disk-tools.ts";
 import { assembled, oneCluster } from "#test/cluster/assembled.ts";
 import { Lab, executable } from "#test/cluster/lab.ts";
 import type { LabUnit } from "#test/cluster/lab-unit.ts";
-import { MountSpace } from "#test/cluster/mount-space.ts";
 import { NbdClient } from "#test/cluster/nbd-client.ts";
 import { need } from "#test/cluster/until.ts";
 import { outcome, run } from "./programs.ts";
@@ -36,16 +35,15 @@ const unnamed: string[] = [];
 /** Claimed, and then a stop came before there was a store on it. */
 let claimedOnly = "";
 const hashes = new Map<string, string>();
-let space: MountSpace;
-let mountPoint = "";
+let mounted: Mounted;
 
 beforeAll(async () => {
   lab = new Lab();
   try {
-    const mounted = await makeDisks();
+    const device = await makeDisks();
     const own = path.join(lab.folder, "unit-1", "disk1.img");
-    const disks = [own, claimedOnly, ...leftAlone.keys(), mounted];
-    leftAlone.set(mounted, /mounted or in use/);
+    const disks = [own, claimedOnly, ...leftAlone.keys(), device];
+    leftAlone.set(device, /mounted or in use/);
     unit = lab.add({ diskBytes: 256 * MIB, settings: { disks, sliceBytes: 32 * MIB } });
     unit.start();
     await lab.until("one cluster", () => assembled(lab), START_MS);
@@ -54,11 +52,15 @@ beforeAll(async () => {
     }
     await lab.until("every disk looked at", allLookedAt, START_MS);
   } catch (error) {
+    await mounted?.end();
     await lab.end();
     throw error;
   }
 }, 120_000);
-afterAll(() => lab.end());
+afterAll(async () => {
+  await mounted?.end();
+  await lab.end();
+});
 
 /** Answers the device that is mounted. */
 async function makeDisks(): Promise<string> {
@@ -98,16 +100,36 @@ async function makeDisks(): Promise<string> {
   leftAlone.set(path.join(lab.folder, "nowhere.img"), /there is no/);
   const device = await loopDevice(lab, "mounted.img", 64 * MIB);
   await run("mkfs.ext4", ["-q", device]);
-  mountPoint = path.join(lab.folder, "mounted");
-  mkdirSync(mountPoint);
-  space = await MountSpace.open(lab);
-  await inSpace("mount", device, mountPoint);
+  mounted = await Mounted.at(device, path.join(lab.folder, "mounted"));
   return device;
 }
 
-async function inSpace(...words: string[]): Promise<void> {
-  const [enter, ...rest] = space.inside(words);
-  await run(enter, rest);
+/** A file system mounted by a process of its own, in its own mount namespace: gone with it. */
+class Mounted {
+  readonly #child: Bun.Subprocess<"pipe", "pipe", "inherit">;
+
+  private constructor(device: string, folder: string) {
+    const script = 'mount "$1" "$2" && echo mounted && read -r _; umount "$2"';
+    const inside = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script];
+    this.#child = Bun.spawn(["setpriv", "--pdeathsig", "KILL", ...inside, "sh", device, folder], {
+      stdin: "pipe",
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+  }
+
+  static async at(device: string, folder: string): Promise<Mounted> {
+    mkdirSync(folder);
+    const made = new Mounted(device, folder);
+    const { value } = await made.#child.stdout.getReader().read();
+    expect(new TextDecoder().decode(value)).toBe("mounted\n");
+    return made;
+  }
+  /** Unmounts it; again changes nothing. */
+  async end(): Promise<void> {
+    await this.#child.stdin.end();
+    await this.#child.exited;
+  }
 }
 
 function hashOf(file: string): string {
@@ -210,7 +232,7 @@ test("disks left alone, and one that is not named → not a byte changed", async
   const named = (await unit.api.disks()).map((disk) => disk.path);
   for (const file of unnamed) expect(named).not.toContain(file);
   // The mounted one: unmounted for a check of everything on it.
-  await inSpace("umount", mountPoint);
+  await mounted.end();
   const device = [...leftAlone].at(-1)?.[0] as string;
   await run("e2fsck", ["-f", "-n", device]);
 });
