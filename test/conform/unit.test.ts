@@ -286,6 +286,38 @@ test("API on TCP under a foreign name → 421, under one of ours → 200", async
   }
 });
 
+// A second daemon beside it.
+
+/** `cairn unit` in the unit's own network, until it ends by itself. */
+function second(...flags: string[]) {
+  const inside = [`--net=/run/netns/${unit.namespace}`, executable(), "unit"];
+  return outcome("nsenter", [...inside, "--config", unit.configurationFile, ...flags]);
+}
+
+test("the same state directory → refused; the one that runs is not disturbed", async () => {
+  const { exitCode, stderr } = await second();
+  expect(stderr).toContain(unit.stateFolder);
+  expect(exitCode).not.toBe(0);
+  expect((await unit.api.status()).phase).toBe("joined");
+});
+
+test("a port that is taken → exit status 2, and it is named", async () => {
+  const own = ["--state-directory", path.join(lab.folder, "second")];
+  for (const [taken, flag] of [
+    [10809, "nbd-port"],
+    [10812, "peer-port"],
+    [10811, "autoconfig-port"],
+    [10811, "control-port"],
+    [7480, "api-port"],
+  ] as const) {
+    const all = ["nbd", "peer", "autoconfig", "control", "api"].map((name) => `${name}-port`);
+    const free = all.filter((name) => name !== flag).flatMap((name) => [`--${name}`, "0"]);
+    const { exitCode, stderr } = await second(...own, ...free, `--${flag}`, String(taken));
+    expect([flag, stderr]).toEqual([flag, expect.stringContaining(String(taken))]);
+    expect([flag, exitCode]).toEqual([flag, 2]);
+  }
+});
+
 // Volumes.
 
 test("CLI: create, list, show, delete → as said, with exit codes", async () => {
