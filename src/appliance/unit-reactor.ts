@@ -6,6 +6,7 @@
 // Order of an orderly stop: hosts are drained, heads are released (so that takeovers need no wait),
 // links and disks are closed, then the ring.
 
+import { Fault } from "#base/fault.ts";
 import { EXTENT_BYTES } from "#base/grains.ts";
 import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { Status, statusName } from "#base/status.ts";
@@ -13,6 +14,7 @@ import type { StreamSocket } from "#base/stream.ts";
 import type { World } from "#base/world.ts";
 import type { ReactorEnd } from "#machine/control-channel.ts";
 import { FileArea } from "#machine/file-area.ts";
+import { attachmentOf, keepsakeDirectory, openKeepsake } from "#machine/keepsake-memory.ts";
 import { Listener, connect } from "#machine/listener.ts";
 import type { Reactor } from "#machine/reactor.ts";
 import { ClusterState, unitIdOf } from "#protocol/peer-channel/identity.ts";
@@ -54,6 +56,8 @@ interface HeldDisk {
   path: string;
   place: DiskPlace;
   ready: boolean;
+  /** Whose keepsake it has; null: none. */
+  named: string | null;
 }
 
 type Message<K extends ToReactor["kind"]> = Extract<ToReactor, { kind: K }>;
@@ -63,6 +67,8 @@ export class UnitReactor {
   readonly #reactor: Reactor;
   readonly #channel: ReactorEnd;
   readonly #disks = new Map<string, HeldDisk>();
+  /** Disks whose keepsake is in use. */
+  readonly #keepsakes = new Set<string>();
   readonly #listeners: Listener[] = [];
   readonly #proposals = new Map<number, ProposeDone>();
   readonly #early: ToReactor[] = [];
@@ -229,13 +235,14 @@ export class UnitReactor {
       case "unclear":
         break;
     }
-    this.#openArea(area, place);
+    this.#openArea(area, message);
   }
 
-  #formatArea(area: FileArea, { place, identity }: Message<"openDisk">): void {
+  #formatArea(area: FileArea, message: Message<"openDisk">): void {
+    const { place, identity } = message;
     const { memory } = this.#reactor;
     formatDisk(this.#world, memory, area, identity, {}, (status, reason) => {
-      if (status === Status.ok) return this.#openArea(area, place);
+      if (status === Status.ok) return this.#openArea(area, message);
       this.#refuse(area, place, `it could not be formatted (${statusName(status)}: ${reason})`);
     });
   }
@@ -245,27 +252,43 @@ export class UnitReactor {
     area.close(() => this.#post({ kind: "diskRefused", path: place.path, sentence: why }));
   }
 
-  #openArea(area: FileArea, place: DiskPlace): void {
-    openDisk(this.#world, this.#reactor.memory, area, {}, (store, status, reason) => {
-      if (store === null) {
-        return this.#refuse(
-          area,
-          place,
-          `it could not be opened (${statusName(status)}: ${reason})`,
-        );
-      }
+  #openArea(area: FileArea, { place, identity }: Message<"openDisk">): void {
+    const kept = this.#keepsakeOf(identity.uuid, place);
+    const keepsake = kept === null ? {} : { keepsake: kept };
+    const end = (sentence: string) => {
+      if (kept !== null) this.#keepsakes.delete(identity.uuid);
+      this.#refuse(area, place, sentence);
+    };
+    openDisk(this.#world, this.#reactor.memory, area, keepsake, (store, status, reason) => {
+      if (store === null) return end(`it could not be opened (${statusName(status)}: ${reason})`);
       if (this.#disks.has(store.uuid)) {
-        store.close(() =>
-          this.#refuse(area, place, "a disk with the same identity is open already"),
-        );
+        store.close(() => end("a disk with the same identity is open already"));
         return;
       }
-      const held: HeldDisk = { area, store, path: place.path, place, ready: false };
+      const named = kept === null ? null : identity.uuid;
+      const held: HeldDisk = { area, store, path: place.path, place, ready: false, named };
       this.#disks.set(store.uuid, held);
       store.onFailed = () => this.#diskFailed(held);
       this.#post({ kind: "diskOpened", disk: describe(held) });
       if (store.number !== 0) this.#ready(held);
     });
+  }
+
+  /** H6: memory for what the store has not made durable, that outlives this process. */
+  #keepsakeOf(uuid: string, place: DiskPlace): Uint8Array | null {
+    // Of a copy of a disk that is open: it would be the other's.
+    if (this.#keepsakes.has(uuid)) return null;
+    try {
+      const directory = keepsakeDirectory();
+      if (directory === null) throw new Fault("badMachine", "no directory in memory");
+      const bytes = openKeepsake({ directory, name: uuid, attachment: attachmentOf(place.path) });
+      this.#keepsakes.add(uuid);
+      return bytes;
+    } catch (cause) {
+      const sentence = "if this process dies, a disk loses what was not flushed";
+      this.#world.log.write("warn", sentence, { path: place.path, reason: sentenceOf(cause) });
+      return null;
+    }
   }
 
   #diskFailed(held: HeldDisk): void {
@@ -295,7 +318,10 @@ export class UnitReactor {
     const held = this.#disks.get(uuid);
     if (held === undefined) return done();
     this.#disks.delete(uuid);
-    held.store.close(() => held.area.close(done));
+    held.store.close(() => {
+      if (held.named !== null) this.#keepsakes.delete(held.named);
+      held.area.close(done);
+    });
   }
 
   // The cluster.

@@ -17,7 +17,6 @@ import {
   ftruncateSync,
   lstatSync,
   mkdirSync,
-  openSync,
   readFileSync,
   readdirSync,
   realpathSync,
@@ -26,7 +25,7 @@ import {
 import path from "node:path";
 import { Fault } from "#base/fault.ts";
 import { mappedBytes } from "./arena.ts";
-import { errno, errnoName, libc, mappedAddress } from "./libc.ts";
+import { cString, errno, errnoName, libc, mappedAddress } from "./libc.ts";
 import { patiently } from "./patience.ts";
 
 /** Per disk; full once this much is under way between two flushes, then a flush comes by itself. */
@@ -35,6 +34,7 @@ export const KEEPSAKE_BYTES = 1 << 20;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
 const LOCK_EX_NB = 2 | 4;
+const O_CLOEXEC = 0x80000;
 /** Memory as a file system: a mapped page is never waited for while it is written back. */
 const MEMORY_DIRECTORY = "/dev/shm";
 const OTHERS_MODE = 0o077;
@@ -91,8 +91,9 @@ export function openKeepsake(place: KeepsakePlace): Uint8Array {
   if (known !== undefined) return known;
   mkdirSync(place.directory, { recursive: true, mode: 0o700 });
   removeOthers(place, `.${bootId()}.`);
-  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_CLOEXEC | constants.O_NOFOLLOW;
-  const fd = openSync(whole, flags, 0o600);
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | O_CLOEXEC;
+  const fd = libc.open(cString(whole), flags, 0o600);
+  if (fd < 0) throw new Fault("badMachine", `no keepsake in ${whole} (${errnoName(errno())})`);
   // The descriptor stays open: the lock hangs on it.
   const lock = () => libc.flock(fd, LOCK_EX_NB);
   if (patiently(lock, (got) => got !== 0) !== 0) {
