@@ -57,7 +57,7 @@ export interface LabOptions {
   unit?: UnitOptions;
   /** Bytes that must be free for disks; the lab is not begun without. */
   needsBytes?: number;
-  /** Keeps folder and logs at the end. */
+  /** Keeps folder and logs at the end; not said: if CAIRN_LAB_KEEP is set. */
   keep?: boolean;
   /** A line of progress for a person. */
   say?: (line: string) => void;
@@ -221,7 +221,8 @@ export class Lab implements AsyncDisposable {
 
   #removeAll(): string[] {
     try {
-      if (this.#options.keep !== true) return this.record.removeAll();
+      const keep = this.#options.keep ?? process.env["CAIRN_LAB_KEEP"] !== undefined;
+      if (!keep) return this.record.removeAll();
       const { left, kept } = this.record.removeButKeep();
       this.#options.say?.(`disks and logs are kept in ${kept}`);
       return left;

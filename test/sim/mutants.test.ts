@@ -9,12 +9,20 @@ import { runSeed } from "./run-seed.ts";
 setDefaultTimeout(240_000);
 
 const SEEDS_MAX = 120;
+/** Tried first: some mistakes need a rare moment, and these seeds have met it. */
+const FINDERS = [1, 2, 3, 5, 47, 53, 68];
+
+function* seeds(): Generator<number> {
+  yield* FINDERS;
+  for (let seed = 1; seed <= SEEDS_MAX; seed++) if (!FINDERS.includes(seed)) yield seed;
+}
 
 for (const mutant of mutants) {
   test(`${mutant.name} (${mutant.sentence}) → found`, () => {
     let found = false;
-    for (let seed = 1; seed <= SEEDS_MAX && !found; seed++) {
+    for (const seed of seeds()) {
       found = runSeed(seed, { mutant }).violations.length > 0;
+      if (found) break;
     }
     expect(found).toBe(true);
   });
