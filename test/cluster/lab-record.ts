@@ -101,7 +101,8 @@ export class LabRecord {
 
   ended(pid: number): void {
     this.#made.processes = this.#made.processes.filter((one) => one.pid !== pid);
-    this.#write();
+    // A process may end after the lab was removed already, or kept under another name.
+    if (existsSync(this.folder)) this.#write();
   }
 
   /** Removes everything, the folder last. Answers what is still there, in words. */
