@@ -135,6 +135,8 @@ export class GapProbe implements AsyncDisposable {
 
   async #readBack(client: NbdClient): Promise<void> {
     for (let block = 0; block < this.#blocks; block++) {
+      // Never acked by this probe: it may hold what another one left there.
+      if (this.#acked[block] === 0) continue;
       const bytes = await client.read(this.#offsetOf(block), PROBE_BLOCK_BYTES);
       const found = sequenceIn(bytes, { block, identity: this.#identity });
       const acked = this.#acked[block] ?? 0;

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Judged: the service gap when the head is killed (among them head, control station and etcd's
+// leader in one) and when it is stopped in order; what a unit that was away has to catch up; and
+// that a unit that was wiped is another one.
+
+import { headOf, protectedEverywhere } from "./assembled.ts";
+import { LIMIT_MS, MIB, Probes, SLICE_BYTES, VOLUME } from "./cluster-fixture.ts";
+import { arrange, healed, leads, startCluster } from "./cluster-fixture.ts";
+import { moveEtcdLead } from "./etcd-leader.ts";
+import type { Judgement } from "./judge-figures.ts";
+import type { Lab } from "./lab.ts";
+import type { LabUnit } from "./lab-unit.ts";
+import { NbdClient } from "./nbd-client.ts";
+import { need, pause } from "./until.ts";
+
+const KILL_GAP = { unit: "s", most: 5 };
+const STOP_GAP = { unit: "s", most: 2 };
+const ALL_IN_ONE_EVERY = 4;
+/** Regions without writes become inactive within this (R6). */
+const QUIET_MS = 8_000;
+const CHANGED_EXTENTS = 40;
+const BLOCK_BYTES = 4096;
+
+/** The gap of one loss, both ways; everything is whole again afterwards. */
+async function lose(
+  judgement: Judgement,
+  lab: Lab,
+  victim: LabUnit,
+  how: { name: string; act: (unit: LabUnit) => Promise<void>; promise: typeof KILL_GAP },
+): Promise<void> {
+  const doors = lab.units.filter((unit) => unit !== victim);
+  await using probes = new Probes(lab, doors);
+  await probes.write();
+  const since = performance.now();
+  await how.act(victim);
+  await probes.write();
+  const { directMs, inbandMs } = probes.gapsSince(since);
+  victim.start();
+  await healed(lab);
+  await probes.write();
+  await probes.finish();
+  judgement.add(`${how.name}, direct`, directMs / 1000, how.promise);
+  judgement.add(`${how.name}, in-band`, inbandMs / 1000, how.promise);
+}
+
+export async function judgeKills(judgement: Judgement, times: number): Promise<void> {
+  await using lab = await startCluster();
+  for (let time = 1; time <= times; time++) {
+    const isAllInOne = time % ALL_IN_ONE_EVERY === 0;
+    if (isAllInOne) {
+      const { head } = await arrange(lab, "head and station in one", (now) => {
+        return now.head === now.station;
+      });
+      await moveEtcdLead(lab, head);
+    }
+    const now = await leads(lab);
+    const parts = [now.head === now.station ? "station" : "", now.head === now.etcd ? "etcd" : ""];
+    judgement.note(`kill ${time} of ${times}: ${now.head.name}, head ${parts.join(" ")}`);
+    const name = isAllInOne ? "gap, head, station and etcd leader killed" : "gap, head killed";
+    await lose(judgement, lab, now.head, {
+      name,
+      act: (unit) => unit.kill(),
+      promise: KILL_GAP,
+    });
+  }
+}
+
+export async function judgeStops(judgement: Judgement, times: number): Promise<void> {
+  await using lab = await startCluster();
+  for (let time = 1; time <= times; time++) {
+    const { head } = await leads(lab);
+    judgement.note(`orderly stop ${time} of ${times}: ${head.name}`);
+    await lose(judgement, lab, head, {
+      name: "gap, head stopped in order",
+      act: (unit) => unit.stop(),
+      promise: STOP_GAP,
+    });
+  }
+}
+
+async function attached(lab: Lab): Promise<NbdClient> {
+  const open = async () => {
+    const door = await headOf(lab, VOLUME);
+    return NbdClient.open({ host: door.address, port: 10809, name: VOLUME }, LIMIT_MS);
+  };
+  return lab.until("a host attached", open, LIMIT_MS);
+}
+
+async function resyncedBytes(lab: Lab): Promise<number> {
+  const all = await Promise.all(lab.running.map((unit) => unit.api.recovery()));
+  return all.reduce((sum, one) => sum + one.resyncedBytes, 0);
+}
+
+/** The unit of the first slice's copy that is not its head. */
+async function otherCopy(lab: Lab): Promise<LabUnit> {
+  const head = await headOf(lab, VOLUME);
+  const first = (await lab.anyApi().volume(VOLUME)).slices.find(({ index }) => index === 0);
+  for (const { unit } of first?.members ?? []) {
+    const holder = await lab.unitOfNumber(unit);
+    if (holder !== head) return holder;
+  }
+  throw new Error("no second copy");
+}
+
+export async function judgeResync(judgement: Judgement, times: number): Promise<void> {
+  await using lab = await startCluster({ volumeBytes: SLICE_BYTES });
+  {
+    using host = await attached(lab);
+    const before = Buffer.alloc(MIB, "before ");
+    for (let at = 0; at < SLICE_BYTES; at += MIB) await host.write(at, before);
+    await host.flush();
+  }
+  for (let time = 1; time <= times; time++) {
+    await healed(lab);
+    await pause(QUIET_MS);
+    const isHead = time % 2 === 0;
+    const unit = isHead ? await headOf(lab, VOLUME) : await otherCopy(lab);
+    await unit.kill();
+    {
+      using host = await attached(lab);
+      for (let extent = 0; extent < CHANGED_EXTENTS; extent++) {
+        await host.write(extent * MIB, Buffer.alloc(BLOCK_BYTES, `round ${time} `));
+      }
+      await host.flush();
+    }
+    const before = await resyncedBytes(lab);
+    unit.start();
+    await healed(lab);
+    const ratio = ((await resyncedBytes(lab)) - before) / (CHANGED_EXTENTS * MIB);
+    const promise = { unit: "x changed", most: 1.1 };
+    judgement.add(`resync, ${isHead ? "head" : "copy"} came back`, ratio, promise);
+  }
+}
+
+export async function judgeWiped(judgement: Judgement): Promise<void> {
+  await using lab = await startCluster({ reprotectAfterMs: 5_000, volumeBytes: SLICE_BYTES });
+  const unit = await otherCopy(lab);
+  const before = await unit.api.status();
+  await unit.kill();
+  unit.wipe();
+  const start = performance.now();
+  unit.start();
+  const look = async () => {
+    const status = await unit.api.status();
+    need(status.phase === "joined", status.sentence);
+    need(
+      status.unitId !== before.unitId && status.unit > before.unit,
+      "it came back as the old one",
+    );
+    await protectedEverywhere(lab, VOLUME);
+    return true;
+  };
+  await lab.until("the wiped unit is a new one, the volume whole", look, LIMIT_MS);
+  const seconds = (performance.now() - start) / 1000;
+  judgement.add("wiped unit back as a new one", seconds, { unit: "s", most: null });
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Judged: how soon a cluster is there, what it costs when idle, and that a machine that is busy
+// with other things makes nobody fail over.
+
+import path from "node:path";
+import { assembled, createVolume, oneCluster, voters } from "./assembled.ts";
+import { LIMIT_MS, MIB, Probes, VOLUME, leads, startCluster } from "./cluster-fixture.ts";
+import type { Judgement } from "./judge-figures.ts";
+import { Lab } from "./lab.ts";
+import { pause } from "./until.ts";
+
+const SETTLE_MS = 40_000;
+const IDLE_MS = 60_000;
+const BUSY_LOOPS = 8;
+const LOOK_MS = 1_000;
+const SLICE_BYTES = 64 * MIB;
+
+export async function judgeStarts(judgement: Judgement, times: number): Promise<void> {
+  for (let time = 1; time <= times; time++) {
+    judgement.note(`start ${time} of ${times}`);
+    await using lab = new Lab({
+      unit: { diskBytes: 512 * MIB, settings: { sliceBytes: SLICE_BYTES } },
+    });
+    for (const role of ["member", "member", "member", "spare"] as const) lab.add({ role });
+    for (const unit of lab.units) unit.start();
+    const start = performance.now();
+    const passed = () => (performance.now() - start) / 1000;
+    const wish = {
+      name: VOLUME,
+      sizeBytes: SLICE_BYTES,
+      protection: "mirror-2" as const,
+      allow: [lab.hostAddress],
+    };
+    const tryIt = () => lab.anyApi().createVolume(wish, { dryRun: true });
+    await lab.until("a first volume is possible", tryIt, LIMIT_MS, { lookMs: 50 });
+    judgement.add("first volume possible", passed(), { unit: "s", most: 15 });
+    await createVolume(lab, wish, LIMIT_MS);
+    judgement.add("first volume created", passed(), { unit: "s", most: null });
+    await lab.until("three voters", () => voters(lab, 3), LIMIT_MS, { lookMs: 50 });
+    judgement.add("three voters", passed(), { unit: "s", most: 25 });
+    await lab.until("all assembled", () => assembled(lab), LIMIT_MS);
+  }
+}
+
+export async function judgeIdle(judgement: Judgement): Promise<void> {
+  await using lab = await startCluster({ spares: 1 });
+  judgement.note(`idle: ${SETTLE_MS / 1000} s to settle, ${IDLE_MS / 1000} s measured`);
+  await pause(SETTLE_MS);
+  const before = lab.units.map((unit) => unit.usage().cpuSeconds);
+  await pause(IDLE_MS);
+  const states = await oneCluster(lab);
+  for (const [index, unit] of lab.units.entries()) {
+    const { rssBytes, pssBytes, cpuSeconds } = unit.usage();
+    const votes = states.find((status) => status.name === unit.name)?.voter === true;
+    const who = votes ? "with a voter" : "without a voter";
+    const percent = (100 * (cpuSeconds - (before[index] ?? 0))) / (IDLE_MS / 1000);
+    judgement.add(`idle memory ${who}`, rssBytes / MIB, {
+      unit: "MiB RSS",
+      most: votes ? 150 : 80,
+    });
+    judgement.add(`idle memory, shared once, ${who}`, pssBytes / MIB, { unit: "MiB", most: null });
+    judgement.add(`idle CPU ${who}`, percent, { unit: "% of a core", most: votes ? 3 : 1 });
+  }
+}
+
+/** Nobody fails over while the machine is busy: same head, epoch, control station, etcd leader. */
+export async function judgeStorm(judgement: Judgement, minutes: number): Promise<void> {
+  await using lab = await startCluster();
+  const first = await leads(lab);
+  const doors = lab.units.filter((unit) => unit !== first.head);
+  await using probes = new Probes(lab, doors);
+  await probes.write();
+  for (let loop = 0; loop < BUSY_LOOPS; loop++) {
+    lab.spawn("busy", "sh", ["-c", "while :; do :; done"]);
+  }
+  const file = path.join(lab.folder, "fsync");
+  const write = `dd if=/dev/zero of=${file} bs=4k count=1 conv=fsync`;
+  lab.spawn("fsync", "sh", ["-c", `while :; do ${write} 2>/dev/null; done`]);
+  judgement.note(`${BUSY_LOOPS} busy loops and an fsync loop for ${minutes} minutes`);
+  const start = performance.now();
+  const seen = { epochs: await epochsOf(lab), leads: nameLeads(first) };
+  let failovers = 0;
+  while (performance.now() - start < minutes * 60_000) {
+    await pause(LOOK_MS);
+    const now = { epochs: await epochsOf(lab), leads: nameLeads(await leads(lab)) };
+    if (now.epochs === seen.epochs && now.leads === seen.leads) continue;
+    failovers++;
+    const at = ((performance.now() - start) / 1000).toFixed(0);
+    judgement.note(`  at ${at} s: ${seen.leads} ${seen.epochs} -> ${now.leads} ${now.epochs}`);
+    Object.assign(seen, now);
+  }
+  const { directMs, inbandMs } = probes.gapsSince(start);
+  await probes.finish();
+  judgement.add("failovers under load", failovers, { unit: "", most: 0 });
+  judgement.add("longest gap under load", Math.max(directMs, inbandMs) / 1000, {
+    unit: "s",
+    most: null,
+  });
+}
+
+async function epochsOf(lab: Lab): Promise<string> {
+  const look = async () => {
+    const { slices } = await lab.anyApi().volume(VOLUME);
+    return slices.map(({ head, epoch }) => `${head}@${epoch}`).join(" ");
+  };
+  return lab.until("the volume's records", look, LIMIT_MS);
+}
+
+function nameLeads(now: Awaited<ReturnType<typeof leads>>): string {
+  return `head ${now.head.name}, station ${now.station.name}, etcd ${now.etcd.name}`;
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The judged figures of a cluster, measured on this machine. Run by hand, on a quiet machine, as
+// root; it takes most of an hour:
+//
+//   bun test/cluster/judge-run.ts [starts|kills|stops|storm|idle|resync|wiped ...] [--json FILE]
+//
+// Without names it runs all. Prints a table; exit status 1 when a promise was not kept.
+
+import { writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { Judgement } from "./judge-figures.ts";
+import { judgeKills, judgeResync, judgeStops, judgeWiped } from "./judge-loss.ts";
+import { judgeIdle, judgeStarts, judgeStorm } from "./judge-quiet.ts";
+import { requireMachine } from "./lab.ts";
+
+const SECTIONS: Record<string, (judgement: Judgement, scale: number) => Promise<void>> = {
+  starts: (judgement, scale) => judgeStarts(judgement, Math.ceil(10 * scale)),
+  idle: (judgement) => judgeIdle(judgement),
+  kills: (judgement, scale) => judgeKills(judgement, Math.ceil(20 * scale)),
+  stops: (judgement, scale) => judgeStops(judgement, Math.ceil(10 * scale)),
+  resync: (judgement, scale) => judgeResync(judgement, Math.ceil(6 * scale)),
+  wiped: (judgement) => judgeWiped(judgement),
+  storm: (judgement, scale) => judgeStorm(judgement, 10 * scale),
+};
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      json: { type: "string" },
+      // For a quick look: a tenth of everything with 0.1.
+      scale: { type: "string", default: "1" },
+    },
+  });
+  const unknown = positionals.filter((name) => SECTIONS[name] === undefined);
+  if (unknown.length > 0) {
+    say(`no section ${unknown.join(" ")}; there are: ${Object.keys(SECTIONS).join(" ")}`);
+    return 2;
+  }
+  requireMachine();
+  const judgement = new Judgement(say);
+  const failures: string[] = [];
+  for (const [name, judge] of Object.entries(SECTIONS)) {
+    if (positionals.length > 0 && !positionals.includes(name)) continue;
+    say(`== ${name}`);
+    try {
+      await judge(judgement, Number(values.scale));
+    } catch (error) {
+      failures.push(name);
+      say(`${name} failed: ${error instanceof Error ? error.message : String(error)}`);
+    }
+    if (values.json !== undefined) {
+      writeFileSync(values.json, `${JSON.stringify(judgement.figures, null, 1)}\n`);
+    }
+  }
+  say(`\n${judgement.table()}`);
+  if (failures.length > 0) say(`failed: ${failures.join(" ")}`);
+  return judgement.allKept && failures.length === 0 ? 0 : 1;
+}
+
+process.exit(await main());
