@@ -18,7 +18,7 @@ import { EtcdControlStore } from "#cluster/etcd-control-store.ts";
 import type { StationFact } from "#cluster/formation.ts";
 import { idBytes, idText } from "#cluster/identity.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
-import { firstState, keys, valueText } from "#cluster/state.ts";
+import { firstState, keys } from "#cluster/state.ts";
 import type { SettingsRecord, UnitRecord, VoterRecord } from "#cluster/state.ts";
 import { decisions } from "#cluster/station-changes.ts";
 import { ClusterView } from "#cluster/view.ts";

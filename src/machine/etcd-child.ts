@@ -115,6 +115,7 @@ export function etcdDirectoryState(directory: string): { hasData: boolean; ticke
 
 /** Forgets a membership that has ended (removed by the control station). etcd must not run. */
 export function clearEtcdDirectory(directory: string): void {
+  if (!existsSync(directory)) return; // this unit never voted
   if (!existsSync(directory)) return; // never a voter
   rmSync(path.join(directory, "data"), { recursive: true, force: true });
   syncDirectory(directory);
