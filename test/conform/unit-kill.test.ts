@@ -84,7 +84,7 @@ async function writeUntilKilled(
       // All over the volume; never the same block twice in a round.
       const block = ((index * 37) % 512) * 32 + (index % 8);
       const isPart = index % 5 === 0;
-      const data = Buffer.alloc(isPart ? SECTOR : BLOCK, (round * 50 + index) % 251 | 1);
+      const data = Buffer.alloc(isPart ? SECTOR : BLOCK, ((round * 50 + index) % 251) | 1);
       const at = isPart ? 3 * SECTOR : 0;
       expected.open.add(block);
       await client.write(block * BLOCK + at, data);
