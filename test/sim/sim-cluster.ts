@@ -25,7 +25,7 @@ import { HostCounts, SimHost } from "./sim-host.ts";
 import type { HostVolume, HostWorld, WorkMix } from "./sim-host.ts";
 import { NET_USUAL, SimNet } from "./sim-net.ts";
 import type { NetOptions } from "./sim-net.ts";
-import { SimUnit } from "./sim-unit.ts";
+import { ARENA_BYTES, SimUnit } from "./sim-unit.ts";
 import type { UnitProcess, UnitWorld } from "./sim-unit.ts";
 import { Simulation } from "./simulation.ts";
 
@@ -95,6 +95,7 @@ export class SimCluster {
   readonly #slicePlaces = new Map<SliceNumber, SlicePlace>();
   readonly #placement = new Map<DiskNumber, UnitNumber>();
   readonly #tags = new WeakMap<UnitProcess, SectorTags>();
+  readonly #arenas: ArrayBuffer[] = [];
   #tag = 0;
   #probesEndMs = 0;
 
@@ -174,6 +175,7 @@ export class SimCluster {
       net: this.net,
       controlStore: this.controlStore,
       shapes: this.shapes,
+      arenas: this.#arenas,
       placement: this.#placement,
       diskOpened: (disk, incarnation) => this.losses.started(disk, incarnation),
       processGone: (process) => {
@@ -264,7 +266,8 @@ export class SimCluster {
 
   #format(number: DiskNumber): void {
     const disk = this.disk(number);
-    const memory = new Memory(new ArrayBuffer(16 << 20));
+    const arena = this.#arenas.pop() ?? new ArrayBuffer(ARENA_BYTES);
+    const memory = new Memory(arena);
     const area = disk.attach(memory, (act) => act());
     const prng = this.simulation.prng.fork();
     const world = {
@@ -285,6 +288,7 @@ export class SimCluster {
     this.simulation.run(this.simulation.nowMs + 60_000, () => ended !== null);
     if (ended !== Status.ok) throw new Error(`format: ${statusName(ended ?? Status.busy)}`);
     disk.kill();
+    this.#arenas.push(arena);
   }
 
   #firstRecords(): SliceRecord[] {

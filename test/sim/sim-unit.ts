@@ -21,7 +21,7 @@ import type { Endpoint, SimNet } from "./sim-net.ts";
 import type { Simulation } from "./simulation.ts";
 
 const TICK_MS = 50;
-const ARENA_BYTES = 24 << 20;
+export const ARENA_BYTES = 24 << 20;
 /** Flapping members come back sooner than usual, so that a run sees more of it. */
 const SLICE: SliceOptions = { rejoinDelayMs: 400, rejoinDelayMaxMs: 3000 };
 
@@ -31,6 +31,8 @@ export interface UnitWorld {
   net: SimNet;
   controlStore: MemoryControlStore;
   shapes: readonly VolumeShape[];
+  /** Memory of processes that are gone, as they left it: the next one's is not zero. */
+  arenas: ArrayBuffer[];
   /** Which unit each disk is in. */
   placement: ReadonlyMap<DiskNumber, UnitNumber>;
   diskOpened(disk: DiskNumber, incarnation: number): void;
@@ -94,19 +96,23 @@ export class SimUnit {
 
   /** kill -9: the disks' caches stay. */
   kill(): void {
-    if (!this.#end({ silent: false })) return;
+    const gone = this.#end({ silent: false });
+    if (gone === null) return;
     this.#world.simulation.trace("kill", this.number);
     for (const disk of this.disks.values()) disk.kill();
+    this.#world.arenas.push(gone.memory.bytes.buffer as ArrayBuffer);
   }
 
   /** The machine loses its power. Also when no process runs: the caches are lost all the same. */
   powerCut(): void {
-    this.#end({ silent: true });
+    const gone = this.#end({ silent: true });
     this.#world.simulation.trace("power", this.number);
     for (const [number, disk] of this.disks) {
       disk.powerCut();
       this.#world.powerCut(number);
     }
+    // Only now: what was under way on the disks was written from it, in part.
+    if (gone !== null) this.#world.arenas.push(gone.memory.bytes.buffer as ArrayBuffer);
     this.#clock = new SimClock(this.#world.simulation, this.clockRate);
   }
 
@@ -126,21 +132,21 @@ export class SimUnit {
     this.process?.client.setConnected(reachable);
   }
 
-  #end({ silent }: { silent: boolean }): boolean {
+  #end({ silent }: { silent: boolean }): UnitProcess | null {
     const { process } = this;
-    if (process === null) return false;
+    if (process === null) return null;
     this.process = null;
     process.end();
     this.#world.net.down(this.number, { silent });
     this.#world.processGone(process);
-    return true;
+    return process;
   }
 }
 
 /** One run of the daemon. */
 export class UnitProcess implements Endpoint {
   readonly unit: UnitNumber;
-  readonly memory = new Memory(new ArrayBuffer(ARENA_BYTES));
+  readonly memory: Memory;
   readonly plane: DataPlane;
   readonly keeper: RecordKeeper;
   readonly client: MemoryControlClient;
@@ -163,6 +169,7 @@ export class UnitProcess implements Endpoint {
     this.#shared = shared;
     this.#machine = machine;
     this.unit = machine.number;
+    this.memory = new Memory(shared.arenas.pop() ?? new ArrayBuffer(ARENA_BYTES));
     const prng = shared.simulation.prng.fork();
     this.world = {
       clock,
