@@ -7,7 +7,10 @@ import type { UnitStatus, VolumeView } from "#appliance/backend.ts";
 import type { Protection } from "#base/layout.ts";
 import type { Lab } from "./lab.ts";
 import type { LabUnit } from "./lab-unit.ts";
-import { NotYet, need } from "./until.ts";
+import { NotYet, need, pause } from "./until.ts";
+
+/** Longer than a unit's report of its data path takes to come (5 s when idle). */
+const FIGURES_MS = 5_500;
 
 /** One cluster of all running units: each has joined it and knows the control station. */
 export async function oneCluster(lab: Lab): Promise<UnitStatus[]> {
@@ -95,6 +98,14 @@ export async function controlStation(lab: Lab): Promise<LabUnit> {
   const { controlStation: number } = await lab.anyApi().status();
   if (number === null) throw new NotYet("there is no control station at the moment");
   return lab.unitOfNumber(number);
+}
+
+/** Bytes moved by resyncs of the units that run, since each was started. */
+export async function resyncedBytes(lab: Lab): Promise<number> {
+  // A quiet unit brings its figures up to date every few seconds only.
+  await pause(FIGURES_MS);
+  const all = await Promise.all(lab.running.map((unit) => unit.api.recovery()));
+  return all.reduce((sum, one) => sum + one.resyncedBytes, 0);
 }
 
 /** Addresses of a volume, the front's first, as whichever unit answers knows them. */

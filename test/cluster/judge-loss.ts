@@ -4,7 +4,7 @@
 // leader in one) and when it is stopped in order; what a unit that was away has to catch up; and
 // that a unit that was wiped is another one.
 
-import { headOf, protectedEverywhere } from "./assembled.ts";
+import { headOf, protectedEverywhere, resyncedBytes } from "./assembled.ts";
 import { LIMIT_MS, MIB, Probes, SLICE_BYTES, VOLUME } from "./cluster-fixture.ts";
 import { arrange, healed, leads, startCluster } from "./cluster-fixture.ts";
 import { moveEtcdLead } from "./etcd-leader.ts";
@@ -85,11 +85,6 @@ async function attached(lab: Lab): Promise<NbdClient> {
     return NbdClient.open({ host: door.address, port: 10809, name: VOLUME }, LIMIT_MS);
   };
   return lab.until("a host attached", open, LIMIT_MS);
-}
-
-async function resyncedBytes(lab: Lab): Promise<number> {
-  const all = await Promise.all(lab.running.map((unit) => unit.api.recovery()));
-  return all.reduce((sum, one) => sum + one.resyncedBytes, 0);
 }
 
 /** The unit of the first slice's copy that is not its head. */

@@ -4,7 +4,7 @@
 // that was wiped is another unit (R12), and the place of one that stays away is filled. Root only.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { createVolume, headOf, protectedEverywhere } from "./assembled.ts";
+import { createVolume, headOf, protectedEverywhere, resyncedBytes } from "./assembled.ts";
 import { LIMIT_MS, MIB, SLICE_BYTES, VOLUME, healed, startCluster } from "./cluster-fixture.ts";
 import type { Lab } from "./lab.ts";
 import type { LabUnit } from "./lab-unit.ts";
@@ -40,11 +40,6 @@ function attached(name = VOLUME): Promise<NbdClient> {
 
 function filled(bytes: number, text: string): Buffer {
   return Buffer.alloc(bytes, text);
-}
-
-async function resyncedBytes(): Promise<number> {
-  const all = await Promise.all(lab.running.map((unit) => unit.api.recovery()));
-  return all.reduce((sum, one) => sum + one.resyncedBytes, 0);
 }
 
 /** One block in each of so many extents, and what every extent holds is right afterwards. */
@@ -85,10 +80,10 @@ async function awayFor(unit: LabUnit, end: (unit: LabUnit) => Promise<void>, rou
   const holders = await copyHolders();
   await end(unit);
   await changeSome(round);
-  const before = await resyncedBytes();
+  const before = await resyncedBytes(lab);
   unit.start();
   await healed(lab);
-  const moved = (await resyncedBytes()) - before;
+  const moved = (await resyncedBytes(lab)) - before;
   expect(await copyHolders().then(({ head, other }) => [head.name, other.name].sort())).toEqual(
     [holders.head.name, holders.other.name].sort(),
   );

@@ -12,6 +12,7 @@ import {
   headOf,
   oneCluster,
   protectedEverywhere,
+  resyncedBytes,
   through,
   voters,
 } from "#test/cluster/assembled.ts";
@@ -245,7 +246,7 @@ export class Demo implements AsyncDisposable {
 
   async #bringBack(unit: LabUnit, changedBytes: number): Promise<void> {
     const lab = this.#lab;
-    const before = await this.#resyncedBytes();
+    const before = await resyncedBytes(this.#lab);
     const start = performance.now();
     unit.start();
     this.#say(`${unit.name} is switched on again and catches up.`);
@@ -255,8 +256,8 @@ export class Demo implements AsyncDisposable {
       LIMIT_MS,
       { lookMs: 200 },
     );
-    const resynced = (await this.#resyncedBytes()) - before;
     this.#figure("protected again after its return", start);
+    const resynced = (await resyncedBytes(this.#lab)) - before;
     this.#figures.add(
       "bytes resynced",
       mebibytes(resynced),
@@ -302,11 +303,6 @@ export class Demo implements AsyncDisposable {
       need(equal === 2, `slice ${slice.index} has ${equal} of 2 copies`);
     }
     return volume;
-  }
-
-  async #resyncedBytes(): Promise<number> {
-    const all = await Promise.all(this.#lab.running.map((unit) => unit.api.recovery()));
-    return all.reduce((sum, one) => sum + one.resyncedBytes, 0);
   }
 
   async #probesWrite(...probes: readonly GapProbe[]): Promise<void> {
