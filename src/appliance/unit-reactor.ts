@@ -73,6 +73,8 @@ export class UnitReactor {
   readonly #proposals = new Map<number, ProposeDone>();
   readonly #early: ToReactor[] = [];
   #plane: DataPlane | null = null;
+  /** The cluster of the plane. */
+  #clusterId = "";
   #links: PeerLinks | null = null;
   #portal: NbdPortal | null = null;
   #proposalId = 0;
@@ -307,7 +309,8 @@ export class UnitReactor {
   }
 
   #ready(held: HeldDisk): void {
-    if (held.ready || this.#plane === null) return;
+    // A disk of a cluster that was left has another's number until it is formatted anew.
+    if (held.ready || this.#plane === null || held.store.clusterId !== this.#clusterId) return;
     held.ready = true;
     this.#changed = true;
     this.#plane.addDisk(held.store);
@@ -328,6 +331,7 @@ export class UnitReactor {
 
   #join(message: Message<"join">): void {
     if (this.#plane !== null) return;
+    this.#clusterId = message.clusterId;
     const { seal } = this.#world;
     const publicKey = Uint8Array.fromHex(message.publicKey);
     const own = {
