@@ -30,13 +30,14 @@ const LINE_CHARACTERS_MAX = 500;
 /** Ours come before the I/O of hosts: a late heartbeat costs an election. */
 const NICENESS = -15;
 /**
- * Its garbage collector, before it is told otherwise, lets the heap double: with a state of a few MB
- * that is 20 MB for nothing. It allocates little, so the collector's work is not seen.
+ * Its garbage collector, before it is told otherwise, lets the heap double: with a state of a few
+ * MB that is 20 MB for nothing. It allocates little, so the collector's work is not seen.
  */
 const GO_MEMORY = { GOGC: "30", GOMEMLIMIT: "384MiB" };
 /**
- * Go's scheduler wakes further threads to look for work, at every heartbeat; one on a small box does
- * what we ask of it at two thirds of the idle cost. It may still wait in any number of system calls.
+ * Go's scheduler wakes further threads to look for work, at every heartbeat; one on a small box
+ * does what we ask of it at two thirds of the idle cost. It may still wait in any number of system
+ * calls.
  */
 const SMALL_BOX_CORES = 3;
 

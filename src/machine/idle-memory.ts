@@ -8,8 +8,8 @@
 // - Only free blocks of the arena lose their pages (MADV_DONTNEED): they read zero afterwards, and
 //   whoever allocates them must not count on their content anyway (Memory: "not zeroed").
 // - Of the program only mappings without one changed page are let go; what is needed of them comes
-//   back from the page cache. Relocated data ("Anonymous" in smaps) would be lost, so a mapping that
-//   has any is left alone.
+//   back from the page cache. Relocated data ("Anonymous" in smaps) would be lost, so a mapping
+//   that has any is left alone.
 // - Nothing of this happens while there is I/O: each of them costs the reactor milliseconds.
 
 import { readFileSync } from "node:fs";

@@ -5,9 +5,9 @@
 // callback.
 //
 // One turn: what was deferred, then the sends that gathered, then one io_uring_enter that submits
-// all of it and waits, then the completions, then the tick if it is due (every 50 or 100 ms). An exception
-// out of a callback ends the loop and with it the process: a wrong reactor is worse than a
-// restarted one.
+// all of it and waits, then the completions, then the tick if it is due (every 50 or 100 ms).
+// An exception out of a callback ends the loop and with it the process: a wrong reactor is worse
+// than a restarted one.
 
 import { assert } from "#base/assert.ts";
 import { Fault } from "#base/fault.ts";
