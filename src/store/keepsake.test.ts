@@ -73,7 +73,7 @@ describe("keepsake", () => {
     expect(next(bytes, 5)).toBeNull();
   });
 
-  test("full → crowded long before; run over → short until a cycle settled it, the rest good", () => {
+  test("full → crowded long before; run over → short until settled, the rest good", () => {
     const { bytes, keepsake } = begun();
     let noted = 0;
     while (!keepsake.crowded) {

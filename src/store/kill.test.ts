@@ -17,7 +17,9 @@ import {
 } from "#base/operation.ts";
 import { Prng } from "#base/prng.ts";
 import { Status } from "#base/status.ts";
-import { Bench, MIB } from "./bench-fixture.ts";
+import { Bench, MIB, sampleRecord } from "./bench-fixture.ts";
+import { planDisk } from "./disk-plan.ts";
+import type { DiskPlan } from "./disk-plan.ts";
 import { KEEPSAKE_BYTES_MIN } from "./keepsake.ts";
 import { Image } from "./sim-disk-fixture.ts";
 
@@ -327,4 +329,48 @@ describe("the process dies at every point of", () => {
     expect(life.bench.restart()?.bootIncarnation).toBe(1);
     life.lookAt(0, false);
   });
+
+  for (const logSlots of [16, 64]) {
+    test(`a checkpoint that took the log's last room (${logSlots} slots) → opens, all there`, () => {
+      const plan = planDisk(DISK_BYTES, { logSlots, slicesMax: 4 }) as DiskPlan;
+      const bench = new Bench(DISK_BYTES);
+      bench.keepsake = new Uint8Array(KEEPSAKE_BYTES_MIN);
+      bench.format({ logSlots, slicesMax: 4 });
+      bench.open();
+      bench.create(1, SLICE_BYTES);
+      const { disk } = bench;
+      let held: "body" | "header" = "body";
+      disk.hold = (kind, offset) => {
+        const isCheckpoint = offset >= plan.checkpointOffset && offset < plan.descriptorOffset;
+        if (kind !== OperationKind.write || !isCheckpoint) return false;
+        const isHeader = (offset - plan.checkpointOffset) % plan.checkpointBytes === 0;
+        return isHeader === (held === "header");
+      };
+      const member = bench.member();
+      let acked = 0;
+      let epoch = 0;
+      const fill = () => {
+        for (let more = 0; more < 40 * logSlots; more++) {
+          const mine = ++epoch;
+          const ancestry = new Array<number>(64).fill(9);
+          member.putRecord({ ...sampleRecord(mine), ancestry }, () => {
+            acked = mine;
+          });
+          if (more % 30 === 0) disk.run();
+        }
+        disk.run();
+      };
+      // While its body waits the ring fills up but for the part that is kept for it; that goes too,
+      // and then more is staged than there is room left.
+      fill();
+      held = "header";
+      disk.run();
+      fill();
+      expect(acked).toBeGreaterThan(logSlots);
+      expect(acked).toBeLessThan(epoch);
+      disk.hold = null;
+      expect([bench.restart() === null, bench.reason]).toEqual([false, ""]);
+      expect(bench.member().record?.epoch).toBeGreaterThanOrEqual(acked);
+    });
+  }
 });

@@ -112,10 +112,16 @@ export class MetadataLog {
     return this.appended;
   }
 
-  /** Stages an entry that an earlier run had appended, and that is applied already. */
-  restage(bytes: Uint8Array): void {
-    this.staged.putBytes(bytes);
+  /** Appends an entry as an earlier run had; false, and nothing done, when it makes no sense. */
+  restage(bytes: Uint8Array): boolean {
+    // Counted first: what it frees waits for this very entry (H9).
     this.appended++;
+    if (this.#metadata.apply(bytes, 0, bytes.length, this.appended) !== bytes.length) {
+      this.appended--;
+      return false;
+    }
+    this.staged.putBytes(bytes);
+    return true;
   }
 
   /** `done` once every entry up to `entry` is durable; starts a commit for them. */

@@ -145,9 +145,8 @@ class Opening {
       throughEntry: loaded.throughEntry,
       done: (replayed) => {
         if (replayed.damage !== null) return this.#fail(Status.invalid, replayed.damage);
-        const { metadata } = loaded;
-        const left = this.#keepsake?.inherit(found.identity.seed, metadata.incarnation) ?? null;
-        const kept = takeEntries(metadata, left?.entries ?? [], replayed.position.entry);
+        const { incarnation } = loaded.metadata;
+        const left = this.#keepsake?.inherit(found.identity.seed, incarnation) ?? null;
         const space = new FreeSpace(superblock.plan.extents);
         if (!claimMapped(loaded.metadata, space)) {
           return this.#fail(Status.invalid, "an extent has two owners");
@@ -157,7 +156,7 @@ class Opening {
             records: replayed.halfRecords,
           });
         }
-        this.#start(superblock, loaded, { ...found, replayed, space, left, kept });
+        this.#start(superblock, loaded, { ...found, replayed, space, left });
       },
     }).begin();
   }
@@ -171,7 +170,6 @@ class Opening {
       replayed: ReplayedLog;
       space: FreeSpace;
       left: Inheritance | null;
-      kept: readonly KeptEntry[];
     },
   ): void {
     const { position } = found.replayed;
@@ -189,7 +187,6 @@ class Opening {
       limits: this.#limits,
     });
     this.#core = core;
-    for (const { bytes } of found.kept) core.log.restage(bytes);
     core.bootIncarnation = found.left?.bootIncarnation ?? core.metadata.incarnation + 1;
     this.#blocks = found.left?.blocks ?? [];
     if (!core.openBuffers()) return this.#fail(Status.busy, "no memory for the disk's buffers");
@@ -200,13 +197,19 @@ class Opening {
     };
     core.log.onFull = () => checkpointer.force();
     this.#healSuperblock(superblock, found.damaged, () => {
-      // A crash may have left the ring full; what was replayed is durable, so this needs no room in
-      // it.
-      const roomy = core.log.usedSlots <= superblock.plan.logSlots / 2;
-      if (roomy) return this.#raiseIncarnation(core, checkpointer, superblock);
+      // A crash may have left the ring full; what was replayed is durable, so a checkpoint of it
+      // needs no room in it. What the keepsake adds does: it comes only behind that.
+      const entries = found.left?.entries ?? [];
+      const goOn = () => {
+        if (!takeEntries(core, entries)) {
+          return this.#fail(Status.invalid, "an extent has two owners");
+        }
+        this.#raiseIncarnation(core, checkpointer, superblock);
+      };
+      if (core.log.usedSlots <= superblock.plan.logSlots / 2) return goOn();
       checkpointer.request((status) => {
         if (status !== Status.ok) return this.#fail(status, this.#io.failure);
-        this.#raiseIncarnation(core, checkpointer, superblock);
+        goOn();
       });
     });
   }
@@ -278,21 +281,27 @@ class Opening {
   }
 }
 
-/** Applies the entries that go on where the log ends; the answer is those. */
-function takeEntries(
-  metadata: Metadata,
-  entries: readonly KeptEntry[],
-  throughEntry: number,
-): KeptEntry[] {
-  const taken: KeptEntry[] = [];
-  for (const kept of entries) {
-    const { number, bytes } = kept;
-    if (number <= throughEntry) continue;
-    if (number !== throughEntry + taken.length + 1) break;
-    if (metadata.apply(bytes, 0, bytes.length, number) !== bytes.length) break;
-    taken.push(kept);
+/** Appends the entries that go on where the log ends; false when they make no sense. */
+function takeEntries(core: StoreCore, entries: readonly KeptEntry[]): boolean {
+  const { log, metadata, space } = core;
+  let taken = 0;
+  for (const { number, bytes } of entries) {
+    if (number <= log.appended) continue;
+    // Behind a gap nothing was acked (keepsake.ts).
+    if (number !== log.appended + 1 || !log.restage(bytes)) break;
+    taken++;
   }
-  return taken;
+  if (taken === 0) return true;
+  if (!claimMapped(metadata, new FreeSpace(space.extents))) return false;
+  // Whatever they mapped was free: a freed extent is given out only when that is durable (H9).
+  for (const state of metadata.slices.values()) {
+    for (let extent = state.map.next(0); extent !== NOT_MAPPED;) {
+      const physical = state.map.physicalOf(extent);
+      if (!space.isUsed(physical)) space.claim(physical);
+      extent = state.map.next(extent + 1);
+    }
+  }
+  return true;
 }
 
 /** Tells the descriptors what became of their blocks; all of them lie in active regions. */
