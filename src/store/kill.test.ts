@@ -331,7 +331,7 @@ describe("the process dies at every point of", () => {
   });
 
   for (const logSlots of [16, 64]) {
-    test(`a checkpoint that took the log's last room (${logSlots} slots) → opens, all there`, () => {
+    test(`a checkpoint that took the last of ${logSlots} log slots → opens, all there`, () => {
       const plan = planDisk(DISK_BYTES, { logSlots, slicesMax: 4 }) as DiskPlan;
       const bench = new Bench(DISK_BYTES);
       bench.keepsake = new Uint8Array(KEEPSAKE_BYTES_MIN);
