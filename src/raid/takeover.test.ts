@@ -153,7 +153,25 @@ describe("restarted", () => {
       [1, said(11)],
       [2, said(21)],
     ]);
-    expect(proposed({ ...third, answers: others, nowMs: 5001 })?.head).toBe(3);
+    const next = proposed({ ...third, answers: others, nowMs: 5001 });
+    expect(next?.head).toBe(3);
+    // The others lack what was acked and not flushed: not in sync before a resync.
+    expect(next?.inSync).toEqual([{ disk: 3, incarnation: 33 }]);
+  });
+
+  test("all restarted, two lost only their process → both, without the third (H6)", () => {
+    const answers = new Map([
+      [1, said(11)],
+      [3, said(33, 29)],
+    ]);
+    const next = proposed({ ...restarted, bootIncarnation: 19, answers });
+    expect([next?.head, next?.inSync]).toEqual([
+      2,
+      [
+        { disk: 2, incarnation: 21 },
+        { disk: 3, incarnation: 33 },
+      ],
+    ]);
   });
 
   test("the only member → at once; not in the set → never", () => {

@@ -10,8 +10,8 @@
 // - a member that restarted with no active region: likewise; it has forgotten nothing;
 // - the only in-sync member, restarted;
 // - when every member of the set has answered and all of them restarted: the first in the record's
-//   order of those whose machine stayed up, else of all, with all of them in their present
-//   incarnations. Then no memory is left to wait for.
+//   order of those whose machine stayed up, with the others of these; if there are none, the first
+//   of all, with all of them. Then no memory is left to wait for.
 // Anything else waits, and says for whom.
 
 import { GRANT_MS, HEAD_SILENCE_MS } from "#base/limits.ts";
@@ -103,7 +103,7 @@ function decideRestarted(situation: Situation): Decision {
   return { act: "enquire", waitsFor };
 }
 
-/** All have answered, none is in its named run: the best of them takes over with all of them. */
+/** All have answered, none is in its named run: the best of them takes over with its likes. */
 function decideTogether(situation: Situation): Decision {
   const { nowMs, record, disk, incarnation, startedMs } = situation;
   const said = new Map(situation.answers);
@@ -118,11 +118,14 @@ function decideTogether(situation: Situation): Decision {
   if (!isFit || nowMs < startedMs + GATHER_MS * rank) {
     return { act: "enquire", waitsFor: "a member before it in order" };
   }
-  const all = record.inSync.map((member) => ({
+  // Who lost what the others kept comes back by resync: until it is reconciled it lacks acked
+  // writes, and nobody could tell that if the head died before.
+  const complete = kept.length > 0 ? kept : record.inSync;
+  const members = complete.map((member) => ({
     disk: member.disk,
     incarnation: said.get(member.disk)?.incarnation ?? member.incarnation,
   }));
-  return { act: "propose", next: takenOver(situation, all) };
+  return { act: "propose", next: takenOver(situation, members) };
 }
 
 /**
