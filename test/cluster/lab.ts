@@ -168,8 +168,10 @@ export class Lab implements AsyncDisposable {
     });
   }
 
-  trail(): string {
-    return this.units.map((unit) => unit.trail()).join("");
+  /** For a failure: how the units see the cluster, and what they wrote last. */
+  async trail(): Promise<string> {
+    const views = await Promise.all(this.running.map((unit) => viewOf(unit)));
+    return [...views, ...this.units.map((unit) => unit.trail())].join("");
   }
 
   /** A program on this machine that ends with the lab; its output goes to a file in the folder. */
@@ -259,6 +261,25 @@ export class Lab implements AsyncDisposable {
 
 interface SpawnOptions {
   env?: Record<string, string>;
+}
+
+async function viewOf({ name, api }: LabUnit): Promise<string> {
+  try {
+    const [status, units, disks] = await Promise.all([api.status(), api.units(), api.disks()]);
+    const [volumes, recovery] = await Promise.all([api.volumes(), api.recovery()]);
+    const { sentence, voters, controlStation, staleMs } = status;
+    const alive = units.map((unit) => `${unit.unit} ${unit.alive ? "alive" : "away"} ${unit.link}`);
+    const parts = [
+      `${sentence} voters ${voters} station ${controlStation} stale ${staleMs} ms`,
+      `units ${alive.join(", ")}`,
+      ...disks.map((one) => `disk ${one.disk} of ${one.unit}: ${one.state}, ${one.reason}`),
+      ...volumes.map((one) => JSON.stringify(one)),
+      JSON.stringify(recovery),
+    ];
+    return `--- as ${name} sees it\n${parts.join("\n")}\n`;
+  } catch (error) {
+    return `--- ${name}: ${error instanceof Error ? error.message : String(error)}\n`;
+  }
 }
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;

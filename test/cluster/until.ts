@@ -17,7 +17,7 @@ export interface UntilOptions {
   /** Ends the wait early: the person at the terminal, or a unit that died. Throws its reason. */
   stillWorthIt?: () => void;
   /** More for the message of a failure: the last lines of logs. */
-  trail?: () => string;
+  trail?: () => string | Promise<string>;
 }
 
 /**
@@ -44,7 +44,7 @@ export async function until<T>(
     const passedMs = performance.now() - start;
     if (passedMs > options.limitMs) {
       const seconds = (passedMs / 1000).toFixed(1);
-      const trail = options.trail?.() ?? "";
+      const trail = (await options.trail?.()) ?? "";
       throw new WaitedInVain(`${what}: not within ${seconds} s; last seen: ${last}\n${trail}`);
     }
     await pause(options.lookMs ?? LOOK_MS_DEFAULT);

@@ -6,6 +6,8 @@
 import { OperationKind } from "#base/operation.ts";
 import type { Operation } from "#base/operation.ts";
 import type { Prng } from "#base/prng.ts";
+import { disksOf } from "#base/record.ts";
+import type { SliceRecord } from "#base/record.ts";
 import type { SimCluster } from "./sim-cluster.ts";
 import type { SimDisk } from "./sim-disk.ts";
 import type { SimUnit } from "./sim-unit.ts";
@@ -31,6 +33,7 @@ export const HARMS = [
   "storeUnreachable",
   "watchLate",
   "orderlyStop",
+  "atCommit",
 ] as const;
 export type Harm = (typeof HARMS)[number];
 
@@ -56,7 +59,10 @@ const USUAL: Record<Harm, number> = {
   storeUnreachable: 1,
   watchLate: 1,
   orderlyStop: 1,
+  atCommit: 3,
 };
+/** Longer than this nobody waits for a moment that is hard to meet. */
+const MOMENT_PATIENCE_MS = 500;
 
 export class Nemesis {
   readonly done = new Map<Harm, number>();
@@ -131,12 +137,19 @@ export class Nemesis {
     const unit = this.#unit();
     switch (harm) {
       case "kill":
-        unit.kill();
-        this.#after(this.#shortMs(), () => unit.boot());
+        this.#inWrite(unit, () => {
+          unit.kill();
+          this.#after(this.#shortMs(), () => unit.boot());
+        });
         return true;
       case "powerCut":
-        unit.powerCut();
-        this.#after(this.#shortMs(), () => unit.boot());
+        this.#inWrite(unit, () => {
+          unit.powerCut();
+          this.#after(this.#shortMs(), () => unit.boot());
+        });
+        return true;
+      case "atCommit":
+        this.#cluster.onNextCommit = (record) => this.#atCommit(record);
         return true;
       case "killAll":
         this.#all((one) => one.kill());
@@ -158,6 +171,47 @@ export class Nemesis {
       default:
         return false;
     }
+  }
+
+  /** At once, or while the unit's disk next has a write under way. */
+  #inWrite(unit: SimUnit, act: () => void): void {
+    const [disk] = unit.disks.values();
+    if (disk === undefined || this.#prng.chance(0.4)) return act();
+    let isOver = false;
+    const once = () => {
+      if (isOver) return;
+      isOver = true;
+      disk.onNextWrite = null;
+      act();
+    };
+    const delayMs = this.#prng.pick([0, 0.1, 0.3, 2]) * this.#prng.fraction();
+    disk.onNextWrite = () => this.#after(delayMs, once);
+    this.#after(MOMENT_PATIENCE_MS, once);
+  }
+
+  /** A record was just committed, and few know of it yet: who proposed it, or another, is hit. */
+  #atCommit(record: SliceRecord): void {
+    const disks = [record.head, record.head, ...disksOf(record)];
+    const unit = this.#cluster.unit(this.#prng.pick(disks));
+    const harm = this.#prng.pick(["isolate", "isolate", "pause", "kill", "powerCut"] as const);
+    this.#after(this.#prng.pick([0, 1, 6, 30]) * this.#prng.fraction(), () => {
+      this.#cluster.simulation.trace(`at-commit-${harm}`, unit.number);
+      const backMs = this.#shortMs();
+      switch (harm) {
+        case "isolate":
+          this.#isolate(unit.number, backMs);
+          this.#unreachable(unit.number, backMs);
+          return;
+        case "pause":
+          unit.pause();
+          this.#after(backMs, () => unit.resume());
+          return;
+        default:
+          if (harm === "kill") unit.kill();
+          else unit.powerCut();
+          this.#after(backMs, () => unit.boot());
+      }
+    });
   }
 
   /** To every unit, at once or nearly so; they come back one by one, perhaps one much later. */
@@ -211,6 +265,19 @@ export class Nemesis {
         return true;
       default:
         return false;
+    }
+  }
+
+  #isolate(one: number, durationMs: number): void {
+    const { net, units } = this.#cluster;
+    for (const { number } of units) {
+      if (number === one) continue;
+      net.cut(one, number);
+      net.cut(number, one);
+      this.#after(durationMs, () => {
+        net.heal(one, number);
+        net.heal(number, one);
+      });
     }
   }
 

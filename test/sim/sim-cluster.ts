@@ -90,6 +90,8 @@ export class SimCluster {
   healed = false;
   /** A disk could not read: what only it had may be unreadable for good (H8). */
   rotten = false;
+  /** Told once, of the next record that is committed. */
+  onNextCommit: ((record: SliceRecord) => void) | null = null;
   /** "Sometimes" conditions: named, counted. */
   readonly reached = new Map<string, number>();
   readonly #slicePlaces = new Map<SliceNumber, SlicePlace>();
@@ -159,6 +161,9 @@ export class SimCluster {
       if (record.inSync.length > before.inSync.length) this.sometimes("member back in sync");
     }
     this.losses.committed(record);
+    const { onNextCommit } = this;
+    this.onNextCommit = null;
+    if (before !== null && !this.healed) onNextCommit?.(record);
   }
 
   #addUnit(number: UnitNumber): void {

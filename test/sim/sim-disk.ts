@@ -47,6 +47,8 @@ export class SimDisk {
   slowFactor = 1;
   /** The machine's memory for this disk: outlives its process, goes with its power (H6). */
   readonly keepsake = new Uint8Array(KEEPSAKE_BYTES_MIN);
+  /** Told once, of the next write that is submitted: to do harm while one is under way. */
+  onNextWrite: (() => void) | null = null;
   /** Asked for every operation as it is submitted. */
   fault: ((operation: Operation) => DiskFault) | null = null;
   /** Figures for "sometimes": what really happened here. */
@@ -114,6 +116,12 @@ export class SimDisk {
       kind === OperationKind.read ? readMs : kind === OperationKind.write ? writeMs : flushMs;
     const long = this.#prng.chance(0.02) ? 10 : 1;
     return usual * this.slowFactor * long * (0.5 + this.#prng.fraction());
+  }
+
+  writeSubmitted(): void {
+    const { onNextWrite } = this;
+    this.onNextWrite = null;
+    onNextWrite?.();
   }
 
   get completed(): number {
@@ -244,6 +252,7 @@ class DiskRun implements Area {
       this.#disk.counts.stuck++;
       return;
     }
+    if (kind === OperationKind.write) this.#disk.writeSubmitted();
     const completedBefore = this.#disk.completed;
     this.#disk.after(this.#disk.latencyMs(kind), () => {
       if (this.#ended) return;
