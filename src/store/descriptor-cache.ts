@@ -30,6 +30,8 @@ export class DescriptorCache {
   readonly #buffers: BufferPool;
   readonly #countMax: number;
   readonly #byPhysical = new Map<number, Descriptor>();
+  /** Mappings that opening could not settle, because a slot could not be read: still to be done. */
+  readonly #unsettled = new Set<number>();
   #dirty: Descriptor[] = [];
   #oldest: Descriptor | null = null;
   #newest: Descriptor | null = null;
@@ -125,6 +127,7 @@ export class DescriptorCache {
 
   written(descriptor: Descriptor): void {
     descriptor.writing = false;
+    this.#unsettled.delete(descriptor.mapping);
     this.#maybeList(descriptor);
   }
 
@@ -146,13 +149,13 @@ export class DescriptorCache {
   #loaded(descriptor: Descriptor, buffer: number, unreadable: boolean): void {
     if (buffer !== NO_BUFFER) {
       const bytes = this.#io.memory.bytes;
-      // H8: only bytes that were read can show that a crash tore them. A slot the disk could not
-      // read may hold what was acked: it counts as lost, and is not written over unasked.
-      const torn = this.afterCrash && !unreadable;
-      const { whole } = descriptor.decode(bytes, buffer, this.#identity, torn);
+      descriptor.maybeTorn = this.afterCrash || this.#unsettled.has(descriptor.mapping);
+      const { whole, torn } = descriptor.decode(bytes, buffer, this.#identity, unreadable);
       if (!whole) this.damaged++;
+      if (unreadable && descriptor.maybeTorn) this.#unsettled.add(descriptor.mapping);
+      else this.#unsettled.delete(descriptor.mapping);
       // What a crash left in one slot is made whole before the region can become inactive.
-      if (!whole && torn) this.markDirty(descriptor);
+      if (torn) this.markDirty(descriptor);
     } else {
       this.#byPhysical.delete(descriptor.physical);
     }
@@ -165,6 +168,8 @@ export class DescriptorCache {
   #maybeList(descriptor: Descriptor): void {
     if (descriptor.pins > 0 || descriptor.dirty || descriptor.writing || descriptor.dead) return;
     if (!descriptor.loaded || descriptor.listed) return;
+    // The next to need it reads the slots again: perhaps they can be read by then.
+    if (descriptor.unsure) return void this.#byPhysical.delete(descriptor.physical);
     descriptor.listed = true;
     descriptor.older = this.#newest;
     descriptor.newer = null;

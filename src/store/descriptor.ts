@@ -12,6 +12,9 @@
 //   mapping; one that is not has rotted, and what only it could know is *lost*, which reads as
 //   damaged, never as zero (H8). After a power cut, in an active region, the sound slot is the
 //   truth, if the other one was read: torn it may be, unreadable it says nothing.
+// - What is known without a slot that could not be read (*unsure*) is asked for again whenever the
+//   descriptor is needed anew, and once more before it is written: a disk that fails to read for a
+//   while forgets nothing by it (H8).
 
 import { UNWRITTEN } from "#base/checksum.ts";
 import { BLOCKS_PER_EXTENT } from "#base/grains.ts";
@@ -45,6 +48,12 @@ export class Descriptor {
   readonly checksums = new Uint32Array(BLOCKS_PER_EXTENT);
   readonly #fresh = new Uint32Array(BITMAP_WORDS);
   readonly #lost = new Uint32Array(BITMAP_WORDS);
+  /** A slot could not be read. */
+  unsure = false;
+  /** A slot that is read but not sound may have been torn by a crash; set before `decode`. */
+  maybeTorn = false;
+  /** While unsure: blocks of which memory knows more than any slot. */
+  readonly #touched = new Uint32Array(BITMAP_WORDS);
   /** Writings so far; 0: none yet. */
   sequence = 0;
   loaded = false;
@@ -83,6 +92,7 @@ export class Descriptor {
   setWritten(block: number, checksum: number): void {
     if (this.checksums[block] === UNWRITTEN) setBit(this.#fresh, block);
     this.checksums[block] = checksum;
+    setBit(this.#touched, block);
   }
 
   /** The block reads zero from now on. Answers whether that changed anything. */
@@ -91,6 +101,7 @@ export class Descriptor {
     this.checksums[block] = UNWRITTEN;
     clearBit(this.#fresh, block);
     clearBit(this.#lost, block);
+    setBit(this.#touched, block);
     return changed;
   }
 
@@ -131,16 +142,20 @@ export class Descriptor {
   }
 
   /**
-   * Takes in what the disk holds: both slots at `start`. `torn` says that a slot that is not sound
-   * was read, and may have been cut off by a crash: its region was active when the disk was opened.
-   * Answers whether both slots were as they should be.
+   * Takes in what the disk holds: both slots at `start`; `unreadable` when one of them could not be
+   * read and is zero here. Answers whether both slots were as they should be, and whether what is
+   * not may be the work of a crash.
    */
   decode(
     source: Uint8Array,
     start: number,
     identity: PageIdentity,
-    torn: boolean,
-  ): { whole: boolean } {
+    unreadable: boolean,
+  ): { whole: boolean; torn: boolean } {
+    this.unsure = unreadable;
+    // H8: only bytes that were read can show that a crash tore them. A slot the disk could not read
+    // may hold what was acked.
+    const torn = this.maybeTorn && !unreadable;
     const first = this.#slotSequence(source, start, 0, identity);
     const second = this.#slotSequence(source, start + PAGE_BYTES, 1, identity);
     const best = Math.max(first, second);
@@ -149,7 +164,24 @@ export class Descriptor {
     this.sequence = best;
     if (best !== 0) this.#take(source, start + (best === first ? 0 : PAGE_BYTES));
     if (!whole && !torn) this.#lose();
-    return { whole };
+    return { whole, torn: !whole && torn };
+  }
+
+  /** Both slots, read again at `start` just before an unsure descriptor is written. */
+  learn(source: Uint8Array, start: number, identity: PageIdentity): void {
+    const found = new Descriptor(this.slice, this.extent, this.physical, this.mapping);
+    found.maybeTorn = this.maybeTorn;
+    found.decode(source, start, identity, false);
+    this.sequence = found.sequence;
+    for (let block = 0; block < BLOCKS_PER_EXTENT; block++) {
+      const touched = bit(this.#touched, block);
+      if (!touched) this.checksums[block] = found.checksums[block] as number;
+      // Not its first write after all: what was flushed before must not read zero (H6).
+      else if (found.isWritten(block)) clearBit(this.#fresh, block);
+      if (!found.isLost(block)) clearBit(this.#lost, block);
+      else if (!touched) setBit(this.#lost, block);
+    }
+    this.unsure = false;
   }
 
   /** Blocks of which only the missing slot could say whether they were written. */

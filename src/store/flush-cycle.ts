@@ -142,6 +142,20 @@ class DescriptorWrites implements BufferWaiter {
     const { io, plan, identity } = this.#parts;
     // Freed since the cycle began: the extent may soon be another's.
     if (descriptor.dead) return this.#end(Status.ok, buffer);
+    if (!descriptor.unsure) return this.#encode(descriptor, buffer);
+    // The last chance to know what is about to be written over.
+    const pairAt = plan.descriptorOffset + descriptor.physical * DESCRIPTOR_PAIR_BYTES;
+    io.read(pairAt, DESCRIPTOR_PAIR_BYTES, buffer, (status) => {
+      if (io.failed) return this.#end(Status.ioError, buffer);
+      if (descriptor.dead) return this.#end(Status.ok, buffer);
+      if (status === Status.ok) descriptor.learn(io.memory.bytes, buffer, identity);
+      descriptor.unsure = false;
+      this.#encode(descriptor, buffer);
+    });
+  }
+
+  #encode(descriptor: Descriptor, buffer: number): void {
+    const { io, plan, identity } = this.#parts;
     const stamp = this.#parts.stampOf(descriptor);
     const part = descriptor.encode(io.memory.bytes, buffer, stamp, identity);
     const pairAt = plan.descriptorOffset + descriptor.physical * DESCRIPTOR_PAIR_BYTES;

@@ -153,4 +153,43 @@ describe("opening again, after an FUA write was acked", () => {
     }
     expect(Math.min(opened, refused)).toBeGreaterThan(50);
   });
+
+  test("reads failing for a while, a write meanwhile → nothing beside it is lost (H8)", () => {
+    const descriptors = (kind: OperationKind, offset: number) =>
+      kind === OperationKind.read &&
+      offset >= PLAN.descriptorOffset &&
+      offset < PLAN.descriptorOffset + 4 * PAGE_BYTES;
+    for (const failing of [0, 1, 2]) {
+      const bench = new Bench(SIZE, { image: acked().disk.kill() });
+      // The pair, and slot A, slot B or both of the first extent.
+      bench.disk.failWhen = (kind, offset, length) =>
+        descriptors(kind, offset) &&
+        (failing === 2 || length > PAGE_BYTES || offset === PLAN.descriptorOffset + failing * 4096);
+      expect(bench.open()).not.toBeNull();
+      const member = bench.member();
+      expect(bench.write(member, UNACKED, filled(4096, 7))).toBe(Status.ok);
+      // An overwrite of what was flushed, seen through one slot or none.
+      expect(bench.write(member, 4096, filled(4096, 2))).toBe(Status.ok);
+      bench.disk.failWhen = null;
+      expect(bench.flush(member)).toBe(Status.ok);
+      nothingForgotten(bench, { all: true });
+      const next = new Bench(SIZE, { image: bench.disk.powerCut(new Prng(failing)) });
+      expect(next.open()).not.toBeNull();
+      nothingForgotten(next, { all: true });
+      expect(next.read(next.member(), UNACKED, 4096).bytes).toEqual(filled(4096, 7));
+      expect(next.read(next.member(), 12288, 4096)).toMatchObject({ status: Status.ok });
+    }
+  });
+
+  test("reads failing for a while, nothing written → read right once the disk reads (H8)", () => {
+    const bench = new Bench(SIZE, { image: acked().disk.kill() });
+    bench.disk.failWhen = (kind, offset) =>
+      kind === OperationKind.read &&
+      offset >= PLAN.descriptorOffset &&
+      offset < PLAN.dataOffset;
+    expect(bench.open()).not.toBeNull();
+    nothingForgotten(bench, { all: false });
+    bench.disk.failWhen = null;
+    nothingForgotten(bench, { all: true });
+  });
 });
