@@ -16,6 +16,7 @@ import { REGION_BYTES, SLICE_BYTES_DEFAULT, SLICE_BYTES_MAX } from "#base/grains
 import type { LogLevel } from "#base/world.ts";
 import { addressBytes } from "#cluster/address-range.ts";
 import { nameSchema } from "#cluster/state.ts";
+import { MEMORY_DIRECTORY } from "#machine/keepsake-memory.ts";
 import { AUTOCONFIG_PORT, LANE_PORT } from "#protocol/autoconfig/autoconfig.wire.ts";
 import { joinSecretFault } from "#protocol/peer-channel/secret.ts";
 import { parseSize } from "./api/words.ts";
@@ -82,6 +83,13 @@ export const SETTINGS = {
     flag: "state-directory",
     kind: "path",
     sentence: "where identity, token, socket and the voter's data lie; one per unit",
+  }),
+  memoryDirectory: setting(path, {
+    initial: MEMORY_DIRECTORY,
+    flag: "memory-directory",
+    kind: "path",
+    sentence:
+      "where what is acknowledged but not flushed outlives the daemon's death; best in memory",
   }),
   disks: setting(pathList, {
     initial: [],

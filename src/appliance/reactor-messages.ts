@@ -51,6 +51,8 @@ export type ToReactor =
       peer: { address: string; port: number }[];
       nbdUnixPath: string | null;
       memoryBytes: number;
+      /** Where disks' keepsakes lie (configuration: memoryDirectory). */
+      memoryDirectory: string;
     }
   /**
    * Opens a claimed disk, closed before if it is open. Where no store begins one is made first,

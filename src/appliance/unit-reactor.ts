@@ -67,6 +67,7 @@ export class UnitReactor {
   readonly #reactor: Reactor;
   readonly #channel: ReactorEnd;
   readonly #disks = new Map<string, HeldDisk>();
+  #memoryDirectory: string | undefined;
   /** Disks whose keepsake is in use. */
   readonly #keepsakes = new Set<string>();
   readonly #listeners: Listener[] = [];
@@ -155,6 +156,7 @@ export class UnitReactor {
   }
 
   #start(message: Message<"start">): void {
+    this.#memoryDirectory = message.memoryDirectory;
     try {
       this.#portal = new NbdPortal(this.#reactor.memory, this.#world.log, {
         creditBytes: Math.floor(message.memoryBytes / 2),
@@ -281,7 +283,7 @@ export class UnitReactor {
     // Of a copy of a disk that is open: it would be the other's.
     if (this.#keepsakes.has(uuid)) return null;
     try {
-      const directory = keepsakeDirectory();
+      const directory = keepsakeDirectory(this.#memoryDirectory);
       if (directory === null) throw new Fault("badMachine", "no directory in memory");
       const bytes = openKeepsake({ directory, name: uuid, attachment: attachmentOf(place.path) });
       this.#keepsakes.add(uuid);

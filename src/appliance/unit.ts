@@ -525,6 +525,7 @@ export async function makeUnit(configuration: Configuration, outside: UnitOutsid
     peer: both(configuration.ports.peer),
     nbdUnixPath: state.pathOf("nbd.sock"),
     memoryBytes: MEMORY_BYTES,
+    memoryDirectory: configuration.memoryDirectory,
   });
   const answer = await Promise.race([started, failed]);
   if (answer.kind === "startFailed") throw new Fault("badConfiguration", answer.sentence);

@@ -36,7 +36,7 @@ const MAP_SHARED = 1;
 const LOCK_EX_NB = 2 | 4;
 const O_CLOEXEC = 0x80000;
 /** Memory as a file system: a mapped page is never waited for while it is written back. */
-const MEMORY_DIRECTORY = "/dev/shm";
+export const MEMORY_DIRECTORY = "/dev/shm";
 const OTHERS_MODE = 0o077;
 
 export interface KeepsakePlace {
@@ -52,9 +52,9 @@ export interface KeepsakePlace {
 const mapped = new Map<string, Uint8Array>();
 
 /** Where this user's daemons keep theirs; null where the machine has no such place. */
-export function keepsakeDirectory(): string | null {
+export function keepsakeDirectory(parent: string = MEMORY_DIRECTORY): string | null {
   const uid = process.geteuid?.() ?? 0;
-  const directory = path.join(MEMORY_DIRECTORY, `cairn-${uid}`);
+  const directory = path.join(parent, `cairn-${uid}`);
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
   } catch {

@@ -200,6 +200,8 @@ export class LabUnit {
     const configuration = {
       name: this.name,
       stateDirectory: this.stateFolder,
+      // Goes with the lab; the page cache keeps it over a kill as well as memory does.
+      memoryDirectory: this.folder,
       disks: this.disks,
       role,
       ...(joinSecret === null ? {} : { joinSecret }),
