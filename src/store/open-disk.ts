@@ -196,6 +196,20 @@ class Opening {
       checkpointer.fail();
     };
     core.log.onFull = () => checkpointer.force();
+    // What was replayed may stand in the disk's cache only, if the last run died before its flush.
+    // From here on it counts as durable, also in what is written next.
+    this.#io.flush((status) => {
+      if (status !== Status.ok) return this.#fail(status, this.#io.failure);
+      this.#heal(superblock, found, { core, checkpointer });
+    });
+  }
+
+  #heal(
+    superblock: Superblock,
+    found: { damaged: 0 | 1 | null; left: Inheritance | null },
+    parts: { core: StoreCore; checkpointer: Checkpointer },
+  ): void {
+    const { core, checkpointer } = parts;
     this.#healSuperblock(superblock, found.damaged, () => {
       // A crash may have left the ring full; what was replayed is durable, so a checkpoint of it
       // needs no room in it. What the keepsake adds does: it comes only behind that.
