@@ -172,7 +172,8 @@ class Totals {
     const hours = (this.#simulatedMs / 3_600_000).toFixed(2);
     return (
       `sim: ${this.#seeds} seeds, ${this.#hostActs} host I/Os, ` +
-      `${this.#ackedWrites} acked writes, ${hours} simulated hours, faults: ${listed(this.#harms)}; ` +
+      `${this.#ackedWrites} acked writes, ${hours} simulated hours, ` +
+      `faults: ${listed(this.#harms)}; ` +
       `${this.#violations} violations, ${seconds.toFixed(1)} s`
     );
   }

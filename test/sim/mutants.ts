@@ -19,6 +19,7 @@ import { RecordKeeper } from "#cluster/record-keeper.ts";
 import { RangeLock } from "#raid/range-lock.ts";
 import { DiskStore } from "#store/disk-store.ts";
 import { Member } from "#store/member.ts";
+import { SimDisk } from "./sim-disk.ts";
 import { UnitProcess } from "./sim-unit.ts";
 
 /** What a mutant needs of the run it spoils. */
@@ -84,6 +85,20 @@ const stable: Mutant[] = [
         operation.complete(Status.ok);
         return true;
       }),
+  },
+  {
+    name: "ignored-fsync",
+    sentence: "the disk is never flushed, whatever is acked",
+    install: () =>
+      patch(
+        SimDisk.prototype,
+        "perform",
+        (original) =>
+          function (this: SimDisk, operation, memory, completedBefore) {
+            if (operation.kind === OperationKind.flush) return;
+            original.call(this, operation, memory, completedBefore);
+          },
+      ),
   },
   {
     name: "lost-fua",

@@ -204,7 +204,7 @@ export class UnitProcess implements Endpoint {
     return new DataPlane(
       this.world,
       this.memory,
-      { unit: this.unit, slice: {} },
+      { unit: this.unit, slice: SLICE },
       {
         send: (unit, verb) => !this.#ended && net.send(this.unit, unit, verb),
         propose: (next, expected, done) => {
