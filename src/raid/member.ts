@@ -281,6 +281,8 @@ export class Member {
       bufferOffset,
       stamp: (verb.flags & FLAG_KEEP_STAMP) === 0 ? STAMP_CURRENT : verb.stamp,
     };
+    // H7: only a host's change has a name; this is the head's copy of what it holds.
+    if (origin === 0) this.#host.origins.copied(offsetBytes, lengthBytes);
     this.#host.applier.apply(change, NEVER_ENDED, (status, fault) => {
       if (bufferOffset !== NO_BUFFER) this.#host.memory.release(bufferOffset);
       if (status === Status.ok) {

@@ -43,6 +43,20 @@ test("restarted → whatever is resent at first is forgotten, later names are no
   expect(origins.judge(START + 20, FLAG_RESENT, 0, 60_000)).toBe("new");
 });
 
+test("a head's copy over it → no longer applied and not new, until applied again (H7)", () => {
+  const origins = new Origins(true);
+  const [undone, elsewhere] = [START, START + 1];
+  origins.applied(undone, 8192, 1);
+  origins.applied(undone, 1 << 20, 1);
+  origins.applied(elsewhere, 2 << 20, 1);
+  origins.copied(0, 1 << 20);
+  expect(origins.judge(undone, FLAG_RESENT, 8192, 2)).toBe("forgotten");
+  expect(origins.judge(undone, FLAG_RESENT, 1 << 20, 2)).toBe("applied");
+  expect(origins.judge(elsewhere, FLAG_RESENT, 2 << 20, 2)).toBe("applied");
+  origins.applied(undone, 8192, 3);
+  expect(origins.judge(undone, FLAG_RESENT, 8192, 4)).toBe("applied");
+});
+
 test("extent set: members in order, counted, next after the last is none", () => {
   const set = new ExtentSet(100);
   for (const extent of [0, 31, 32, 63, 99]) expect(set.add(extent)).toBe(true);

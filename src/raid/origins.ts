@@ -8,6 +8,8 @@
 // - What is remembered was applied here. Per stream nothing above its `low` mark was forgotten: an
 //   unknown name above it was never applied by this member while it was in sync.
 // - A member let in by resync takes its head's marks as low marks: it did not see what went before.
+// - A head's copy over a range (reconciling, healing, resync) may undo what was applied there: what
+//   begins in the range is neither applied nor new from then on, until it is applied again.
 // - A member that restarted knows nothing. A forwarder sends all that waits as soon as it knows the
 //   head, so a stream's names heard within SETTLE_MS of its first one raise its low mark.
 
@@ -32,6 +34,8 @@ export type Verdict = "new" | "applied" | "forgotten";
 export class Origins {
   /** Offsets of the parts applied, by name, oldest first. */
   readonly #applied = new Map<number, number[]>();
+  /** Parts that a copy may have undone, by name, oldest first. */
+  readonly #doubtful = new Map<number, number[]>();
   #streams: Stream[] = [];
   /** Whether this run has seen everything since the member exists or was let in. */
   #whole: boolean;
@@ -61,12 +65,32 @@ export class Origins {
     }
   }
 
+  /** The head's bytes replace what is in this range, whatever was applied to it. */
+  copied(offsetBytes: number, lengthBytes: number): void {
+    const end = offsetBytes + lengthBytes;
+    for (const [origin, offsets] of this.#applied) {
+      const kept = offsets.filter((offset) => offset < offsetBytes || offset >= end);
+      if (kept.length === offsets.length) continue;
+      const undone = offsets.filter((offset) => !kept.includes(offset));
+      this.#doubtful.set(origin, [...(this.#doubtful.get(origin) ?? []), ...undone]);
+      if (kept.length > 0) this.#applied.set(origin, kept);
+      else this.#applied.delete(origin);
+    }
+    for (const oldest of this.#doubtful.keys()) {
+      if (this.#doubtful.size <= REMEMBERED_MAX) break;
+      this.#doubtful.delete(oldest);
+      const stream = this.#streamOf(oldest);
+      if (stream !== null) stream.low = Math.max(stream.low, oldest);
+    }
+  }
+
   /** What to do with a part of a request that a host or a forwarder submits. */
   judge(origin: number, flags: number, offsetBytes: number, nowMs: number): Verdict {
     if (origin === 0) return "new";
     const stream = this.#heard(origin, nowMs);
     if ((flags & FLAG_RESENT) === 0) return "new";
     if (this.#applied.get(origin)?.includes(offsetBytes)) return "applied";
+    if (this.#doubtful.get(origin)?.includes(offsetBytes)) return "forgotten";
     if (this.#overflowed) return "forgotten";
     return origin > stream.low ? "new" : "forgotten";
   }
