@@ -171,3 +171,26 @@ scenario("orderly stop of a head: takeover without the wait for grants (R4)", {}
   s.until("its process ended", () => s.unit(1).process === null, 10_000);
   s.unit(1).boot();
 });
+
+scenario(
+  "a head cut off as its record lets a member in: that member's grant counts already (R4)",
+  { mix: { roam: 0.5, patienceMs: 900 } },
+  (s) => {
+    s.unit(2).kill();
+    s.until("disk 1 is alone", () => s.inSync(1).join() === "1" && s.inSync(2).join() === "1");
+    s.unit(2).boot();
+    // The commit that names disk 2 in sync: its answer never reaches the head.
+    const strike = () => {
+      s.cluster.onNextCommit = (record) => {
+        if (record.inSync.length === 2) s.isolate(1);
+        else strike();
+      };
+    };
+    strike();
+    s.until("disk 2 takes a slice over", () => s.head(1) === 2 || s.head(2) === 2, 30_000);
+    s.writesGoOn();
+    s.run(1500);
+    s.join(1);
+    s.whole();
+  },
+);

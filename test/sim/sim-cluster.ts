@@ -381,7 +381,11 @@ export class SimCluster {
     this.#checkProtected();
     this.run(4000);
     this.#readAll();
+    const { revision } = this.controlStore;
     this.run(6000);
+    if (this.controlStore.revision !== revision) {
+      this.violation("idle slices change the control store (R14)");
+    }
     this.#checkIdle();
     this.#compareMembers();
     const verdict = judge(this.history);
@@ -496,8 +500,12 @@ export class SimCluster {
     return runs;
   }
 
-  /** R6: an idle slice ends with no active region, on any member. */
+  /** R6, R13: an idle slice ends with no active region and no buffer held, on any member. */
   #checkIdle(): void {
+    for (const { number, process } of this.units) {
+      const held = (process?.memory.usedBytes ?? 0) - (process?.usedBytesAtStart ?? 0);
+      if (held > 0) this.violation(`unit ${number} holds ${held} bytes of buffers though idle`);
+    }
     for (const record of this.losses.records()) {
       for (const { disk } of record.inSync) {
         const active = this.#member(disk, record.slice)?.activeRegions() ?? [];

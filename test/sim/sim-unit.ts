@@ -155,6 +155,8 @@ export class UnitProcess implements Endpoint {
   ready = false;
   /** A slice gave its disk up (R10): only a new run serves there again. */
   gaveUp = false;
+  /** What its disks hold for as long as they are open. */
+  usedBytesAtStart = 0;
   /** In an orderly stop: takes no more requests of hosts. */
   stopping = false;
   readonly world: { clock: Clock; random: Random; log: Log };
@@ -261,6 +263,7 @@ export class UnitProcess implements Endpoint {
 
   #opened(): void {
     this.ready = true;
+    this.usedBytesAtStart = this.memory.usedBytes;
     this.#shared.simulation.trace("ready", this.unit);
     this.#shared.net.up(this);
     this.keeper.start();
