@@ -49,9 +49,9 @@ export interface MemberStore extends OperationTarget {
   /** R0: of the disk's present run. */
   readonly incarnation: Incarnation;
   /**
-   * The first incarnation since the machine was started: runs from that one on had the same cache of
-   * the disk, so that the death of a process alone lost nothing of what it had written (H6). Absent:
-   * not known, every start counts as a loss.
+   * The first incarnation since the machine was started: runs from that one on had the same cache
+   * of the disk, so that the death of a process alone lost nothing of what it had written (H6).
+   * Absent: not known, every start counts as a loss.
    */
   readonly bootIncarnation?: Incarnation;
   /** The newest record stored here, or null before the first. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A run that died between a commit's write and its flush leaves records in the disk's cache only. The
-// next run builds on them; a power cut at any moment of its opening must leave a disk that opens.
+// A run that died between a commit's write and its flush leaves records in the disk's cache only.
+// The next run builds on them; a power cut at any moment of its opening must leave a disk that
+// opens.
 
 import { expect, test } from "bun:test";
 import { OperationKind } from "#base/operation.ts";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Two clusters of one join secret that were founded apart meet while nobody has used them: one gives
-// way, and its units serve the other with the same disks. Root only.
+// Two clusters of one join secret that were founded apart meet while nobody has used them: one
+// gives way, and its units serve the other with the same disks. Root only.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { assembled, createVolume, oneCluster, protectedEverywhere } from "./assembled.ts";
