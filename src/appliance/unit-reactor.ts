@@ -45,6 +45,11 @@ const QUIET_ALLOCATIONS = 16;
 const DRAIN_MS_MAX = 500;
 /** Heads get this long to be released, ms; after that the others wait for the leases. */
 const RELEASE_MS_MAX = 1500;
+/**
+ * The releases are the last words on the control lanes; closed at once, the end of a data lane
+ * could overtake them, and the others would wait for the leases (R4).
+ */
+const LAST_WORDS_MS = 100;
 /** A peer whose host is gone is noticed by TCP within this, seconds. */
 const PEER_ALIVE_SECONDS = 3;
 /** A host whose machine is gone holds its connection this long at most, seconds. */
@@ -447,15 +452,22 @@ export class UnitReactor {
         this.#within(
           RELEASE_MS_MAX,
           (released) => this.#releaseHeads(released),
-          () => {
-            this.#portal?.close();
-            this.#links?.close();
-            for (const listener of this.#listeners) listener.close();
-            this.#closeDisks();
-          },
+          () =>
+            this.#within(
+              LAST_WORDS_MS,
+              () => {},
+              () => this.#closeAll(),
+            ),
         );
       },
     );
+  }
+
+  #closeAll(): void {
+    this.#portal?.close();
+    this.#links?.close();
+    for (const listener of this.#listeners) listener.close();
+    this.#closeDisks();
   }
 
   #whenIdle(done: () => void): void {
