@@ -184,9 +184,7 @@ describe("opening again, after an FUA write was acked", () => {
   test("reads failing for a while, nothing written → read right once the disk reads (H8)", () => {
     const bench = new Bench(SIZE, { image: acked().disk.kill() });
     bench.disk.failWhen = (kind, offset) =>
-      kind === OperationKind.read &&
-      offset >= PLAN.descriptorOffset &&
-      offset < PLAN.dataOffset;
+      kind === OperationKind.read && offset >= PLAN.descriptorOffset && offset < PLAN.dataOffset;
     expect(bench.open()).not.toBeNull();
     nothingForgotten(bench, { all: false });
     bench.disk.failWhen = null;
