@@ -139,7 +139,6 @@ export class Unit {
       authenticate: (peer) => this.#authenticate(peer),
     };
     this.discovery = this.#makeDiscovery(made);
-    made.udp.onPacket = (bytes, from) => this.discovery.packet(bytes, from);
     this.#listenReactor();
     this.#listener = made.control;
   }
@@ -211,6 +210,8 @@ export class Unit {
     await this.disks.examine();
     const saved = this.state.readText(MEMBERSHIP_FILE);
     if (saved !== null) await this.#enter(parseMembership(saved));
+    // Heard before that, the own cluster's station would have it join, and enter, a second time.
+    this.#udp.onPacket = (bytes, from) => this.discovery.packet(bytes, from);
     this.#tick();
   }
 
