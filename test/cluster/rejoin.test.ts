@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createVolume, headOf, protectedEverywhere, resyncedBytes } from "./assembled.ts";
 import { LIMIT_MS, MIB, SLICE_BYTES, VOLUME, healed, startCluster } from "./cluster-fixture.ts";
-import type { Lab } from "./lab.ts";
+import { linesOf, type Lab } from "./lab.ts";
 import type { LabUnit } from "./lab-unit.ts";
 import { NbdClient } from "./nbd-client.ts";
 import { need, pause } from "./until.ts";
@@ -16,6 +16,7 @@ const ATTACH_MS = 10_000;
 /** Regions without writes become inactive within this (R6); only then are they owed no more. */
 const QUIET_MS = 8_000;
 const CHANGED = 24;
+const RESTARTS = 4;
 /** Promised: at most 1.1 times the changed extents. */
 const RESYNC_MOST = 1.1;
 
@@ -112,6 +113,20 @@ describe("a unit that was away catches up by what changed", () => {
       await expectContent(name);
       away.start();
     });
+  }
+});
+
+test("a unit that starts again enters its cluster once, whatever it hears meanwhile", async () => {
+  await healed(lab);
+  const unit = lab.unit(1);
+  for (let time = 0; time < RESTARTS; time++) {
+    const before = linesOf(unit.logFile).length;
+    await unit.stop();
+    unit.start();
+    await healed(lab);
+    const since = linesOf(unit.logFile).slice(before);
+    const refused = since.filter((line) => line.includes("waits to be registered: the disk"));
+    expect(refused).toEqual([]);
   }
 });
 
