@@ -113,7 +113,7 @@ export class LabRecord {
   /** Like removeAll, but disks and logs stay, under a name that no lab looks at. */
   removeButKeep(): { left: string[]; kept: string } {
     const left = removeProcesses(this.folder, this.#made);
-    const kept = path.join(FOLDER, `cairn-kept-${this.number}-${process.pid}`);
+    const kept = path.join(FOLDER, `cairn-kept-${this.number}-${process.pid}-${Date.now()}`);
     renameSync(this.folder, kept);
     return { left, kept };
   }
