@@ -8,7 +8,7 @@ import { createTimers } from "#machine/timers.ts";
 import { createMainWorld } from "#machine/main-world.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
 import { unpackEtcd } from "#machine/etcd-child.ts";
-import { collectNowAndThen } from "#machine/idle-memory.ts";
+import { collectNowAndThen, protectBundle } from "#machine/idle-memory.ts";
 import { checkMachine } from "#machine/machine-check.ts";
 import { listenHttp } from "#machine/http-listener.ts";
 import { Fault } from "#base/fault.ts";
@@ -55,8 +55,9 @@ export async function runUnit(configuration: Configuration): Promise<void> {
   void told.then(() => {
     isTold = true;
   });
-  // A unit whose cluster gave way to another ends its run and begins anew.
+  protectBundle();
   collectNowAndThen();
+  // A unit whose cluster gave way to another ends its run and begins anew.
   while (!isTold) {
     const unit = await Promise.race([makeUnit(configuration, outside), failedStart]);
     const api = serve(unit, world, outside);

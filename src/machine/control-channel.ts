@@ -19,6 +19,7 @@ import type { Clock } from "#base/world.ts";
 import { createClock } from "./clock.ts";
 import { libc } from "./libc.ts";
 import type { Reactor } from "./reactor.ts";
+import { createTimers } from "./timers.ts";
 
 /** A control thread silent this long makes the reactor release its heads. */
 export const CONTROL_SILENT_MS = 5000;
@@ -128,7 +129,9 @@ export class ControlEnd implements ControlChannel {
   readonly #clock: Clock = createClock();
   readonly #silentMs: number;
   readonly #startMs: number;
-  readonly #timer: ReturnType<typeof setInterval>;
+  readonly #timers = createTimers();
+  readonly #beatEveryMs: number;
+  #cancelBeat: () => void = () => {};
   #watch: Watch | null = null;
   #isLost = false;
   readonly #one: Uint8Array;
@@ -151,8 +154,15 @@ export class ControlEnd implements ControlChannel {
     const seed: ReactorSeed = { kind: "reactor-seed", port: channel.port2, shared, options };
     worker.postMessage(seed, [channel.port2 as unknown as ArrayBuffer]);
     worker.addEventListener("error", (event) => this.#lost(`the reactor failed: ${event.message}`));
-    const everyMs = this.#silentMs / BEATS_WITHIN_SILENCE;
-    this.#timer = setInterval(() => this.#beat(), everyMs);
+    this.#beatEveryMs = this.#silentMs / BEATS_WITHIN_SILENCE;
+    this.#beatAgain();
+  }
+
+  #beatAgain(): void {
+    this.#cancelBeat = this.#timers.after(this.#beatEveryMs, () => {
+      this.#beatAgain();
+      this.#beat();
+    });
   }
 
   post(message: object): boolean {
@@ -168,7 +178,7 @@ export class ControlEnd implements ControlChannel {
 
   /** Ends the beat and the port; the reactor should have been told to stop before. */
   close(): void {
-    clearInterval(this.#timer);
+    this.#cancelBeat();
     this.#port.close();
   }
 
@@ -191,7 +201,7 @@ export class ControlEnd implements ControlChannel {
   }
 
   #lost(why: string): void {
-    clearInterval(this.#timer);
+    this.#cancelBeat();
     if (this.#isLost) return;
     this.#isLost = true;
     this.onReactorSilent(why);

@@ -17,6 +17,7 @@ import path from "node:path";
 import { Fault } from "#base/fault.ts";
 import type { Log } from "#base/world.ts";
 import type { EtcdCertificates } from "./etcd-certificates.ts";
+import { pageOut } from "./idle-memory.ts";
 
 const RESTART_LEAST_MS = 200;
 const RESTART_MOST_MS = 5000;
@@ -24,6 +25,8 @@ const RESTART_MOST_MS = 5000;
 const HEALTHY_MS = 30_000;
 /** Past this it has opened its data; what cannot be bound or read ends it at once. */
 const RAN_MS = 3000;
+/** etcd maps its whole file at the start, 16 MiB at least; what it uses of it is little. */
+const PAGE_OUT_AFTER_MS = 10_000;
 const STOP_MS = 5000;
 const LINES_KEPT = 20;
 const LINE_CHARACTERS_MAX = 500;
@@ -116,7 +119,6 @@ export function etcdDirectoryState(directory: string): { hasData: boolean; ticke
 
 /** Forgets a membership that has ended (removed by the control station). etcd must not run. */
 export function clearEtcdDirectory(directory: string): void {
-  if (!existsSync(directory)) return; // this unit never voted
   if (!existsSync(directory)) return; // never a voter
   rmSync(path.join(directory, "data"), { recursive: true, force: true });
   syncDirectory(directory);
@@ -155,6 +157,7 @@ export class EtcdChild {
   #wanted = false;
   #restartMs = RESTART_LEAST_MS;
   #restart: ReturnType<typeof setTimeout> | null = null;
+  #pageOut: ReturnType<typeof setTimeout> | undefined;
   #lines: string[] = [];
 
   constructor(log: Log, place: EtcdPlace) {
@@ -240,6 +243,11 @@ export class EtcdChild {
       env: { ...goSettings(), PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin" },
     });
     this.#child = child;
+    this.#pageOut = setTimeout(() => {
+      const { pid } = child;
+      if (this.#child === child && pid !== undefined)
+        pageOut(pid, databaseOf(this.place.directory));
+    }, PAGE_OUT_AFTER_MS);
     child.stderr?.setEncoding("utf8");
     child.stderr?.on("data", (text: string) => this.#keep(text));
     child.once("error", (error) => this.#ended(startedMs, error.message));
@@ -249,6 +257,7 @@ export class EtcdChild {
   #ended(startedMs: number, reason: string): void {
     if (this.#child === null) return; // `error` and `close` may both come
     this.#child = null;
+    clearTimeout(this.#pageOut);
     if (!this.#wanted) return;
     const ranMs = performance.now() - startedMs;
     if (ranMs > HEALTHY_MS) this.#restartMs = RESTART_LEAST_MS;
@@ -266,6 +275,10 @@ export class EtcdChild {
     }
     this.#lines = this.#lines.slice(-LINES_KEPT);
   }
+}
+
+function databaseOf(directory: string): string {
+  return path.join(directory, "data", "member", "snap", "db");
 }
 
 function goSettings(): Record<string, string> {

@@ -12,8 +12,11 @@
 //   that has any is left alone.
 // - Nothing of this happens while there is I/O: each of them costs the reactor milliseconds.
 
+import { ptr } from "bun:ffi";
 import { readFileSync } from "node:fs";
 import type { Memory } from "#base/memory.ts";
+import { findSection } from "./elf.ts";
+import { IO_VECTOR, SYS_PIDFD_OPEN, SYS_PROCESS_MADVISE } from "./io-uring.wire.ts";
 import { address, libc } from "./libc.ts";
 import type { Reactor } from "./reactor.ts";
 
@@ -34,6 +37,10 @@ const TEXT_EVERY_MS = 10_000;
 const RANGE_BYTES_MIN = 64 << 10;
 const PAGE_BYTES = 4096;
 const MADV_DONTNEED = 4;
+const MADV_PAGEOUT = 21;
+const PROT_READ = 1;
+/** Where Bun puts what it compiled in: our JavaScript, and the archive of etcd. */
+const BUNDLE_SECTION = ".bun";
 
 /** Gives back what is not needed whenever `reactor` has been quiet for a while. */
 export function giveBackWhenQuiet(reactor: Reactor): void {
@@ -66,6 +73,20 @@ export function giveBackWhenQuiet(reactor: Reactor): void {
   });
 }
 
+/**
+ * What was compiled in lies in a writable mapping, all of it is read at the start, and nobody ever
+ * writes there. Made unwritable it is a mapping of its own that is given back with the text; it is
+ * done at the start, so that a runtime that did write there would fail in every test.
+ */
+export function protectBundle(): void {
+  const section = findSection(process.execPath, BUNDLE_SECTION);
+  if (section === null) return; // not compiled
+  const start = Math.ceil(section.address / PAGE_BYTES) * PAGE_BYTES;
+  const end = section.address + section.lengthBytes;
+  const lengthBytes = Math.floor((end - start) / PAGE_BYTES) * PAGE_BYTES;
+  if (lengthBytes > 0) libc.mprotect(address(start), lengthBytes, PROT_READ);
+}
+
 /** The same for the control thread's heap, which is never without a little to do. */
 export function collectNowAndThen(): void {
   setInterval(() => Bun.gc(true), AGAIN_EVERY_MS).unref();
@@ -81,6 +102,32 @@ export function giveBackArena(memory: Memory): number {
     bytes += lengthBytes;
   }
   return bytes;
+}
+
+/**
+ * Asks the kernel to take back what the process `pid` has mapped of `file` (process_madvise(2),
+ * MADV_PAGEOUT): nothing is lost, what is needed comes back. Answers whether it did; a kernel or a
+ * sandbox that refuses is no fault.
+ */
+export function pageOut(pid: number, file: string): boolean {
+  const pidfd = libc.syscall(SYS_PIDFD_OPEN, pid, 0, 0, 0, 0, 0) as number;
+  if (pidfd < 0) return false;
+  try {
+    // After the pidfd: were the process another one by now, its maps would not have the file.
+    const maps = readFileSync(`/proc/${pid}/maps`, "latin1").split("\n");
+    const line = maps.find((each) => each.endsWith(` ${file}`));
+    const [, from = "", to = ""] = /^([0-9a-f]+)-([0-9a-f]+) /.exec(line ?? "") ?? [];
+    if (from === "") return false;
+    const vector = new Uint8Array(new ArrayBuffer(PAGE_BYTES));
+    const start = Number.parseInt(from, 16);
+    const view = IO_VECTOR.view().at(vector, 0);
+    view.address = start;
+    view.lengthBytes = Number.parseInt(to, 16) - start;
+    const done = libc.syscall(SYS_PROCESS_MADVISE, pidfd, ptr(vector), 1, MADV_PAGEOUT, 0, 0);
+    return (done as number) >= 0;
+  } finally {
+    libc.close(pidfd);
+  }
 }
 
 /**

@@ -12,6 +12,15 @@ export const SYS_IO_URING_SETUP = 425;
 export const SYS_IO_URING_ENTER = 426;
 export const SYS_IO_URING_REGISTER = 427;
 
+export const SYS_PIDFD_OPEN = 434;
+export const SYS_PROCESS_MADVISE = 440; // 5.10
+
+/** struct iovec. */
+export const IO_VECTOR = struct("iovec", 16, "little", {
+  address: u64(0),
+  lengthBytes: u64(8),
+});
+
 /** struct io_uring_params, with io_sqring_offsets and io_cqring_offsets in it. */
 export const RING_PARAMS = struct("io_uring_params", 120, "little", {
   sqEntries: u32(0),

@@ -17,6 +17,7 @@ const U64 = FFIType.u64_fast;
 const { symbols } = dlopen("libc.so.6", {
   mmap: { args: [PTR, U64, I32, I32, I32, I64], returns: PTR },
   munmap: { args: [PTR, U64], returns: I32 },
+  mprotect: { args: [PTR, U64, I32], returns: I32 },
   madvise: { args: [PTR, U64, I32], returns: I32 },
   syscall: {
     args: [I64, I64, I64, I64, I64, I64, I64],

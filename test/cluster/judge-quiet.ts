@@ -5,13 +5,15 @@
 
 import path from "node:path";
 import { assembled, createVolume, oneCluster, voters } from "./assembled.ts";
-import { LIMIT_MS, MIB, Probes, VOLUME, leads, startCluster } from "./cluster-fixture.ts";
+import { LIMIT_MS, MIB, Probes, VOLUME, healed, leads, startCluster } from "./cluster-fixture.ts";
 import type { Judgement } from "./judge-figures.ts";
 import { Lab } from "./lab.ts";
 import { pause } from "./until.ts";
 
 const SETTLE_MS = 40_000;
 const IDLE_MS = 60_000;
+const TRAFFIC_MS = 30_000;
+const MEGABYTE = 1_000_000;
 const BUSY_LOOPS = 8;
 const LOOK_MS = 1_000;
 const SLICE_BYTES = 64 * MIB;
@@ -43,9 +45,27 @@ export async function judgeStarts(judgement: Judgement, times: number): Promise<
   }
 }
 
+/** As it came up, after it served, and after every unit was started again: the same promise. */
 export async function judgeIdle(judgement: Judgement): Promise<void> {
   await using lab = await startCluster({ spares: 1 });
-  judgement.note(`idle: ${SETTLE_MS / 1000} s to settle, ${IDLE_MS / 1000} s measured`);
+  await measureIdle(judgement, lab, "");
+  {
+    await using probes = new Probes(lab, lab.units);
+    await probes.write();
+    await pause(TRAFFIC_MS);
+    await probes.finish();
+  }
+  await measureIdle(judgement, lab, " after traffic");
+  for (const unit of lab.units) {
+    await unit.stop();
+    unit.start();
+    await healed(lab);
+  }
+  await measureIdle(judgement, lab, " after restarts");
+}
+
+async function measureIdle(judgement: Judgement, lab: Lab, when: string): Promise<void> {
+  judgement.note(`idle${when}: ${SETTLE_MS / 1000} s to settle, ${IDLE_MS / 1000} s measured`);
   await pause(SETTLE_MS);
   const before = lab.units.map((unit) => unit.usage().cpuSeconds);
   await pause(IDLE_MS);
@@ -53,13 +73,16 @@ export async function judgeIdle(judgement: Judgement): Promise<void> {
   for (const [index, unit] of lab.units.entries()) {
     const { rssBytes, pssBytes, cpuSeconds } = unit.usage();
     const votes = states.find((status) => status.name === unit.name)?.voter === true;
-    const who = votes ? "with a voter" : "without a voter";
+    const who = `${votes ? "with a voter" : "without a voter"}${when}`;
     const percent = (100 * (cpuSeconds - (before[index] ?? 0))) / (IDLE_MS / 1000);
-    judgement.add(`idle memory ${who}`, rssBytes / MIB, {
-      unit: "MiB RSS",
+    judgement.add(`idle memory ${who}`, rssBytes / MEGABYTE, {
+      unit: "MB RSS",
       most: votes ? 150 : 80,
     });
-    judgement.add(`idle memory, shared once, ${who}`, pssBytes / MIB, { unit: "MiB", most: null });
+    judgement.add(`idle memory, shared once, ${who}`, pssBytes / MEGABYTE, {
+      unit: "MB",
+      most: null,
+    });
     judgement.add(`idle CPU ${who}`, percent, { unit: "% of a core", most: votes ? 3 : 1 });
   }
 }
