@@ -10,6 +10,7 @@
 // - A fault names the setting, where it was set and what is allowed, never the value of a secret.
 // - The join secret has no flag: arguments are visible to every user of the machine.
 
+import { type ParseError, parse as parseWithPlaces, printParseErrorCode } from "jsonc-parser";
 import { z } from "zod";
 import { Fault } from "#base/fault.ts";
 import { REGION_BYTES, SLICE_BYTES_DEFAULT, SLICE_BYTES_MAX } from "#base/grains.ts";
@@ -20,6 +21,8 @@ import { MEMORY_DIRECTORY } from "#machine/keepsake-memory.ts";
 import { AUTOCONFIG_PORT, LANE_PORT } from "#protocol/autoconfig/autoconfig.wire.ts";
 import { joinSecretFault } from "#protocol/peer-channel/secret.ts";
 import { parseSize } from "./api/words.ts";
+import { claimCodeSchema } from "./claim-code.ts";
+import { networkEntrySchema, networkSchema } from "./network-settings.ts";
 
 /** Largest configuration or secret file, bytes. */
 export const CONFIGURATION_BYTES_MAX = 64 << 10;
@@ -68,6 +71,9 @@ const secret = z.string().superRefine((text, context) => {
   const fault = joinSecretFault(text);
   if (fault !== null) context.addIssue({ code: "custom", message: fault });
 });
+const tokenHash = z
+  .string()
+  .regex(/^[0-9a-f]{64}$/, "the SHA-256 of a token, 64 digits 0 to 9 and a to f");
 const LOG_LEVELS = ["debug", "info", "warn", "error"] as const satisfies readonly LogLevel[];
 
 /** Every setting but the ports. */
@@ -115,6 +121,25 @@ export const SETTINGS = {
     flag: "may-found",
     kind: "yesno",
     sentence: "whether it may found a cluster where it hears none; no: it only joins",
+  }),
+  network: setting(networkSchema, {
+    initial: [],
+    flag: null,
+    kind: "texts",
+    sentence: "fixed addresses of an appliance, by interface; others take DHCP, else link-local",
+  }),
+  claimCode: setting(claimCodeSchema.nullable(), {
+    initial: null,
+    flag: null,
+    kind: "text",
+    sentence: "whoever types it claims the cluster; without one, the unit makes and shows one",
+  }),
+  adminTokenHash: setting(tokenHash.nullable(), {
+    initial: null,
+    flag: null,
+    kind: "text",
+    sentence:
+      "SHA-256 of the administrator's token, instead of a claim code: claimed from the start",
   }),
   role: setting(z.enum(["member", "spare"]), {
     initial: "member",
@@ -266,52 +291,102 @@ export type ReadText = (path: string, bytesMax: number) => string | null;
 export function fileSource(file: string, readText: ReadText): ConfigurationSource | null {
   const text = readText(file, CONFIGURATION_BYTES_MAX);
   if (text === null) return null;
+  return { origin: file, directory: folderOf(file), value: parseJson(file, text) };
+}
+
+/** JSON, or a Fault that says where it is wrong and quotes nothing: a secret may stand there. */
+function parseJson(origin: string, text: string): unknown {
+  // Editors of other systems begin a file with a mark of its encoding.
+  const plain = text.replace(/^\uFEFF/, "");
   try {
-    return { origin: file, directory: folderOf(file), value: JSON.parse(text) };
+    return JSON.parse(plain);
   } catch (cause) {
-    // The parser's own message may quote the line with the secret; it stays in `cause`.
-    throw new Fault("badConfiguration", `${file} is no JSON`, { cause });
+    throw new Fault("badConfiguration", `${origin} is no JSON: ${placeOfFault(plain)}`, { cause });
   }
 }
+
+function placeOfFault(text: string): string {
+  if (text.trim() === "") return "it is empty";
+  if (/[\0\uFFFD]/.test(text)) return "it is not saved as UTF-8";
+  const errors: ParseError[] = [];
+  parseWithPlaces(text, errors, { disallowComments: true, allowTrailingComma: false });
+  const [first] = errors;
+  if (first === undefined) return "it cannot be read";
+  const before = text.slice(0, first.offset).split("\n");
+  const column = (before.at(-1) ?? "").length + 1;
+  // "CommaExpected" is "comma expected".
+  const what = printParseErrorCode(first.error).replaceAll(/(?!^)([A-Z])/g, " $1");
+  return `line ${before.length}, column ${column}: ${what.toLowerCase()}`;
+}
+
+/** Settings that stand for one another: the stronger source's way replaces the weaker one's. */
+const ALTERNATIVES = [
+  ["joinSecret", "joinSecretFile"],
+  ["claimCode", "adminTokenHash"],
+] as const satisfies readonly (readonly [SettingName, SettingName])[];
 
 /** The configuration of all sources together, weakest source first. */
 export function configurationFrom(
   sources: readonly ConfigurationSource[],
   readText: ReadText,
 ): Configuration {
+  const { settings, secret } = mergedSources(sources, readText);
+  const { ports, ...others } = settings;
   const merged = defaultConfiguration();
-  let secretOrigin = "";
-  for (const source of sources) {
-    const settings = checkedSource(source);
-    const { ports, ...others } = settings;
-    const named = others.joinSecret != null || others.joinSecretFile != null;
-    if (named) {
-      // A stronger source's way of saying the secret replaces the weaker one's other way.
-      secretOrigin = source.origin;
-      merged.joinSecret = null;
-      merged.joinSecretFile = null;
-    }
-    Object.assign(merged, others);
-    Object.assign(merged.ports, ports);
-  }
-  if (merged.joinSecretFile !== null) {
-    merged.joinSecret = secretFromFile(merged.joinSecretFile, secretOrigin, readText);
-  }
+  Object.assign(merged, others);
+  Object.assign(merged.ports, ports);
+  if (secret !== null) merged.joinSecret = secret;
   checkTogether(merged);
   return merged;
 }
 
-type SourceSettings = z.infer<typeof SourceSchema>;
+/**
+ * What the sources set, together, and nothing else: the form in which settings are kept or put on a
+ * boot medium. A secret's file has been read, for it is not where the settings go.
+ */
+export function settingsOf(
+  sources: readonly ConfigurationSource[],
+  readText: ReadText,
+): SourceSettings {
+  configurationFrom(sources, readText); // for its faults
+  const { settings, secret } = mergedSources(sources, readText);
+  if (secret !== null) settings.joinSecret = secret;
+  delete settings.joinSecretFile;
+  for (const name of ALTERNATIVES.flat()) if (settings[name] === null) delete settings[name];
+  return settings;
+}
+
+function mergedSources(
+  sources: readonly ConfigurationSource[],
+  readText: ReadText,
+): { settings: SourceSettings; secret: string | null } {
+  const merged: SourceSettings = {};
+  const ports: SourceSettings["ports"] = {};
+  let secretOrigin = "";
+  for (const source of sources) {
+    const settings = checkedSource(source);
+    for (const pair of ALTERNATIVES) {
+      if (pair.some((name) => settings[name] != null)) for (const name of pair) merged[name] = null;
+    }
+    if (settings.joinSecretFile != null) secretOrigin = source.origin;
+    Object.assign(ports, settings.ports);
+    Object.assign(merged, settings);
+  }
+  if (Object.keys(ports).length > 0) merged.ports = ports;
+  const file = merged.joinSecretFile ?? null;
+  const secret = file === null ? null : secretFromFile(file, secretOrigin, readText);
+  return { settings: merged, secret };
+}
+
+export type SourceSettings = z.infer<typeof SourceSchema>;
 
 function checkedSource(source: ConfigurationSource): SourceSettings {
   const parsed = SourceSchema.safeParse(withFullPaths(source.value, source.directory));
   if (!parsed.success) throw sourceFault(source.origin, parsed.error.issues[0]);
-  const { joinSecret, joinSecretFile } = parsed.data;
-  if (joinSecret != null && joinSecretFile != null) {
-    throw new Fault(
-      "badConfiguration",
-      `${source.origin} sets both joinSecret and joinSecretFile; keep one`,
-    );
+  for (const [one, other] of ALTERNATIVES) {
+    if (parsed.data[one] == null || parsed.data[other] == null) continue;
+    const both = `${source.origin} sets both ${one} and ${other}; keep one`;
+    throw new Fault("badConfiguration", both);
   }
   return parsed.data;
 }
@@ -319,15 +394,20 @@ function checkedSource(source: ConfigurationSource): SourceSettings {
 function sourceFault(origin: string, issue: z.core.$ZodIssue | undefined): Fault {
   if (issue === undefined) return new Fault("badConfiguration", `${origin} cannot be used`);
   if (issue.code === "unrecognized_keys") {
-    const known = [...Object.keys(SETTINGS), "ports"].join(", ");
     const unknown = [...issue.path.map(String), issue.keys.join(", ")].join(".");
     return new Fault(
       "badConfiguration",
-      `${origin} sets ${unknown}, which does not exist; settings: ${known}`,
+      `${origin} sets ${unknown}, which does not exist; settings: ${knownAt(issue.path)}`,
     );
   }
   const where = issue.path.length === 0 ? "the whole" : issue.path.join(".");
   return new Fault("badConfiguration", `${where} in ${origin}: ${issue.message}`);
+}
+
+function knownAt([outer]: readonly PropertyKey[]): string {
+  if (outer === "ports") return Object.keys(PORTS).join(", ");
+  if (outer === "network") return Object.keys(networkEntrySchema.shape).join(", ");
+  return [...Object.keys(SETTINGS), "ports"].join(", ");
 }
 
 /** Paths of a source, made absolute; anything of a wrong type is left for the schema to refuse. */
@@ -434,10 +514,16 @@ function flagFault(flag: ConfigurationFlag, word: string, allowed: string): neve
   throw new Fault("badConfiguration", `--${flag.flag} ${word}: needs ${allowed}`);
 }
 
-/** For people and logs: the secret is only said to be there. */
+/** Settings whose values are never shown. */
+const SECRET_SETTINGS = ["joinSecret", "claimCode", "adminTokenHash"] as const;
+
+/** For people and logs: a secret is only said to be there. */
 export function redacted(configuration: Configuration): Record<string, unknown> {
-  const joinSecret = configuration.joinSecret === null ? null : "(set, not shown)";
-  return { ...configuration, joinSecret };
+  const shown: Record<string, unknown> = { ...configuration };
+  for (const name of SECRET_SETTINGS) {
+    if (configuration[name] !== null) shown[name] = "(set, not shown)";
+  }
+  return shown;
 }
 
 /** JSON schema (2020-12) of `cairn.json`, with the defaults. */

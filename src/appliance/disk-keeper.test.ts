@@ -69,7 +69,10 @@ class Bench {
     };
     // Of both the keeper uses these methods alone.
     const client = reactor as unknown as ReactorClient;
-    const options = { paths, directFiles: true, unitName: "unit-7", leftClusters };
+    const options = {
+      ...{ paths, directFiles: true, unitName: "unit-7", leftClusters },
+      ...{ watch: null, heldBack: null },
+    };
     this.keeper = new DiskKeeper(world, timers, client, options);
     this.keeper.onChange = (disk) => void this.changes.push([disk.path, disk.state]);
     this.commands = {

@@ -1,26 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The disks of one unit, on the control thread: which are named in the configuration, what is on
-// them, claiming the blank ones, having them opened by the reactor and registered with the cluster.
+// The disks of one unit, on the control thread: which it may take, what is on them, claiming the
+// blank ones, having them opened by the reactor and registered with the cluster.
 //
 // Invariants
-// - Only disks that the configuration names are ever touched (design, section 4); one that is not
-//   blank and not ours is left alone, and listed with its reason.
-// - A disk of another cluster is left alone.
+// - Outside of an appliance only disks that the configuration names are ever touched (design,
+//   section 4). On an appliance that names none, those that the machine has are considered, as they
+//   come and go; of the disk it runs from only the partition that is there for us.
+// - A disk that is not blank and not ours is left alone, and listed with its reason. While
+//   something holds claiming back, blank ones are too; what is ours already is opened all the same.
+// - A disk of another cluster is left alone, and so is a second path to a disk in use, or its
+//   clone.
 // - A disk's incarnation is in its record before anything new is placed on it (R0): it is
 //   registered at every start.
+// - A disk that was taken out while in use is not opened again by this run (R10).
 
 import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { CommandClient } from "#cluster/commands.ts";
-import type { DiskExamination } from "#machine/disk-tools.ts";
+import type { DiskExamination, DiskPlace } from "#machine/disk-tools.ts";
 import { claimDisk, examineDisk } from "#machine/disk-tools.ts";
+import type { DiskCandidate } from "#machine/machine-disks.ts";
+import { clearSpare, examineSpare, spareContent } from "#machine/spare-partition.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import type { OpenedDisk } from "./reactor-messages.ts";
 
 const RETRY_MS = 1000;
 /** A disk that could not be looked at or claimed is looked at again after this, ms. */
 const LOOK_AGAIN_MS = 15_000;
+/** Disks that nobody named may be many, and are asleep perhaps. */
+const LOOK_AGAIN_FOUND_MS = 600_000;
+/** Between two looks whether disks came or went, ms. */
+const WATCH_MS = 2000;
 
 export interface KeptDisk {
   path: string;
@@ -31,12 +42,26 @@ export interface KeptDisk {
   opened: OpenedDisk | null;
 }
 
-interface KeeperOptions {
+/** An appliance's own look at what disks there are. */
+export interface DiskWatch {
+  /** Changes whenever a disk comes or goes. */
+  mark(): string;
+  find(): Promise<DiskCandidate[]>;
+  /** Whether this spare partition has been cleared for us before. */
+  isCleared(partitionId: string): boolean;
+  cleared(partitionId: string): void;
+}
+
+export interface KeeperOptions {
   paths: readonly string[];
   directFiles: boolean;
   unitName: string;
   /** Clusters this unit was in and left while nothing was kept in them. */
   leftClusters: readonly string[];
+  /** Null: only `paths` count. */
+  watch: DiskWatch | null;
+  /** Why blank disks are not claimed, in words; null: they are. */
+  heldBack: string | null;
 }
 
 export class DiskKeeper {
@@ -45,6 +70,15 @@ export class DiskKeeper {
   readonly #reactor: ReactorClient;
   readonly #options: KeeperOptions;
   readonly #disks = new Map<string, KeptDisk>();
+  /** Of the disks that were found, by the path under which they are listed. */
+  readonly #found = new Map<string, DiskCandidate>();
+  /** Identities of disks sent to be opened, and of those that failed or left in this run. */
+  readonly #identities = new Map<KeptDisk, string>();
+  readonly #lost = new Set<string>();
+  #mark: string | null = null;
+  /** Looks and openings come one after the other. */
+  #turn: Promise<unknown> = Promise.resolve();
+  #lookingAgain = false;
   #clusterId = "";
   #commands: CommandClient | null = null;
   #stopped = false;
@@ -61,10 +95,7 @@ export class DiskKeeper {
     this.#timers = timers;
     this.#reactor = reactor;
     this.#options = options;
-    for (const path of options.paths) {
-      const reason = "not looked at yet";
-      this.#disks.set(path, { path, sizeBytes: 0, reason, state: "examining", opened: null });
-    }
+    for (const path of options.paths) this.#add(path, 0);
   }
 
   get disks(): KeptDisk[] {
@@ -75,47 +106,154 @@ export class DiskKeeper {
     this.#stopped = true;
   }
 
-  /** Looks at every disk and says what would be done; touches none. */
+  /** Looks at every disk and says what would be done; touches none. Begins to watch for more. */
   async examine(): Promise<void> {
-    for (const disk of this.#disks.values()) {
-      if (disk.state !== "examining" && disk.state !== "refused") continue;
-      await this.#look(disk);
-    }
+    await this.#inTurn(() => this.#refind());
+    await this.#inTurn(async () => {
+      for (const disk of this.#waiting()) await this.#look(disk);
+    });
+    if (this.#options.watch !== null) this.#timers.after(WATCH_MS, () => void this.#watch());
   }
 
   /** The unit is in a cluster: opens what is ours, claims what is blank. */
   async enter(clusterId: string, commands: CommandClient): Promise<void> {
     this.#clusterId = clusterId;
     this.#commands = commands;
-    await this.#openAll();
+    await this.#inTurn(() => this.#openAll());
   }
 
+  #inTurn(act: () => Promise<void>): Promise<void> {
+    const turn = this.#turn.then(act);
+    // Whoever asked for it hears of its failure; the next one comes all the same.
+    this.#turn = turn.catch(() => undefined);
+    return turn;
+  }
+
+  #add(path: string, sizeBytes: number): KeptDisk {
+    const reason = "not looked at yet";
+    const disk: KeptDisk = { path, sizeBytes, reason, state: "examining", opened: null };
+    this.#disks.set(path, disk);
+    return disk;
+  }
+
+  #waiting(): KeptDisk[] {
+    return this.disks.filter((disk) => disk.state === "examining" || disk.state === "refused");
+  }
+
+  // Disks that come and go.
+
+  async #watch(): Promise<void> {
+    if (this.#stopped) return;
+    if (this.#options.watch?.mark() !== this.#mark) {
+      await this.#inTurn(() => this.#refind());
+      await this.#inTurn(() => (this.#commands === null ? this.#lookAll() : this.#openAll()));
+    }
+    this.#timers.after(WATCH_MS, () => void this.#watch());
+  }
+
+  async #lookAll(): Promise<void> {
+    for (const disk of this.#waiting()) await this.#look(disk);
+  }
+
+  /** Makes the list what the machine has. */
+  async #refind(): Promise<void> {
+    const { watch } = this.#options;
+    if (watch === null) return;
+    // Taken first: what comes while we look is seen at the next look.
+    const mark = watch.mark();
+    let found: DiskCandidate[];
+    try {
+      found = await watch.find();
+    } catch (error) {
+      const reason = sentenceOf(error);
+      return this.#world.log.write("warn", "the disks cannot be listed", { reason });
+    }
+    this.#mark = mark;
+    const there = new Map(found.map((candidate) => [candidate.path, candidate]));
+    for (const [path, known] of this.#found) {
+      const now = there.get(known.path);
+      if (now?.attachment === known.attachment) there.delete(known.path);
+      else this.#gone(path);
+    }
+    for (const candidate of there.values()) {
+      const known = this.#disks.get(candidate.path);
+      // Of one that was taken out only the memory is left; it must not stand in the way.
+      if (known !== undefined && known.state !== "failed") continue;
+      this.#found.set(candidate.path, candidate);
+      this.#add(candidate.path, candidate.sizeBytes);
+    }
+  }
+
+  #gone(path: string): void {
+    this.#found.delete(path);
+    const disk = this.#disks.get(path);
+    if (disk === undefined || disk.state === "failed") return;
+    if (disk.state === "examining" || disk.state === "refused") {
+      this.#disks.delete(path);
+      this.#identities.delete(disk);
+      return;
+    }
+    // The reactor meets it as I/O errors, and ejects it (R10).
+    this.#lose(disk, "it was taken out while in use");
+  }
+
+  #lose(disk: KeptDisk, reason: string): void {
+    const identity = this.#identities.get(disk);
+    if (identity !== undefined) this.#lost.add(identity);
+    disk.state = "failed";
+    disk.reason = reason;
+    this.#world.log.write("error", "disk failed", { disk: disk.path, reason });
+    this.onChange(disk);
+  }
+
+  // Looking and opening.
+
   async #openAll(): Promise<void> {
-    for (const disk of this.#disks.values()) {
+    for (const disk of this.#waiting()) {
       if (this.#stopped) return;
-      if (disk.state !== "examining" && disk.state !== "refused") continue;
       const examination = await this.#look(disk);
       if (examination === null || examination.state === "refused") continue;
+      if (examination.state === "blank" && this.#options.heldBack !== null) continue;
       await this.#claimAndOpen(disk, examination);
     }
-    if (this.disks.some((disk) => disk.state === "refused" || disk.state === "examining")) {
-      this.#timers.after(LOOK_AGAIN_MS, () => void this.#openAll());
-    }
+    this.#lookAgain();
+  }
+
+  #lookAgain(): void {
+    const waiting = this.#waiting();
+    if (waiting.length === 0 || this.#lookingAgain) return;
+    const soon = waiting.some((disk) => !this.#found.has(disk.path));
+    this.#lookingAgain = true;
+    this.#timers.after(soon ? LOOK_AGAIN_MS : LOOK_AGAIN_FOUND_MS, () => {
+      this.#lookingAgain = false;
+      void this.#inTurn(() => this.#openAll());
+    });
   }
 
   async #look(disk: KeptDisk): Promise<DiskExamination | null> {
+    const candidate = this.#found.get(disk.path);
     try {
-      const examination = await examineDisk(disk.path);
+      if (candidate?.refusal != null) {
+        this.#refuse(disk, `left alone: ${candidate.refusal}`);
+        return null;
+      }
+      const examination =
+        candidate?.part === "spare"
+          ? await examineSpare(candidate.path)
+          : await examineDisk(disk.path);
       disk.sizeBytes = examination.sizeBytes;
       switch (examination.state) {
         case "blank":
-          disk.reason = "it is blank and named in the configuration, so it is claimed";
+          disk.reason = this.#blankReason(disk);
           disk.state = "examining";
           break;
         case "ours":
           // One that the reactor refused stays so until it says otherwise.
           if (disk.state === "refused") break;
-          disk.reason = "it has been claimed by Cairn";
+          disk.reason =
+            candidate?.part === "spare"
+              ? "it is the spare space of the disk that this unit runs from"
+              : "it has been claimed by Cairn";
           disk.state = "examining";
           break;
         case "refused":
@@ -126,6 +264,13 @@ export class DiskKeeper {
       this.#refuse(disk, `left alone: ${sentenceOf(error)}`);
       return null;
     }
+  }
+
+  #blankReason(disk: KeptDisk): string {
+    const { heldBack } = this.#options;
+    if (heldBack !== null) return `it is blank and would be claimed, but ${heldBack}`;
+    const why = this.#found.has(disk.path) ? "" : " and named in the configuration";
+    return `it is blank${why}, so it is claimed`;
   }
 
   #refuse(disk: KeptDisk, reason: string): void {
@@ -140,6 +285,13 @@ export class DiskKeeper {
       const place =
         examination.ours ??
         (await claimDisk(disk.path, { evenIfNotBlank: false, name: this.#options.unitName }));
+      const uuid = place.partitionId.replaceAll("-", "");
+      const taken = this.#takenAlready(disk, uuid);
+      if (taken !== null) return this.#refuse(disk, taken);
+      const isSpare = this.#found.get(disk.path)?.part === "spare";
+      if (isSpare && !this.#spareIsReady(disk, place)) return;
+      if (place.path !== disk.path) this.#rename(disk, place.path);
+      this.#identities.set(disk, uuid);
       disk.state = "opening";
       // The GPT partition's id is the disk's own. Whether it has a store already is for the reactor
       // to see: a stop may have come between claiming and formatting.
@@ -151,13 +303,57 @@ export class DiskKeeper {
           sizeBytes: place.sizeBytes,
           direct: this.#options.directFiles,
         },
-        identity: { clusterId: this.#clusterId, uuid: place.partitionId.replaceAll("-", "") },
+        identity: { clusterId: this.#clusterId, uuid },
         leftClusters: this.#options.leftClusters,
         anew: false,
       });
     } catch (error) {
       this.#refuse(disk, `left alone: ${sentenceOf(error)}`);
     }
+  }
+
+  /** Why a disk of this identity is not opened now, or null. */
+  #takenAlready(disk: KeptDisk, uuid: string): string | null {
+    if (this.#lost.has(uuid)) {
+      return "left alone: it failed or was taken out while in use; a new start takes it again";
+    }
+    for (const [other, identity] of this.#identities) {
+      if (other === disk || identity !== uuid || this.#disks.get(other.path) !== other) continue;
+      if (other.state !== "refused") {
+        return `left alone: it is ${other.path} by another path, or a clone of it`;
+      }
+    }
+    return null;
+  }
+
+  /**
+   * The spare space of the boot disk is blank by being there, whatever lay on the disk before it
+   * was flashed: cleared once, before the first store is made in it. A store, also of another
+   * cluster, is never cleared.
+   */
+  #spareIsReady(disk: KeptDisk, place: DiskPlace): boolean {
+    const content = spareContent(place);
+    if (content === "store") return true;
+    if (this.#options.heldBack !== null) {
+      disk.reason = this.#blankReason(disk);
+      disk.state = "examining";
+      return false;
+    }
+    const { watch } = this.#options;
+    if (watch === null || watch.isCleared(place.partitionId)) return true;
+    if (content === "other") clearSpare(place);
+    watch.cleared(place.partitionId);
+    return true;
+  }
+
+  /** A disk is listed as what is used of it. */
+  #rename(disk: KeptDisk, path: string): void {
+    const candidate = this.#found.get(disk.path);
+    this.#disks.delete(disk.path);
+    this.#found.delete(disk.path);
+    disk.path = path;
+    this.#disks.set(path, disk);
+    if (candidate !== undefined) this.#found.set(path, candidate);
   }
 
   // What the reactor says.
@@ -201,11 +397,7 @@ export class DiskKeeper {
 
   failed(uuid: string, sentence: string): void {
     const disk = this.#find(uuid);
-    if (disk === null) return;
-    disk.state = "failed";
-    disk.reason = `taken out of use: ${sentence}`;
-    this.#world.log.write("error", "disk failed", { disk: disk.path, sentence });
-    this.onChange(disk);
+    if (disk !== null) this.#lose(disk, `taken out of use: ${sentence}`);
   }
 
   /** The reactor's newest figures. */

@@ -41,6 +41,15 @@ const machine: CliMachine = {
     const { runUnit } = await import("./run-unit.ts");
     return runUnit(configuration);
   },
+  runApplianceUnit: async (start, disksIn) => {
+    takeRuntimeSettings();
+    const { runApplianceUnit } = await import("./run-unit.ts");
+    return runApplianceUnit(start, disksIn, readText);
+  },
+  setUpNetwork: async (start) => {
+    const { setUpNetwork } = await import("./run-appliance.ts");
+    return setUpNetwork(start, readText);
+  },
 };
 
 function readText(path: string, bytesMax: number): string | null {

@@ -11,22 +11,29 @@ import { unpackEtcd } from "#machine/etcd-child.ts";
 import { collectNowAndThen, protectBundle } from "#machine/idle-memory.ts";
 import { checkMachine } from "#machine/machine-check.ts";
 import { listenHttp } from "#machine/http-listener.ts";
+import { StateDirectory } from "#machine/state-directory.ts";
 import { Fault } from "#base/fault.ts";
 import type { World } from "#base/world.ts";
 import { createApi } from "./api/api.ts";
 import { SOCKET_FILE, TOKEN_FILE, serveApi } from "./api/serve.ts";
 import type { ServedApi } from "./api/serve.ts";
-import type { Configuration } from "./configuration.ts";
+import { mediumSentence } from "./boot-medium.ts";
+import type { Configuration, ReadText } from "./configuration.ts";
+import { findSettings, report } from "./run-appliance.ts";
+import type { ApplianceStart } from "./run-appliance.ts";
 import { UnitBackend } from "./unit-backend.ts";
 import { makeUnit } from "./unit.ts";
-import type { Unit, UnitOutside } from "./unit.ts";
+import type { ApplianceRole, Unit, UnitOutside } from "./unit.ts";
 
 /** Exit status of a daemon that found itself wrong; whoever supervises it starts it again. */
 const EXIT_WRONG = 70;
 const TOKEN_BYTES = 32;
 
 /** Runs a unit until it is told to stop (SIGTERM, SIGINT); resolves after its orderly stop. */
-export async function runUnit(configuration: Configuration): Promise<void> {
+export async function runUnit(
+  configuration: Configuration,
+  appliance: ApplianceRole | null = null,
+): Promise<void> {
   const found = checkMachine();
   const world = createMainWorld({ logLeast: configuration.logLevel });
   world.log.write("info", "this unit starts", found);
@@ -49,6 +56,7 @@ export async function runUnit(configuration: Configuration): Promise<void> {
     unpackEtcd: async (directory) =>
       unpackEtcd(etcdArchive, directory, await Bun.file(etcdArchive).bytes()),
     fatal,
+    appliance,
   };
   const told = untilSignal();
   let isTold = false;
@@ -65,6 +73,25 @@ export async function runUnit(configuration: Configuration): Promise<void> {
     await unit.stop(await Promise.race([told, unit.ended]));
     await api.stop();
   }
+}
+
+/** `cairn unit --appliance`: what it runs by comes from its box. */
+export async function runApplianceUnit(
+  start: ApplianceStart,
+  disksIn: string | null,
+  readText: ReadText,
+): Promise<void> {
+  const { places } = start;
+  checkMachine();
+  const state = new StateDirectory(places.stateDirectory);
+  const found = await findSettings(start, state, readText).finally(() => state.close());
+  const world = createMainWorld({ logLeast: found.configuration.logLevel });
+  report(world, places, found);
+  const bootFolders = [places.stateDirectory, places.esp, "/", "/usr"];
+  await runUnit(found.configuration, {
+    search: { bootFolders, linksIn: disksIn },
+    wrongMedium: found.wrong === null ? null : mediumSentence(found.wrong),
+  });
 }
 
 function startReactor(

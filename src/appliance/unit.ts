@@ -14,7 +14,7 @@ import { Catalog } from "#cluster/catalog.ts";
 import { Discovery } from "#cluster/discovery.ts";
 import type { Membership } from "#cluster/discovery.ts";
 import type { StationFact } from "#cluster/formation.ts";
-import { identityText, idBytes, idText, makeIdentity, parseIdentity } from "#cluster/identity.ts";
+import { idBytes, idText } from "#cluster/identity.ts";
 import type { UnitIdentity } from "#cluster/identity.ts";
 import { idSchema } from "#cluster/state.ts";
 import { ETCD_PEER_PORT, newId, voterName } from "#cluster/voters.ts";
@@ -22,11 +22,11 @@ import { ControlEnd } from "#machine/control-channel.ts";
 import { listenControl } from "#machine/control-socket.ts";
 import type { ControlListener, ControlSocket } from "#machine/control-socket.ts";
 import type { LinkDatagrams } from "#machine/datagram.ts";
+import type { DiskSearch } from "#machine/machine-disks.ts";
 import { issueEtcdCertificates } from "#machine/etcd-certificates.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
 import { EtcdChild, clearEtcdDirectory } from "#machine/etcd-child.ts";
 import { addAddress } from "#machine/network.ts";
-import { SecretBox } from "#machine/secret-box.ts";
 import { openDatabase } from "#machine/sqlite.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
 import { ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
@@ -42,15 +42,16 @@ import { parsePeer } from "./configuration.ts";
 import type { Configuration } from "./configuration.ts";
 import { answerUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
+import { applianceDisks } from "./appliance-disks.ts";
 import { DiskKeeper } from "./disk-keeper.ts";
 import { MEMBERSHIP_FILE, membershipText, parseMembership } from "./membership.ts";
 import type { SavedMembership } from "./membership.ts";
 import { ReactorClient } from "./reactor-client.ts";
 import { ownReport } from "./unit-report.ts";
+import { loadIdentity, unitName } from "./unit-identity.ts";
 import { openAutoconfigPort, usableLinks } from "./unit-links.ts";
 import { FEATURE_LEVEL, VERSION } from "./version.ts";
 
-const IDENTITY_FILE = "identity.sealed";
 const CATALOG_FILE = "catalog.sqlite";
 const LEFT_FILE = "left-clusters.json";
 const LEFT_MAX = 16;
@@ -77,6 +78,16 @@ export interface UnitOutside {
   unpackEtcd(directory: string): Promise<string>;
   /** The process must end: it is wrong about itself. */
   fatal(error: unknown): void;
+  /** Null: the unit is a process on somebody's machine. */
+  appliance: ApplianceRole | null;
+}
+
+/** What is different for a unit that has its box to itself. */
+export interface ApplianceRole {
+  /** Which of the box's disks are considered, where the configuration names none. */
+  search: DiskSearch;
+  /** What is wrong with the boot medium, as a sentence; null: nothing. */
+  wrongMedium: string | null;
 }
 
 export class Unit {
@@ -131,6 +142,7 @@ export class Unit {
       directFiles: configuration.directFiles,
       unitName: this.name,
       leftClusters: readLeft(made.state),
+      ...applianceDisks(configuration, made.state, outside.appliance),
     });
     this.#security = {
       timers: outside.timers,
@@ -144,7 +156,7 @@ export class Unit {
   }
 
   get name(): string {
-    return this.configuration.name ?? `cairn-${idText(this.identity.unitId).slice(0, 4)}`;
+    return unitName(this.configuration.name, this.identity);
   }
 
   uptimeSeconds(): number {
@@ -196,7 +208,9 @@ export class Unit {
     );
   }
 
-  #say(sentence: string): void {
+  #say(about: string): void {
+    const wrong = this.#outside.appliance?.wrongMedium ?? null;
+    const sentence = wrong === null ? about : `${about} ${wrong}`;
     if (sentence === this.sentence) return;
     this.sentence = sentence;
     this.#world.log.write("info", sentence);
@@ -563,18 +577,6 @@ export async function makeUnit(configuration: Configuration, outside: UnitOutsid
 function readLeft(state: StateDirectory): string[] {
   const text = state.readText(LEFT_FILE);
   return text === null ? [] : z.array(idSchema).parse(JSON.parse(text));
-}
-
-/** R12: made once; a wiped state directory makes another unit. */
-async function loadIdentity(world: World, state: StateDirectory): Promise<UnitIdentity> {
-  const box = await SecretBox.open(state);
-  const sealed = state.read(IDENTITY_FILE);
-  if (sealed !== null) {
-    return parseIdentity(world.seal, new TextDecoder().decode(box.openSecret(sealed)));
-  }
-  const identity = makeIdentity(world.seal);
-  state.write(IDENTITY_FILE, box.sealSecret(new TextEncoder().encode(identityText(identity))));
-  return identity;
 }
 
 /** Units that multicast does not reach; the configuration has checked them. */

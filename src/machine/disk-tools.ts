@@ -32,7 +32,7 @@ export const PARTITION_TYPE = "CA12DA7A-5D15-4C1E-B10C-CA12C0FFEE01";
 export const DISK_BYTES_MIN = 32 << 20;
 const MIB = 1 << 20;
 /** Cleared at both ends of a disk before its GPT appears, so that nobody finds an older store. */
-const CLEARED_BYTES = 8 * MIB;
+export const CLEARED_BYTES = 8 * MIB;
 const LABEL_TIMEOUT_MS = 30_000;
 
 export interface FoundDisk {
@@ -45,6 +45,9 @@ export interface FoundDisk {
   transport: string | null;
   rotational: boolean;
   removable: boolean;
+  readOnly: boolean;
+  /** Names the disk itself, whatever path leads to it; many have none. */
+  wwn: string | null;
 }
 
 /** Where our GPT partition lies. */
@@ -75,13 +78,14 @@ interface LsblkDevice {
   rota: boolean;
   rm: boolean;
   ro: boolean;
+  wwn: string | null;
 }
 
 /**
  * The machine's disks; loop devices that are set up too. Not the ones nobody can use (size 0, ROM).
  */
 export async function listDisks(): Promise<FoundDisk[]> {
-  const columns = "PATH,TYPE,SIZE,MODEL,SERIAL,TRAN,ROTA,RM,RO";
+  const columns = "PATH,TYPE,SIZE,MODEL,SERIAL,TRAN,ROTA,RM,RO,WWN";
   const args = ["--json", "--bytes", "--nodeps", "--output", columns];
   const answer = (await runForJson("lsblk", args, { debianPackage: "util-linux" })) as {
     blockdevices?: LsblkDevice[];
@@ -99,6 +103,8 @@ export async function listDisks(): Promise<FoundDisk[]> {
       transport: device.tran,
       rotational: device.rota,
       removable: device.rm,
+      readOnly: device.ro,
+      wwn: device.wwn,
     });
   }
   return found;
@@ -224,10 +230,14 @@ function readSysNumber(device: string, attribute: string): number | null {
 
 /** /sys's folder of a block device, found by its numbers, so that links in /dev do not matter. */
 function sysFolder(device: string): string {
-  const { rdev } = statSync(device);
-  const major = ((rdev >> 8) & 0xfff) | (Math.floor(rdev / 2 ** 32) & ~0xfff);
-  const minor = (rdev & 0xff) | ((rdev >> 12) & 0xfff00);
-  return `/sys/dev/block/${major}:${minor}`;
+  return `/sys/dev/block/${deviceNumbers(statSync(device).rdev)}`;
+}
+
+/** "8:1" of a device number as stat(2) gives it. */
+export function deviceNumbers(device: number): string {
+  const major = ((device >> 8) & 0xfff) | (Math.floor(device / 2 ** 32) & ~0xfff);
+  const minor = (device & 0xff) | ((device >> 12) & 0xfff00);
+  return `${major}:${minor}`;
 }
 
 /** The descriptor, or the errno's name. */
@@ -240,7 +250,7 @@ function tryOpen(file: string, flags: number): number | string {
 }
 
 /** Who uses a block device, in words; null: nobody. */
-function whoHolds(device: string): string | null {
+export function whoHolds(device: string): string | null {
   // The kernel's own answer: an exclusive opening fails while it or a part of it is in use.
   const attempt = () => tryOpen(device, constants.O_RDONLY | constants.O_EXCL);
   const fd = patiently(attempt, (answer) => answer === "EBUSY");
@@ -294,13 +304,18 @@ function signatureWords(signature: string): string {
   }
 }
 
-function isZero(file: string, offsetBytes: number, lengthBytes: number): boolean {
+export function isZero(file: string, offsetBytes: number, lengthBytes: number): boolean {
+  return readStretch(file, offsetBytes, lengthBytes).every((byte) => byte === 0);
+}
+
+/** Throws Fault diskFailed when it cannot be read whole. */
+export function readStretch(file: string, offsetBytes: number, lengthBytes: number): Uint8Array {
   const fd = tryOpen(file, constants.O_RDONLY);
   if (typeof fd === "string") throw new Fault("diskFailed", `${file} cannot be opened (${fd})`);
   try {
     const bytes = Buffer.alloc(lengthBytes, 0xff);
     readExactly(fd, bytes, offsetBytes, file);
-    return bytes.every((byte) => byte === 0);
+    return bytes;
   } finally {
     closeSync(fd);
   }
@@ -320,7 +335,8 @@ function readExactly(fd: number, bytes: Buffer, offsetBytes: number, file: strin
   }
 }
 
-function clear(file: string, offsetBytes: number, lengthBytes: number): void {
+/** Zeroes a stretch, durably. */
+export function clear(file: string, offsetBytes: number, lengthBytes: number): void {
   const fd = tryOpen(file, constants.O_RDWR);
   if (typeof fd === "string") throw new Fault("diskFailed", `${file} cannot be opened (${fd})`);
   try {

@@ -16,7 +16,9 @@ import {
   redacted,
 } from "#appliance/configuration.ts";
 import { VERSION } from "#appliance/version.ts";
+import { applianceStart, fromHere, MEDIUM_FLAG, PLACE_FLAGS } from "./appliance-places.ts";
 import { type Call, type Command, OUTPUT_FLAG } from "./command.ts";
+import { Misuse } from "./failure.ts";
 import type { FlagDefinition } from "./flags.ts";
 
 /** What stands for a flag's value in help. */
@@ -37,12 +39,7 @@ const SOURCE_FLAGS: readonly FlagDefinition[] = [
     value: "FILE",
     sentence: "settings as JSON: cairn config schema",
   },
-  {
-    name: "medium",
-    kind: "path",
-    value: "DIRECTORY",
-    sentence: `the boot medium; ${MEDIUM_FILE} on it is used if it is there`,
-  },
+  MEDIUM_FLAG,
 ];
 
 const UNIT_FLAGS: readonly FlagDefinition[] = [
@@ -54,13 +51,38 @@ const UNIT_FLAGS: readonly FlagDefinition[] = [
   }),
 ];
 
+const APPLIANCE_FLAGS: readonly FlagDefinition[] = [
+  {
+    name: "appliance",
+    kind: "yesno",
+    sentence: "this box is the unit's own: settings from its boot medium, disks that it finds",
+  },
+  ...PLACE_FLAGS,
+  {
+    name: "disks-in",
+    kind: "path",
+    value: "DIRECTORY",
+    sentence: "on an appliance, only disks that links in this directory point to (for trials)",
+  },
+];
+
 const unit: Command = {
   words: ["unit"],
   operands: [],
-  flags: UNIT_FLAGS,
+  flags: [...UNIT_FLAGS, ...APPLIANCE_FLAGS],
   sentence: "run a unit here until it is told to stop (SIGTERM or SIGINT: in order)",
   run: async (call) => {
-    await call.machine.runUnit(configurationOf(call));
+    const { machine, flags } = call;
+    if (flags.isSet("appliance")) {
+      if (flags.word("config") !== null) throw new Misuse("--config does not go with --appliance");
+      const disksIn = flags.word("disks-in");
+      const links = disksIn === null ? null : fromHere(call, disksIn);
+      await machine.runApplianceUnit(applianceStart(call), links);
+      return 0;
+    }
+    const stray = APPLIANCE_FLAGS.find(({ name }) => name !== "appliance" && flags.word(name));
+    if (stray !== undefined) throw new Misuse(`--${stray.name} goes with --appliance`);
+    await machine.runUnit(configurationOf(call));
     return 0;
   },
 };
@@ -81,10 +103,6 @@ function configurationOf(call: Call): Configuration {
   }
   sources.push(flagsSource(flags.given, machine.directory));
   return configurationFrom(sources, machine.readText);
-}
-
-function fromHere(call: Call, path: string): string {
-  return path.startsWith("/") ? path : `${call.machine.directory}/${path}`;
 }
 
 const configSchema: Command = {

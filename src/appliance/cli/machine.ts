@@ -3,6 +3,7 @@
 // What the command line needs of the machine it runs on. Real in main.ts, made up in tests.
 
 import type { Configuration, ReadText } from "#appliance/configuration.ts";
+import type { ApplianceStart, NetworkFound, NetworkStart } from "#appliance/run-appliance.ts";
 
 /** One piece of an argument list, as `parseArgs` of node:util tells them apart. */
 export type ArgumentToken =
@@ -39,4 +40,7 @@ export interface CliMachine {
   pause(ms: number): Promise<void>;
   /** The daemon; resolves after its orderly stop. */
   runUnit(configuration: Configuration): Promise<unknown>;
+  /** The daemon on an appliance. `disksIn`: only the disks that links in there point to. */
+  runApplianceUnit(start: ApplianceStart, disksIn: string | null): Promise<unknown>;
+  setUpNetwork(start: NetworkStart): Promise<NetworkFound>;
 }

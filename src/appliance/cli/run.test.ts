@@ -14,6 +14,7 @@ import { createApi } from "#appliance/api/api.ts";
 import { MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
 import { serveApi, type ServedApi, SOCKET_FILE } from "#appliance/api/serve.ts";
 import type { Configuration } from "#appliance/configuration.ts";
+import type { ApplianceStart } from "#appliance/run-appliance.ts";
 import { listenHttp } from "#machine/http-listener.ts";
 import { EXIT, exitCodeOf } from "./exit-codes.ts";
 import { nearest } from "./flags.ts";
@@ -32,6 +33,7 @@ let out: string;
 let err: string;
 let answers: (string | null)[];
 let ran: Configuration[];
+let started: { start: ApplianceStart; disksIn: string | null }[];
 let pauses: (() => void)[];
 let machine: CliMachine;
 
@@ -54,13 +56,18 @@ function testMachine(): CliMachine {
       next();
     },
     runUnit: async (configuration) => void ran.push(configuration),
+    runApplianceUnit: async (start, disksIn) => void started.push({ start, disksIn }),
+    setUpNetwork: async (start) => {
+      started.push({ start, disksIn: null });
+      return { hostName: "box", files: [], fixed: 1, wrong: null };
+    },
   };
 }
 
 beforeEach(() => {
   folder = mkdtempSync(path.join(tmpdir(), "cairn-cli-"));
   backend = new MemoryBackend();
-  [out, err, answers, ran, pauses] = ["", "", [], [], []];
+  [out, err, answers, ran, started, pauses] = ["", "", [], [], [], []];
   const log = { write: () => undefined };
   served = serveApi(createApi(backend, { log, timers: { after: () => () => undefined } }), {
     listen: listenHttp,

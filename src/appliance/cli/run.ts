@@ -4,6 +4,7 @@
 // wrong into a message with advice and a documented exit code.
 
 import { type Command, Call, checkOutput } from "./command.ts";
+import { bootCommands } from "./commands-boot.ts";
 import { clusterCommands } from "./commands-cluster.ts";
 import { localCommands } from "./commands-local.ts";
 import { volumeCommands } from "./commands-volume.ts";
@@ -19,6 +20,7 @@ export const commands: readonly Command[] = [
   ...localCommands,
   ...clusterCommands,
   ...volumeCommands,
+  ...bootCommands,
 ];
 
 const HELP_FLAG: FlagDefinition = { name: "help", short: "h", kind: "yesno", sentence: "this" };

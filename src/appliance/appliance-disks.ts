@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which disks a unit takes (design, section 4). A process on somebody's machine takes those that
+// its configuration names, and no others. An appliance takes those too where any are named, else
+// what its box has; and it claims nothing blank while it has no join secret, or a boot medium that
+// cannot be understood.
+
+import { disksMark, findCandidates } from "#machine/machine-disks.ts";
+import type { StateDirectory } from "#machine/state-directory.ts";
+import type { Configuration } from "./configuration.ts";
+import type { DiskWatch, KeeperOptions } from "./disk-keeper.ts";
+import type { ApplianceRole } from "./unit.ts";
+
+/** The spare partitions that were cleared for us, one id a line. */
+const CLEARED_FILE = "cleared-spares";
+
+export function applianceDisks(
+  configuration: Pick<Configuration, "disks" | "joinSecret">,
+  state: Pick<StateDirectory, "readText" | "write">,
+  appliance: ApplianceRole | null,
+): Pick<KeeperOptions, "watch" | "heldBack"> {
+  if (appliance === null) return { watch: null, heldBack: null };
+  const watch = configuration.disks.length > 0 ? null : diskWatch(appliance, state);
+  return { watch, heldBack: heldBack(configuration, appliance) };
+}
+
+function heldBack(
+  configuration: Pick<Configuration, "joinSecret">,
+  appliance: ApplianceRole,
+): string | null {
+  if (appliance.wrongMedium !== null) return "the boot medium is wrong";
+  return configuration.joinSecret === null ? "this unit has no join secret" : null;
+}
+
+function diskWatch(
+  { search }: ApplianceRole,
+  state: Pick<StateDirectory, "readText" | "write">,
+): DiskWatch {
+  const ids = () => (state.readText(CLEARED_FILE) ?? "").split("\n").filter((id) => id !== "");
+  return {
+    mark: () => disksMark(search),
+    find: () => findCandidates(search),
+    isCleared: (id) => ids().includes(id),
+    cleared: (id) => state.write(CLEARED_FILE, `${[...ids(), id].join("\n")}\n`),
+  };
+}
