@@ -95,7 +95,8 @@ export function readMedium(
 }
 
 function withoutNetwork(source: ConfigurationSource): ConfigurationSource {
-  return { ...source, value: { ...(source.value as object), network: [] } };
+  const { network: _, ...value } = source.value as Record<string, unknown>;
+  return { ...source, value };
 }
 
 /** The settings of a medium's sources, checked as the box will check them. */

@@ -17,6 +17,7 @@ import {
   PORTS,
   redacted,
   SETTINGS,
+  settingsOf,
 } from "./configuration.ts";
 
 const SECRET = "a secret that is long enough";
@@ -133,6 +134,43 @@ describe("join secret", () => {
     expect(shown["joinSecret"]).toBe("(set, not shown)");
   });
 
+  test("claim code and token's hash → one of them, and neither is printed", () => {
+    const hash = "ab".repeat(32);
+    const both = refusal(source({ claimCode: "2468-ACEG", adminTokenHash: hash }));
+    expect(both).toContain("both claimCode and adminTokenHash");
+    const stronger = [source({ claimCode: "2468-ACEG" }), source({ adminTokenHash: hash })];
+    const merged = configurationFrom(stronger, readText);
+    expect([merged.claimCode, merged.adminTokenHash]).toEqual([null, hash]);
+    const shown = JSON.stringify(redacted(merged));
+    expect(shown).not.toContain(hash);
+    expect(refusal(source({ claimCode: "sesame" }))).not.toContain("sesame");
+  });
+
+  test("a file that is no JSON → the line and column, nothing of it quoted", () => {
+    const at = (text: string) => {
+      try {
+        fileSource("/x.json", () => text);
+      } catch (error) {
+        return (error as Error).message;
+      }
+      return "taken";
+    };
+    const wrong = `{\n  "name": "a"\n  "joinSecret": "${SECRET}"\n}`;
+    expect(at(wrong)).toEndWith("/x.json is no JSON: line 3, column 3: comma expected");
+    expect(at(wrong)).not.toContain(SECRET);
+    expect(at('{ "name": "a", }')).toContain("line 1, column 16");
+    expect(at("// no\n{}")).toContain("line 1, column 1: invalid comment token");
+    expect(at("")).toContain("it is empty");
+    expect(at(" \r\n")).toContain("it is empty");
+    expect(at("{\0}\0")).toContain("not saved as UTF-8");
+    expect(at("\uFFFD\uFFFD{\0")).toContain("not saved as UTF-8");
+  });
+
+  test("a byte order mark before it, as editors of other systems write → read all the same", () => {
+    const marked = fileSource("/x.json", () => `\uFEFF{"name": "a"}\r\n`);
+    expect(marked?.value).toEqual({ name: "a" });
+  });
+
   test("a file that is no JSON → refused without quoting it", () => {
     expect(() => fileSource("/etc/broken.json", readText)).toThrow("/etc/broken.json is no JSON");
     expect(() => fileSource("/etc/broken.json", readText)).not.toThrow(SECRET);
@@ -162,6 +200,13 @@ describe("a bad setting → its name, its source and what is allowed", () => {
     ["apiAddress", "everywhere", "IPv4 or IPv6 address"],
     ["directFiles", 1, "boolean"],
     ["logLevel", "loud", '"debug"|"info"|"warn"|"error"'],
+    ["claimCode", "2468ACE", "at least 8"],
+    ["claimCode", "X".repeat(65), "at most 64"],
+    ["claimCode", "with a ünit", "letters, digits and dashes"],
+    ["claimCode", 12345678, "string"],
+    ["adminTokenHash", "AB".repeat(32), "64 digits"],
+    ["adminTokenHash", "ab".repeat(31), "64 digits"],
+    ["network", { interface: "eno1" }, "array"],
   ];
   for (const [name, value, allowed] of bad) {
     test(`${name}: ${JSON.stringify(value).slice(0, 40)}`, () => {
@@ -192,6 +237,71 @@ describe("a bad setting → its name, its source and what is allowed", () => {
       expect(refusal(source(value))).toContain("/etc/x.json");
     }
   });
+});
+
+describe("fixed network", () => {
+  const entry = { interface: "eno1", addresses: ["192.168.1.10/24"] };
+  const network = (...entries: unknown[]) => source({ network: entries });
+
+  test("by name or by MAC address, both families, gateways within reach → taken", () => {
+    const entries = [
+      { ...entry, gateways: ["192.168.1.1", "fe80::1"], dns: ["9.9.9.9", "2620:fe::fe"] },
+      { mac: "52:54:00:AB:cd:01", addresses: ["10.0.0.2/31", "fd00:1::10/64"] },
+      { interface: "eno2", addresses: ["fd00:1::10/64"], gateways: ["fd00:1::1"] },
+    ];
+    const configuration = configurationFrom([network(...entries)], readText);
+    expect(configuration.network as unknown).toEqual(entries);
+  });
+
+  const bad: [string, object, string, string][] = [
+    ["no interface", { interface: undefined }, "network.0 in", "either interface or mac"],
+    ["both", { mac: "52:54:00:12:34:56" }, "network.0 in", "either interface or mac"],
+    ["a pattern", { interface: "en*" }, "network.0.interface", "an interface's name"],
+    ["a name too long", { interface: "a".repeat(16) }, "network.0.interface", "such as eno1"],
+    ["a line break", { interface: "a\nDHCP=no" }, "network.0.interface", "such as eno1"],
+    ["no address", { addresses: [] }, "network.0.addresses", "1"],
+    ["no prefix", { addresses: ["192.168.1.10"] }, "network.0.addresses.0", "prefix length"],
+    ["a long prefix", { addresses: ["192.168.1.10/33"] }, "network.0.addresses.0", "prefix"],
+    ["prefix 0", { addresses: ["192.168.1.10/0"] }, "network.0.addresses.0", "prefix length"],
+    ["a group", { addresses: ["224.0.0.1/24"] }, "network.0.addresses.0", "an address"],
+    ["the loopback", { addresses: ["127.0.0.1/8"] }, "network.0.addresses.0", "an address"],
+    ["no host", { addresses: ["0.0.0.0/8"] }, "network.0.addresses.0", "an address"],
+    ["a zone", { addresses: ["fe80::1%eth0/64"] }, "network.0.addresses.0", "an address"],
+    ["a far gateway", { gateways: ["192.168.2.1"] }, "network.0.gateways.0", "none of the"],
+    ["itself", { gateways: ["192.168.1.10"] }, "network.0.gateways.0", "none of the addresses"],
+    ["two", { gateways: ["192.168.1.1", "192.168.1.2"] }, "network.0.gateways.1", "at most one"],
+    ["a name server", { dns: ["dns.example"] }, "network.0.dns.0", "IPv4 or IPv6"],
+    ["a word of its own", { gateway: "192.168.1.1" }, "network.0.gateway", "gateways"],
+  ];
+  for (const [what, change, where, allowed] of bad) {
+    test(`${what} → refused, with the place and what is allowed`, () => {
+      const sentence = refusal(network({ ...entry, ...change }));
+      expect(sentence).toContain(where);
+      expect(sentence).toContain("/etc/x.json");
+      expect(sentence).toContain(allowed);
+    });
+  }
+
+  test("one interface twice → refused", () => {
+    expect(refusal(network(entry, entry))).toContain("network.1 in /etc/x.json");
+    const mac = { mac: "52:54:00:12:34:5a", addresses: ["10.0.0.1/8"] };
+    expect(refusal(network(mac, { ...mac, mac: "52:54:00:12:34:5A" }))).toContain("once");
+  });
+});
+
+test("what the sources set together, to be kept: no defaults, the secret's file read", () => {
+  const sources = [
+    source({ name: "a", joinSecretFile: "secret", claimCode: "2468-ACEG", ports: { api: 1 } }),
+    source({ name: "b", ports: { nbd: 2 } }),
+  ];
+  expect(settingsOf(sources, readText)).toEqual({
+    name: "b",
+    joinSecret: SECRET,
+    claimCode: "2468-ACEG",
+    ports: { api: 1, nbd: 2 },
+  });
+  expect(settingsOf([], readText)).toEqual({});
+  expect(() => settingsOf([source({ joinSecretFile: "gone" })], readText)).toThrow("gone");
 });
 
 describe("flags", () => {
