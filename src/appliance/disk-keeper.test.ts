@@ -10,8 +10,9 @@ import path from "node:path";
 import { Fault } from "#base/fault.ts";
 import type { CommandClient } from "#cluster/commands.ts";
 import { claimDisk, findOurs } from "#machine/disk-tools.ts";
+import type { DiskCandidate } from "#machine/machine-disks.ts";
 import { DiskKeeper } from "./disk-keeper.ts";
-import type { KeptDisk } from "./disk-keeper.ts";
+import type { DiskWatch, KeptDisk } from "./disk-keeper.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import type { OpenedDisk, ToReactor } from "./reactor-messages.ts";
 
@@ -40,6 +41,39 @@ interface Asked {
   refuse(fault: Error): void;
 }
 
+/** What disks a box has, as the test says. */
+class Appliance implements DiskWatch {
+  readonly candidates: DiskCandidate[] = [];
+  readonly heldBack: string | null;
+  failure: Error | null = null;
+  changes = 0;
+
+  constructor(heldBack: string | null = null) {
+    this.heldBack = heldBack;
+  }
+  mark(): string {
+    return String(this.changes);
+  }
+  async find(): Promise<DiskCandidate[]> {
+    if (this.failure !== null) throw this.failure;
+    return [...this.candidates];
+  }
+  isCleared(): boolean {
+    return false;
+  }
+  cleared(): void {}
+  plug(file: string, more: Partial<DiskCandidate> = {}): void {
+    this.changes++;
+    const usual = { sizeBytes: DISK_BYTES, attachment: String(this.changes) };
+    this.candidates.push({ path: file, part: "whole", refusal: null, ...usual, ...more });
+  }
+  unplug(file: string): void {
+    this.changes++;
+    const at = this.candidates.findIndex((one) => one.path === file);
+    this.candidates.splice(at, 1);
+  }
+}
+
 class Bench {
   readonly sent: ToReactor[] = [];
   readonly asked: Asked[] = [];
@@ -50,7 +84,7 @@ class Bench {
   readonly commands: CommandClient;
   #timers: { delayMs: number; act: () => void }[] = [];
 
-  constructor(paths: string[], leftClusters: string[] = []) {
+  constructor(paths: string[], leftClusters: string[] = [], appliance: Appliance | null = null) {
     const world = {
       log: { write: (_level: string, sentence: string) => void this.logged.push(sentence) },
       random: { fill: () => {}, fraction: () => 0 },
@@ -71,7 +105,8 @@ class Bench {
     const client = reactor as unknown as ReactorClient;
     const options = {
       ...{ paths, directFiles: true, unitName: "unit-7", leftClusters },
-      ...{ watch: null, heldBack: null },
+      watch: appliance,
+      heldBack: appliance?.heldBack ?? null,
     };
     this.keeper = new DiskKeeper(world, timers, client, options);
     this.keeper.onChange = (disk) => void this.changes.push([disk.path, disk.state]);
@@ -91,6 +126,11 @@ class Bench {
   }
   get opens(): Extract<ToReactor, { kind: "openDisk" }>[] {
     return this.sent.filter((message) => message.kind === "openDisk");
+  }
+  /** The watch looks for disks that came or went, and is through with what it found. */
+  async watches(): Promise<void> {
+    await this.timePasses();
+    await this.keeper.settled();
   }
   /** The timers' delays; their time comes. */
   async timePasses(): Promise<number[]> {
@@ -294,4 +334,133 @@ test("figures of a disk that is not that one any more → not taken over", async
   expect(bench.disk(file).opened?.freeBytes).toBe(7);
   bench.keeper.refresh([opened(file, { uuid: "e".repeat(32), freeBytes: 8 })]);
   expect(bench.disk(file).opened?.freeBytes).toBe(7);
+});
+
+test("appliance: what the box has is considered; what may not be, listed", async () => {
+  const box = new Appliance();
+  const blank = makeFile("blank.img");
+  const used = makeFile("used.img", "somebody's bytes");
+  const stick = makeFile("stick.img");
+  box.plug(blank);
+  box.plug(used);
+  box.plug(stick, { refusal: "it is removable" });
+  const bench = new Bench([], [], box);
+  await bench.keeper.examine();
+  expect(bench.disk(blank).reason).toBe("it is blank, so it is claimed");
+  expect(bench.opens).toEqual([]);
+  await bench.enter();
+  expect(bench.opens.map(({ place }) => place.path)).toEqual([blank]);
+  expect(bench.disk(used).reason).toStartWith("left alone: its first MiB is not empty");
+  expect(bench.disk(stick).reason).toBe("left alone: it is removable");
+  expect(await findOurs(stick)).toBeNull();
+});
+
+test("appliance: a disk put in later → claimed and opened; before a cluster only shown", async () => {
+  const box = new Appliance();
+  const bench = new Bench([], [], box);
+  await bench.keeper.examine();
+  const early = makeFile("early.img");
+  box.plug(early);
+  await bench.watches();
+  expect([bench.disk(early).state, bench.opens]).toEqual(["examining", []]);
+  await bench.enter();
+  const late = makeFile("late.img");
+  box.plug(late);
+  await bench.watches();
+  expect(bench.opens.map(({ place }) => place.path)).toEqual([early, late]);
+  await bench.watches(); // nothing changed: nothing is done twice
+  expect(bench.opens).toHaveLength(2);
+});
+
+test("appliance: claiming is held back → blank disks stay blank, ours are opened", async () => {
+  const box = new Appliance("this unit has no join secret");
+  const blank = makeFile("blank.img");
+  const ours = makeFile("ours.img");
+  await claimDisk(ours, { evenIfNotBlank: false, name: "earlier" });
+  box.plug(blank);
+  box.plug(ours);
+  const bench = new Bench([], [], box);
+  await bench.keeper.examine();
+  await bench.enter();
+  expect(bench.opens.map(({ place }) => place.path)).toEqual([ours]);
+  expect(bench.disk(blank)).toMatchObject({
+    state: "examining",
+    reason: "it is blank and would be claimed, but this unit has no join secret",
+  });
+  expect(readFileSync(blank).every((byte) => byte === 0)).toBe(true);
+});
+
+test("appliance: taken out while unused → not listed any more", async () => {
+  const box = new Appliance();
+  const used = makeFile("used.img", "somebody's bytes");
+  box.plug(used);
+  const bench = new Bench([], [], box);
+  await bench.enter();
+  await bench.keeper.examine();
+  expect(bench.keeper.disks).toHaveLength(1);
+  box.unplug(used);
+  await bench.watches();
+  expect(bench.keeper.disks).toEqual([]);
+});
+
+test("appliance, R10: taken out while in use → failed; put in again → not opened", async () => {
+  const box = new Appliance();
+  const file = makeFile("disk.img");
+  box.plug(file);
+  const bench = new Bench([], [], box);
+  await bench.keeper.examine();
+  await bench.enter();
+  const { uuid } = (bench.opens[0] as { identity: { uuid: string } }).identity;
+  bench.keeper.opened(opened(file, { uuid }));
+  box.unplug(file);
+  await bench.watches();
+  expect(bench.disk(file)).toMatchObject({
+    state: "failed",
+    reason: "it was taken out while in use",
+  });
+  expect(bench.changes).toEqual([[file, "failed"]]);
+  box.plug(file);
+  await bench.watches();
+  expect(bench.opens).toHaveLength(1);
+  expect(bench.disk(file).reason).toContain("a new start takes it again");
+});
+
+test("appliance: a disk by a second path, or its clone → used once", async () => {
+  const box = new Appliance();
+  const file = makeFile("disk.img");
+  await claimDisk(file, { evenIfNotBlank: false, name: "earlier" });
+  const clone = makeFile("clone.img");
+  writeFileSync(clone, readFileSync(file));
+  box.plug(file);
+  box.plug(clone);
+  const bench = new Bench([], [], box);
+  await bench.keeper.examine();
+  await bench.enter();
+  expect(bench.opens.map(({ place }) => place.path)).toEqual([file]);
+  expect(bench.disk(clone).reason).toContain(`it is ${file} by another path, or a clone`);
+});
+
+test("appliance: the disks cannot be listed → said, and looked for again", async () => {
+  const box = new Appliance();
+  box.failure = new Fault("badMachine", "the program lsblk is missing");
+  const bench = new Bench([], [], box);
+  await bench.keeper.examine();
+  expect(bench.logged).toContain("the disks cannot be listed");
+  box.failure = null;
+  const file = makeFile("disk.img");
+  box.plug(file);
+  await bench.watches();
+  expect(bench.keeper.disks).toHaveLength(1);
+});
+
+test("not an appliance: disks come and go → only the named one is looked at", async () => {
+  const named = makeFile("named.img");
+  const other = makeFile("other.img");
+  const before = readFileSync(other);
+  const bench = new Bench([named]);
+  await bench.keeper.examine();
+  await bench.enter();
+  expect(await bench.timePasses()).toEqual([]);
+  expect(bench.keeper.disks.map((disk) => disk.path)).toEqual([named]);
+  expect(readFileSync(other).equals(before)).toBe(true);
 });

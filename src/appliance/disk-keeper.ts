@@ -106,11 +106,16 @@ export class DiskKeeper {
     this.#stopped = true;
   }
 
+  /** Resolves when what was begun by now has been done. */
+  async settled(): Promise<void> {
+    await this.#inTurn(async () => {});
+  }
+
   /** Looks at every disk and says what would be done; touches none. Begins to watch for more. */
   async examine(): Promise<void> {
-    await this.#inTurn(() => this.#refind());
     await this.#inTurn(async () => {
-      for (const disk of this.#waiting()) await this.#look(disk);
+      await this.#refind();
+      await this.#lookAll();
     });
     if (this.#options.watch !== null) this.#timers.after(WATCH_MS, () => void this.#watch());
   }
@@ -145,8 +150,10 @@ export class DiskKeeper {
   async #watch(): Promise<void> {
     if (this.#stopped) return;
     if (this.#options.watch?.mark() !== this.#mark) {
-      await this.#inTurn(() => this.#refind());
-      await this.#inTurn(() => (this.#commands === null ? this.#lookAll() : this.#openAll()));
+      await this.#inTurn(async () => {
+        await this.#refind();
+        await (this.#commands === null ? this.#lookAll() : this.#openAll());
+      });
     }
     this.#timers.after(WATCH_MS, () => void this.#watch());
   }

@@ -44,7 +44,7 @@ function medium(where: "esp" | "stick", content: unknown): void {
 }
 const told = () => JSON.parse(readFileSync(at("run", "boot-medium.json"), "utf8"));
 
-test("no medium → the default for every card, a name of the identity's, the same at each start", async () => {
+test("no medium → the default for every card, and a name of the identity's that stays", async () => {
   const first = await setUp();
   expect(first).toMatchObject({ files: ["cairn-90-default.network"], fixed: 0, wrong: null });
   expect(first.hostName).toMatch(/^cairn-[0-9a-f]{4}$/);
@@ -94,7 +94,7 @@ test("a wrong medium → the default network, and the screen is told which setti
   expect(existsSync(at("state", KEPT_FILE))).toBe(false);
 });
 
-test("no state directory that can be used, or one that runs already → a network all the same", async () => {
+test("no state directory that can be used, or one in use → a network all the same", async () => {
   medium("esp", { name: "attic" });
   writeFileSync(at("file"), "");
   expect(await setUp(at("file", "state"))).toMatchObject({ hostName: "attic", fixed: 0 });
