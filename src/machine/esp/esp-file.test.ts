@@ -4,9 +4,9 @@
 // fsck.vfat, nothing else changed. Then every way in which an image can be wrong, and every moment
 // at which the writing can end.
 
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
-import { truncateSync, writeFileSync } from "node:fs";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { closeSync, constants, existsSync, mkdtempSync, openSync, readFileSync } from "node:fs";
+import { rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Fault } from "#base/fault.ts";
@@ -19,12 +19,24 @@ import type { RawMedium } from "./raw-medium.ts";
 const NAME = "cairn.json";
 const NOW_MS = Date.UTC(2026, 10, 28, 13, 14, 16);
 let folder = "";
+let templates = "";
+beforeAll(() => {
+  templates = mkdtempSync(path.join(tmpdir(), "cairn-esp-made-"));
+});
+afterAll(() => rmSync(templates, { recursive: true, force: true }));
 beforeEach(() => {
   folder = mkdtempSync(path.join(tmpdir(), "cairn-esp-"));
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-const image = (shape: ImageShape, name = "image.raw") => TestImage.make(folder, name, shape);
+/** A fresh image; one of each shape is made by the tools, the others are its copies. */
+function image(shape: ImageShape, name = "image.raw"): TestImage {
+  const key = `${JSON.stringify(shape).replaceAll(/\W+/g, "-")}.raw`;
+  const made = existsSync(path.join(templates, key))
+    ? new TestImage(path.join(templates, key), shape.espBytes)
+    : TestImage.make(templates, key, shape);
+  return made.copyTo(path.join(folder, name));
+}
 const small16: ImageShape = { bits: 16, espBytes: 16 * MIB };
 const small32: ImageShape = { bits: 32, espBytes: 40 * MIB, clusterSectors: 1 };
 const put = (where: TestImage, text: string) =>
