@@ -291,7 +291,12 @@ export type ReadText = (path: string, bytesMax: number) => string | null;
 export function fileSource(file: string, readText: ReadText): ConfigurationSource | null {
   const text = readText(file, CONFIGURATION_BYTES_MAX);
   if (text === null) return null;
-  return { origin: file, directory: folderOf(file), value: parseJson(file, text) };
+  return { ...textSource(file, text), directory: folderOf(file) };
+}
+
+/** Settings as JSON text, from anywhere. */
+export function textSource(origin: string, text: string): ConfigurationSource {
+  return { origin, directory: "/", value: parseJson(origin, text) };
 }
 
 /** JSON, or a Fault that says where it is wrong and quotes nothing: a secret may stand there. */

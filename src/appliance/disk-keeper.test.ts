@@ -355,7 +355,7 @@ test("appliance: what the box has is considered; what may not be, listed", async
   expect(await findOurs(stick)).toBeNull();
 });
 
-test("appliance: a disk put in later → claimed and opened; before a cluster only shown", async () => {
+test("appliance: a disk put in later → claimed; before there is a cluster only shown", async () => {
   const box = new Appliance();
   const bench = new Bench([], [], box);
   await bench.keeper.examine();

@@ -4,12 +4,13 @@
 // else. The daemon is loaded only when it is asked for, so that a command of the CLI starts at
 // once.
 
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 import { Fault } from "#base/fault.ts";
 import { takeRuntimeSettings } from "#machine/runtime-settings.ts";
-import type { CliMachine } from "./cli/machine.ts";
+import type { CliMachine, SecretFile } from "./cli/machine.ts";
 import { runCli } from "./cli/run.ts";
 
 /** As if SIGPIPE had ended us: whoever read our output has left. */
@@ -50,7 +51,35 @@ const machine: CliMachine = {
     const { setUpNetwork } = await import("./run-appliance.ts");
     return setUpNetwork(start, readText);
   },
+  readMediumFile: async (image, name) => {
+    const { readEspFile } = await import("#machine/esp/esp-file.ts");
+    const bytes = readEspFile(image, name);
+    return bytes === null ? null : new TextDecoder().decode(bytes);
+  },
+  writeMediumFile: async (image, name, text) => {
+    const { writeEspFile } = await import("#machine/esp/esp-file.ts");
+    writeEspFile(image, name, new TextEncoder().encode(text), Date.now());
+  },
+  sha256: (text) => createHash("sha256").update(text).digest("hex"),
+  randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
+  reserveSecretFile,
 };
+
+const SECRET_MODE = 0o600;
+
+async function reserveSecretFile(path: string): Promise<SecretFile> {
+  try {
+    writeFileSync(path, "", { flag: "wx", mode: SECRET_MODE });
+  } catch (error) {
+    const code = String((error as { code?: unknown }).code);
+    if (code === "EEXIST") throw new Fault("conflict", `${path} is there already; it is kept`);
+    throw new Fault("badConfiguration", `${path} cannot be written (${code})`, { cause: error });
+  }
+  return {
+    fill: async (text) => writeFileSync(path, text),
+    discard: async () => rmSync(path, { force: true }),
+  };
+}
 
 function readText(path: string, bytesMax: number): string | null {
   try {

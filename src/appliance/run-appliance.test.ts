@@ -44,7 +44,7 @@ function medium(where: "esp" | "stick", content: unknown): void {
 }
 const told = () => JSON.parse(readFileSync(at("run", "boot-medium.json"), "utf8"));
 
-test("no medium → the default for every card, and a name of the identity's that stays", async () => {
+test("no medium → the default for every card, and a name that stays", async () => {
   const first = await setUp();
   expect(first).toMatchObject({ files: ["cairn-90-default.network"], fixed: 0, wrong: null });
   expect(first.hostName).toMatch(/^cairn-[0-9a-f]{4}$/);

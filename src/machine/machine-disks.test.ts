@@ -106,7 +106,7 @@ test("the disk under the state directory is known as such; folders in memory add
   expect(disksUnder(["/proc", "/dev/shm"])).toEqual([]);
 });
 
-test("of a disk in use → our partition alone, by its own device; the whole is refused", async () => {
+test("of a disk in use → our partition alone, by its own device", async () => {
   const { disk, spare, mount } = bootDisk();
   const whole = await examineDisk(disk);
   expect(whole.state).toBe("refused");
@@ -152,7 +152,7 @@ test("the kernel knows the partition elsewhere than the GPT says → refused", a
   expect((await examineSpare(made)).reasons.join()).toContain("no device for its spare part");
 });
 
-test("what lies in it: nothing, a store, something else; clearing touches nothing outside", async () => {
+test("what lies in it is told; clearing it touches nothing outside", async () => {
   const { disk, spare } = bootDisk();
   const place = (await examineSpare(disk)).ours;
   if (place === null) throw new Error("the spare part is ours");

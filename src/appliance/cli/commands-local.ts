@@ -5,6 +5,7 @@
 import { Fault } from "#base/fault.ts";
 import {
   type Configuration,
+  type ConfigurationFlag,
   configurationFlags,
   configurationFrom,
   configurationJsonSchema,
@@ -44,12 +45,15 @@ const SOURCE_FLAGS: readonly FlagDefinition[] = [
 
 const UNIT_FLAGS: readonly FlagDefinition[] = [
   ...SOURCE_FLAGS,
-  ...configurationFlags().map(({ flag, kind, sentence }) => {
-    const value = VALUE_WORDS[kind];
-    const common = { name: flag, kind, sentence };
-    return value === null ? common : { ...common, value };
-  }),
+  ...configurationFlags().map(settingFlag),
 ];
+
+/** A setting of the configuration as a flag of a command. */
+export function settingFlag({ flag, kind, sentence }: ConfigurationFlag): FlagDefinition {
+  const value = VALUE_WORDS[kind];
+  const common = { name: flag, kind, sentence };
+  return value === null ? common : { ...common, value };
+}
 
 const APPLIANCE_FLAGS: readonly FlagDefinition[] = [
   {

@@ -22,6 +22,11 @@ export interface FetchOptions {
   timeoutMs: number;
 }
 
+export interface SecretFile {
+  fill(text: string): Promise<void>;
+  discard(): Promise<void>;
+}
+
 export interface CliMachine {
   splitArguments(args: readonly string[], options: ArgumentOptions): ArgumentToken[];
   fetch(url: string, options: FetchOptions): Promise<Response>;
@@ -43,4 +48,16 @@ export interface CliMachine {
   /** The daemon on an appliance. `disksIn`: only the disks that links in there point to. */
   runApplianceUnit(start: ApplianceStart, disksIn: string | null): Promise<unknown>;
   setUpNetwork(start: NetworkStart): Promise<NetworkFound>;
+  /** What a file on the boot medium of an image or a disk says; null: it is not there. */
+  readMediumFile(image: string, name: string): Promise<string | null>;
+  writeMediumFile(image: string, name: string, text: string): Promise<void>;
+  /** SHA-256 of a text, hex. */
+  sha256(text: string): string;
+  /** So many bytes that nobody can guess. */
+  randomBytes(count: number): Uint8Array;
+  /**
+   * Makes a file that only this user may read, empty; a Fault conflict when there is one. Answers
+   * what fills it, or takes it away again.
+   */
+  reserveSecretFile(path: string): Promise<SecretFile>;
 }

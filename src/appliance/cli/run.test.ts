@@ -33,6 +33,8 @@ let out: string;
 let err: string;
 let answers: (string | null)[];
 let ran: Configuration[];
+/** What boot media of images hold. */
+let media: Map<string, string>;
 let started: { start: ApplianceStart; disksIn: string | null }[];
 let pauses: (() => void)[];
 let machine: CliMachine;
@@ -59,7 +61,19 @@ function testMachine(): CliMachine {
     runApplianceUnit: async (start, disksIn) => void started.push({ start, disksIn }),
     setUpNetwork: async (start) => {
       started.push({ start, disksIn: null });
-      return { hostName: "box", files: [], fixed: 1, wrong: null };
+      return { hostName: "box", files: [], fixed: 1, wrong: "the medium is wrong" };
+    },
+    readMediumFile: async (image) => media.get(image) ?? null,
+    writeMediumFile: async (image, _name, text) => void media.set(image, text),
+    sha256: (text) => createHash("sha256").update(text).digest("hex"),
+    randomBytes: (count) => new Uint8Array(count).fill(0xa5),
+    reserveSecretFile: async (file) => {
+      if (existsSync(file)) throw new Fault("conflict", `${file} is there already`);
+      writeFileSync(file, "");
+      return {
+        fill: async (text) => writeFileSync(file, text),
+        discard: async () => rmSync(file),
+      };
     },
   };
 }
@@ -68,6 +82,7 @@ beforeEach(() => {
   folder = mkdtempSync(path.join(tmpdir(), "cairn-cli-"));
   backend = new MemoryBackend();
   [out, err, answers, ran, started, pauses] = ["", "", [], [], [], []];
+  media = new Map();
   const log = { write: () => undefined };
   served = serveApi(createApi(backend, { log, timers: { after: () => () => undefined } }), {
     listen: listenHttp,
@@ -378,6 +393,60 @@ describe("the unit itself", () => {
       throw new TypeError("bug");
     };
     await expect(runPlain("unit")).rejects.toThrow("bug");
+  });
+});
+
+describe("an appliance", () => {
+  test("unit --appliance → places as the image has them, flags as settings", async () => {
+    expect(await runPlain("unit --appliance --name a")).toBe(0);
+    expect(ran).toEqual([]);
+    expect(started[0]).toMatchObject({
+      disksIn: null,
+      start: {
+        places: {
+          esp: "/efi",
+          stick: "/run/cairn-medium",
+          runDirectory: "/run/cairn",
+          stateDirectory: "/var/lib/cairn",
+        },
+        flags: { origin: "the flags", value: { name: "a" } },
+      },
+    });
+    const places = "--esp e --medium /m --run-directory r --state-directory s";
+    expect(await runPlain(`unit --appliance ${places} --disks-in d`)).toBe(0);
+    expect(started[1]).toMatchObject({
+      disksIn: `${folder}/d`,
+      start: {
+        places: {
+          esp: `${folder}/e`,
+          stick: "/m",
+          runDirectory: `${folder}/r`,
+          stateDirectory: `${folder}/s`,
+        },
+      },
+    });
+  });
+
+  test("its flags without --appliance, or --config with it → refused, nothing is run", async () => {
+    for (const [line, said] of [
+      ["unit --esp /e", "--esp goes with --appliance"],
+      ["unit --disks-in /d", "--disks-in goes with --appliance"],
+      ["unit --appliance --config x.json", "--config does not go with --appliance"],
+    ] as const) {
+      expect([line, await runPlain(line)]).toEqual([line, 2]);
+      expect(err).toContain(said);
+    }
+    expect([ran, started]).toEqual([[], []]);
+  });
+
+  test("network → its name, and what is wrong as a note; the exit code stays 0", async () => {
+    expect(await runPlain("appliance network --networkd-directory n")).toBe(0);
+    expect(started[0]?.start).toMatchObject({
+      networkdDirectory: `${folder}/n`,
+      hostNameFile: "/proc/sys/kernel/hostname",
+    });
+    expect(out).toBe("box: DHCP, else link-local, fixed addresses on 1 interfaces\n");
+    expect(err).toBe("note: the medium is wrong\n");
   });
 });
 

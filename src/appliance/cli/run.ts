@@ -6,6 +6,7 @@
 import { type Command, Call, checkOutput } from "./command.ts";
 import { bootCommands } from "./commands-boot.ts";
 import { clusterCommands } from "./commands-cluster.ts";
+import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
 import { volumeCommands } from "./commands-volume.ts";
 import { EXIT } from "./exit-codes.ts";
@@ -21,6 +22,7 @@ export const commands: readonly Command[] = [
   ...clusterCommands,
   ...volumeCommands,
   ...bootCommands,
+  ...imageCommands,
 ];
 
 const HELP_FLAG: FlagDefinition = { name: "help", short: "h", kind: "yesno", sentence: "this" };

@@ -172,7 +172,7 @@ describe("beside other files", () => {
     }
   });
 
-  test("deleted entries in the directory → used again; FAT32's directory grows, FAT16's is full", () => {
+  test("deleted entries → used again; FAT32's directory grows, FAT16's is full", () => {
     for (const shape of [small32, { ...small16, rootEntries: 64 }]) {
       const one = image(shape);
       // Short names take one entry each; until the directory, with its label, has none left.

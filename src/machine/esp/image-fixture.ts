@@ -98,7 +98,9 @@ export class TestImage {
   }
   /** Names with paths, as mtools lists them, sorted. */
   names(): string[] {
-    return this.mtools("mdir", "-/", "-b", "::/").trim().split("\n").sort();
+    const listed = spawnSync("mdir", ["-i", `${this.file}@@${ESP_AT}`, "-/", "-b", "::/"]);
+    // Of an empty directory mdir says that it is not found.
+    return listed.stdout.toString("latin1").trim().split("\n").sort();
   }
   #copyPartition(): string {
     const copy = `${this.file}.partition`;
