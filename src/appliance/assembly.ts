@@ -48,6 +48,8 @@ export interface Founding {
   sliceBytes: number;
   featureLevel: number;
   settings: Partial<SettingsRecord>;
+  /** Null: unclaimed. */
+  adminTokenHash: string | null;
   unit: UnitFacts;
 }
 
@@ -77,7 +79,7 @@ export async function foundCluster(
   const store = new EtcdControlStore(timers, transport);
   try {
     await untilAnswers(world, timers, store);
-    await writeFirstState(store, founding);
+    await writeFirstState(store, founding, world.clock.wallMs());
     await admitFounder(world, store, founding, ticket);
   } catch (error) {
     await child.stop();
@@ -105,13 +107,19 @@ async function untilAnswers(world: World, timers: Timers, store: ControlStore): 
   }
 }
 
-async function writeFirstState(store: ControlStore, founding: Founding): Promise<void> {
+async function writeFirstState(
+  store: ControlStore,
+  founding: Founding,
+  wallMs: number,
+): Promise<void> {
   const puts = firstState({
     uuid: founding.clusterId,
     name: founding.clusterName,
     featureLevel: founding.featureLevel,
     sliceBytes: founding.sliceBytes,
     settings: founding.settings,
+    adminTokenHash: founding.adminTokenHash,
+    wallMs,
   });
   await store.transaction({ ifs: [{ key: keys.cluster, modRevision: 0 }], puts });
 }

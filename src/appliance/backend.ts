@@ -31,6 +31,29 @@ export interface UnitStatus {
   /** Age of what this unit knows of the control state, ms; 0 while the store answers. */
   staleMs: number;
   ports: Record<string, number>;
+  claim: {
+    /** Whether the cluster has an owner. */
+    claimed: boolean;
+    /**
+     * What claims it at this unit; null where none does, and to everybody but the machine itself.
+     */
+    code: string | null;
+  };
+  /** What is wrong with the boot medium, in a sentence; null: nothing. */
+  wrongMedium: string | null;
+}
+
+/**
+ * Who asks: this machine itself through the socket, somebody with a token, or anybody on the
+ * network.
+ */
+export type Asker = "local" | "token" | "anybody";
+
+export interface ClaimRequest {
+  /** As typed; null: by the right of who asks. */
+  code: string | null;
+  /** A claimed cluster's owner gets another token, and the one before is void. */
+  replace: boolean;
 }
 
 export interface UnitView {
@@ -116,6 +139,8 @@ export interface Backend {
   createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView>;
   deleteVolume(nameOrNumber: string): Promise<void>;
   setAllow(nameOrNumber: string, allow: string[]): Promise<VolumeView>;
+  /** Makes whoever asks the cluster's owner: a token valid through every unit. */
+  claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }>;
   /**
    * At most `limit`, newest last: the first ones after `since` (an event's number), or the newest
    * ones when `since` is 0.

@@ -51,6 +51,8 @@ export interface LifeParts {
   child: EtcdChild;
   certificates: EtcdCertificates;
   reactor: ReactorClient;
+  /** Whether volumes are exported while the cluster is nobody's. */
+  exportsUnclaimed: boolean;
   /** Where voters are has changed: to be saved. */
   saveVoters(voters: VoterPlace[]): void;
 }
@@ -129,7 +131,10 @@ export class ClusterLife {
       recordChanged: (record) => parts.reactor.send({ kind: "records", records: [record] }),
       recordRemoved: (slice) => parts.reactor.send({ kind: "sliceGone", slice }),
     });
-    new ReactorFeed(parts.reactor, this.follower.view, unit);
+    new ReactorFeed(parts.reactor, this.follower.view, {
+      ownUnit: unit,
+      exportsUnclaimed: parts.exportsUnclaimed,
+    });
     this.follower.view.onChange((changes) => {
       if (changes.some((change) => change.kind === "voter" || change.kind === "unit")) {
         this.#membersAtMs = Number.NEGATIVE_INFINITY;

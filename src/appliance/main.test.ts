@@ -32,6 +32,7 @@ beforeAll(() => {
     socketPath: path.join(folder, SOCKET_FILE),
     tcp: null,
     token: "f".repeat(64),
+    administrators: () => [],
     names: () => [],
     fatal: (error) => {
       throw error;

@@ -2,6 +2,8 @@
 //
 // Tells the reactor what the control state says: the other units, where disks are, which volumes
 // are exported to whom. Records go their own way (RecordKeeper), since they must be confirmed ones.
+//
+// Invariant: an appliance exports nothing to anybody before the cluster is claimed.
 
 import type { DiskNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
 import type { VolumeRecord } from "#cluster/state.ts";
@@ -10,19 +12,26 @@ import type { ReactorClient } from "./reactor-client.ts";
 import type { PeerUnit } from "./reactor-messages.ts";
 
 export class ReactorFeed {
-  readonly #reactor: ReactorClient;
+  readonly #reactor: Pick<ReactorClient, "send">;
   readonly #view: ClusterView;
-  readonly #ownUnit: UnitNumber;
+  readonly #options: { ownUnit: UnitNumber; exportsUnclaimed: boolean };
 
-  constructor(reactor: ReactorClient, view: ClusterView, ownUnit: UnitNumber) {
+  constructor(
+    reactor: Pick<ReactorClient, "send">,
+    view: ClusterView,
+    options: { ownUnit: UnitNumber; exportsUnclaimed: boolean },
+  ) {
     this.#reactor = reactor;
     this.#view = view;
-    this.#ownUnit = ownUnit;
+    this.#options = options;
     view.onChange((changes) => this.#changed(changes));
   }
 
   #changed(changes: readonly ViewChange[]): void {
     if (changes.some((change) => change.kind === "unit")) this.#sendPeers();
+    if (changes.some((change) => change.kind === "administrator")) {
+      for (const number of this.#view.volumes.keys()) this.#sendVolume(number);
+    }
     const places: { disk: DiskNumber; unit: UnitNumber }[] = [];
     for (const change of changes) {
       const number = Number(change.rest);
@@ -39,7 +48,7 @@ export class ReactorFeed {
   #sendPeers(): void {
     const peers: PeerUnit[] = [];
     for (const unit of this.#view.units.values()) {
-      if (unit.number === this.#ownUnit || unit.state !== "admitted") continue;
+      if (unit.number === this.#options.ownUnit || unit.state !== "admitted") continue;
       const port = unit.ports.peer;
       if (port === undefined) continue;
       // The cluster's own address first: it outlives a change of the others (DHCP).
@@ -54,12 +63,14 @@ export class ReactorFeed {
     if (volume === undefined || volume.state !== "ready") {
       this.#reactor.send({ kind: "volumeGone", volume: number });
     } else {
-      this.#reactor.send({ kind: "volume", volume: exported(volume) });
+      const mayExport = this.#options.exportsUnclaimed || this.#view.isClaimed;
+      const allow = mayExport ? volume.allow : [];
+      this.#reactor.send({ kind: "volume", volume: { ...exported(volume), allow } });
     }
   }
 }
 
 function exported(volume: VolumeRecord) {
-  const { number, sizeBytes, sliceBytes, slices, name, uuid, allow } = volume;
-  return { volume: number, sizeBytes, sliceBytes, slices, name, uuid, allow };
+  const { number, sizeBytes, sliceBytes, slices, name, uuid } = volume;
+  return { volume: number, sizeBytes, sliceBytes, slices, name, uuid };
 }

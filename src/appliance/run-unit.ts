@@ -126,6 +126,8 @@ function serve(unit: Unit, world: World, outside: UnitOutside): ServedApi {
     socketPath: unit.state.pathOf(SOCKET_FILE),
     tcp: apiAddress === null ? null : { address: apiAddress, port },
     token: loadToken(unit, world),
+    administrators: () =>
+      [...(unit.life?.follower.view.administrators.values() ?? [])].map((one) => one.tokenHash),
     names: () => [unit.name, `${unit.name}.local`],
     fatal: outside.fatal,
   });

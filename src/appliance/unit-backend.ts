@@ -7,6 +7,7 @@ import { Fault } from "#base/fault.ts";
 import type { SliceRecord, UnitNumber } from "#base/record.ts";
 import type { World } from "#base/world.ts";
 import { Draft } from "#cluster/draft.ts";
+import { OWNER } from "#cluster/state.ts";
 import type { UnitRecord, VolumeRecord } from "#cluster/state.ts";
 import { decisions } from "#cluster/station-changes.ts";
 import type { ClusterView } from "#cluster/view.ts";
@@ -14,7 +15,9 @@ import { volumeState } from "#cluster/volume-state.ts";
 import type { SliceReport } from "#cluster/volume-state.ts";
 import { newId } from "#cluster/voters.ts";
 import type {
+  Asker,
   Backend,
+  ClaimRequest,
   CreateVolume,
   DiskView,
   EventView,
@@ -31,6 +34,8 @@ import type { Unit } from "./unit.ts";
 import { VERSION } from "./version.ts";
 
 const CREATE_MS_MAX = 15_000;
+const TOKEN_BYTES = 32;
+const NOT_CLAIMED = "nobody may attach before the cluster is claimed";
 
 export class UnitBackend implements Backend {
   readonly #world: World;
@@ -71,6 +76,8 @@ export class UnitBackend implements Backend {
       words: unit.discovery.words.split(" "),
       staleMs: life?.staleMs ?? 0,
       ports: unit.ports,
+      claim: { claimed: view?.isClaimed ?? false, code: unit.claims.code },
+      wrongMedium: unit.wrongMedium,
     };
   }
 
@@ -200,6 +207,21 @@ export class UnitBackend implements Backend {
     return this.volume(String(number));
   }
 
+  async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }> {
+    const life = this.#life();
+    const { code, replace } = request;
+    if (asker === "anybody" || code !== null) this.#unit.claims.check(code ?? "");
+    const replaces = replace && asker !== "anybody";
+    const bytes = new Uint8Array(TOKEN_BYTES);
+    this.#world.random.fill(bytes);
+    const token = bytes.toHex();
+    const tokenHash = this.#world.seal.sha256(new TextEncoder().encode(token)).toHex();
+    await life.commands.ask("claimCluster", { tokenHash, replaces, byMedium: false });
+    const { administrators } = life.follower.view;
+    await this.#until(life, () => administrators.get(OWNER)?.tokenHash === tokenHash);
+    return { token };
+  }
+
   /** From the catalogue: it keeps what the control store has let go of. */
   events(since: number, limit: number): EventView[] {
     const range = since > 0 ? { since, limit } : { limit };
@@ -273,12 +295,16 @@ export class UnitBackend implements Backend {
       availability: state.availability,
       state: state.protection,
       rebuildingPercent: state.rebuiltShare === null ? null : Math.floor(state.rebuiltShare * 100),
-      sentence: state.waitsFor.join("; "),
+      sentence: [...(this.#isExported(view) ? [] : [NOT_CLAIMED]), ...state.waitsFor].join("; "),
       allow: volume.allow,
       front,
       uris: urisOf(view, volume, front),
       slices: records.flatMap((record) => (record === null ? [] : [sliceView(view, record)])),
     };
+  }
+
+  #isExported(view: ClusterView): boolean {
+    return this.#unit.exportsUnclaimed || view.isClaimed;
   }
 
   #sliceReports(): Map<number, SliceReport> {

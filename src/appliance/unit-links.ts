@@ -7,6 +7,8 @@ import { linkFigures } from "#machine/link-figures.ts";
 import type { Link as MachineLink } from "#machine/network.ts";
 import { linkOf } from "#cluster/discovery-links.ts";
 import type { Link } from "#cluster/discovery-links.ts";
+import { parsePeer } from "./configuration.ts";
+import type { Configuration } from "./configuration.ts";
 import { GROUP_IPV4, GROUP_IPV6 } from "#protocol/autoconfig/autoconfig.wire.ts";
 
 export function openAutoconfigPort(port: number): Promise<LinkDatagrams> {
@@ -18,4 +20,12 @@ export function usableLinks(links: readonly MachineLink[], named: readonly strin
   return links
     .filter((link) => named.length === 0 || named.includes(link.name))
     .map((link) => ({ ...linkOf(link, { directedBroadcast: true }), ...linkFigures(link.name) }));
+}
+
+/** Units that multicast does not reach; the configuration has checked them. */
+export function peersOf(configuration: Pick<Configuration, "unicastPeers">, usualPort: number) {
+  return configuration.unicastPeers.flatMap((text) => {
+    const peer = parsePeer(text);
+    return peer === null ? [] : [{ address: peer.address, port: peer.port ?? usualPort }];
+  });
 }

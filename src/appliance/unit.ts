@@ -7,7 +7,6 @@
 // then the lead and liveness are given back, then this unit's voter ends: the takeover of what it
 // headed needs the control store, so that goes last.
 
-import { z } from "zod";
 import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
 import { Catalog } from "#cluster/catalog.ts";
@@ -16,7 +15,6 @@ import type { Membership } from "#cluster/discovery.ts";
 import type { StationFact } from "#cluster/formation.ts";
 import { idBytes, idText } from "#cluster/identity.ts";
 import type { UnitIdentity } from "#cluster/identity.ts";
-import { idSchema } from "#cluster/state.ts";
 import { ETCD_PEER_PORT, newId, voterName } from "#cluster/voters.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
 import { listenControl } from "#machine/control-socket.ts";
@@ -37,8 +35,8 @@ import { joinKeys } from "#protocol/peer-channel/secret.ts";
 import type { JoinKeys } from "#protocol/peer-channel/secret.ts";
 import { admitJoining, foundCluster, joinCluster, meetCluster } from "./assembly.ts";
 import type { UnitFacts } from "./assembly.ts";
+import { ClaimDesk } from "./claim-desk.ts";
 import { ClusterLife, addressInCluster } from "./cluster-life.ts";
-import { parsePeer } from "./configuration.ts";
 import type { Configuration } from "./configuration.ts";
 import { answerUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
@@ -46,15 +44,15 @@ import { applianceDisks } from "./appliance-disks.ts";
 import { DiskKeeper } from "./disk-keeper.ts";
 import { MEMBERSHIP_FILE, membershipText, parseMembership } from "./membership.ts";
 import type { SavedMembership } from "./membership.ts";
+import { addLeft, readLeft } from "./left-clusters.ts";
+import { claimCodeOf, claimForOwner } from "./owner-claim.ts";
 import { ReactorClient } from "./reactor-client.ts";
 import { ownReport } from "./unit-report.ts";
 import { loadIdentity, unitName } from "./unit-identity.ts";
-import { openAutoconfigPort, usableLinks } from "./unit-links.ts";
+import { openAutoconfigPort, peersOf, usableLinks } from "./unit-links.ts";
 import { FEATURE_LEVEL, VERSION } from "./version.ts";
 
 const CATALOG_FILE = "catalog.sqlite";
-const LEFT_FILE = "left-clusters.json";
-const LEFT_MAX = 16;
 const BOOT_FILE = "boot-counter";
 const TICK_MS = 100;
 /** In a cluster nothing that hangs on a tick is more urgent. */
@@ -98,6 +96,7 @@ export class Unit {
   readonly catalog: Catalog;
   readonly reactor: ReactorClient;
   readonly discovery: Discovery;
+  readonly claims: ClaimDesk;
   readonly ports: Record<string, number>;
   readonly startedMs: number;
   /** What it is about, for a person. */
@@ -134,6 +133,10 @@ export class Unit {
     this.catalog = made.catalog;
     this.reactor = made.reactor;
     this.ports = made.ports;
+    this.claims = new ClaimDesk(
+      outside.world,
+      claimCodeOf(outside.world, made.state, configuration),
+    );
     this.#keys = made.keys;
     this.#udp = made.udp;
     this.startedMs = outside.world.clock.nowMs();
@@ -157,6 +160,16 @@ export class Unit {
 
   get name(): string {
     return unitName(this.configuration.name, this.identity);
+  }
+
+  /** Whether hosts may attach before somebody owns the cluster: never on an appliance. */
+  get exportsUnclaimed(): boolean {
+    return this.#outside.appliance === null;
+  }
+
+  /** What is wrong with the boot medium; null: nothing, or there is none. */
+  get wrongMedium(): string | null {
+    return this.#outside.appliance?.wrongMedium ?? null;
   }
 
   uptimeSeconds(): number {
@@ -209,8 +222,7 @@ export class Unit {
   }
 
   #say(about: string): void {
-    const wrong = this.#outside.appliance?.wrongMedium ?? null;
-    const sentence = wrong === null ? about : `${about} ${wrong}`;
+    const sentence = this.wrongMedium === null ? about : `${about} ${this.wrongMedium}`;
     if (sentence === this.sentence) return;
     this.sentence = sentence;
     this.#world.log.write("info", sentence);
@@ -326,6 +338,7 @@ export class Unit {
         sliceBytes: this.configuration.sliceBytes,
         featureLevel: FEATURE_LEVEL,
         settings: { reprotectAfterMs: this.configuration.reprotectAfterMs },
+        adminTokenHash: this.configuration.adminTokenHash,
         unit: this.#facts(clusterId),
       });
       this.state.write(MEMBERSHIP_FILE, membershipText(saved));
@@ -364,8 +377,7 @@ export class Unit {
     if (life === null || life.holdsSlices) {
       return this.discovery.formation.leaveRefused("slices of volumes lie on this unit's disks");
     }
-    const left = [...readLeft(this.state), life.clusterId].slice(-LEFT_MAX);
-    this.state.write(LEFT_FILE, `${JSON.stringify(left)}\n`);
+    addLeft(this.state, life.clusterId);
     this.#leaving = true;
     this.#endRun("its cluster gives way to another");
   }
@@ -421,6 +433,7 @@ export class Unit {
       child,
       certificates,
       reactor: this.reactor,
+      exportsUnclaimed: this.exportsUnclaimed,
       saveVoters: (voters) =>
         this.state.write(MEMBERSHIP_FILE, membershipText({ ...saved, voters })),
     });
@@ -442,6 +455,11 @@ export class Unit {
     });
     life.onLead = () => this.discovery.clusterChanged(this.#membershipOf(life));
     this.catalog.follow(life.follower.view, () => this.#world.clock.wallMs());
+    const { adminTokenHash: tokenHash } = this.configuration;
+    if (tokenHash !== null) {
+      const { commands, follower } = life;
+      claimForOwner(this.#world, this.#timers, { view: follower.view, commands, tokenHash });
+    }
     void this.disks.enter(saved.clusterId, life.commands);
   }
 
@@ -571,18 +589,4 @@ export async function makeUnit(configuration: Configuration, outside: UnitOutsid
     ports,
   });
   return unit;
-}
-
-/** Clusters this unit left while they were virgin: their mark on a disk without slices is void. */
-function readLeft(state: StateDirectory): string[] {
-  const text = state.readText(LEFT_FILE);
-  return text === null ? [] : z.array(idSchema).parse(JSON.parse(text));
-}
-
-/** Units that multicast does not reach; the configuration has checked them. */
-function peersOf(configuration: Configuration, usualPort: number) {
-  return configuration.unicastPeers.flatMap((text) => {
-    const peer = parsePeer(text);
-    return peer === null ? [] : [{ address: peer.address, port: peer.port ?? usualPort }];
-  });
 }

@@ -30,6 +30,7 @@ export const faultTable = {
   versionMismatch: [18, 409, "versions too far apart", "update the older unit"],
   programFailed: [19, 500, "a program we started failed", "see its output in the message"],
   internal: [20, 500, "our own bug", "please report it with the support bundle"],
+  rateLimited: [22, 429, "too many tries", "wait a minute, then try again"],
   wrongHost: [21, 421, "asked under a name that is not ours", "use the unit's address or own name"],
 } as const satisfies Record<string, readonly [number, number, string, string]>;
 

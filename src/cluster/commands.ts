@@ -14,8 +14,8 @@ import type { UnitNumber } from "#base/record.ts";
 import type { Timers, World } from "#base/world.ts";
 import { parseRange } from "./address-range.ts";
 import type { ControlStore } from "./control-store.ts";
-import { SettingsSchema, UNIT_ROLES, UnitSchema, idSchema, keys, nameSchema } from "./state.ts";
-import { CommandSchema, parseValue, valueText } from "./state.ts";
+import { AdministratorSchema, SettingsSchema, UNIT_ROLES, UnitSchema } from "./state.ts";
+import { CommandSchema, idSchema, keys, nameSchema, parseValue, valueText } from "./state.ts";
 import type { CommandRecord } from "./state.ts";
 import type { ViewFollower } from "./view-follower.ts";
 import { newId } from "./voters.ts";
@@ -56,8 +56,20 @@ export const commandArguments = {
   }),
   deleteVolume: z.object({ volume: positive }),
   setAllow: z.object({ volume: positive, allow }),
-  /** The owner has claimed the cluster: it is never merged by itself from now on. */
-  claimCluster: z.object({}),
+  /**
+   * The asking unit has seen the claim code, a token, or its boot medium: whoever holds the token
+   * with this hash administers the cluster.
+   */
+  claimCluster: z.object({
+    tokenHash: AdministratorSchema.shape.tokenHash,
+    /** An owner's token is voided by it; else a claimed cluster refuses. */
+    replaces: z.boolean(),
+    /**
+     * By the boot medium, which may found several clusters at once that merge by themselves yet.
+     * Else the cluster is never merged by itself from now on.
+     */
+    byMedium: z.boolean(),
+  }),
   setSettings: SettingsSchema.partial(),
 } as const;
 

@@ -57,6 +57,7 @@ export const keys = {
   voters: "/voters/",
   commands: "/commands/",
   events: "/events/",
+  administrators: "/administrators/",
   unit: (number: UnitNumber) => `/units/${number}`,
   aliveOf: (number: UnitNumber) => `/alive/${number}`,
   disk: (number: DiskNumber) => `/disks/${number}`,
@@ -68,6 +69,7 @@ export const keys = {
   diskUuid: (uuid: string) => `/disk-uuids/${uuid}`,
   volumeName: (name: string) => `/volume-names/${name}`,
   command: (id: string) => `/commands/${id}`,
+  administrator: (name: string) => `/administrators/${name}`,
   /** Padded, so that the keys' order is the events' order. */
   event: (number: number) => `/events/${String(number).padStart(12, "0")}`,
 } as const;
@@ -200,6 +202,20 @@ export const SliceSchema = z
 export const PoolSchema = z.looseObject({ name: nameSchema });
 export type PoolRecord = z.infer<typeof PoolSchema>;
 
+/**
+ * Who may administer the cluster through every unit. A cluster with none is unclaimed.
+ */
+export const AdministratorSchema = z.looseObject({
+  name: nameSchema,
+  /** SHA-256 of the token, hex: the token itself is nowhere but with its owner. */
+  tokenHash: z.string().regex(/^[0-9a-f]{64}$/),
+  /** Wall clock, for people only. */
+  createdAtMs: countOrZero,
+});
+export type AdministratorRecord = z.infer<typeof AdministratorSchema>;
+/** Whoever claims the cluster; there is no other administrator yet. */
+export const OWNER = "owner";
+
 export const SettingsSchema = z.looseObject({
   /** How long a slice may lack a member before another disk takes its place, ms. */
   reprotectAfterMs: z.number().int().min(0).max(604_800_000),
@@ -275,6 +291,7 @@ export type StateEntry =
   | { kind: "told"; value: ToldRecord }
   | { kind: "command"; id: string; value: CommandRecord }
   | { kind: "pool"; name: string; value: PoolRecord }
+  | { kind: "administrator"; name: string; value: AdministratorRecord }
   | { kind: "event"; number: number; value: EventRecord };
 export type StateKind = StateEntry["kind"];
 
@@ -331,6 +348,7 @@ const PREFIXES: Record<string, StateKind | undefined> = {
   [keys.voters]: "voter",
   [keys.commands]: "command",
   [keys.events]: "event",
+  [keys.administrators]: "administrator",
 };
 
 /** Reads one key of the control state; null when the key belongs to no kind. */
@@ -354,6 +372,10 @@ export function parseEntry(key: string, text: string): StateEntry | null {
       return { kind: "command", id: parts.rest, value: parseValue(CommandSchema, key, text) };
     case "pool":
       return { kind: "pool", name: parts.rest, value: parseValue(PoolSchema, key, text) };
+    case "administrator": {
+      const value = parseValue(AdministratorSchema, key, text);
+      return { kind: "administrator", name: parts.rest, value };
+    }
     case "event":
       return numbered("event", key, parts.rest, parseValue(EventSchema, key, text));
     case "voter":
@@ -392,6 +414,9 @@ export function firstState(options: {
   sliceBytes?: number;
   pool?: string;
   settings?: Partial<SettingsRecord>;
+  /** Claimed from the start by whoever holds the token with this hash. */
+  adminTokenHash?: string | null;
+  wallMs?: number;
 }): { key: string; value: string }[] {
   const cluster: ClusterRecord = {
     uuid: options.uuid,
@@ -410,11 +435,19 @@ export function firstState(options: {
     [keys.pool(pool.name), pool, PoolSchema],
     [keys.settings, settings, SettingsSchema],
   ];
+  if (options.adminTokenHash != null) {
+    const owner = ownerRecord(options.adminTokenHash, options.wallMs ?? 0);
+    records.push([keys.administrator(OWNER), owner, AdministratorSchema]);
+  }
   return records.map(([key, record, schema]) => {
     const checked = schema.safeParse(record);
     if (!checked.success) throw new Fault("badConfiguration", `${key} ${checked.error.message}`);
     return { key, value: JSON.stringify(record) };
   });
+}
+
+export function ownerRecord(tokenHash: string, wallMs: number): AdministratorRecord {
+  return { name: OWNER, tokenHash, createdAtMs: Math.max(0, Math.floor(wallMs)) };
 }
 
 /** The pool that is made with the cluster. */

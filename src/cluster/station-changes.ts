@@ -13,8 +13,8 @@ import type { Draft } from "./draft.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
 import type { PlacedSlice } from "./placement.ts";
 import { headedBytes, poolRooms } from "./rooms.ts";
-import { ADMITTED_UNITS_MAX, FIRST_POOL, keys } from "./state.ts";
-import type { DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
+import { ADMITTED_UNITS_MAX, FIRST_POOL, OWNER, keys, ownerRecord } from "./state.ts";
+import type { ClusterRecord, DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
 import type { ClusterView } from "./view.ts";
 
 export interface ChangeFacts {
@@ -282,17 +282,45 @@ function setAllow(draft: Draft, args: CommandArguments<"setAllow">): Record<stri
   return {};
 }
 
-function claimCluster(draft: Draft): Record<string, never> {
-  useCluster(draft);
+function claimCluster(
+  draft: Draft,
+  args: CommandArguments<"claimCluster">,
+  facts: ChangeFacts,
+): Record<string, never> {
+  const { view } = draft;
+  const { tokenHash, replaces, byMedium } = args;
+  const known = view.administrators.get(OWNER);
+  if (known?.tokenHash === tokenHash) return {};
+  if (known !== undefined && !replaces) {
+    throw new Fault("conflict", "this cluster is claimed already; its owner's token is the way in");
+  }
+  if (byMedium) joinable(draft);
+  else useCluster(draft);
+  draft.put(keys.administrator(OWNER), ownerRecord(tokenHash, facts.wallMs));
+  const through = view.units.get(facts.asker)?.name ?? `unit ${facts.asker}`;
+  draft.tell({
+    kind: "cluster-claimed",
+    severity: known === undefined ? "info" : "warning",
+    sentence:
+      known === undefined
+        ? `the cluster was claimed through ${through}`
+        : `the owner's token was replaced through ${through}; the one before is void`,
+    unit: facts.asker,
+  });
   return {};
 }
 
 /** A cluster that holds something is never merged by itself (design section 6). */
 function useCluster(draft: Draft): void {
+  const cluster = joinable(draft);
+  if (cluster.state === "virgin") draft.put(keys.cluster, { ...cluster, state: "used" });
+}
+
+function joinable(draft: Draft): ClusterRecord {
   const { cluster } = draft.view;
   if (cluster === null) throw new Fault("notReady", "the control state is not read");
   if (cluster.state === "yielding") throw new Fault("notReady", "this cluster is giving way");
-  if (cluster.state === "virgin") draft.put(keys.cluster, { ...cluster, state: "used" });
+  return cluster;
 }
 
 function setSettings(draft: Draft, args: CommandArguments<"setSettings">): Record<string, never> {

@@ -24,6 +24,7 @@ import type {
 import type { Compare, Entry, Reading, WatchEvent } from "./control-store.ts";
 import { SETTINGS_DEFAULT, keyParts, parseEntry } from "./state.ts";
 import type {
+  AdministratorRecord,
   AliveRecord,
   ClusterRecord,
   CommandRecord,
@@ -69,6 +70,7 @@ export class ClusterView {
   readonly pools = new Map<string, PoolRecord>();
   readonly voters = new Map<UnitNumber, VoterRecord>();
   readonly events = new Map<number, EventRecord>();
+  readonly administrators = new Map<string, AdministratorRecord>();
   /** Keys whose value does not parse, with the reason. */
   readonly unreadable = new Map<string, string>();
   readonly #revisions = new Map<string, number>();
@@ -121,6 +123,11 @@ export class ClusterView {
 
   isAlive(unit: UnitNumber): boolean {
     return this.alive.has(unit) && this.units.get(unit)?.state === "admitted";
+  }
+
+  /** Whether somebody owns the cluster: until then an appliance exports nothing. */
+  get isClaimed(): boolean {
+    return this.administrators.size > 0;
   }
 
   /** The unit where a disk is at the moment. */
@@ -284,6 +291,9 @@ export class ClusterView {
       case "pool":
         this.pools.set(entry.name, entry.value);
         return;
+      case "administrator":
+        this.administrators.set(entry.name, entry.value);
+        return;
       case "voter":
         this.voters.set(entry.number, entry.value);
         return;
@@ -361,6 +371,9 @@ export class ClusterView {
         return;
       case "pool":
         this.pools.delete(rest);
+        return;
+      case "administrator":
+        this.administrators.delete(rest);
         return;
       case "voter":
         this.voters.delete(number);

@@ -13,7 +13,7 @@ import { OpenAPIHono } from "@hono/zod-openapi";
 import { bodyLimit } from "hono/body-limit";
 import { Fault } from "#base/fault.ts";
 import type { Log, Timers } from "#base/world.ts";
-import type { Backend, VolumeView } from "#appliance/backend.ts";
+import type { Asker, Backend, UnitStatus, VolumeView } from "#appliance/backend.ts";
 import { VERSION } from "#appliance/version.ts";
 import { BODY_BYTES_MAX, STALE_HEADER } from "./convention.ts";
 import { eventStream, STREAMS_MAX } from "./event-stream.ts";
@@ -32,7 +32,12 @@ export interface ApiOptions {
   timers: Timers;
 }
 
-export type Api = OpenAPIHono;
+/** What serve.ts knows of a request. */
+export interface Asking {
+  asker: Asker;
+}
+
+export type Api = OpenAPIHono<{ Bindings: Asking }>;
 
 export function createApi(backend: Backend, options: ApiOptions): Api {
   const api: Api = new OpenAPIHono({
@@ -43,6 +48,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addEdges(api, backend, options.log);
   addReading(api, backend);
   addVolumeChanges(api, backend);
+  addClaim(api, backend);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);
   return api;
@@ -89,7 +95,9 @@ function requestFault(
 }
 
 function addReading(api: Api, backend: Backend): void {
-  api.openapi(routes.statusRoute, (context) => context.json(backend.status(), 200));
+  api.openapi(routes.statusRoute, (context) =>
+    context.json(statusFor(askerOf(context.env), backend.status()), 200),
+  );
   api.openapi(routes.unitsRoute, (context) => context.json({ units: backend.units() }, 200));
   api.openapi(routes.disksRoute, (context) => context.json({ disks: backend.disks() }, 200));
   api.openapi(routes.volumesRoute, (context) => context.json({ volumes: backend.volumes() }, 200));
@@ -101,6 +109,24 @@ function addReading(api: Api, backend: Backend): void {
     return context.json({ events: backend.events(Number(since), Number(limit)) }, 200);
   });
   api.openapi(routes.recoveryRoute, (context) => context.json(backend.recovery(), 200));
+}
+
+/** Whoever is not known to be more is anybody. */
+function askerOf(env: Partial<Asking> | undefined): Asker {
+  return env?.asker ?? "anybody";
+}
+
+/** The claim code is for whoever stands before the box, or is root on it. */
+function statusFor(asker: Asker, status: UnitStatus): UnitStatus {
+  const isShown = asker === "local" && !status.claim.claimed;
+  return isShown ? status : { ...status, claim: { ...status.claim, code: null } };
+}
+
+function addClaim(api: Api, backend: Backend): void {
+  api.openapi(routes.claimRoute, async (context) => {
+    const request = context.req.valid("json");
+    return context.json(await backend.claim(request, askerOf(context.env)), 201);
+  });
 }
 
 function addVolumeChanges(api: Api, backend: Backend): void {

@@ -7,7 +7,9 @@
 import { Fault } from "#base/fault.ts";
 import { layouts } from "#base/layout.ts";
 import type {
+  Asker,
   Backend,
+  ClaimRequest,
   CreateVolume,
   DiskView,
   EventView,
@@ -17,6 +19,7 @@ import type {
   VolumeView,
 } from "#appliance/backend.ts";
 
+export const MEMORY_CODE = "K7QWM-2XHDA";
 const DISK_BYTES = 10 * 2 ** 30;
 const NEW_YEAR_2026_MS = 1_767_225_600_000;
 
@@ -29,6 +32,9 @@ export class MemoryBackend implements Backend {
   /** Thrown by the next call of anything that reads volumes. */
   nextFailure: unknown = null;
   creations = 0;
+  /** Null: nobody has claimed the cluster. */
+  ownerToken: string | null = null;
+  readonly claims: (ClaimRequest & { asker: Asker })[] = [];
   readonly #volumes: VolumeView[] = [];
   readonly #events: EventView[] = [];
   #nextVolume = 1;
@@ -52,6 +58,8 @@ export class MemoryBackend implements Backend {
       words: ["babad", "dadab"],
       staleMs: this.staleMs,
       ports: { nbd: 10809, api: 7480 },
+      claim: { claimed: this.ownerToken !== null, code: MEMORY_CODE },
+      wrongMedium: null,
     };
   }
 
@@ -138,6 +146,19 @@ export class MemoryBackend implements Backend {
     const volume = this.volume(nameOrNumber);
     volume.allow = allow;
     return volume;
+  }
+
+  async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }> {
+    this.claims.push({ ...request, asker });
+    this.#needCluster();
+    if (asker === "anybody" && request.code !== MEMORY_CODE) {
+      throw new Fault("forbidden", "that is not this unit's claim code");
+    }
+    if (this.ownerToken !== null && !request.replace) {
+      throw new Fault("conflict", "this cluster is claimed already");
+    }
+    this.ownerToken = `${this.claims.length}`.repeat(64).slice(0, 64);
+    return { token: this.ownerToken };
   }
 
   events(since: number, limit: number): EventView[] {

@@ -4,8 +4,11 @@
 // answer. What they do is in api.ts.
 
 import { createRoute, z } from "@hono/zod-openapi";
+import { CLAIM_PATH } from "./convention.ts";
 import {
   ChangeVolumeSchema,
+  ClaimSchema,
+  ClaimedSchema,
   CreateHeadersSchema,
   CreateQuerySchema,
   CreateVolumeSchema,
@@ -103,6 +106,14 @@ export const changeVolumeRoute = createRoute({
   summary: "Say which addresses may attach",
   request: { params: VolumePathSchema, body: body(ChangeVolumeSchema) },
   responses: { 200: json(VolumeSchema, "the volume"), ...faults },
+});
+
+export const claimRoute = createRoute({
+  method: "post",
+  path: CLAIM_PATH,
+  summary: "Claim the cluster: with its code without a token, five tries a minute",
+  request: { body: body(ClaimSchema) },
+  responses: { 201: json(ClaimedSchema, "claimed"), ...faults },
 });
 
 export const eventsRoute = createRoute({

@@ -51,6 +51,14 @@ export const UnitStatusSchema = z
     words: z.array(z.string()).describe("to compare when a unit is admitted by hand"),
     staleMs: z.number().describe("age of what this unit knows of the control state"),
     ports: z.record(z.string(), z.number()),
+    claim: z.object({
+      claimed: z.boolean().describe("whether the cluster has an owner"),
+      code: z
+        .string()
+        .nullable()
+        .describe("claims the cluster at this unit; told only through the socket"),
+    }),
+    wrongMedium: z.string().nullable().describe("what is wrong with the boot medium"),
   })
   .openapi("UnitStatus");
 
@@ -178,6 +186,25 @@ export const CreateVolumeSchema = z
   .openapi("CreateVolume");
 
 export const ChangeVolumeSchema = z.strictObject({ allow }).openapi("ChangeVolume");
+
+export const ClaimSchema = z
+  .strictObject({
+    code: z
+      .string()
+      .max(200)
+      .nullable()
+      .default(null)
+      .describe("the code on this unit's screen or boot medium; not needed with a token"),
+    replace: z
+      .boolean()
+      .default(false)
+      .describe("with a token: of a claimed cluster too; the owner's token is void then"),
+  })
+  .openapi("Claim");
+
+export const ClaimedSchema = z
+  .object({ token: z.string().describe("the owner's, valid through every unit; told once") })
+  .openapi("Claimed");
 
 export const VolumePathSchema = z.object({
   id: z

@@ -15,7 +15,7 @@ import { listenHttp } from "#machine/http-listener.ts";
 import { createApi } from "./api.ts";
 import { MemoryBackend } from "./memory-backend-fixture.ts";
 import { FaultSchema } from "./schemas.ts";
-import { serveApi, type ServedApi, type ServeOptions, SOCKET_FILE, tcpFault } from "./serve.ts";
+import { serveApi, type ServedApi, type ServeOptions, SOCKET_FILE, tcpAsker } from "./serve.ts";
 
 const TOKEN = "0123456789abcdef".repeat(4);
 const seal = {
@@ -27,6 +27,7 @@ const log = { write: () => undefined };
 let folder: string;
 let backend: MemoryBackend;
 let fatal: unknown[];
+let administrators: string[];
 let served: ServedApi;
 
 function start(change: Partial<ServeOptions> = {}): ServedApi {
@@ -37,6 +38,7 @@ function start(change: Partial<ServeOptions> = {}): ServedApi {
     socketPath: path.join(folder, SOCKET_FILE),
     tcp: { address: "127.0.0.1", port: 0 },
     token: TOKEN,
+    administrators: () => administrators,
     names: () => ["cairn-0001", "cairn-0001.local"],
     fatal: (error) => void fatal.push(error),
     ...change,
@@ -47,6 +49,7 @@ beforeEach(() => {
   folder = mkdtempSync(path.join(tmpdir(), "cairn-serve-"));
   backend = new MemoryBackend();
   fatal = [];
+  administrators = [];
   served = start();
 });
 afterEach(async () => {
@@ -127,12 +130,13 @@ describe("TCP", () => {
   });
 
   test("no name at all → 421", () => {
-    const fault = tcpFault(new Request("http://localhost/", { headers: bearer }), {
+    const fault = tcpAsker(new Request("http://localhost/", { headers: bearer }), {
       seal,
       token: TOKEN,
+      administrators: () => [],
       names: () => [],
     });
-    expect(fault?.code).toBe("wrongHost");
+    expect(fault).toMatchObject({ code: "wrongHost" });
   });
 
   test("no token, a wrong one, a part of it → 401 that says how", async () => {

@@ -4,7 +4,9 @@
 // may open it, and on TCP to whoever shows the token of the state directory.
 //
 // Invariants
-// - On TCP nothing is answered without the token, compared in constant time.
+// - On TCP nothing is answered without a token, this unit's own or an administrator's of the
+//   cluster, compared in constant time; but for the claim, which takes a code instead
+//   (claim-desk.ts).
 // - A name that is not ours is refused before the token is looked at (DNS rebinding), and so is a
 //   page of another origin. A password typed into a browser (Basic, the token as password) only
 //   reads: a browser adds it to requests by itself, so changes take a bearer token.
@@ -13,7 +15,9 @@ import { Fault } from "#base/fault.ts";
 import type { Log, Seal } from "#base/world.ts";
 import { addressBytes } from "#cluster/address-range.ts";
 import type { HttpListener, HttpListenerOptions, HttpPlace } from "#machine/http-listener.ts";
-import { BODY_BYTES_MAX, TOKEN_FILE } from "./convention.ts";
+import type { Asker } from "#appliance/backend.ts";
+import type { Asking } from "./api.ts";
+import { BODY_BYTES_MAX, CLAIM_PATH, TOKEN_FILE } from "./convention.ts";
 import { faultResponse } from "./fault-answer.ts";
 
 export { SOCKET_FILE, TOKEN_FILE } from "./convention.ts";
@@ -22,7 +26,7 @@ const TOKEN_CHARACTERS_MIN = 32;
 
 /** What is asked: the Hono app's `fetch`. */
 export interface Answering {
-  fetch(request: Request): Response | Promise<Response>;
+  fetch(request: Request, asking: Asking): Response | Promise<Response>;
 }
 
 export interface ServeOptions {
@@ -35,6 +39,8 @@ export interface ServeOptions {
   tcp: { address: string; port: number } | null;
   /** At least 32 characters; made once by the unit, kept in its state directory. */
   token: string;
+  /** SHA-256 of the tokens of the cluster's administrators, hex. */
+  administrators(): readonly string[];
   /** Host names that are ours, besides addresses, localhost and cairn.local. */
   names(): readonly string[];
   /** An assertion failed while answering: the process must end. */
@@ -51,23 +57,24 @@ export function serveApi(api: Answering, options: ServeOptions): ServedApi {
   if (options.token.length < TOKEN_CHARACTERS_MIN) {
     throw new Fault("badConfiguration", `${TOKEN_FILE} is too short to be a token`);
   }
-  const serve = (place: HttpPlace, check: (request: Request) => Fault | null) =>
+  const serve = (place: HttpPlace, check: (request: Request) => Fault | Asker) =>
     options.listen(place, {
       bodyBytesMax: BODY_BYTES_MAX,
       answer: async (request) => {
         try {
-          const fault = check(request);
-          return fault === null ? await api.fetch(request) : faultResponse(fault);
+          const asker = check(request);
+          if (asker instanceof Fault) return faultResponse(asker);
+          return await api.fetch(request, { asker });
         } catch (error) {
           options.fatal(error);
           return faultResponse(new Fault("internal", "the unit restarts", { cause: error }));
         }
       },
     });
-  const unix = serve({ unixPath: options.socketPath }, () => null);
+  const unix = serve({ unixPath: options.socketPath }, () => "local");
   let tcp: HttpListener | null = null;
   try {
-    if (options.tcp !== null) tcp = serve(options.tcp, (request) => tcpFault(request, options));
+    if (options.tcp !== null) tcp = serve(options.tcp, (request) => tcpAsker(request, options));
   } catch (error) {
     // The unit does not start; its socket must not answer for it meanwhile.
     void unix.stop();
@@ -81,10 +88,10 @@ export function serveApi(api: Answering, options: ServeOptions): ServedApi {
   };
 }
 
-type CheckOptions = Pick<ServeOptions, "seal" | "token" | "names">;
+type CheckOptions = Pick<ServeOptions, "seal" | "token" | "administrators" | "names">;
 
-/** Why a request on TCP is refused, or null. */
-export function tcpFault(request: Request, options: CheckOptions): Fault | null {
+/** Who asks on TCP, or why the request is refused. */
+export function tcpAsker(request: Request, options: CheckOptions): Fault | Asker {
   const host = request.headers.get("host") ?? "";
   if (!isOurs(host, options.names())) {
     return new Fault("wrongHost", `${printable(host)} is no name of this unit`);
@@ -94,19 +101,32 @@ export function tcpFault(request: Request, options: CheckOptions): Fault | null 
     return new Fault("forbidden", "a page of another origin asks");
   }
   const shown = shownToken(request);
-  if (shown === null) return new Fault("unauthorised", "no token was shown");
-  const { seal, token } = options;
-  const encoder = new TextEncoder();
-  // Hashes have one length, so that not even the token's length shows in the time taken.
-  const same = seal.equal(
-    seal.sha256(encoder.encode(shown.token)),
-    seal.sha256(encoder.encode(token)),
-  );
-  if (!same) return new Fault("unauthorised", "the token is wrong");
+  if (shown === null) {
+    if (isClaim(request)) return "anybody";
+    return new Fault("unauthorised", "no token was shown");
+  }
+  if (!isKnown(shown.token, options)) return new Fault("unauthorised", "the token is wrong");
   if (shown.byBrowser && !["GET", "HEAD"].includes(request.method)) {
     return new Fault("forbidden", "changes need the token as a bearer token, not as a password");
   }
-  return null;
+  return "token";
+}
+
+function isClaim(request: Request): boolean {
+  return request.method === "POST" && URL.parse(request.url)?.pathname === CLAIM_PATH;
+}
+
+/** Every token is compared, whichever it is. */
+function isKnown(shown: string, { seal, token, administrators }: CheckOptions): boolean {
+  const encoder = new TextEncoder();
+  // Hashes have one length, so that not even the token's length shows in the time taken.
+  const digest = seal.sha256(encoder.encode(shown));
+  let known = seal.equal(digest, seal.sha256(encoder.encode(token)));
+  for (const hash of administrators()) {
+    const same = seal.equal(digest, Uint8Array.fromHex(hash));
+    known = known || same;
+  }
+  return known;
 }
 
 function isOurs(host: string, names: readonly string[]): boolean {

@@ -62,6 +62,8 @@ export class Call {
   readonly machine: CliMachine;
   readonly flags: Flags;
   readonly operands: readonly string[];
+  /** False: what is asked needs no token, since it brings its own proof. */
+  needsToken = true;
   #connection: Connection | null = null;
 
   constructor(machine: CliMachine, flags: Flags, operands: readonly string[]) {
@@ -89,7 +91,8 @@ export class Call {
   }
 
   async askPlain(method: string, path: string, request?: unknown): Promise<Answer> {
-    this.#connection ??= new Connection(this.machine, this.flags);
+    const { needsToken } = this;
+    this.#connection ??= new Connection(this.machine, this.flags, { needsToken });
     const answer = await this.#connection.ask(method, path, request);
     if (answer.staleMs >= STALE_NOTE_MS) {
       const seconds = Math.round(answer.staleMs / 1000);

@@ -51,6 +51,12 @@ function statusFacts(unit: UnitStatus): [string, string][] {
         .join(", "),
     ],
   ];
+  if (cluster !== null && !unit.claim.claimed) {
+    const how = unit.claim.code === null ? "" : `; claim code ${unit.claim.code}`;
+    facts.push(["Owner", `nobody yet${how}`]);
+  } else if (cluster === null && unit.claim.code !== null) {
+    facts.push(["Claim", unit.claim.code]);
+  }
   if (unit.words.length > 0) facts.push(["Words", unit.words.join(" ")]);
   return facts;
 }

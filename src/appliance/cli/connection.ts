@@ -27,7 +27,7 @@ export const CONNECTION_FLAGS: readonly FlagDefinition[] = [
     name: "token-file",
     kind: "path",
     value: "FILE",
-    sentence: "its token, a copy of api-token of its state directory",
+    sentence: "the owner's token, by cairn claim; or a copy of the unit's api-token",
   },
 ];
 
@@ -63,9 +63,10 @@ export class Connection {
   readonly #machine: CliMachine;
   readonly #place: Place;
 
-  constructor(machine: CliMachine, flags: Flags) {
+  /** `needsToken`: of a unit elsewhere; what may be asked without one is said so by the caller. */
+  constructor(machine: CliMachine, flags: Flags, options: { needsToken: boolean }) {
     this.#machine = machine;
-    this.#place = placeOf(machine, flags);
+    this.#place = placeOf(machine, flags, options.needsToken);
   }
 
   /** The answer's JSON, or null where there is none; a fault that the unit tells is thrown. */
@@ -128,14 +129,16 @@ function noUnit(message: string): UnitFault {
   return new UnitFault({ code: "notReady", message, hint });
 }
 
-function placeOf(machine: CliMachine, flags: Flags): Place {
+function placeOf(machine: CliMachine, flags: Flags, needsToken: boolean): Place {
   const url = flags.word("url");
   const socket = flags.word("socket");
   const directory = flags.word("state-directory");
   if ([url, socket, directory].filter((one) => one !== null).length > 1) {
     throw new Misuse("say one of --url, --socket and --state-directory");
   }
-  if (url !== null) return remotePlace(machine, url, flags.word("token-file"));
+  if (url !== null) {
+    return remotePlace(machine, url, { tokenFile: flags.word("token-file"), needsToken });
+  }
   if (flags.word("token-file") !== null) throw new Misuse("--token-file goes with --url");
   if (socket !== null) return socketPlace(socket);
   if (directory !== null) return socketPlace(`${directory.replace(/\/+$/, "")}/${SOCKET_FILE}`);
@@ -148,12 +151,19 @@ function socketPlace(path: string): Place {
   return { base: "http://cairn.local", unix: path, inWords: path };
 }
 
-function remotePlace(machine: CliMachine, url: string, tokenFile: string | null): Place {
+function remotePlace(
+  machine: CliMachine,
+  url: string,
+  { tokenFile, needsToken }: { tokenFile: string | null; needsToken: boolean },
+): Place {
   const parsedUrl = URL.parse(url);
   const isHttp = parsedUrl !== null && ["http:", "https:"].includes(parsedUrl.protocol);
   if (parsedUrl === null || !isHttp) throw new Misuse("--url is like http://10.0.0.1:7480");
   if (tokenFile === null) {
-    throw new Misuse("--url needs --token-file: a copy of api-token of the unit's state directory");
+    if (!needsToken) return { base: parsedUrl.origin, inWords: parsedUrl.origin };
+    throw new Misuse(
+      "--url needs --token-file: what cairn claim wrote, or api-token of the unit's state directory",
+    );
   }
   const token = machine.readText(tokenFile, CONFIGURATION_BYTES_MAX);
   if (token === null) throw new Fault("notFound", `the token file ${tokenFile} does not exist`);

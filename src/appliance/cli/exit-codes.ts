@@ -41,6 +41,7 @@ const exitOfFault: Record<FaultCode, ExitName> = {
   versionMismatch: "conflict",
   programFailed: "failed",
   internal: "failed",
+  rateLimited: "notReady",
   wrongHost: "usage",
 };
 

@@ -5,6 +5,7 @@
 
 import { type Command, Call, checkOutput } from "./command.ts";
 import { bootCommands } from "./commands-boot.ts";
+import { claimCommands } from "./commands-claim.ts";
 import { clusterCommands } from "./commands-cluster.ts";
 import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
@@ -21,6 +22,7 @@ export const commands: readonly Command[] = [
   ...localCommands,
   ...clusterCommands,
   ...volumeCommands,
+  ...claimCommands,
   ...bootCommands,
   ...imageCommands,
 ];
