@@ -7,6 +7,8 @@ import { drainMicrotasks } from "bun:jsc";
 import { describe, expect, test } from "bun:test";
 import { Fault } from "#base/fault.ts";
 import { disksOf } from "#base/record.ts";
+import { transactionRefusal } from "./proxy-rules.ts";
+import { keys } from "./state.ts";
 import { StationFixture, unitArguments } from "./station-fixture.ts";
 import { lossTable, volumeState } from "./volume-state.ts";
 
@@ -345,6 +347,79 @@ describe("two stations at once", () => {
       created += [...creations.keys()].filter((key) => key.startsWith("/volumes/")).length;
     }
     expect(created).toBeGreaterThan(20);
+  });
+});
+
+describe("claim", () => {
+  const HASH = "ab".repeat(32);
+  const OTHER = "cd".repeat(32);
+  const claim = (made: StationFixture, tokenHash: string, more: object = {}) =>
+    made.ask("claimCluster", { tokenHash, replaces: false, byMedium: false, ...more });
+  const owner = (made: StationFixture) => made.view().administrators.get("owner")?.tokenHash;
+
+  test("claimed → used, every unit knows the hash; claimed again → conflict", () => {
+    const made = rack();
+    expect([made.view().isClaimed, made.view().cluster?.state]).toEqual([false, "virgin"]);
+    claim(made, HASH);
+    for (const unit of made.units.values()) {
+      expect(unit.follower.view.administrators.get("owner")?.tokenHash).toBe(HASH);
+      expect(unit.follower.view.cluster?.state).toBe("used");
+    }
+    expect(codeOf(() => claim(made, OTHER))).toBe("conflict");
+    expect(codeOf(() => claim(made, OTHER, { byMedium: true }))).toBe("conflict");
+    expect(owner(made)).toBe(HASH);
+    claim(made, HASH); // the same once more: an answer that was lost
+    expect(sentences(made).filter((one) => one.includes("was claimed"))).toHaveLength(1);
+  });
+
+  test("replaced by a token's right → the new hash alone, told as a warning", () => {
+    const made = rack();
+    claim(made, HASH);
+    claim(made, OTHER, { replaces: true });
+    expect([owner(made), made.view().administrators.size]).toEqual([OTHER, 1]);
+    expect(sentences(made).join()).toContain("the one before is void");
+    const warnings = [...made.view().events.values()].filter((one) => one.severity === "warning");
+    expect(warnings.some((one) => one.kind === "cluster-claimed")).toBe(true);
+  });
+
+  test("by the boot medium → claimed, but still virgin: it may merge by itself", () => {
+    const made = rack();
+    claim(made, HASH, { byMedium: true });
+    expect([owner(made), made.view().cluster?.state]).toEqual([HASH, "virgin"]);
+    made.createVolume("one", 1, "none");
+    expect(made.view().cluster?.state).toBe("used");
+  });
+
+  test("two at once at different units → one of them, whole", () => {
+    const made = rack();
+    const [first, second] = [...made.units.values()];
+    if (first === undefined || second === undefined) throw new Error("a rack has units");
+    const args = { replaces: false, byMedium: false };
+    const outcomes = Promise.allSettled([
+      first.commands.ask("claimCluster", { tokenHash: HASH, ...args }),
+      second.commands.ask("claimCluster", { tokenHash: OTHER, ...args }),
+    ]);
+    const states = made.wait(outcomes).map((one) => one.status);
+    expect(states.sort()).toEqual(["fulfilled", "rejected"]);
+    expect([HASH, OTHER]).toContain(owner(made) as string);
+  });
+
+  test("no hash, or what is none → refused before anything is asked", () => {
+    const made = rack();
+    for (const wrong of ["", "x".repeat(64), "AB".repeat(32)]) {
+      expect(codeOf(() => claim(made, wrong))).toBe("badRequest");
+    }
+    expect(made.view().isClaimed).toBe(false);
+  });
+
+  test("only the control station writes who administers", () => {
+    const made = rack();
+    const record = { name: "owner", tokenHash: HASH, createdAtMs: 0 };
+    const key = keys.administrator("owner");
+    const put = { key, value: JSON.stringify(record) };
+    const transaction = { ifs: [{ key, modRevision: 0 }], puts: [put] };
+    expect(transactionRefusal(made.view(), 2, transaction, false)).toContain("control station");
+    expect(transactionRefusal(made.view(), 1, transaction, true)).toBeNull();
   });
 });
 

@@ -28,6 +28,21 @@ test("the first state parses as what it is", () => {
   expect(kinds).toEqual(["cluster", "numbers", "pool", "settings"]);
 });
 
+test("claimed from the start → the owner's hash is in the first state, still virgin", () => {
+  const uuid = "0123456789abcdef0123456789abcdef";
+  const adminTokenHash = "ab".repeat(32);
+  const entries = firstState({ uuid, name: "rack", featureLevel: 1, adminTokenHash, wallMs: 7.5 });
+  const parsed = entries.map(({ key, value }) => parseEntry(key, value));
+  expect(parsed.at(-1)).toEqual({
+    kind: "administrator",
+    name: "owner",
+    value: { name: "owner", tokenHash: adminTokenHash, createdAtMs: 7 },
+  });
+  expect(parsed[0]?.value).toMatchObject({ state: "virgin" });
+  const wrong = { uuid, name: "rack", featureLevel: 1, adminTokenHash: "AB".repeat(32) };
+  expect(() => firstState(wrong)).toThrow(Fault);
+});
+
 test("a wrong first state is refused", () => {
   expect(() => firstState({ uuid: "x", name: "rack", featureLevel: 1 })).toThrow(Fault);
   const uuid = "0".repeat(32);

@@ -8,10 +8,11 @@ import { AssertionFailure } from "#base/assert.ts";
 import { Fault } from "#base/fault.ts";
 import type { Timers } from "#base/world.ts";
 import { type Api, createApi } from "./api.ts";
-import { BODY_BYTES_MAX } from "./convention.ts";
+import type { Asker } from "#appliance/backend.ts";
+import { BODY_BYTES_MAX, CLAIM_PATH } from "./convention.ts";
 import { STREAMS_MAX } from "./event-stream.ts";
 import { KEYS_MAX } from "./idempotency.ts";
-import { MemoryBackend } from "./memory-backend-fixture.ts";
+import { MEMORY_CODE, MemoryBackend } from "./memory-backend-fixture.ts";
 import * as schemas from "./schemas.ts";
 
 /** Timers that the test steps by hand. */
@@ -63,7 +64,8 @@ async function expectFault(answer: Response, status: number, code: string): Prom
 describe("reading", () => {
   test("status, units, disks, recovery → what the backend says, as documented", async () => {
     const status = schemas.UnitStatusSchema.parse(await (await ask("/api/v1/status")).json());
-    expect(status).toEqual(backend.status());
+    const hidden = { ...backend.status(), claim: { claimed: false, code: null } };
+    expect(status).toEqual(hidden);
     const units = schemas.UnitsSchema.parse(await (await ask("/api/v1/units")).json());
     expect(units.units).toEqual(backend.units());
     const disks = schemas.DisksSchema.parse(await (await ask("/api/v1/disks")).json());
@@ -360,6 +362,60 @@ describe("OpenAPI document", () => {
         expect(Object.keys(responses)).toContain("default");
       }
     }
+  });
+});
+
+describe("claim", () => {
+  const claim = (body: unknown, asker?: Asker) =>
+    api.request(
+      CLAIM_PATH,
+      {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(body),
+      },
+      asker === undefined ? undefined : { asker },
+    );
+
+  test("who asks gets to the backend; not known → anybody", async () => {
+    const answer = await claim({ code: MEMORY_CODE });
+    expect(answer.status).toBe(201);
+    const { token } = schemas.ClaimedSchema.parse(await answer.json());
+    expect(token).toBe(backend.ownerToken as string);
+    await expectFault(await claim({ code: MEMORY_CODE }, "anybody"), 409, "conflict");
+    expect((await claim({ replace: true }, "token")).status).toBe(201);
+    expect((await claim({ replace: true }, "local")).status).toBe(201);
+    expect(backend.claims).toEqual([
+      { code: MEMORY_CODE, replace: false, asker: "anybody" },
+      { code: MEMORY_CODE, replace: false, asker: "anybody" },
+      { code: null, replace: true, asker: "token" },
+      { code: null, replace: true, asker: "local" },
+    ]);
+  });
+
+  test("a wrong code, none, a body of another shape → refused", async () => {
+    await expectFault(await claim({ code: "sesame" }), 403, "forbidden");
+    await expectFault(await claim({}), 403, "forbidden");
+    for (const body of [{ code: 12345678 }, { code: "x".repeat(201) }, { token: "x" }, [], "x"]) {
+      await expectFault(await claim(body), 400, "badRequest");
+    }
+    expect(backend.ownerToken).toBeNull();
+  });
+
+  test("the code is told through the socket alone, and only while it claims something", async () => {
+    const told = async (asker?: Asker) => {
+      const env = asker === undefined ? undefined : { asker };
+      const answer = await api.request("/api/v1/status", {}, env);
+      return schemas.UnitStatusSchema.parse(await answer.json()).claim;
+    };
+    expect(await told("local")).toEqual({ claimed: false, code: MEMORY_CODE });
+    for (const asker of ["token", "anybody", undefined] as const) {
+      expect([asker, await told(asker)]).toEqual([asker, { claimed: false, code: null }]);
+    }
+    await claim({ code: MEMORY_CODE });
+    expect(await told("local")).toEqual({ claimed: true, code: null });
+    expect(await (await ask("/")).text()).not.toContain(MEMORY_CODE);
+    expect(await (await ask("/metrics")).text()).not.toContain(MEMORY_CODE);
   });
 });
 

@@ -13,7 +13,7 @@ import { AssertionFailure } from "#base/assert.ts";
 import { Fault } from "#base/fault.ts";
 import { listenHttp } from "#machine/http-listener.ts";
 import { createApi } from "./api.ts";
-import { MemoryBackend } from "./memory-backend-fixture.ts";
+import { MEMORY_CODE, MemoryBackend } from "./memory-backend-fixture.ts";
 import { FaultSchema } from "./schemas.ts";
 import { serveApi, type ServedApi, type ServeOptions, SOCKET_FILE, tcpAsker } from "./serve.ts";
 
@@ -157,6 +157,48 @@ describe("TCP", () => {
     expect((await overTcp({ ...basic, host: "localhost" })).status).toBe(200);
     const change = await overTcp({ ...basic, host: "localhost" }, "DELETE");
     expect([change.status, change.code]).toEqual([403, "forbidden"]);
+  });
+
+  test("an administrator's token → answered as the unit's own; another hash → not", async () => {
+    const owner = "owner-of-the-cluster-".padEnd(40, "x");
+    const asked = () => overTcp({ host: "localhost", authorization: `Bearer ${owner}` });
+    expect((await asked()).status).toBe(401);
+    const hash = (text: string) => createHash("sha256").update(text).digest("hex");
+    administrators = [hash("somebody"), hash(owner)];
+    expect((await asked()).status).toBe(200);
+    expect((await overTcp({ ...bearer, host: "localhost" })).status).toBe(200);
+    const wrong = { host: "localhost", authorization: `Bearer ${hash(owner)}` };
+    expect((await overTcp(wrong)).status).toBe(401);
+    administrators = [hash("somebody")]; // replaced
+    expect((await asked()).status).toBe(401);
+  });
+
+  test("the claim, and nothing else, needs no token; who asks is passed on", async () => {
+    const claim = (headers: object, body: object = {}, where = "/api/v1/claim", method = "POST") =>
+      fetch(`http://127.0.0.1:${served.port}${where}`, {
+        method,
+        headers: { "content-type": "application/json", ...headers },
+        ...(method === "GET" ? {} : { body: JSON.stringify(body) }),
+      });
+    expect((await claim({}, { code: "wrong" })).status).toBe(403);
+    expect((await claim({}, { code: MEMORY_CODE })).status).toBe(201);
+    expect((await claim(bearer, { replace: true })).status).toBe(201);
+    expect(backend.claims.map(({ asker }) => asker)).toEqual(["anybody", "anybody", "token"]);
+    // A token that is shown must be a right one, and a browser's password changes nothing.
+    const shown = await claim({ authorization: "Bearer wrong" }, { code: MEMORY_CODE });
+    expect([shown.status, (await claim(basic, { replace: true })).status]).toEqual([401, 403]);
+    for (const where of ["/api/v1/claim/", "/api/v1/claim/x", "/api/v1//claim", "/API/v1/claim"]) {
+      expect([where, (await claim({}, {}, where)).status]).toEqual([where, 401]);
+    }
+    for (const method of ["GET", "PUT", "DELETE"]) {
+      expect([method, (await claim({}, {}, "/api/v1/claim", method)).status]).toEqual([
+        method,
+        401,
+      ]);
+    }
+    expect((await claim({ origin: "https://evil.example" })).status).toBe(403);
+    expect((await claim({ host: "evil.example" }, { code: MEMORY_CODE })).status).toBe(421);
+    expect(backend.claims).toHaveLength(3);
   });
 
   test("a page of another origin → forbidden; our own → answered", async () => {
