@@ -11,7 +11,7 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { Fault, faultTable } from "#base/fault.ts";
 import { createApi } from "#appliance/api/api.ts";
-import { MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
+import { MEMORY_CODE, MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
 import { serveApi, type ServedApi, SOCKET_FILE } from "#appliance/api/serve.ts";
 import type { Configuration } from "#appliance/configuration.ts";
 import type { ApplianceStart } from "#appliance/run-appliance.ts";
@@ -394,6 +394,63 @@ describe("the unit itself", () => {
       throw new TypeError("bug");
     };
     await expect(runPlain("unit")).rejects.toThrow("bug");
+  });
+});
+
+describe("claim", () => {
+  const there = () => `--url http://127.0.0.1:${served.port}`;
+  const token = (name = "cairn-token") => readFileSync(path.join(folder, name), "utf8");
+
+  test("by the code, from elsewhere, without a token → the owner's token in a file", async () => {
+    expect(await runPlain(`claim ${there()} --code k7qwm --save mine`)).toBe(7);
+    expect(existsSync(path.join(folder, "mine"))).toBe(false);
+    expect(await runPlain(`claim ${there()} --code ${MEMORY_CODE} --save mine -o json`)).toBe(0);
+    expect(printed()).toEqual({ tokenFile: `${folder}/mine` });
+    expect(token("mine")).toBe(`${backend.ownerToken}\n`);
+    expect(out + err).not.toContain(backend.ownerToken as string);
+    expect(await runPlain(`claim ${there()} --code ${MEMORY_CODE} --save other`)).toBe(5);
+    expect(err).toContain("claimed already");
+    expect(existsSync(path.join(folder, "other"))).toBe(false);
+  });
+
+  test("no code said → asked for; nobody there to answer → said", async () => {
+    answers = [` ${MEMORY_CODE} `];
+    expect(await runPlain(`claim ${there()}`)).toBe(0);
+    expect(token()).toContain(backend.ownerToken as string);
+    expect(await runPlain(`claim ${there()} --save other`)).toBe(2);
+    expect(err).toContain("--code");
+  });
+
+  test("the token's file is there already → kept, and nothing is asked", async () => {
+    writeFileSync(path.join(folder, "cairn-token"), "an older one");
+    expect(await runPlain(`claim ${there()} --code ${MEMORY_CODE}`)).toBe(5);
+    expect([token(), backend.claims]).toEqual(["an older one", []]);
+  });
+
+  test("by the socket or a token → no code; a claimed cluster only with --replace", async () => {
+    expect(await run("claim")).toBe(0);
+    const first = token();
+    const byToken = `claim ${there()} --token-file ${folder}/token`;
+    expect(await runPlain(`${byToken} --save again`)).toBe(5);
+    expect(await runPlain(`${byToken} --save again --replace`)).toBe(0);
+    expect(token("again")).not.toBe(first);
+    expect(backend.claims.map(({ asker, code }) => [asker, code])).toEqual([
+      ["local", null],
+      ["token", null],
+      ["token", null],
+    ]);
+    expect(await runPlain(`claim ${there()} --replace --code x`)).toBe(2);
+    expect(err).toContain("--replace needs --token-file");
+  });
+
+  test("status → who owns it, and the code to whoever asks through the socket", async () => {
+    expect(await run("status")).toBe(0);
+    expect(out).toContain(`Owner    nobody yet; claim code ${MEMORY_CODE}`);
+    await runPlain(`status ${there()} --token-file ${folder}/token`);
+    expect(out).toContain("Owner    nobody yet\n");
+    await run("claim");
+    await run("status");
+    expect(out).not.toContain("nobody yet");
   });
 });
 
