@@ -206,5 +206,6 @@ export function reportText(files: readonly MediumFile[], wrong: string | null): 
 
 /** For people: what is wrong, and what follows. */
 export function mediumSentence(wrong: string): string {
-  return `${wrong}. This unit joins nothing new and claims no disk until that is corrected.`;
+  const sentence = wrong.slice(0, 1).toUpperCase() + wrong.slice(1);
+  return `${sentence}. This unit joins nothing new and claims no disk until that is corrected.`;
 }

@@ -23,6 +23,7 @@ import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import path from "node:path";
 import { pidsInside } from "./lab-record.ts";
+import type { MountSpace } from "./mount-space.ts";
 import { UnitApi } from "./unit-api.ts";
 import { pause } from "./until.ts";
 
@@ -42,6 +43,13 @@ export interface UnitOptions {
   joinSecret?: string | null;
   /** Any settings of the unit's configuration besides. */
   settings?: Record<string, unknown>;
+  /** As on an appliance: no configuration file, these flags, in this mount namespace. */
+  appliance?: ApplianceOptions;
+}
+
+export interface ApplianceOptions {
+  flags: readonly string[];
+  space: Pick<MountSpace, "inside" | "view">;
 }
 
 export interface UnitPlace {
@@ -84,7 +92,7 @@ export class LabUnit {
     this.stateFolder = path.join(where.folder, "state");
     this.#executable = where.executable;
     this.#options = options;
-    this.api = new UnitApi(path.join(this.stateFolder, "api.sock"), this.name);
+    this.api = new UnitApi(this.#seen(path.join(this.stateFolder, "api.sock")), this.name);
     mkdirSync(this.folder, { recursive: true });
     this.disks = Array.from({ length: options.disks ?? 1 }, (_, index) =>
       path.join(this.folder, `disk${index + 1}.img`),
@@ -115,8 +123,7 @@ export class LabUnit {
     // alone.
     // Only the network is its own: `ip netns exec` would keep copies of this machine's mounts.
     const inside = ["--pdeathsig", "KILL", "nsenter", `--net=/run/netns/${this.namespace}`];
-    const words = [this.#executable, "unit", "--config", this.configurationFile];
-    const child = spawn("setpriv", [...inside, ...words], {
+    const child = spawn("setpriv", [...inside, ...this.#words()], {
       stdio: ["ignore", log, log],
       detached: true,
     });
@@ -131,6 +138,20 @@ export class LabUnit {
       this.#endedByItself = signal === null ? `status ${status}` : `signal ${signal}`;
       this.#child = null;
     });
+  }
+
+  #words(): readonly string[] {
+    const { appliance } = this.#options;
+    if (appliance === undefined)
+      return [this.#executable, "unit", "--config", this.configurationFile];
+    const places = ["--state-directory", this.stateFolder, "--memory-directory", this.folder];
+    const words = [this.#executable, "unit", "--appliance", ...places, ...appliance.flags];
+    return appliance.space.inside(words);
+  }
+
+  /** The path by which we see a file that the unit has. */
+  #seen(file: string): string {
+    return this.#options.appliance?.space.view(file) ?? file;
   }
 
   /** SIGTERM, and waits for the end; kills a unit that does not stop, and fails. */
@@ -169,7 +190,7 @@ export class LabUnit {
 
   /** Bearer token of its API on TCP. */
   token(): string {
-    return readFileSync(path.join(this.stateFolder, "api-token"), "utf8").trim();
+    return readFileSync(this.#seen(path.join(this.stateFolder, "api-token")), "utf8").trim();
   }
 
   /** The last lines of its log, for a failure. */
