@@ -37,7 +37,10 @@ export class ClaimDesk {
       throw new Fault("rateLimited", `the claim code may be tried again in ${seconds} s`);
     }
     this.#triesMs.push(nowMs);
-    if (this.code !== null && sameCode(this.#world.seal, typed, this.code)) return;
+    if (this.code === null) {
+      throw new Fault("forbidden", "no code is taken here: the boot medium names the owner");
+    }
+    if (sameCode(this.#world.seal, typed, this.code)) return;
     const tries = this.#triesMs.length;
     this.#world.log.write("warn", "a wrong claim code was tried", { tries });
     const left = TRIES_MAX - tries;
