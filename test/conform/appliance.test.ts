@@ -6,6 +6,7 @@
 // machine's disks it sees only those. The tests share one lab and go in order.
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import type { DiskView, UnitStatus } from "#appliance/backend.ts";
@@ -309,4 +310,20 @@ test("a wrong medium → a member goes on, but takes no new disk until it is rig
   await restart();
   await box.disk(fresh, "ready");
   expect(await box.espHash()).toBe(espBefore);
+});
+
+test("the medium names the owner → claimed from its founding, still virgin, no code", async () => {
+  const owned = await Box.make(lab);
+  const ownerToken = "a-token-that-the-owner-made-himself";
+  const adminTokenHash = createHash("sha256").update(ownerToken).digest("hex");
+  owned.medium("esp", { joinSecret: "quite another secret", adminTokenHash });
+  owned.unit.start();
+  const status = await owned.status(({ phase }) => phase === "joined");
+  expect(status).toMatchObject({
+    cluster: { state: "virgin" },
+    claim: { claimed: true, code: null },
+  });
+  expect((await owned.overTcp("status", { token: ownerToken })).status).toBe(200);
+  expect((await owned.overTcp("status", { token })).status).toBe(401);
+  expect((await owned.overTcp("claim", { body: { code: CODE } })).status).toBe(403);
 });
