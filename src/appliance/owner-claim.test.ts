@@ -11,7 +11,7 @@ import { claimCodeOf, claimForOwner } from "./owner-claim.ts";
 const HASH = "ab".repeat(32);
 const OTHER = "cd".repeat(32);
 
-test("code: the medium's, else one that is made once and kept; none where an owner is named", () => {
+test("code: the medium's, else one that is made once and kept; none beside an owner", () => {
   const files = new Map<string, string>();
   const state = {
     readText: (name: string) => files.get(name) ?? null,

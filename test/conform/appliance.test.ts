@@ -199,7 +199,7 @@ test("no medium → it comes up and waits; the plan is told, and no disk is touc
   expect(claim.status).toBe(503);
 });
 
-test("a wrong medium → it comes up all the same, joins and claims nothing, and says why", async () => {
+test("a wrong medium → it comes up, joins nothing, claims nothing, and says why", async () => {
   box.medium("esp", { ...settings(), role: "boss" });
   await restart();
   const status = await box.status(({ sentence }) => sentence.includes("role in"));
@@ -212,7 +212,7 @@ test("a wrong medium → it comes up all the same, joins and claims nothing, and
   expect(isBlank(blank)).toBe(true);
 });
 
-test("a sound one → a cluster; blank disk and spare space are taken, the rest untouched", async () => {
+test("a sound one → a cluster; blank disk and spare space taken, the rest untouched", async () => {
   box.medium("esp", { ...settings(), name: "cellar", claimCode: CODE });
   box.medium("stick", { name: "attic" });
   await restart();
@@ -242,7 +242,7 @@ test("nothing is exported before the claim, though a volume is there", async () 
   );
 });
 
-test("claimed by the code, with the CLI → its token opens every door, and hosts may attach", async () => {
+test("claimed by the code with the CLI → its token opens doors, hosts may attach", async () => {
   expect((await box.overTcp("status")).status).toBe(401);
   const file = path.join(lab.folder, "owner");
   const words = ["claim", "--url", `http://${box.unit.address}:7480`, "--save", file];
@@ -272,7 +272,7 @@ test("more tries than five a minute → refused, whoever asks and whatever the c
   expect((await box.overTcp("claim", { body: { code: CODE } })).status).toBe(429);
 });
 
-test("a second box with the same secret → joins; the owner's token is valid there too", async () => {
+test("a second box with the secret → joins; the owner's token is valid there", async () => {
   const second = await Box.make(lab);
   second.medium("esp", { joinSecret: lab.joinSecret, mayFound: false });
   second.unit.start();
@@ -283,7 +283,7 @@ test("a second box with the same secret → joins; the owner's token is valid th
   expect((await second.overTcp("status", { token: box.unit.token() })).status).toBe(401);
 });
 
-test("both media gone → it goes on in its cluster by what it kept; all disks are back", async () => {
+test("both media gone → it goes on in its cluster by what it kept, with all disks", async () => {
   box.noMedium("esp");
   box.noMedium("stick");
   await restart();

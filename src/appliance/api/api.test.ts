@@ -402,7 +402,7 @@ describe("claim", () => {
     expect(backend.ownerToken).toBeNull();
   });
 
-  test("the code is told through the socket alone, and only while it claims something", async () => {
+  test("the code is told through the socket alone, while it claims something", async () => {
     const told = async (asker?: Asker) => {
       const env = asker === undefined ? undefined : { asker };
       const answer = await api.request("/api/v1/status", {}, env);

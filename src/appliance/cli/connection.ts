@@ -162,7 +162,7 @@ function remotePlace(
   if (tokenFile === null) {
     if (!needsToken) return { base: parsedUrl.origin, inWords: parsedUrl.origin };
     throw new Misuse(
-      "--url needs --token-file: what cairn claim wrote, or api-token of the unit's state directory",
+      "--url needs --token-file: the owner's token (cairn claim), or the unit's own api-token",
     );
   }
   const token = machine.readText(tokenFile, CONFIGURATION_BYTES_MAX);
