@@ -65,6 +65,12 @@ test("settings from a file, flags and a secret file → one that the box underst
   expect(configurationFrom(reading.sources, readText)).toMatchObject(settings);
 });
 
+test("a secret's file named in the settings → read here, and put there as the secret", async () => {
+  put("settings.json", { joinSecretFile: "secret" });
+  expect(await stamp("--config", "settings.json")).toMatchObject({ status: 0, err: "" });
+  expect(stamped()).toEqual({ joinSecret: SECRET });
+});
+
 test("again → replaced; with --keep → added to; a dry run changes nothing", async () => {
   await stamp("--join-secret-file", "secret");
   const dry = await stamp("--name", "a", "--dry-run", "-o", "json");
@@ -115,8 +121,9 @@ test("what is wrong → said with its place, no secret shown, nothing written", 
     [["--config", "weak.json"], 2, "joinSecret in"],
     [["--config", "broken.json"], 2, "line 1, column"],
     [["--config", "state.json"], 2, "the image decides that"],
-    [["--join-secret-file", "none"], 2, "does not exist"],
-    [["--claim-code-file", "none"], 2, "there is no none"],
+    [["--join-secret-file", "none"], 2, "--join-secret-file none: no such file"],
+    [["--join-secret-file", "short"], 2, "joinSecret in the files named by flags"],
+    [["--claim-code-file", "none"], 2, "--claim-code-file none: no such file"],
     [["--claim-code-file", "short", "--name", "a b"], 2, "letters, digits"],
     [["--admin-token-file", "short"], 2, "short holds no token"],
     [["--state-directory", "/x"], 2, "takes no --state-directory"],

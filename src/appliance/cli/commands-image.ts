@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Commands for an image or a stick before it is flashed or plugged: what is put on its boot medium,
-// checked by the schema by which the box will read it. They ask no unit and need no root.
+// checked by the schema by which the box will read it. They ask no unit and need no root. Paths are
+// taken as they are typed, since an image is stamped on other systems too.
 
 import { Fault } from "#base/fault.ts";
 import { mediumSettings } from "#appliance/boot-medium.ts";
@@ -27,6 +28,8 @@ import type { FlagDefinition } from "./flags.ts";
 /** As long as a unit's own token, in hex. */
 const TOKEN_BYTES = 32;
 const TOKEN_CHARACTERS_MIN = 32;
+const SECRET_FLAG = "join-secret-file";
+const CODE_FLAG = "claim-code-file";
 const NOT_STAMPED: readonly string[] = ["state-directory", "memory-directory"];
 
 const STAMP_FLAGS: readonly FlagDefinition[] = [
@@ -44,7 +47,7 @@ const STAMP_FLAGS: readonly FlagDefinition[] = [
     sentence: `add to what its ${MEDIUM_FILE} says already, instead of replacing it`,
   },
   {
-    name: "claim-code-file",
+    name: CODE_FLAG,
     kind: "path",
     value: "FILE",
     sentence: "a file that holds the code by which the cluster is claimed",
@@ -70,7 +73,7 @@ const stamp: Command = {
 
 async function stampImage(call: Call): Promise<number> {
   const { machine, flags } = call;
-  const image = fromHere(call, call.operands[0] as string);
+  const image = call.operands[0] as string;
   // First, so that nothing is made for an image that cannot be stamped.
   const before = await machine.readMediumFile(image, MEDIUM_FILE);
   const token = await adminToken(call);
@@ -78,7 +81,9 @@ async function stampImage(call: Call): Promise<number> {
   if (flags.isSet("keep") && before !== null) {
     sources.push(textSource(`${MEDIUM_FILE} on ${image}`, before));
   }
-  sources.push(...configSource(call), flagsSource(flags.given, machine.directory));
+  const given = new Map(flags.given);
+  given.delete(SECRET_FLAG);
+  sources.push(...configSource(call), flagsSource(given, machine.directory));
   sources.push(secretsSource(call, token?.text ?? null));
   const settings = mediumSettings(sources, machine.readText);
   if (Object.keys(settings).length === 0) {
@@ -95,23 +100,28 @@ async function stampImage(call: Call): Promise<number> {
 function configSource(call: Call): ConfigurationSource[] {
   const file = call.flags.word("config");
   if (file === null) return [];
-  const found = fileSource(fromHere(call, file), call.machine.readText);
+  const found = fileSource(file, call.machine.readText);
   if (found === null) throw new Fault("badConfiguration", `--config ${file}: no such file`);
-  return [found];
+  return [{ ...found, directory: fromHere(call, found.directory) }];
 }
 
-/** A claim code or the hash of a token: from files, since arguments are visible to everybody. */
+/** What is secret comes from files, since arguments are visible to everybody. */
 function secretsSource(call: Call, token: string | null): ConfigurationSource {
-  const { machine, flags } = call;
   const value: SourceSettings = {};
-  const codeFile = flags.word("claim-code-file");
-  if (codeFile !== null) {
-    const code = machine.readText(fromHere(call, codeFile), CONFIGURATION_BYTES_MAX);
-    if (code === null) throw new Fault("badConfiguration", `there is no ${codeFile}`);
-    value.claimCode = code.trim();
-  }
-  if (token !== null) value.adminTokenHash = machine.sha256(token);
-  return { origin: "the flags", directory: machine.directory, value };
+  const joinSecret = textOf(call, SECRET_FLAG);
+  const claimCode = textOf(call, CODE_FLAG);
+  if (joinSecret !== null) value.joinSecret = joinSecret;
+  if (claimCode !== null) value.claimCode = claimCode;
+  if (token !== null) value.adminTokenHash = call.machine.sha256(token);
+  return { origin: "the files named by flags", directory: call.machine.directory, value };
+}
+
+function textOf(call: Call, flag: string): string | null {
+  const file = call.flags.word(flag);
+  if (file === null) return null;
+  const text = call.machine.readText(file, CONFIGURATION_BYTES_MAX);
+  if (text === null) throw new Fault("badConfiguration", `--${flag} ${file}: no such file`);
+  return text.trim();
 }
 
 interface AdminToken {
@@ -124,11 +134,10 @@ async function adminToken(call: Call): Promise<AdminToken | null> {
   const { machine, flags } = call;
   const file = flags.word("admin-token-file");
   if (file === null) return null;
-  const path = fromHere(call, file);
-  const there = machine.readText(path, CONFIGURATION_BYTES_MAX)?.trim() ?? null;
+  const there = machine.readText(file, CONFIGURATION_BYTES_MAX)?.trim() ?? null;
   if (there === null) {
     const text = machine.randomBytes(TOKEN_BYTES).toHex();
-    const keep = async () => (await machine.reserveSecretFile(path)).fill(`${text}\n`);
+    const keep = async () => (await machine.reserveSecretFile(file)).fill(`${text}\n`);
     return { text, keep };
   }
   if (!/^[\x21-\x7e]+$/.test(there) || there.length < TOKEN_CHARACTERS_MIN) {
