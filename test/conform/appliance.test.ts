@@ -124,7 +124,8 @@ class Box {
       `${device} ${state}`,
       async () => {
         const found = (await this.unit.api.disks()).find((disk) => disk.path === device);
-        need(found?.state === state, `${device} is ${found?.state}: ${found?.reason}`);
+        const isSo = found?.state === state && found.reason !== "not looked at yet";
+        need(isSo, `${device} is ${found?.state}: ${found?.reason}`);
         return found as DiskView;
       },
       START_MS,
