@@ -269,6 +269,28 @@ test("the reactor refuses it → listed with the reason, looked at again, told o
   expect(bench.logged.filter((sentence) => sentence === "disk refused")).toHaveLength(1);
 });
 
+test("held by somebody for a moment when it is opened → tried again soon, less and less", async () => {
+  const file = makeFile("blank.img");
+  const bench = new Bench([file]);
+  await bench.enter();
+  for (const delayMs of [1000, 2000, 4000, 8000, 16_000, 32_000, 64_000]) {
+    bench.keeper.refused(file, "it is in use");
+    expect(bench.disk(file).state).toBe("refused");
+    const opens = bench.opens.length;
+    expect(await bench.timePasses()).toEqual([delayMs]);
+    await bench.keeper.settled();
+    expect(bench.opens).toHaveLength(opens + 1);
+  }
+  // From now on it is looked at as any other that is left alone.
+  bench.keeper.refused(file, "it is in use");
+  expect(await bench.timePasses()).toEqual([15_000]);
+  await bench.keeper.settled();
+  bench.keeper.opened(opened(file));
+  expect(bench.disk(file).state).toBe("open");
+  bench.keeper.refused(file, "it is in use");
+  expect(await bench.timePasses()).toEqual([1000]);
+});
+
 test("a disk that was full of something and is blank now → taken at a later look", async () => {
   const file = makeFile("used.img", "somebody's bytes");
   const bench = new Bench([file]);

@@ -28,8 +28,14 @@ import type { OpenedDisk } from "./reactor-messages.ts";
 const RETRY_MS = 1000;
 /** A disk that could not be looked at or claimed is looked at again after this, ms. */
 const LOOK_AGAIN_MS = 15_000;
-/** Disks that nobody named may be many, and are asleep perhaps. */
-const LOOK_AGAIN_FOUND_MS = 600_000;
+/**
+ * One that looked fine and could not be opened is held by somebody for a moment, as by udev after a
+ * new GPT: tried again after one second, then two, and so on, so many times.
+ */
+const OPEN_AGAIN_MS = 1000;
+const OPEN_AGAIN_TRIES = 7;
+/** Disks that nobody named may be many. */
+const LOOK_AGAIN_FOUND_MS = 60_000;
 /** Between two looks whether disks came or went, ms. */
 const WATCH_MS = 2000;
 
@@ -79,6 +85,8 @@ export class DiskKeeper {
   /** Looks and openings come one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
   #lookingAgain = false;
+  /** Tries to open again, by disk. */
+  readonly #openTries = new Map<KeptDisk, number>();
   #clusterId = "";
   #commands: CommandClient | null = null;
   #stopped = false;
@@ -218,10 +226,7 @@ export class DiskKeeper {
   async #openAll(): Promise<void> {
     for (const disk of this.#waiting()) {
       if (this.#stopped) return;
-      const examination = await this.#look(disk);
-      if (examination === null || examination.state === "refused") continue;
-      if (examination.state === "blank" && this.#options.heldBack !== null) continue;
-      await this.#claimAndOpen(disk, examination);
+      await this.#open(disk);
     }
     this.#lookAgain();
   }
@@ -234,6 +239,25 @@ export class DiskKeeper {
     this.#timers.after(soon ? LOOK_AGAIN_MS : LOOK_AGAIN_FOUND_MS, () => {
       this.#lookingAgain = false;
       void this.#inTurn(() => this.#openAll());
+    });
+  }
+
+  async #open(disk: KeptDisk): Promise<void> {
+    const examination = await this.#look(disk);
+    if (examination === null || examination.state === "refused") return;
+    if (examination.state === "blank" && this.#options.heldBack !== null) return;
+    await this.#claimAndOpen(disk, examination);
+  }
+
+  #openAgain(disk: KeptDisk): void {
+    const tries = this.#openTries.get(disk) ?? 0;
+    if (tries >= OPEN_AGAIN_TRIES) return this.#lookAgain();
+    this.#openTries.set(disk, tries + 1);
+    this.#timers.after(OPEN_AGAIN_MS * 2 ** tries, () => {
+      void this.#inTurn(async () => {
+        const isThere = this.#disks.get(disk.path) === disk;
+        if (isThere && disk.state === "refused" && !this.#stopped) await this.#open(disk);
+      });
     });
   }
 
@@ -369,6 +393,7 @@ export class DiskKeeper {
     const disk = this.#disks.get(opened.path);
     if (disk === undefined) return;
     disk.opened = opened;
+    this.#openTries.delete(disk);
     if (opened.clusterId !== this.#clusterId) {
       if (this.#options.leftClusters.includes(opened.clusterId) && opened.slices === 0) {
         disk.reason = "it was of a cluster that gave way while nothing was on it; made anew";
@@ -391,7 +416,9 @@ export class DiskKeeper {
 
   refused(path: string, sentence: string): void {
     const disk = this.#disks.get(path);
-    if (disk !== undefined) this.#refuse(disk, `left alone: ${sentence}`);
+    if (disk === undefined) return;
+    this.#refuse(disk, `left alone: ${sentence}`);
+    this.#openAgain(disk);
   }
 
   ready(uuid: string, number: number): void {
