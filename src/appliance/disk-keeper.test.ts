@@ -269,7 +269,7 @@ test("the reactor refuses it → listed with the reason, looked at again, told o
   expect(bench.logged.filter((sentence) => sentence === "disk refused")).toHaveLength(1);
 });
 
-test("held by somebody for a moment when it is opened → tried again soon, less and less", async () => {
+test("held for a moment when it is opened → tried again soon, less and less", async () => {
   const file = makeFile("blank.img");
   const bench = new Bench([file]);
   await bench.enter();
