@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The front door of the tree: `npm test`, `npm start` and `npm run sim|bench|build|check|format`
+// The front door of the tree: `npm test`, `npm start` and `npm run sim|bench|build|image|check|format`
 // come here. Each task first brings the machine to what it needs (scripts/setup.mjs), so that a
 // fresh Debian with Node and npm is enough.
 
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { EXECUTABLE, buildExecutable } from "./build.mjs";
+import { buildImage } from "./image.mjs";
 import { PARTS, runParts } from "./parts.mjs";
 import { setUp } from "./setup.mjs";
 import { EXIT, ROOT, StepFailed, mustRun, runInForeground, say, withLock } from "./steps.mjs";
@@ -37,6 +38,13 @@ const TASKS = {
   format: { programs: "none", run: format },
   sim: { programs: "none", run: script("test/sim/main.ts") },
   build: { programs: "build", etcd: true, build: true, run: () => 0 },
+  image: {
+    programs: "image",
+    etcd: true,
+    build: true,
+    root: "mkosi mounts and makes file systems as root",
+    run: buildImage,
+  },
   bench: {
     programs: "machine",
     etcd: true,

@@ -23,7 +23,8 @@ import {
 } from "node:fs";
 import { spawnSync } from "node:child_process";
 import path from "node:path";
-import { CACHE, EXIT, ROOT, StepFailed, mustRun, runChild, say, wait, which } from "./steps.mjs";
+import { SUITE, aptGet, fetchPackages, isRoot } from "./apt.mjs";
+import { CACHE, EXIT, ROOT, StepFailed, mustRun, runChild, say, which } from "./steps.mjs";
 
 // Program that must be there, and the Debian package that brings it.
 const BUILD_PROGRAMS = [
@@ -57,16 +58,19 @@ const MACHINE_PROGRAMS = [
   ["unshare", "util-linux"],
   ["wipefs", "util-linux"],
 ];
+// mkosi brings all else that it needs in its tools tree.
+const IMAGE_PROGRAMS = [
+  ["mmdebstrap", "mmdebstrap"],
+  ["openssl", "openssl"],
+  ["python3", "python3"],
+];
 export const PROGRAMS = {
   none: [],
   build: BUILD_PROGRAMS,
   machine: [...BUILD_PROGRAMS, ...MACHINE_PROGRAMS],
+  image: [...BUILD_PROGRAMS, ...IMAGE_PROGRAMS],
 };
 
-const APT_ATTEMPTS_MAX = 3;
-const APT_RETRY_MS = 5_000;
-const ETCD_SUITE = "trixie"; // the oldest Debian suite with etcd 3.5
-const DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const ETCD = path.join(CACHE, "etcd");
 
 function seconds(startMs) {
@@ -168,24 +172,6 @@ function findBun() {
 
 // ---- Debian packages ----------------------------------------------------------------------
 
-function isRoot() {
-  return process.getuid?.() === 0;
-}
-
-async function aptGet(what, args, options = {}) {
-  const all = ["-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3", ...args];
-  const env = { DEBIAN_FRONTEND: "noninteractive", LC_ALL: "C.UTF-8" };
-  for (let attempt = 1; ; attempt++) {
-    const result = await runChild("apt-get", all, { env, limitMinutes: 20, ...options });
-    if (result.status === 0) return;
-    if (attempt === APT_ATTEMPTS_MAX) {
-      throw new StepFailed(`${what} failed ${attempt} times; the last lines:\n${result.output}`);
-    }
-    say(`setup: ${what} failed, trying again in ${APT_RETRY_MS / 1000} s`);
-    await wait(APT_RETRY_MS);
-  }
-}
-
 async function installPrograms(programs) {
   const pending = path.join(CACHE, "apt-unfinished");
   const missing = programs.filter(([program]) => which(program) === null);
@@ -225,38 +211,6 @@ async function installPrograms(programs) {
 
 // ---- etcd ---------------------------------------------------------------------------------
 
-/** The Debian mirror this machine's apt uses; it is asked for, never written down. */
-function debianMirror() {
-  const format = "$(CREATED_BY)|$(LABEL)|$(CODENAME)|$(COMPONENT)|$(REPO_URI)";
-  const answer = spawnSync("apt-get", ["indextargets", "--format", format], { encoding: "utf8" });
-  const rows = (answer.stdout ?? "").split("\n").map((line) => line.split("|"));
-  const main = rows.filter((row) => row[0] === "Packages" && row[3] === "main" && row[4]);
-  const named = main.find((row) => row[1] === "Debian" && !row[2]?.includes("-"));
-  const guess = main.find((row) => !/security|backports|updates/.test(row.join("|")));
-  return (named ?? guess)?.[4] ?? null;
-}
-
-/** An apt of our own: its lists, cache and sources in one folder, the machine's keys and proxy. */
-function privateApt(folder, mirror) {
-  for (const name of ["lists/partial", "archives/partial", "parts"]) {
-    mkdirSync(path.join(folder, name), { recursive: true });
-  }
-  const source = path.join(folder, "sources.list");
-  writeFileSync(source, `deb [signed-by=${DEBIAN_KEYRING}] ${mirror} ${ETCD_SUITE} main\n`);
-  const settings = {
-    "Dir::Etc::SourceList": source,
-    "Dir::Etc::SourceParts": path.join(folder, "parts"),
-    "Dir::State::Lists": path.join(folder, "lists"),
-    "Dir::Cache": folder,
-    "Dir::Cache::Archives": path.join(folder, "archives"),
-    "APT::Sandbox::User": isRoot() ? "root" : "",
-    "Acquire::Languages": "none",
-    "Acquire::AllowInsecureRepositories": "false",
-    "APT::Get::AllowUnauthenticated": "false",
-  };
-  return Object.entries(settings).flatMap(([name, value]) => ["-o", `${name}=${value}`]);
-}
-
 function etcdVersion(file) {
   if (!isExecutable(file)) return null;
   const answer = spawnSync(file, ["--version"], { encoding: "utf8" });
@@ -269,35 +223,16 @@ function etcdComplete() {
   return etcdVersion(path.join(ETCD, "etcd")) === readFileSync(done, "utf8").trim();
 }
 
-async function downloadEtcd(apt, folder) {
-  await aptGet("apt-get update for etcd", [...apt, "update"]);
-  const archives = path.join(folder, "archives");
-  await aptGet("downloading etcd", [...apt, "download", "etcd-server", "etcd-client"], {
-    cwd: archives,
-  });
-  const unpacked = path.join(folder, "unpacked");
-  for (const name of readdirSync(archives).filter((entry) => entry.endsWith(".deb"))) {
-    await mustRun("unpacking etcd", "dpkg-deb", ["-x", path.join(archives, name), unpacked]);
-  }
-  return path.join(unpacked, "usr", "bin");
-}
-
 async function fetchEtcd() {
   if (etcdComplete()) return;
   const start = Date.now();
-  say(`setup: fetching etcd from Debian ${ETCD_SUITE} and packing it for the executable`);
-  if (which("apt-get") === null || !existsSync(DEBIAN_KEYRING)) {
-    throw new StepFailed("fetching etcd needs apt-get and the package debian-archive-keyring", {
-      exitStatus: EXIT.missing,
-    });
-  }
-  const mirror = debianMirror();
-  if (mirror === null) throw new StepFailed("apt has no Debian mirror configured");
+  say(`setup: fetching etcd from Debian ${SUITE} and packing it for the executable`);
   const fresh = path.join(CACHE, "etcd.new");
   rmSync(fresh, { recursive: true, force: true });
   mkdirSync(fresh, { recursive: true });
   const work = path.join(fresh, "apt");
-  const programs = await downloadEtcd(privateApt(work, mirror), work);
+  const unpacked = await fetchPackages("etcd", ["etcd-server", "etcd-client"], work);
+  const programs = path.join(unpacked, "usr", "bin");
   const version = etcdVersion(path.join(programs, "etcd"));
   if (version === null || !version.startsWith("3.5.")) {
     throw new StepFailed(`the downloaded etcd is ${version ?? "not running here"}, not 3.5`);
