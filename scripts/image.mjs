@@ -8,30 +8,32 @@
 // builds under a temporary name and renames; an interrupted run leaves the old or the new.
 
 import { spawnSync } from "node:child_process";
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { closeSync, existsSync, lstatSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { readSync, readdirSync, readlinkSync, renameSync, rmSync, statSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { createHash } from "node:crypto";
+import { parseArgs } from "node:util";
 import { SUITE, debianSuites, fetchPackages, proxySettings, sourceLines } from "./apt.mjs";
 import { EXECUTABLE } from "./build.mjs";
-import { CACHE, EXIT, ROOT, StepFailed, mustRun, say, withLock } from "./steps.mjs";
+import { billOfMaterials, writeNotices } from "./image-notices.mjs";
+import { signRelease, trustedKeysText } from "./sign-manifest.mjs";
+import { CACHE, EXIT, ROOT, StepFailed, mustRun, runChild, say, withLock } from "./steps.mjs";
 
 const TREE = path.join(ROOT, "image");
 const BOOT = path.join(ROOT, "firmware", "boot");
 const WORK = path.join(CACHE, "image");
+const OUTPUT = path.join(WORK, "output");
+// Becomes /usr/share/cairn.
+const SHARE = path.join(WORK, "share");
 const KEYS = path.join(CACHE, "keys");
 export const RELEASE = path.join(ROOT, "dist", "image");
 const PINS = JSON.parse(readFileSync(path.join(TREE, "versions.json"), "utf8"));
+const LOCK = path.join(TREE, "packages.lock.json");
 const COMPONENTS = "main non-free-firmware";
+const EROFS_OPTIONS = "-zlz4hc,12 -C65536 -Efragments,dedupe,ztailpacking";
+const COMPRESSED_MB_MAX = 300;
+const LOG_LINES = 60;
 
 function seconds(startMs) {
   return `${((Date.now() - startMs) / 1000).toFixed(1)} s`;
@@ -119,13 +121,25 @@ async function secureBootKey() {
   say("image: making a development key for secure boot in .cache/keys");
   mkdirSync(KEYS, { recursive: true, mode: 0o700 });
   const files = ["-keyout", `${made.key}.new`, "-out", made.certificate];
-  const shape = ["-newkey", "rsa:2048", "-noenc", "-days", "7300", "-subj", "/CN=Cairn development"];
+  const shape = [
+    "-newkey",
+    "rsa:2048",
+    "-noenc",
+    "-days",
+    "7300",
+    "-subj",
+    "/CN=Cairn development",
+  ];
   await mustRun("openssl", "openssl", ["req", "-new", "-x509", "-sha256", ...shape, ...files]);
   renameSync(`${made.key}.new`, made.key);
   return made;
 }
 
 // ---- the build ----------------------------------------------------------------------------
+
+function packageVersion() {
+  return JSON.parse(readFileSync(path.join(ROOT, "package.json"), "utf8")).version;
+}
 
 /** Time of the commit: the age of everything in the image. */
 function commitTime() {
@@ -140,15 +154,46 @@ function kernelArguments() {
   return lines.map((line) => line.trim()).filter((line) => line !== "" && !line.startsWith("#"));
 }
 
-async function runMkosi({ mkosi, tools, sandbox, keys, version }) {
-  const folders = { output: "output", cache: "cache", "package-cache": "packages" };
-  const flags = [];
-  for (const [name, folder] of Object.entries({ ...folders, workspace: "workspace" })) {
-    mkdirSync(path.join(WORK, folder), { recursive: true });
-    flags.push(`--${name}-directory=${path.join(WORK, folder)}`);
+/** Marks of everything that the image is made of, so that an unchanged one is not built again. */
+function inputsOf({ version, keys, time }) {
+  const files = [EXECUTABLE, keys.certificate, path.join(WORK, "tools.is")];
+  for (const folder of [TREE, BOOT, SHARE]) files.push(...filesBelow(folder));
+  for (const name of ["image.mjs", "image-notices.mjs"]) {
+    files.push(path.join(ROOT, "scripts", name));
   }
-  for (const name of readdirSync(path.join(WORK, "workspace"))) {
-    rmSync(path.join(WORK, "workspace", name), { recursive: true, force: true });
+  const hash = createHash("sha256").update(JSON.stringify([version, time]));
+  for (const file of files) {
+    const link = lstatSync(file).isSymbolicLink();
+    hash.update(`${path.relative(ROOT, file)}\n`);
+    hash.update(
+      createHash("sha256")
+        .update(link ? readlinkSync(file) : readFileSync(file))
+        .digest(),
+    );
+  }
+  return hash.digest("hex");
+}
+
+function filesBelow(folder) {
+  const found = [];
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const full = path.join(folder, entry.name);
+    if (entry.isDirectory()) found.push(...filesBelow(full));
+    else found.push(full);
+  }
+  return found.sort();
+}
+
+async function runMkosi({ mkosi, tools, sandbox, keys, version, time }) {
+  const folders = { output: OUTPUT, cache: path.join(WORK, "cache") };
+  folders["package-cache"] = path.join(WORK, "packages");
+  folders.workspace = path.join(WORK, "workspace");
+  // An interrupted run leaves its workspace behind.
+  rmSync(folders.workspace, { recursive: true, force: true });
+  const flags = [];
+  for (const [name, folder] of Object.entries(folders)) {
+    mkdirSync(folder, { recursive: true });
+    flags.push(`--${name}-directory=${folder}`);
   }
   flags.push(
     "--force",
@@ -158,8 +203,9 @@ async function runMkosi({ mkosi, tools, sandbox, keys, version }) {
     `--sandbox-tree=${sandbox}`,
     `--image-version=${version}`,
     `--seed=${PINS.seed}`,
-    `--source-date-epoch=${commitTime()}`,
+    `--source-date-epoch=${time}`,
     `--extra-tree=${EXECUTABLE}:/usr/bin/cairn`,
+    `--extra-tree=${SHARE}:/usr/share/cairn`,
     "--secure-boot=yes",
     `--secure-boot-key=${keys.key}`,
     `--secure-boot-certificate=${keys.certificate}`,
@@ -169,26 +215,139 @@ async function runMkosi({ mkosi, tools, sandbox, keys, version }) {
   const env = {
     PYTHONPATH: path.join(mkosi, "python"),
     PYTHONDONTWRITEBYTECODE: "1",
-    SYSTEMD_REPART_MKFS_OPTIONS_EROFS: "-zlz4hc,12 -C65536 -Efragments,dedupe,ztailpacking",
+    SYSTEMD_REPART_MKFS_OPTIONS_EROFS: EROFS_OPTIONS,
   };
-  const python = ["-m", "mkosi", ...flags, "build"];
-  await mustRun("mkosi", "/usr/bin/python3", python, { env, show: true, limitMinutes: 45 });
+  const log = path.join(WORK, "mkosi.log");
+  const command = ["-c", `exec "$@" >"$0" 2>&1`, log, "/usr/bin/python3", "-m", "mkosi"];
+  const result = await runChild("sh", [...command, ...flags, "build"], { env, limitMinutes: 45 });
+  if (result.status === 0) return;
+  const lines = readFileSync(log, "utf8").trimEnd().split("\n").slice(-LOG_LINES);
+  throw new StepFailed(
+    `mkosi failed; the end of ${path.relative(ROOT, log)}:\n${lines.join("\n")}`,
+  );
+}
+
+// ---- versions -----------------------------------------------------------------------------
+
+/** Name and version of every package in the image, as image/packages.lock.json has them. */
+function packagesBuilt() {
+  const found = {};
+  for (const name of ["cairn", "initrd"]) {
+    const manifest = JSON.parse(readFileSync(path.join(OUTPUT, `${name}.manifest`), "utf8"));
+    for (const entry of manifest.packages) found[entry.name] = entry.version;
+  }
+  return Object.fromEntries(Object.entries(found).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/**
+ * Compares with the recorded versions. A mirror holds only its newest packages, so a difference
+ * cannot be undone here: it is told, and refused only where the caller wants exactly those.
+ */
+function checkPackages({ locked, updateLock }) {
+  const built = packagesBuilt();
+  if (updateLock) {
+    writeFileSync(LOCK, `${JSON.stringify(built, null, 2)}\n`);
+    say("image: image/packages.lock.json holds the versions of this build");
+  }
+  const wanted = existsSync(LOCK) ? JSON.parse(readFileSync(LOCK, "utf8")) : {};
+  const names = [...new Set([...Object.keys(built), ...Object.keys(wanted)])].sort();
+  const other = names.filter((name) => built[name] !== wanted[name]);
+  if (other.length === 0) return;
+  say(`image: ${other.length} packages are not those of image/packages.lock.json:`);
+  for (const name of other) say(`    ${name} ${wanted[name] ?? "-"} -> ${built[name] ?? "-"}`);
+  if (locked) throw new StepFailed("--locked: the recorded package versions are not to be had");
+}
+
+// ---- release artefacts ----------------------------------------------------------------------
+
+function sha256Of(file) {
+  const hash = createHash("sha256");
+  const piece = Buffer.alloc(4 << 20);
+  const descriptor = openSync(file, "r");
+  for (let length = -1; length !== 0;) {
+    length = readSync(descriptor, piece, 0, piece.length, null);
+    hash.update(piece.subarray(0, length));
+  }
+  closeSync(descriptor);
+  return hash.digest("hex");
+}
+
+async function makeRelease({ version, time, folder }) {
+  const fresh = `${folder}.new`;
+  rmSync(fresh, { recursive: true, force: true });
+  mkdirSync(fresh, { recursive: true });
+  for (const kind of ["raw", "efi", "root.raw", "hash.raw"]) {
+    renameSync(path.join(OUTPUT, `cairn.${kind}`), path.join(fresh, `cairn_${version}.${kind}`));
+  }
+  process.env.SOURCE_DATE_EPOCH = String(time);
+  await signRelease(fresh, { version });
+  const manifests = ["cairn", "initrd"].map((name) => path.join(OUTPUT, `${name}.manifest`));
+  const notices = path.join(OUTPUT, "notices");
+  const bill = billOfMaterials({ version, built: time, manifests, notices });
+  writeFileSync(path.join(fresh, "sbom.json"), bill);
+  const image = path.join(fresh, `cairn_${version}.raw`);
+  await mustRun("zstd", "zstd", ["-q", "-T0", "-9", image, "-o", `${image}.zst`]);
+  const megabytes = statSync(`${image}.zst`).size / 1e6;
+  if (megabytes > COMPRESSED_MB_MAX) {
+    throw new StepFailed(`the compressed image has ${megabytes.toFixed(0)} MB`);
+  }
+  const sums = readdirSync(fresh).sort();
+  const rows = sums.map((name) => `${sha256Of(path.join(fresh, name))}  ${name}\n`);
+  writeFileSync(path.join(fresh, "SHA256SUMS"), rows.join(""));
+  rmSync(folder, { recursive: true, force: true });
+  renameSync(fresh, folder);
+  return megabytes;
+}
+
+// ---- the whole ----------------------------------------------------------------------------
+
+function options(args) {
+  try {
+    const { values } = parseArgs({
+      args,
+      options: {
+        version: { type: "string" },
+        output: { type: "string" },
+        locked: { type: "boolean" },
+        "update-lock": { type: "boolean" },
+        again: { type: "boolean" },
+      },
+    });
+    return values;
+  } catch (cause) {
+    const usage = "npm run image -- [--version X.Y.Z] [--output FOLDER] [--locked] [--update-lock]";
+    throw new StepFailed(`${cause.message}\nusage: ${usage} [--again]`, { exitStatus: EXIT.usage });
+  }
 }
 
 export async function buildImage(_bun, args) {
-  if (args.length > 0) {
-    throw new StepFailed("usage: npm run image", { exitStatus: EXIT.usage });
+  const values = options(args);
+  const version = values.version ?? packageVersion();
+  if (!/^\d{1,5}\.\d{1,5}\.\d{1,5}$/.test(version)) {
+    throw new StepFailed(`no version: ${version}`, { exitStatus: EXIT.usage });
   }
+  const folder = path.resolve(values.output ?? RELEASE);
   return await withLock("image", async () => {
     const start = Date.now();
     mkdirSync(WORK, { recursive: true });
-    const version = JSON.parse(readFileSync(path.join(ROOT, "package.json"), "utf8")).version;
     const mkosi = await fetchMkosi();
     const tools = await makeToolsTree();
     const sandbox = writeSandboxTree();
     const keys = await secureBootKey();
-    await runMkosi({ mkosi, tools, sandbox, keys, version });
-    say(`image: built (${seconds(start)})`);
+    const time = commitTime();
+    writeNotices(path.join(SHARE, "notices"));
+    writeFileSync(path.join(SHARE, "update-keys.json"), trustedKeysText());
+    const inputs = inputsOf({ version, keys, time });
+    const mark = path.join(folder, ".inputs");
+    const known = existsSync(mark) && readFileSync(mark, "utf8") === inputs;
+    if (known && !values.again && !values["update-lock"]) return 0;
+    say(`image: building version ${version}; what mkosi says is in .cache/image/mkosi.log`);
+    await runMkosi({ mkosi, tools, sandbox, keys, version, time });
+    checkPackages({ locked: values.locked, updateLock: values["update-lock"] });
+    const megabytes = await makeRelease({ version, time, folder });
+    writeFileSync(mark, inputs);
+    const place = path.relative(ROOT, folder);
+    say(`image: ${place}, ${megabytes.toFixed(0)} MB compressed (${seconds(start)})`);
     return 0;
   });
 }

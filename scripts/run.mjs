@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The front door of the tree: `npm test`, `npm start` and `npm run sim|bench|build|image|check|format`
-// come here. Each task first brings the machine to what it needs (scripts/setup.mjs), so that a
-// fresh Debian with Node and npm is enough.
+// The front door of the tree: `npm test`, `npm start` and `npm run
+// sim|bench|build|image|check|format` come here. Each task first brings the machine to what it
+// needs (scripts/setup.mjs), so that a fresh Debian with Node and npm is enough.
 
 import { existsSync } from "node:fs";
 import path from "node:path";

@@ -219,7 +219,8 @@ function etcdVersion(file) {
 
 function etcdComplete() {
   const done = path.join(ETCD, "VERSION");
-  if (!existsSync(done) || !existsSync(path.join(ETCD, "etcd.zst"))) return false;
+  const files = [done, path.join(ETCD, "etcd.zst"), path.join(ETCD, "copyright")];
+  if (!files.every((file) => existsSync(file))) return false;
   return etcdVersion(path.join(ETCD, "etcd")) === readFileSync(done, "utf8").trim();
 }
 
@@ -241,6 +242,8 @@ async function fetchEtcd() {
     const from = path.join(programs, name);
     if (existsSync(from)) copyFileSync(from, path.join(fresh, name));
   }
+  const documents = path.join(unpacked, "usr", "share", "doc", "etcd-server");
+  copyFileSync(path.join(documents, "copyright"), path.join(fresh, "copyright"));
   const packed = path.join(fresh, "etcd.zst");
   await mustRun("packing etcd", "zstd", [
     "-q",
