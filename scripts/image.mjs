@@ -337,6 +337,8 @@ export async function buildImage(_bun, args) {
     const time = commitTime();
     writeNotices(path.join(SHARE, "notices"));
     writeFileSync(path.join(SHARE, "update-keys.json"), trustedKeysText());
+    writeFileSync(path.join(SHARE, "version"), `${version}\n`);
+    writeFileSync(path.join(SHARE, "appliance"), "This is Cairn's image, and the box is Cairn's.\n");
     const inputs = inputsOf({ version, keys, time });
     const mark = path.join(folder, ".inputs");
     const known = existsSync(mark) && readFileSync(mark, "utf8") === inputs;
