@@ -63,6 +63,14 @@ const machine: CliMachine = {
   sha256: (text) => createHash("sha256").update(text).digest("hex"),
   randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
   reserveSecretFile,
+  runScreen: async (start) => {
+    const { runScreen } = await import("./run-screen.ts");
+    return runScreen(start);
+  },
+  box: async () => {
+    const { ApplianceBox } = await import("#machine/appliance-box.ts");
+    return new ApplianceBox();
+  },
 };
 
 const SECRET_MODE = 0o600;

@@ -4,6 +4,8 @@
 
 import type { Configuration, ReadText } from "#appliance/configuration.ts";
 import type { ApplianceStart, NetworkFound, NetworkStart } from "#appliance/run-appliance.ts";
+import type { ScreenStart } from "#appliance/run-screen.ts";
+import type { ApplianceBox } from "#machine/appliance-box.ts";
 
 /** One piece of an argument list, as `parseArgs` of node:util tells them apart. */
 export type ArgumentToken =
@@ -60,4 +62,8 @@ export interface CliMachine {
    * what fills it, or takes it away again.
    */
   reserveSecretFile(path: string): Promise<SecretFile>;
+  /** The screen; resolves when it is left or told to stop. */
+  runScreen(start: ScreenStart): Promise<unknown>;
+  /** This machine as an appliance, which it need not be. */
+  box(): Promise<ApplianceBox>;
 }

@@ -38,6 +38,8 @@ let media: Map<string, string>;
 let started: { start: ApplianceStart; disksIn: string | null }[];
 let pauses: (() => void)[];
 let machine: CliMachine;
+let screens: ScreenStart[];
+let box: ApplianceBox;
 
 function testMachine(): CliMachine {
   return {
@@ -75,6 +77,8 @@ function testMachine(): CliMachine {
         discard: async () => rmSync(file),
       };
     },
+    runScreen: async (start) => void screens.push(start),
+    box: async () => box,
   };
 }
 

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a person asked this box to forget: small files beside the state directory, so that they
+// outlive it. The factory mark is carried out by the next boot, before the daemon, and goes last
+// (factory-reset.ts); the network mark stays, and makes the boot's network phase pass over the
+// fixed addresses of the boot media that were there when it was asked, until they are stamped anew.
+//
+// Invariant: a mark is there whole or not at all (state-directory.ts, writeWhole), and what is
+// there and cannot be read is told and never guessed at: nothing is wiped by it.
+
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import path from "node:path";
+import { Fault } from "#base/fault.ts";
+import { syncFolder, writeWhole } from "./state-directory.ts";
+
+/**
+ * settings: the box comes back as a new unit, its data disks untouched. everything: they are
+ * emptied too, and what was stamped on the boot disk is gone.
+ */
+export type ResetLevel = "settings" | "everything";
+const LEVELS: readonly string[] = ["settings", "everything"] satisfies ResetLevel[];
+
+const FOLDER = "var/lib/cairn-reset";
+const FACTORY = "factory.json";
+const NETWORK = "network.json";
+const FOLDER_MODE = 0o700;
+
+/** Where a boot medium's settings lie; the later one is the stronger. */
+export const MEDIUM_FILES: readonly string[] = ["efi/cairn.json", "run/cairn-medium/cairn.json"];
+
+export class ResetMarks {
+  readonly #root: string;
+  readonly #folder: string;
+
+  constructor(root: string) {
+    this.#root = root;
+    this.#folder = path.join(root, FOLDER);
+  }
+
+  askFactory(level: ResetLevel): void {
+    this.#write(FACTORY, { level });
+  }
+
+  /** Null: nobody asked. Throws Fault corrupt when it makes no sense. */
+  factory(): ResetLevel | null {
+    const mark = this.#read(FACTORY);
+    if (mark === null) return null;
+    const { level } = mark as { level?: unknown };
+    if (typeof level === "string" && LEVELS.includes(level)) return level as ResetLevel;
+    throw new Fault("corrupt", `${path.join(this.#folder, FACTORY)} names no kind of reset`);
+  }
+
+  factoryDone(): void {
+    this.#remove(FACTORY);
+  }
+
+  /** From now on the fixed addresses of the media that are there now do not count. */
+  askNetwork(): void {
+    const passedOver = MEDIUM_FILES.flatMap((file) => {
+      const text = readIfThere(path.join(this.#root, file));
+      return text === null ? [] : [digestOf(text)];
+    });
+    this.#write(NETWORK, { passedOver });
+  }
+
+  /** Whether the fixed addresses on a boot medium with this text are passed over. */
+  passesOverNetworkOf(mediumText: string): boolean {
+    const mark = this.#read(NETWORK) as { passedOver?: unknown } | null;
+    const list = mark?.passedOver;
+    return Array.isArray(list) && list.includes(digestOf(Buffer.from(mediumText)));
+  }
+
+  networkDone(): void {
+    this.#remove(NETWORK);
+  }
+
+  #write(name: string, mark: object): void {
+    mkdirSync(this.#folder, { recursive: true, mode: FOLDER_MODE });
+    syncFolder(path.dirname(this.#folder));
+    const text = `${JSON.stringify(mark)}\n`;
+    writeWhole(path.join(this.#folder, name), new TextEncoder().encode(text));
+  }
+
+  #read(name: string): object | null {
+    const file = path.join(this.#folder, name);
+    const bytes = readIfThere(file);
+    if (bytes === null) return null;
+    try {
+      const mark: unknown = JSON.parse(bytes.toString("utf8"));
+      if (typeof mark === "object" && mark !== null) return mark;
+    } catch (cause) {
+      throw new Fault("corrupt", `${file} is no JSON`, { cause });
+    }
+    throw new Fault("corrupt", `${file} is no mark`);
+  }
+
+  #remove(name: string): void {
+    const file = path.join(this.#folder, name);
+    if (readIfThere(file) === null) return;
+    rmSync(file, { force: true });
+    syncFolder(this.#folder);
+  }
+}
+
+function readIfThere(file: string): Buffer | null {
+  try {
+    return readFileSync(file);
+  } catch (cause) {
+    const code = (cause as { code?: string }).code;
+    if (code === "ENOENT" || code === "ENOTDIR") return null;
+    throw new Fault("badMachine", `${file} cannot be read (${String(code)})`, { cause });
+  }
+}
+
+function digestOf(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
