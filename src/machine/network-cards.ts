@@ -5,6 +5,7 @@
 
 import { readFileSync, readdirSync } from "node:fs";
 import path from "node:path";
+import { cString, libc } from "./libc.ts";
 import { type LinkAddress, listLinks } from "./network.ts";
 
 export interface NetworkCard {
@@ -15,28 +16,34 @@ export interface NetworkCard {
   addresses: LinkAddress[];
 }
 
+const SYS_FOLDER = "/sys/class/net";
 const ETHERNET = "1"; // ARPHRD_ETHER, linux/if_arp.h
 
 /** By name; without the loopback, and of virtual interfaces only those with an address. */
-export function listNetworkCards(root = "/"): NetworkCard[] {
-  const links = new Map(listLinks().map((link) => [link.name, link]));
-  const folder = path.join(root, "sys", "class", "net");
-  const cards: NetworkCard[] = [];
-  for (const name of entriesOf(folder)) {
-    const at = (attribute: string) => readWord(path.join(folder, name, attribute));
-    const link = links.get(name);
-    const hasCard = entriesOf(path.join(folder, name)).includes("device");
-    if (at("type") !== ETHERNET || link?.loopback === true) continue;
-    if (!hasCard && link === undefined) continue;
-    const carrier = at("carrier");
-    cards.push({
-      name,
-      mac: at("address") ?? "",
-      cable: carrier === null ? null : carrier === "1",
-      addresses: link?.addresses ?? [],
-    });
+export function listNetworkCards(): NetworkCard[] {
+  const cards = new Map<string, NetworkCard>();
+  for (const { name, mac, loopback, addresses } of listLinks()) {
+    if (!loopback) cards.set(name, { name, mac, cable: carrierOf(name), addresses });
   }
-  return cards.sort((one, other) => (one.name < other.name ? -1 : 1));
+  for (const name of entriesOf(SYS_FOLDER)) {
+    const hasCard = entriesOf(path.join(SYS_FOLDER, name)).includes("device");
+    if (cards.has(name) || !hasCard || !isHere(name)) continue;
+    if (readWord(name, "type") !== ETHERNET) continue;
+    const mac = readWord(name, "address") ?? "";
+    cards.set(name, { name, mac, cable: carrierOf(name), addresses: [] });
+  }
+  return [...cards.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+}
+
+function carrierOf(name: string): boolean | null {
+  const word = isHere(name) ? readWord(name, "carrier") : null;
+  return word === null ? null : word === "1";
+}
+
+/** A mounted sysfs shows the interfaces of the network namespace that it was mounted in. */
+function isHere(name: string): boolean {
+  const index = libc.if_nametoindex(cString(name));
+  return index !== 0 && readWord(name, "ifindex") === String(index);
 }
 
 function entriesOf(folder: string): string[] {
@@ -47,9 +54,9 @@ function entriesOf(folder: string): string[] {
   }
 }
 
-function readWord(file: string): string | null {
+function readWord(name: string, attribute: string): string | null {
   try {
-    return readFileSync(file, "utf8").trim();
+    return readFileSync(path.join(SYS_FOLDER, name, attribute), "utf8").trim();
   } catch {
     return null; // sysfs answers EINVAL for an interface that is down
   }

@@ -15,6 +15,8 @@ import { MEMORY_CODE, MemoryBackend } from "#appliance/api/memory-backend-fixtur
 import { serveApi, type ServedApi, SOCKET_FILE } from "#appliance/api/serve.ts";
 import type { Configuration } from "#appliance/configuration.ts";
 import type { ApplianceStart } from "#appliance/run-appliance.ts";
+import type { ScreenStart } from "#appliance/run-screen.ts";
+import { ApplianceBox } from "#machine/appliance-box.ts";
 import { listenHttp } from "#machine/http-listener.ts";
 import { EXIT, exitCodeOf } from "./exit-codes.ts";
 import { nearest } from "./flags.ts";
@@ -87,6 +89,7 @@ beforeEach(() => {
   backend = new MemoryBackend();
   [out, err, answers, ran, started, pauses] = ["", "", [], [], [], []];
   media = new Map();
+  [out, err, answers, ran, pauses, screens] = ["", "", [], [], [], []];
   const log = { write: () => undefined };
   served = serveApi(createApi(backend, { log, timers: { after: () => () => undefined } }), {
     listen: listenHttp,

@@ -64,7 +64,7 @@ const ACTIONS = {
     hint: "r restart",
     title: "Restart or switch off",
     sentences: [
-      "The daemon stops in order first. Volumes with a copy on another unit stay online; those " +
+      "Cairn stops in order first. Volumes with a copy on another unit stay online; those " +
         "whose only copies are here are away until this box is back.",
     ],
     choices: [
@@ -94,7 +94,7 @@ const ACTIONS = {
     choices: [
       {
         word: () => "network",
-        meaning: "does it",
+        meaning: "resets the network settings",
         effect: { kind: "resetNetwork" },
         said: "The network settings were reset.",
       },
@@ -134,10 +134,13 @@ const NOT_AN_APPLIANCE = "Only a booted appliance can do that; this machine runs
 
 export const MAIN: View = { kind: "main" };
 
-export function footerOf({ isAppliance, mayLeave }: Surroundings): string {
+/** The keys of the main view, in as many words as there is room for. */
+export function footerOf({ isAppliance, mayLeave }: Surroundings, columns: number): string {
   const changes = isAppliance ? ACTION_NAMES.map((name): string => ACTIONS[name].hint) : [];
   const hints = [...changes, "l log", "c QR code", ...(mayLeave ? ["q quit"] : [])];
-  return hints.join("   ");
+  const long = hints.join("   ");
+  if (long.length <= columns) return long;
+  return hints.map((hint) => hint.replace(/ (reset|code)$/, "")).join("  ");
 }
 
 /** One key, in the view it was pressed in. */

@@ -74,11 +74,15 @@ export function clipStart(text: string, width: number): string {
   return width <= 3 ? text.slice(-Math.max(1, width)) : `...${text.slice(3 - width)}`;
 }
 
-/** Lines of at most `width`, broken at blanks; the last one of `linesMax` shows that it was cut. */
+/**
+ * Lines of at most `width`, broken at blanks, and within words that are longer than a line; the
+ * last one of `linesMax` shows that it was cut.
+ */
 export function wrap(text: string, width: number, linesMax: number): string[] {
   const lines: string[] = [];
   let current = "";
-  for (const word of text.split(/\s+/).filter((one) => one !== "")) {
+  const words = text.split(/\s+/).filter((one) => one !== "");
+  for (const word of words.flatMap((one) => pieces(one, width))) {
     if (current !== "" && current.length + 1 + word.length > width) {
       lines.push(current);
       current = word;
@@ -92,6 +96,12 @@ export function wrap(text: string, width: number, linesMax: number): string[] {
     kept[linesMax - 1] = lines.slice(linesMax - 1).join(" ");
   }
   return kept.map((one) => clip(one, width));
+}
+
+function pieces(word: string, width: number): string[] {
+  const found: string[] = [];
+  for (let at = 0; at < word.length; at += width) found.push(word.slice(at, at + width));
+  return found;
 }
 
 /** A line's text cut to `width` and, by `fill`, padded to it. */

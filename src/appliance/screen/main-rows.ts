@@ -5,6 +5,7 @@
 
 import type { DiskView, VolumeView } from "#appliance/backend.ts";
 import { sizeInWords } from "#appliance/api/words.ts";
+import { FIRST_POOL } from "#cluster/state.ts";
 import { nextSlot } from "#machine/slot-choice.ts";
 import { type ScreenFacts, type UnitFacts, shownAddresses } from "./facts.ts";
 import { type Tone, clipStart } from "./frame.ts";
@@ -16,9 +17,12 @@ export interface Row {
   tone: Tone;
   /** Told where only news are; not said: the text. Empty: never told. */
   news?: string;
+  /** Columns before what may go on in a second line. */
+  hang?: number;
 }
 
 const DISK_NAME_COLUMNS_MAX = 16;
+
 const VOLUMES_NAMED_MAX = 3;
 const UNITS_NAMED_MAX = 3;
 
@@ -76,7 +80,9 @@ function poolRow({ status, units, disks }: UnitFacts): Row {
       ? "no disk yet"
       : `${sizeInWords(sum((disk) => disk.freeBytes))} of ` +
         `${sizeInWords(sum((disk) => disk.sizeBytes))} free`;
-  return { label: "Pool", text: `${pool}: ${space}`, tone: "plain", news: "" };
+  // The first pool has no name of its own worth a mention.
+  const text = pool === FIRST_POOL ? space : `${pool}: ${space}`;
+  return { label: "Pool", text, tone: "plain", news: "" };
 }
 
 /** One row when all is well, else the counts and the worst ones by name. */
@@ -103,11 +109,17 @@ export function volumeRows({ volumes }: UnitFacts): Row[] {
   const tone = toneOf(rankOf(bad[0] as VolumeView));
   const rows: Row[] = [{ label: "Volumes", text, tone, news: `Volumes ${text}` }];
   const named = bad.map((volume) => ({
+    hang: 2,
     text: `${volume.name}: ${detailOf(volume)}`,
     tone: toneOf(rankOf(volume)),
     news: `Volume ${volume.name} ${wordOf(volume)}`,
   }));
-  const more = (left: number) => ({ text: `and ${left} more`, tone: "plain" as Tone, news: "" });
+  const more = (left: number) => ({
+    hang: 0,
+    text: `and ${left} more`,
+    tone: "plain" as Tone,
+    news: "",
+  });
   for (const row of firstOf(named, VOLUMES_NAMED_MAX, more)) rows.push({ label: "", ...row });
   return rows;
 }
@@ -148,8 +160,10 @@ export function diskRows(facts: ScreenFacts, rowsMax: number): Row[] {
     const { text, tone } = diskWords(disk);
     const name = shortName(disk.path);
     const size = sizeInWords(disk.sizeBytes).padStart(sizeColumns);
+    const before = `${name.padEnd(nameColumns)}  ${size}  `;
     return {
-      text: `${name.padEnd(nameColumns)}  ${size}  ${text}`,
+      text: before + text,
+      hang: before.length,
       tone,
       news: `Disk ${name} (${sizeInWords(disk.sizeBytes)}) ${text}`,
     };
@@ -231,7 +245,7 @@ function firstOf<T>(all: readonly T[], countMax: number, more: (left: number) =>
 /** The label stands before the first of them. */
 function labelled(
   label: string,
-  rows: readonly { text: string; tone: Tone; news?: string }[],
+  rows: readonly { text: string; tone: Tone; news?: string; hang?: number }[],
   newsOf: (text: string) => string = (text) => text,
 ): Row[] {
   return rows.map((row, at) => ({

@@ -36,7 +36,13 @@ const TEXT_COLUMNS_MIN = 40;
 /** A daemon that never answered is starting, up to here. */
 const STARTING_MS = 90_000;
 const STALE_MS = 5000;
-const NOTICE_LINES_MAX = 3;
+/** Of a notice, where there is room and where there is not. */
+const NOTICE_LINES_MAX = 7;
+const NOTICE_LINES_MIN = 3;
+/** Of a row that is too long for one. */
+const ROW_LINES_MAX = 2;
+/** With so many rows for disks, blank lines may stay although not every disk has its own. */
+const DISK_ROWS_GOOD = 4;
 
 export interface MainViewOptions {
   /** A QR code of the console's address beside the text, where it fits. */
@@ -50,19 +56,39 @@ export interface MainViewOptions {
 export function mainView(facts: ScreenFacts, shape: Shape, options: MainViewOptions): Line[] {
   const head = headLines(facts, shape);
   const rows = shape.rows - head.length - 2;
-  const code = options.code ? codeThatFits(facts, shape, rows) : [];
+  const { code, body } = bestBody(facts, rows, shape, options.code);
   const codeColumns = code[0]?.[0]?.text.length ?? 0;
-  const widthAt = (at: number) =>
-    shape.columns - 1 - (at < code.length ? codeColumns + GAP : 0) - MARGIN;
-  const body = bodyLines(facts, rows, widthAt, shape);
   while (body.length < (options.fill ? rows : code.length)) body.push(BLANK);
   const lines = body.map((one, at): Line => {
     const right = code[at];
     const left: Line = { spans: [{ text: " ", tone: "plain" }, ...one.spans], news: one.news };
-    return right === undefined ? left : beside(left, widthAt(at) + MARGIN + GAP, right);
+    return right === undefined ? left : beside(left, shape.columns - 1 - codeColumns, right);
   });
-  const footer = line(` ${inAlphabet(options.footer, shape.alphabet)}`, "quiet");
+  const footer = line(` ${clip(options.footer, shape.columns - 2)}`, "quiet");
   return [...head, ...lines, ...(options.footer === "" ? [] : [BLANK, footer])];
+}
+
+type Code = ReturnType<typeof halfBlockCode>;
+
+/**
+ * With the code beside it where everything fits, else without (a key shows it); and where not even
+ * that does, shortened.
+ */
+function bestBody(
+  facts: ScreenFacts,
+  rows: number,
+  shape: Shape,
+  wantsCode: boolean,
+): { code: Code; body: Line[] } {
+  const code = wantsCode ? codeThatFits(facts, shape, rows) : [];
+  for (const beside of code.length === 0 ? [code] : [code, []]) {
+    const codeColumns = beside[0]?.[0]?.text.length ?? 0;
+    const widthAt = (at: number) =>
+      shape.columns - 1 - (at < beside.length ? codeColumns + GAP : 0) - MARGIN;
+    const found = bodyLines(facts, rows, widthAt, shape);
+    if (found.whole || beside.length === 0) return { code: beside, body: found.lines };
+  }
+  return { code: [], body: [] };
 }
 
 function headLines(facts: ScreenFacts, shape: Shape): Line[] {
@@ -86,7 +112,7 @@ function headLines(facts: ScreenFacts, shape: Shape): Line[] {
   ];
 }
 
-function codeThatFits(facts: ScreenFacts, shape: Shape, rows: number) {
+function codeThatFits(facts: ScreenFacts, shape: Shape, rows: number): Code {
   const url = consoleUrl(facts);
   if (url === null || shape.alphabet === "ascii") return [];
   const code = halfBlockCode(url);
@@ -95,38 +121,44 @@ function codeThatFits(facts: ScreenFacts, shape: Shape, rows: number) {
   return fits ? code : [];
 }
 
-/** As generous as fits: first blank lines go, then addresses, then disks are counted together. */
+/** As generous as fits: long texts are cut, then blank lines go, addresses, and disks in a row. */
 function bodyLines(
   facts: ScreenFacts,
   rows: number,
   widthAt: (at: number) => number,
   shape: Shape,
-): Line[] {
+): { lines: Line[]; whole: boolean } {
   const notices = noticeRows(facts);
   const tries = [
-    { gaps: true, addresses: 6 },
-    { gaps: true, addresses: 3 },
-    { gaps: false, addresses: 3 },
-    { gaps: false, addresses: 1 },
+    { gaps: true, addresses: 6, wraps: true },
+    { gaps: true, addresses: 3, wraps: true },
+    { gaps: true, addresses: 3, wraps: false },
+    { gaps: false, addresses: 3, wraps: false },
+    { gaps: false, addresses: 1, wraps: false },
   ];
   let lines: Line[] = [];
-  for (const { gaps, addresses } of tries) {
+  for (const { gaps, addresses, wraps } of tries) {
+    const how = { gaps, wraps, widthAt, shape };
     const before = [notices, placeRows(facts, addresses), stateRows(facts)];
     const after = [softwareRows(facts)];
     const sections = (disks: Row[]) => [...before, disks, ...after];
     // Twice: how many disks fit depends on how many lines the rest wraps to.
-    const without = laid(sections([]), { gaps, widthAt, shape }).length;
+    const without = laid(sections([]), how).length;
     const room = rows - without - (gaps ? 1 : 0);
     const disks = diskRows(facts, Math.max(1, room));
-    lines = laid(sections(disks), { gaps, widthAt, shape });
+    lines = laid(sections(disks), how);
     const enough = disks.length === diskRows(facts, Number.POSITIVE_INFINITY).length;
-    if (lines.length <= rows && (enough || room >= 4)) break;
+    if (lines.length <= rows && (enough || room >= DISK_ROWS_GOOD)) {
+      return { lines, whole: wraps };
+    }
   }
-  return lines.slice(0, rows);
+  return { lines: lines.slice(0, rows), whole: false };
 }
 
 interface LaidOptions {
   gaps: boolean;
+  /** Long rows go on in a second line. */
+  wraps: boolean;
   widthAt: (at: number) => number;
   shape: Shape;
 }
@@ -141,23 +173,35 @@ function laid(sections: readonly Row[][], options: LaidOptions): Line[] {
   return lines;
 }
 
-/** A row without a label wraps over the whole width; others are cut to one line. */
-function addRow(lines: Line[], row: Row, { widthAt, shape }: LaidOptions): void {
+/** A row without a label goes over the whole width; one with a label stands in its column. */
+function addRow(lines: Line[], row: Row, { wraps, widthAt, shape }: LaidOptions): void {
   const text = inAlphabet(row.text, shape.alphabet);
   const news = inAlphabet(row.news ?? row.text, shape.alphabet);
   if (row.label === null) {
-    const parts = wrap(text, widthAt(lines.length), NOTICE_LINES_MAX);
-    for (const [at, part] of parts.entries()) lines.push(line(part, row.tone, at === 0 ? news : ""));
+    const parts = wrap(text, widthAt(lines.length), wraps ? NOTICE_LINES_MAX : NOTICE_LINES_MIN);
+    for (const [at, part] of parts.entries()) {
+      lines.push(line(part, row.tone, at === 0 ? news : ""));
+    }
     return;
   }
   const width = widthAt(lines.length) - LABEL_COLUMNS;
-  lines.push({
-    spans: [
-      { text: row.label.padEnd(LABEL_COLUMNS), tone: "quiet" },
-      { text: clip(text, width), tone: row.tone },
-    ],
-    news: row.news === "" ? "" : news,
-  });
+  const hang = row.hang ?? 0;
+  // What stands in columns keeps its blanks; only what follows them is broken at blanks.
+  const parts =
+    wraps && text.length > width
+      ? wrap(text.slice(hang), width - hang, ROW_LINES_MAX)
+      : [clip(text, width).slice(hang)];
+  for (const [at, part] of parts.entries()) {
+    const label = at === 0 ? row.label : "";
+    const before = at === 0 ? text.slice(0, hang) : " ".repeat(hang);
+    lines.push({
+      spans: [
+        { text: label.padEnd(LABEL_COLUMNS), tone: "quiet" },
+        { text: before + part, tone: row.tone },
+      ],
+      news: at === 0 ? news : "",
+    });
+  }
 }
 
 /** What a person must know first, in sentences. */
@@ -183,7 +227,10 @@ function noticeRows(facts: ScreenFacts): Row[] {
     else say(`Cairn does not answer, for ${forMs}.`, "alarm", "Cairn does not answer.");
   }
   if (unit !== null && silentMs === null) {
-    say(unit.status.sentence, "strong");
+    // The daemon's own sentence may end with what is wrong with the medium.
+    const wrong = medium?.message ?? "";
+    const { sentence } = unit.status;
+    say(wrong === "" ? sentence : sentence.replace(wrong, "").trim(), "strong");
     if (unit.status.staleMs >= STALE_MS) {
       const old = durationInWords(unit.status.staleMs);
       const why = "The control store does not answer";

@@ -139,6 +139,7 @@ export class Screen {
     this.#keyMs = this.#outside.clock.nowMs();
     if (this.#facts === null) return;
     const { view, effect } = pressed(this.#view, key, this.#surroundings(this.#facts));
+    if (effect?.kind === "leave") return this.#end("left");
     if (this.#serial) this.#serialKey(view, key);
     else if (key === "redraw") this.#painter.forget();
     this.#change(view);
@@ -177,7 +178,7 @@ export class Screen {
   }
 
   async #carryOut(effect: Effect): Promise<void> {
-    if (effect.kind === "leave") return this.#end("left");
+    if (effect.kind === "leave") return;
     try {
       if (effect.kind === "readLog") {
         const lines = await this.#outside.readLog(LOG_LINES);

@@ -24,7 +24,7 @@ export function viewLines(
     case "main":
       return mainView(facts, shape, {
         code: true,
-        footer: footerOf(surroundings),
+        footer: footerOf(surroundings, shape.columns - 2),
         fill: shape.fill,
       });
     case "code":
@@ -60,10 +60,10 @@ function codeView(facts: ScreenFacts, shape: Shape): Line[] {
 }
 
 function logView(lines: readonly string[] | null, shape: Shape): Line[] {
-  const head = [line(" The daemon's last words, newest last", "strong"), BLANK];
+  const head = [line(" Last lines of the log, newest last", "strong"), BLANK];
   const foot = [BLANK, line(" l reads again, q goes back.", "quiet")];
   if (lines === null) return [...head, line(" Reading ..."), ...foot];
-  if (lines.length === 0) return [...head, line(" It has written nothing since the start."), ...foot];
+  if (lines.length === 0) return [...head, line(" Nothing was written since the start."), ...foot];
   const room = shape.rows - head.length - foot.length;
   const shown: Line[] = [];
   for (const one of [...lines].reverse()) {
