@@ -67,6 +67,10 @@ const machine: CliMachine = {
     const { runScreen } = await import("./run-screen.ts");
     return runScreen(start);
   },
+  runRecovery: async (start) => {
+    const { runRecovery } = await import("./run-recovery.ts");
+    return runRecovery(start);
+  },
   box: async () => {
     const { ApplianceBox } = await import("#machine/appliance-box.ts");
     return new ApplianceBox();

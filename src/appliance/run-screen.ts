@@ -14,7 +14,6 @@ import type { ReadText } from "./configuration.ts";
 import { FactsPoller } from "./screen/facts-poller.ts";
 import { Screen, type ScreenOutside } from "./screen/screen.ts";
 
-const RUN_FOLDER = "/run/cairn";
 const HOST_NAME_FILE = "/proc/sys/kernel/hostname";
 const HOST_NAME_BYTES_MAX = 256;
 
@@ -23,6 +22,8 @@ export interface ScreenStart {
   tty: string | null;
   /** Lines of news instead of a picture, whatever the terminal is. */
   serial: boolean;
+  /** Where other parts of the appliance leave files for it. */
+  runDirectory: string;
   /** GET of the daemon's API on this machine. */
   ask(path: string): Promise<unknown>;
   readText: ReadText;
@@ -41,7 +42,7 @@ export async function runScreen(start: ScreenStart): Promise<void> {
     hostName,
     cards: listNetworkCards,
     slots: () => box.slots(),
-    readRunFile: (name, bytesMax) => start.readText(`${RUN_FOLDER}/${name}`, bytesMax),
+    readRunFile: (name, bytesMax) => start.readText(`${start.runDirectory}/${name}`, bytesMax),
     ask: start.ask,
   });
   const outside: ScreenOutside = {

@@ -84,7 +84,9 @@ export class ApplianceBox {
   /** Null: nobody asked for a factory reset. */
   async resetIfAsked(): Promise<ResetReport | null> {
     this.requireAppliance();
-    return resetIfAsked(this.#outside);
+    const report = await resetIfAsked(this.#outside);
+    if (report?.restart === true) await this.reboot();
+    return report;
   }
 
   slots(): Slot[] {

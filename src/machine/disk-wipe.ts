@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Emptying disks that are Cairn's: afterwards they are blank, and claimed like new ones. Superblocks
-// and GPT go; the rest of the bytes stays where it was, which is no secure erasure.
+// Emptying disks that are Cairn's: afterwards they are blank, and claimed like new ones.
+// Superblocks and GPT go; the rest of the bytes stays where it was, which is no secure erasure.
 //
 // Invariants
 // - Only a disk with a GPT partition of our type is touched, or one that an earlier attempt began
 //   with: it carries the mark of disk-wipe.wire.ts.
-// - The mark is the first that is written and the last that goes, a single sector each time. A power
-//   cut in between leaves a disk that the next attempt knows, whatever is left of its GPT.
-// - A disk that is shared (the boot disk: other GPT partitions beside ours) keeps its GPT; only what
-//   lies in our partition is emptied, which may be done again and again.
+// - The mark is the first that is written and the last that goes, a single sector each time. A
+//   power cut in between leaves a disk that the next attempt knows, whatever is left of its GPT.
+// - A disk that is shared (the boot disk: other GPT partitions beside ours) keeps its GPT; only
+//   what lies in our partition is emptied, which may be done again and again.
 
 import { closeSync, constants, fsyncSync, openSync, readSync, statSync, writeSync } from "node:fs";
 import { Fault } from "#base/fault.ts";
@@ -26,8 +26,14 @@ const FIRST_BYTES = 4096;
 /** `notOurs`: it was left as it was. */
 export type WipeOutcome = "emptied" | "notOurs";
 
+/** Told before each step; what it throws ends the work there, as a power cut would. For tests. */
+export type OnStep = (step: string) => void;
+
 /** Throws Fault diskFailed or diskRefused; what was done by then is done. */
-export async function wipeDisk(file: string): Promise<WipeOutcome> {
+export async function wipeDisk(
+  file: string,
+  onStep: OnStep = () => undefined,
+): Promise<WipeOutcome> {
   const begun = hasMark(file);
   const ours = await findOurs(file).catch((error: unknown) => {
     if (begun) return null; // half of a GPT may read like anything
@@ -36,15 +42,16 @@ export async function wipeDisk(file: string): Promise<WipeOutcome> {
   if (!begun && ours === null) return "notOurs";
   const sizeBytes = diskBytes(file);
   if (!begun && (await partitionCount(file)) > 1) {
-    if (ours !== null) withDisk(file, "shared", (fd) => clearEnds(fd, ours));
+    if (ours !== null) withDisk(file, "shared", (fd) => clearEnds(fd, ours, onStep));
     return "emptied";
   }
   withDisk(file, "alone", (fd) => {
+    onStep("mark");
     writeMark(fd);
-    if (ours !== null) clearEnds(fd, ours);
-    clear(fd, Math.max(FIRST_BYTES, sizeBytes - CLEARED_BYTES), sizeBytes);
-    clear(fd, FIRST_BYTES, Math.min(CLEARED_BYTES, sizeBytes));
-    clear(fd, 0, FIRST_BYTES);
+    if (ours !== null) clearEnds(fd, ours, onStep);
+    clear(fd, Math.max(FIRST_BYTES, sizeBytes - CLEARED_BYTES), sizeBytes, onStep);
+    clear(fd, FIRST_BYTES, Math.min(CLEARED_BYTES, sizeBytes), onStep);
+    clear(fd, 0, FIRST_BYTES, onStep);
   });
   return "emptied";
 }
@@ -66,16 +73,22 @@ function writeMark(fd: number): void {
   fsyncSync(fd);
 }
 
-function clearEnds(fd: number, area: { offsetBytes: number; sizeBytes: number }): void {
-  const end = area.offsetBytes + area.sizeBytes;
-  clear(fd, area.offsetBytes, Math.min(area.offsetBytes + CLEARED_BYTES, end));
-  clear(fd, Math.max(area.offsetBytes, end - CLEARED_BYTES), end);
+interface Area {
+  offsetBytes: number;
+  sizeBytes: number;
+}
+
+function clearEnds(fd: number, { offsetBytes, sizeBytes }: Area, onStep: OnStep): void {
+  const end = offsetBytes + sizeBytes;
+  clear(fd, offsetBytes, Math.min(offsetBytes + CLEARED_BYTES, end), onStep);
+  clear(fd, Math.max(offsetBytes, end - CLEARED_BYTES), end, onStep);
 }
 
 /** Zeroes, durable when it returns. */
-function clear(fd: number, start: number, end: number): void {
+function clear(fd: number, start: number, end: number, onStep: OnStep): void {
   const zeroes = new Uint8Array(MIB);
   for (let at = start; at < end; at += MIB) {
+    onStep(`clear ${at}`);
     writeAll(fd, zeroes.subarray(0, Math.min(MIB, end - at)), at);
   }
   fsyncSync(fd);

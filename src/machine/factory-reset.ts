@@ -1,23 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Carries out a factory reset that was asked for, early in a boot: /var is mounted, the daemon does
-// not run. Every step may be done again, and the mark goes last, so that a power cut anywhere only
-// means that the next boot does it once more.
+// not run. Where the state partition cannot be mounted it is named so that the next boot makes it
+// anew (firmware/boot/initrd), and the box restarts. Every step may be done again, and the mark
+// goes last, so that a power cut anywhere only means that the next boot does it once more.
 //
-// One disk that fails does not keep the box from coming back: the others are emptied, the mark goes,
-// and what could not be done is told (the report lies in /run/cairn until the next boot).
+// One disk that fails does not keep the box from coming back: the others are emptied, the mark
+// goes, and what could not be done is told (the report lies in /run/cairn until the next boot).
 
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { lstatSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { Fault } from "#base/fault.ts";
 import type { Log } from "#base/world.ts";
-import { wipeDisk } from "./disk-wipe.ts";
+import { type OnStep, wipeDisk } from "./disk-wipe.ts";
 import type { runProgram } from "./program.ts";
 import { type ResetLevel, ResetMarks } from "./reset-marks.ts";
+import { nameStateForReset } from "./state-partition.ts";
+import { RunFolder } from "./run-folder.ts";
 import { syncFolder } from "./state-directory.ts";
 
-export const REPORT_FILE = "run/cairn/reset.json";
-const STATE_FOLDER = "var/lib/cairn";
+const RUN_FOLDER = "run/cairn";
+export const REPORT_FILE = "reset.json";
+/** The daemon's state, and what else makes this box itself: all that begins with this name. */
+const STATE_PARENT = "var/lib";
+const STATE_NAME = /^cairn/;
+const MARKS_NAME = "cairn-reset";
+/** Written by the initrd. */
+const BOOT_DISK_FILE = "run/cairn/boot-disk";
 const STAMP_FILE = "efi/cairn.json";
 
 export interface ResetReport {
@@ -26,6 +35,8 @@ export interface ResetReport {
   emptied: string[];
   /** What could not be done, a sentence each. */
   failures: string[];
+  /** The rest happens in the next boot, which must begin at once. */
+  restart: boolean;
 }
 
 export interface ResetOutside {
@@ -35,6 +46,8 @@ export interface ResetOutside {
   /** Paths of the machine's disks. */
   listDisks(): Promise<string[]>;
   log: Log;
+  /** Told before each step; what it throws ends the work there. For tests. */
+  onStep?: OnStep;
 }
 
 /** Null: nobody asked for one. */
@@ -44,15 +57,21 @@ export async function resetIfAsked(outside: ResetOutside): Promise<ResetReport |
   const level = marks.factory();
   if (level === null) return null;
   log.write("warn", "a factory reset was asked for and begins", { level });
-  const report: ResetReport = { level, emptied: [], failures: [] };
+  const report: ResetReport = { level, emptied: [], failures: [], restart: false };
+  const step = outside.onStep ?? (() => undefined);
   if (level === "everything") await emptyDisks(outside, report);
-  emptyFolder(path.join(root, STATE_FOLDER));
+  step("state");
+  if (marks.stateProblem !== null) await askFreshState(outside, report);
+  forgetState(path.join(root, STATE_PARENT));
   if (level === "everything") {
+    step("stamp");
     removeFile(path.join(root, STAMP_FILE), report);
     await forgetJournal(outside, report);
   }
+  step("marks");
   marks.networkDone();
-  writeReport(root, report);
+  new RunFolder(path.join(root, RUN_FOLDER)).write(REPORT_FILE, `${JSON.stringify(report)}\n`);
+  step("factory mark");
   marks.factoryDone();
   log.write("warn", "the factory reset is done", { ...report });
   return report;
@@ -61,7 +80,7 @@ export async function resetIfAsked(outside: ResetOutside): Promise<ResetReport |
 async function emptyDisks(outside: ResetOutside, report: ResetReport): Promise<void> {
   for (const file of await outside.listDisks()) {
     try {
-      if ((await wipeDisk(file)) === "emptied") report.emptied.push(file);
+      if ((await wipeDisk(file, outside.onStep)) === "emptied") report.emptied.push(file);
     } catch (error) {
       if (!(error instanceof Fault)) throw error;
       report.failures.push(error.message);
@@ -69,16 +88,37 @@ async function emptyDisks(outside: ResetOutside, report: ResetReport): Promise<v
   }
 }
 
-function emptyFolder(folder: string): void {
-  let names: string[];
-  try {
-    names = readdirSync(folder);
-  } catch (cause) {
-    if ((cause as { code?: string }).code === "ENOENT") return;
-    throw new Fault("badMachine", `${folder} cannot be emptied`, { cause });
+/** The folder of the state stays, with its owner and mode; its mark must outlive this. */
+function forgetState(parent: string): void {
+  for (const name of namesIn(parent)) {
+    if (!STATE_NAME.test(name) || name === MARKS_NAME) continue;
+    const own = path.join(parent, name);
+    const inside = lstatSync(own).isDirectory() ? namesIn(own) : null;
+    for (const one of inside ?? []) rmSync(path.join(own, one), { recursive: true, force: true });
+    if (inside === null) rmSync(own, { force: true });
+    else syncFolder(own);
   }
-  for (const name of names) rmSync(path.join(folder, name), { recursive: true, force: true });
-  syncFolder(folder);
+  syncFolder(parent);
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch (cause) {
+    throw new Fault("badMachine", `${folder} cannot be read`, { cause });
+  }
+}
+
+/** What cannot be mounted cannot be emptied: the next boot makes a new one in its place. */
+async function askFreshState(outside: ResetOutside, report: ResetReport): Promise<void> {
+  try {
+    const disk = readFileSync(path.join(outside.root, BOOT_DISK_FILE), "utf8").trim();
+    await nameStateForReset(disk);
+    report.restart = true;
+  } catch (error) {
+    const why = error instanceof Fault ? error.message : `${BOOT_DISK_FILE} cannot be read`;
+    report.failures.push(`the state partition is as it was: ${why}`);
+  }
 }
 
 function removeFile(file: string, report: ResetReport): void {
@@ -100,11 +140,4 @@ async function forgetJournal(outside: ResetOutside, report: ResetReport): Promis
     if (!(error instanceof Fault)) throw error;
     report.failures.push(`the old log is still there: ${error.message}`);
   }
-}
-
-/** In memory and for people only: it need not outlive this boot. */
-function writeReport(root: string, report: ResetReport): void {
-  const file = path.join(root, REPORT_FILE);
-  mkdirSync(path.dirname(file), { recursive: true });
-  writeFileSync(file, `${JSON.stringify(report)}\n`, { mode: 0o600 });
 }

@@ -12,11 +12,7 @@ const LOG_TIMEOUT_MS = 20_000;
 type Run = typeof runProgram;
 
 /** Its last lines of this boot as it wrote them, oldest first. */
-export async function lastLogLines(
-  run: Run,
-  service: string,
-  linesMax: number,
-): Promise<string[]> {
+export async function lastLogLines(run: Run, service: string, linesMax: number): Promise<string[]> {
   const which = ["--unit", checked(service), "--boot", "--lines", String(linesMax)];
   const how = ["--output", "cat", "--no-pager", "--quiet"];
   const { output } = await run("journalctl", [...which, ...how], {
@@ -28,7 +24,9 @@ export async function lastLogLines(
 
 /** How a service is, and how its process ended last. */
 export interface ServiceEnd {
-  /** systemd's word: success, exit-code, signal, watchdog, oom-kill, timeout, start-limit-hit ... */
+  /**
+   * systemd's word: success, exit-code, signal, watchdog, oom-kill, timeout, start-limit-hit ...
+   */
   result: string;
   /** exited, killed, dumped; empty while nothing ended yet. */
   how: string;

@@ -5,6 +5,9 @@
 // (factory-reset.ts); the network mark stays, and makes the boot's network phase pass over the
 // fixed addresses of the boot media that were there when it was asked, until they are stamped anew.
 //
+// A box whose state partition cannot be used has its /var in memory. The factory mark then lies on
+// the ESP, which is slower and less sure of itself, but outlives the restart.
+//
 // Invariant: a mark is there whole or not at all (state-directory.ts, writeWhole), and what is
 // there and cannot be read is told and never guessed at: nothing is wiped by it.
 
@@ -24,6 +27,9 @@ const LEVELS: readonly string[] = ["settings", "everything"] satisfies ResetLeve
 const FOLDER = "var/lib/cairn-reset";
 const FACTORY = "factory.json";
 const NETWORK = "network.json";
+const ESP_FACTORY = "efi/cairn-reset.json";
+/** Says why there is no state partition (firmware/boot/initrd); absent: there is one. */
+export const STATE_PROBLEM_FILE = "run/cairn/state-problem";
 const FOLDER_MODE = 0o700;
 
 /** Where a boot medium's settings lie; the later one is the stronger. */
@@ -38,21 +44,28 @@ export class ResetMarks {
     this.#folder = path.join(root, FOLDER);
   }
 
+  /** Null: /var is the state partition. */
+  get stateProblem(): string | null {
+    return readIfThere(path.join(this.#root, STATE_PROBLEM_FILE))?.toString("utf8").trim() ?? null;
+  }
+
   askFactory(level: ResetLevel): void {
-    this.#write(FACTORY, { level });
+    if (this.stateProblem === null) this.#write(FACTORY, { level });
+    else writeWhole(path.join(this.#root, ESP_FACTORY), bytesOf({ level }));
   }
 
   /** Null: nobody asked. Throws Fault corrupt when it makes no sense. */
   factory(): ResetLevel | null {
-    const mark = this.#read(FACTORY);
-    if (mark === null) return null;
-    const { level } = mark as { level?: unknown };
-    if (typeof level === "string" && LEVELS.includes(level)) return level as ResetLevel;
-    throw new Fault("corrupt", `${path.join(this.#folder, FACTORY)} names no kind of reset`);
+    const levels = [path.join(this.#folder, FACTORY), path.join(this.#root, ESP_FACTORY)].map(
+      (file) => levelIn(file),
+    );
+    // Of two the one that goes further: whoever asked for it wants nothing left.
+    return levels.find((level) => level === "everything") ?? levels.find((one) => one) ?? null;
   }
 
   factoryDone(): void {
-    this.#remove(FACTORY);
+    remove(path.join(this.#root, ESP_FACTORY));
+    remove(path.join(this.#folder, FACTORY));
   }
 
   /** From now on the fixed addresses of the media that are there now do not count. */
@@ -66,41 +79,50 @@ export class ResetMarks {
 
   /** Whether the fixed addresses on a boot medium with this text are passed over. */
   passesOverNetworkOf(mediumText: string): boolean {
-    const mark = this.#read(NETWORK) as { passedOver?: unknown } | null;
+    const mark = markIn(path.join(this.#folder, NETWORK)) as { passedOver?: unknown } | null;
     const list = mark?.passedOver;
     return Array.isArray(list) && list.includes(digestOf(Buffer.from(mediumText)));
   }
 
   networkDone(): void {
-    this.#remove(NETWORK);
+    remove(path.join(this.#folder, NETWORK));
   }
 
   #write(name: string, mark: object): void {
     mkdirSync(this.#folder, { recursive: true, mode: FOLDER_MODE });
     syncFolder(path.dirname(this.#folder));
-    const text = `${JSON.stringify(mark)}\n`;
-    writeWhole(path.join(this.#folder, name), new TextEncoder().encode(text));
+    writeWhole(path.join(this.#folder, name), bytesOf(mark));
   }
+}
 
-  #read(name: string): object | null {
-    const file = path.join(this.#folder, name);
-    const bytes = readIfThere(file);
-    if (bytes === null) return null;
-    try {
-      const mark: unknown = JSON.parse(bytes.toString("utf8"));
-      if (typeof mark === "object" && mark !== null) return mark;
-    } catch (cause) {
-      throw new Fault("corrupt", `${file} is no JSON`, { cause });
-    }
-    throw new Fault("corrupt", `${file} is no mark`);
-  }
+function bytesOf(mark: object): Uint8Array {
+  return new TextEncoder().encode(`${JSON.stringify(mark)}\n`);
+}
 
-  #remove(name: string): void {
-    const file = path.join(this.#folder, name);
-    if (readIfThere(file) === null) return;
-    rmSync(file, { force: true });
-    syncFolder(this.#folder);
+function levelIn(file: string): ResetLevel | null {
+  const mark = markIn(file);
+  if (mark === null) return null;
+  const { level } = mark as { level?: unknown };
+  if (typeof level === "string" && LEVELS.includes(level)) return level as ResetLevel;
+  throw new Fault("corrupt", `${file} names no kind of reset`);
+}
+
+function markIn(file: string): object | null {
+  const bytes = readIfThere(file);
+  if (bytes === null) return null;
+  try {
+    const mark: unknown = JSON.parse(bytes.toString("utf8"));
+    if (typeof mark === "object" && mark !== null) return mark;
+  } catch (cause) {
+    throw new Fault("corrupt", `${file} is no JSON`, { cause });
   }
+  throw new Fault("corrupt", `${file} is no mark`);
+}
+
+function remove(file: string): void {
+  if (readIfThere(file) === null) return;
+  rmSync(file, { force: true });
+  syncFolder(path.dirname(file));
 }
 
 function readIfThere(file: string): Buffer | null {

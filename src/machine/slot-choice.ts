@@ -2,8 +2,9 @@
 //
 // Choosing the slot that the next boots take, by the boot loader's own means: it takes the newest
 // version that has not run out of tries. So the chosen one gets tries where it had none left, and a
-// newer one that shall not be taken loses its own. Nothing is written into the firmware's variables:
-// a default set there would be taken even when it fails, and an update would not be booted.
+// newer one that shall not be taken loses its own. Nothing is written into the firmware's
+// variables: a default set there would be taken even when it fails, and an update would not be
+// booted.
 //
 // Order: first the chosen one can be booted, then the other is set aside. A power cut in between
 // leaves two slots that can be.

@@ -116,7 +116,6 @@ export function writeWhole(file: string, bytes: Uint8Array): void {
   }
 }
 
-/** What was made, renamed or removed in a folder outlives a power cut once this returns. */
 export function syncFolder(folder: string): void {
   const fd = openSync(folder, constants.O_RDONLY);
   try {

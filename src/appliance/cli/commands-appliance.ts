@@ -3,6 +3,7 @@
 // Commands of a booted appliance: its screen, the recovery page, restarting, resetting, slots. What
 // changes the box is refused on a machine that is none.
 
+import { configurationFlags, defaultConfiguration } from "#appliance/configuration.ts";
 import type { Slot } from "#machine/slots.ts";
 import { nextSlot } from "#machine/slot-choice.ts";
 import { type Call, CONNECTION_FLAGS_OF_HERE, type Command, OUTPUT_FLAG } from "./command.ts";
@@ -12,12 +13,21 @@ import { Misuse } from "./failure.ts";
 import type { CliMachine } from "./machine.ts";
 import { type Column, tableText } from "./table.ts";
 
+const RUN_DIRECTORY = "/run/cairn";
 /** A daemon that hangs must not keep the screen from saying so. */
 const SCREEN_ASK_MS = 3000;
+const PORT_MAX = 65_535;
 const LOG_LINES_USUAL = 50;
 const LOG_LINES_MAX = 10_000;
 
 const YES_FLAG: FlagDefinition = { name: "yes", kind: "yesno", sentence: "do not ask" };
+
+const RUN_DIRECTORY_FLAG: FlagDefinition = {
+  name: "run-directory",
+  kind: "path",
+  value: "DIRECTORY",
+  sentence: `where the parts of an appliance leave files for each other; ${RUN_DIRECTORY}`,
+};
 
 const screen: Command = {
   words: ["screen"],
@@ -29,6 +39,7 @@ const screen: Command = {
       kind: "yesno",
       sentence: "lines of news instead of a picture; serial lines get them anyway",
     },
+    RUN_DIRECTORY_FLAG,
     ...CONNECTION_FLAGS_OF_HERE,
   ],
   sentence: "what the box itself shows: addresses, disks, health, what it waits for; with keys",
@@ -37,7 +48,47 @@ const screen: Command = {
     await machine.runScreen({
       tty: call.flags.word("tty"),
       serial: call.flags.isSet("serial"),
+      runDirectory: call.flags.word("run-directory") ?? RUN_DIRECTORY,
       ask: async (path) => (await new Connection(machine, call.flags).ask("GET", path)).body,
+      readText: machine.readText,
+    });
+    return 0;
+  },
+};
+
+const recovery: Command = {
+  words: ["recovery"],
+  operands: [],
+  flags: [
+    {
+      name: "state-directory",
+      kind: "path",
+      value: "DIRECTORY",
+      sentence: "the unit's state directory, with its socket in it",
+    },
+    RUN_DIRECTORY_FLAG,
+    ...configurationFlags()
+      .filter(({ flag }) => ["api-address", "api-port"].includes(flag))
+      .map(({ flag: name, kind, sentence }): FlagDefinition => ({
+        name,
+        kind,
+        value: kind === "whole" ? "NUMBER" : "WORD",
+        sentence,
+      })),
+  ],
+  sentence: "the page in place of a daemon that keeps failing: why, log, other slot, reset",
+  run: async (call) => {
+    const { flags, machine } = call;
+    const usual = defaultConfiguration();
+    const port = flags.word("api-port") ?? String(usual.ports.api);
+    if (!/^\d{1,5}$/.test(port) || Number(port) > PORT_MAX) {
+      throw new Misuse(`--api-port is 0 to ${PORT_MAX}`);
+    }
+    await machine.runRecovery({
+      stateDirectory: flags.word("state-directory") ?? usual.stateDirectory,
+      runDirectory: flags.word("run-directory") ?? RUN_DIRECTORY,
+      address: flags.word("api-address") ?? usual.apiAddress ?? "::",
+      port: Number(port),
       readText: machine.readText,
     });
     return 0;
@@ -192,10 +243,7 @@ function stateInWords({ state, tries }: Slot): string {
 const slotList: Command = {
   words: ["appliance", "slot", "list"],
   operands: [],
-  flags: [
-    OUTPUT_FLAG,
-    { name: "wide", kind: "yesno", sentence: "more columns" },
-  ],
+  flags: [OUTPUT_FLAG, { name: "wide", kind: "yesno", sentence: "more columns" }],
   sentence: "the versions this box can start, and which one it starts next",
   run: async (call) => {
     const found = (await call.machine.box()).slots();
@@ -226,6 +274,7 @@ const slotUse: Command = {
 
 export const applianceCommands: readonly Command[] = [
   screen,
+  recovery,
   ...changes,
   resetIfAsked,
   logs,

@@ -4,6 +4,7 @@
 
 import type { Configuration, ReadText } from "#appliance/configuration.ts";
 import type { ApplianceStart, NetworkFound, NetworkStart } from "#appliance/run-appliance.ts";
+import type { RecoveryStart } from "#appliance/run-recovery.ts";
 import type { ScreenStart } from "#appliance/run-screen.ts";
 import type { ApplianceBox } from "#machine/appliance-box.ts";
 
@@ -64,6 +65,8 @@ export interface CliMachine {
   reserveSecretFile(path: string): Promise<SecretFile>;
   /** The screen; resolves when it is left or told to stop. */
   runScreen(start: ScreenStart): Promise<unknown>;
+  /** The recovery page; resolves when the daemon was started again. */
+  runRecovery(start: RecoveryStart): Promise<unknown>;
   /** This machine as an appliance, which it need not be. */
   box(): Promise<ApplianceBox>;
 }

@@ -15,6 +15,7 @@ import { MEMORY_CODE, MemoryBackend } from "#appliance/api/memory-backend-fixtur
 import { serveApi, type ServedApi, SOCKET_FILE } from "#appliance/api/serve.ts";
 import type { Configuration } from "#appliance/configuration.ts";
 import type { ApplianceStart } from "#appliance/run-appliance.ts";
+import type { RecoveryStart } from "#appliance/run-recovery.ts";
 import type { ScreenStart } from "#appliance/run-screen.ts";
 import { ApplianceBox } from "#machine/appliance-box.ts";
 import { listenHttp } from "#machine/http-listener.ts";
@@ -41,6 +42,7 @@ let started: { start: ApplianceStart; disksIn: string | null }[];
 let pauses: (() => void)[];
 let machine: CliMachine;
 let screens: ScreenStart[];
+let recoveries: RecoveryStart[];
 let box: ApplianceBox;
 
 function testMachine(): CliMachine {
@@ -80,6 +82,7 @@ function testMachine(): CliMachine {
       };
     },
     runScreen: async (start) => void screens.push(start),
+    runRecovery: async (start) => void recoveries.push(start),
     box: async () => box,
   };
 }

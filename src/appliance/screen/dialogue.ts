@@ -130,7 +130,8 @@ const ACTIONS = {
 export type ActionName = keyof typeof ACTIONS;
 const ACTION_NAMES = Object.keys(ACTIONS) as ActionName[];
 const TYPED_CHARACTERS_MAX = 80;
-const NOT_AN_APPLIANCE = "Only a booted appliance can do that; this machine runs something else too.";
+const NOT_AN_APPLIANCE =
+  "Only a booted appliance can do that; this machine runs something else too.";
 
 export const MAIN: View = { kind: "main" };
 
@@ -166,7 +167,8 @@ export function pressed(view: View, key: Key, surroundings: Surroundings): Answe
   }
   const action = ACTION_NAMES.find((name) => ACTIONS[name].key === sign);
   if (action === undefined) return { view, effect: null };
-  if (!surroundings.isAppliance) return { view: { kind: "done", said: NOT_AN_APPLIANCE }, effect: null };
+  if (!surroundings.isAppliance)
+    return { view: { kind: "done", said: NOT_AN_APPLIANCE }, effect: null };
   return { view: { kind: "confirm", action, typed: "", said: "" }, effect: null };
 }
 
@@ -183,7 +185,9 @@ function typedInto(
   if (key === "erase") return stay(view.typed.slice(0, -1));
   if (key === "redraw") return stay(view.typed);
   if (key !== "enter") {
-    return view.typed.length < TYPED_CHARACTERS_MAX ? stay(view.typed + key.sign) : stay(view.typed);
+    return view.typed.length < TYPED_CHARACTERS_MAX
+      ? stay(view.typed + key.sign)
+      : stay(view.typed);
   }
   if (view.typed.trim() === "") return stay("");
   const { unitName } = surroundings;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Facts for the tests of the screen: a healthy unit of a cluster of three, and what to change of it.
+// Facts for the tests of the screen: a healthy unit of a cluster of three, and what to change of
+// it.
 
 import type { DiskView, UnitStatus, UnitView, VolumeView } from "#appliance/backend.ts";
 import type { NetworkCard } from "#machine/network-cards.ts";

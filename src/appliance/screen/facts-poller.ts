@@ -37,14 +37,18 @@ export interface PollerOutside {
   ask(path: string): Promise<unknown>;
 }
 
-/** recovery.json, written by run-recovery.ts; the clock is the one since power-on. */
+export const RECOVERY_FILE = "recovery.json";
+/** Written by run-recovery.ts; the clock is the one since power-on. */
 export const RecoveryFileSchema = z.looseObject({
   sinceMs: z.number(),
   reason: z.string(),
   code: z.string(),
 });
 /** boot-medium.json: with or without `ok`, a message means that something is wrong. */
-const MediumFileSchema = z.looseObject({ ok: z.boolean().optional(), message: z.string().nullish() });
+const MediumFileSchema = z.looseObject({
+  ok: z.boolean().optional(),
+  message: z.string().nullish(),
+});
 const ClaimFileSchema = z.looseObject({ code: z.string() });
 /** reset.json, written by src/machine/factory-reset.ts. */
 const ResetFileSchema = z.looseObject({ level: z.string(), failures: z.array(z.string()) });
@@ -65,7 +69,7 @@ export class FactsPoller {
     const { clock, hostName, isAppliance } = this.#outside;
     await this.#askDaemon();
     const nowMs = clock.nowMs();
-    const recovery = this.#runFile("recovery.json", RecoveryFileSchema);
+    const recovery = this.#runFile(RECOVERY_FILE, RecoveryFileSchema);
     const medium = this.#runFile("boot-medium.json", MediumFileSchema);
     const message = medium?.message ?? "";
     const reset = this.#runFile("reset.json", ResetFileSchema);

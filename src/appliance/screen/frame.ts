@@ -30,7 +30,9 @@ export interface Shape {
   alphabet: Alphabet;
 }
 
-/** Signs of the kernel's font (code page 437) that we use besides ASCII, and how ASCII says them. */
+/**
+ * Signs of the kernel's font (code page 437) that we use besides ASCII, and how ASCII says them.
+ */
 const SIGNS: Readonly<Record<string, string>> = {
   "─": "-",
   "·": "-",

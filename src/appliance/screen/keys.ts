@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Bytes of a terminal as keys. Arrow and function keys mean nothing here and are passed over; a
-// terminal's answer about its cursor tells its size. Pure, but for what it keeps between two pieces.
+// terminal's answer about its cursor tells its size. Pure, but for what it keeps between two
+// pieces.
 
 import type { TerminalSize } from "#machine/terminal.ts";
 
@@ -42,7 +43,10 @@ export class KeyDecoder {
       if (sequence !== undefined) {
         found.size = sizeOf(sequence) ?? found.size;
         text = text.slice(sequence.length);
-      } else if (/^\x1b(?:\[[0-?]*[ -/]*|O)?$/.test(text) && text.length < SEQUENCE_CHARACTERS_MAX) {
+      } else if (
+        /^\x1b(?:\[[0-?]*[ -/]*|O)?$/.test(text) &&
+        text.length < SEQUENCE_CHARACTERS_MAX
+      ) {
         this.#pending = text;
         text = "";
       } else {
@@ -84,5 +88,7 @@ function sizeOf(sequence: string): TerminalSize | null {
   const match = /^\x1b\[(\d{1,3});(\d{1,3})R$/.exec(sequence);
   if (match === null) return null;
   const [rows, columns] = [Number(match[1]), Number(match[2])];
-  return rows < 1 || columns < 1 || rows > SIZE_MAX || columns > SIZE_MAX ? null : { columns, rows };
+  return rows < 1 || columns < 1 || rows > SIZE_MAX || columns > SIZE_MAX
+    ? null
+    : { columns, rows };
 }

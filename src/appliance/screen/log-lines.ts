@@ -46,5 +46,7 @@ export function withoutSecrets(text: string, secrets: readonly string[]): string
   shown = shown.replaceAll(BEARER, `$1 ${TAKEN_OUT}`);
   const parts = shown.split(SECRET_KEYS);
   // Text, key, text, key, text: what follows a key loses its first value.
-  return parts.map((part, at) => (at > 0 && at % 2 === 0 ? part.replace(VALUE, TAKEN_OUT) : part)).join("");
+  return parts
+    .map((part, at) => (at > 0 && at % 2 === 0 ? part.replace(VALUE, TAKEN_OUT) : part))
+    .join("");
 }

@@ -229,12 +229,10 @@ export class Screen {
   #lines(facts: ScreenFacts, shape: Shape) {
     const sincePowerOnMs = this.#outside.clock.nowMs();
     const fill = !this.#serial;
-    return viewLines(
-      this.#view,
-      { ...facts, sincePowerOnMs },
-      this.#surroundings(facts),
-      { ...shape, fill },
-    );
+    return viewLines(this.#view, { ...facts, sincePowerOnMs }, this.#surroundings(facts), {
+      ...shape,
+      fill,
+    });
   }
 
   #surroundings(facts: ScreenFacts): Surroundings {
