@@ -110,14 +110,15 @@ async function partitionCount(file: string): Promise<number> {
 
 /** `alone`: refused while it, or a partition of it, is mounted or held. */
 function withDisk<T>(file: string, how: "looks" | "shared" | "alone", act: (fd: number) => T): T {
-  const isDevice = statSync(file).isBlockDevice();
   const access = how === "looks" ? constants.O_RDONLY : constants.O_RDWR;
   let fd = -1;
   try {
+    const isDevice = statSync(file).isBlockDevice();
     fd = openSync(file, access | (how === "alone" && isDevice ? constants.O_EXCL : 0));
     return act(fd);
   } catch (cause) {
-    const code = String((cause as { code?: unknown }).code);
+    const { code } = cause as { code?: unknown };
+    if (typeof code !== "string") throw cause; // not the system's refusal
     if (code === "EBUSY") throw new Fault("diskRefused", `${file} is in use`, { cause });
     throw new Fault("diskFailed", `${file} cannot be emptied (${code})`, { cause });
   } finally {
