@@ -14,7 +14,7 @@ import type { World } from "#base/world.ts";
 import { ApplianceBox } from "#machine/appliance-box.ts";
 import { type HttpListener, listenHttp } from "#machine/http-listener.ts";
 import { createMainWorld } from "#machine/main-world.ts";
-import { untilSignal } from "#machine/process-signals.ts";
+import { endWhenWrong, untilSignal } from "#machine/process-signals.ts";
 import { MEDIUM_FILES, STATE_PROBLEM_FILE } from "#machine/reset-marks.ts";
 import { RunFolder } from "#machine/run-folder.ts";
 import { createTimers } from "#machine/timers.ts";
@@ -54,6 +54,7 @@ export interface RecoveryStart {
 /** Until the daemon is started again, or it is told to stop. */
 export async function runRecovery(start: RecoveryStart): Promise<void> {
   const world = createMainWorld();
+  endWhenWrong(world.log);
   const recovery = new Recovery(start, world);
   const told = untilSignal();
   const listener = await recovery.begin();

@@ -7,7 +7,7 @@ import { Fault } from "#base/fault.ts";
 import { ApplianceBox } from "#machine/appliance-box.ts";
 import { createMainWorld } from "#machine/main-world.ts";
 import { listNetworkCards } from "#machine/network-cards.ts";
-import { untilSignal } from "#machine/process-signals.ts";
+import { endWhenWrong, untilSignal } from "#machine/process-signals.ts";
 import { Terminal } from "#machine/terminal.ts";
 import { createTimers } from "#machine/timers.ts";
 import type { ReadText } from "./configuration.ts";
@@ -32,6 +32,7 @@ export interface ScreenStart {
 /** Until its terminal is gone or it is told to stop. */
 export async function runScreen(start: ScreenStart): Promise<void> {
   const { clock, log } = createMainWorld({ logLeast: "error" });
+  endWhenWrong(log);
   const box = new ApplianceBox();
   const terminal = new Terminal(start.tty);
   const hostName = () => start.readText(HOST_NAME_FILE, HOST_NAME_BYTES_MAX)?.trim() ?? "";

@@ -93,9 +93,9 @@ describe("what a level takes", () => {
     expectSettingsGone();
     expect(await examineDisk(at("ours.img"))).toMatchObject({ state: "ours" });
     expect(existsSync(at("efi/cairn.json"))).toBe(true);
-    expect(new ResetMarks(root).passesOverNetworkOf(readFileSync(at("efi/cairn.json"), "utf8"))).toBe(
-      false,
-    );
+    expect(
+      new ResetMarks(root).passesOverNetworkOf(readFileSync(at("efi/cairn.json"), "utf8")),
+    ).toBe(false);
     expect(ran).toEqual([]);
     expect(JSON.parse(readFileSync(at("run/cairn/reset.json"), "utf8"))).toEqual(report);
     expect(await resetIfAsked(outside())).toBe(null);

@@ -61,7 +61,8 @@ export function mainView(facts: ScreenFacts, shape: Shape, options: MainViewOpti
   while (body.length < (options.fill ? rows : code.length)) body.push(BLANK);
   const lines = body.map((one, at): Line => {
     const right = code[at];
-    const left: Line = { spans: [{ text: " ", tone: "plain" }, ...one.spans], news: one.news };
+    const margin = one.spans.length === 0 ? [] : [{ text: " ", tone: "plain" } as const];
+    const left: Line = { spans: [...margin, ...one.spans], news: one.news };
     return right === undefined ? left : beside(left, shape.columns - 1 - codeColumns, right);
   });
   const footer = line(` ${clip(options.footer, shape.columns - 2)}`, "quiet");

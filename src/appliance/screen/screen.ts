@@ -222,7 +222,7 @@ export class Screen {
   #printNews(): void {
     if (this.#facts === null) return;
     const lines = this.#lines(this.#facts, this.#shape());
-    const text = this.#printer.news(lines, this.#facts.sincePowerOnMs);
+    const text = this.#printer.news(lines, this.#outside.clock.nowMs());
     if (text !== "") this.#outside.terminal.write(text);
   }
 
