@@ -41,9 +41,6 @@ let media: Map<string, string>;
 let started: { start: ApplianceStart; disksIn: string | null }[];
 let pauses: (() => void)[];
 let machine: CliMachine;
-let screens: ScreenStart[];
-let recoveries: RecoveryStart[];
-let box: ApplianceBox;
 
 function testMachine(): CliMachine {
   return {
@@ -84,6 +81,9 @@ function testMachine(): CliMachine {
     runScreen: async (start) => void screens.push(start),
     runRecovery: async (start) => void recoveries.push(start),
     box: async () => box,
+    runScreen: () => Promise.reject(new Error("commands-appliance.test.ts")),
+    runRecovery: () => Promise.reject(new Error("commands-appliance.test.ts")),
+    box: () => Promise.reject(new Error("commands-appliance.test.ts")),
   };
 }
 
@@ -93,6 +93,7 @@ beforeEach(() => {
   [out, err, answers, ran, started, pauses] = ["", "", [], [], [], []];
   media = new Map();
   [out, err, answers, ran, pauses, screens] = ["", "", [], [], [], []];
+  [out, err, answers, ran, pauses] = ["", "", [], [], []];
   const log = { write: () => undefined };
   served = serveApi(createApi(backend, { log, timers: { after: () => () => undefined } }), {
     listen: listenHttp,
