@@ -153,13 +153,19 @@ describe("an appliance", () => {
         "0.2.0    on trial, 2 tries left  yes      yes\n" +
         "0.1.0    good                    -        -\n",
     );
-    expect([await run("appliance slot use 0.1.0"), out]).toEqual([0, "the next start takes 0.1.0\n"]);
+    expect([await run("appliance slot use 0.1.0"), out]).toEqual([
+      0,
+      "the next start takes 0.1.0\n",
+    ]);
     expect(await run("appliance slot list -o json")).toBe(0);
     expect(JSON.parse(out).slots).toMatchObject([
       { version: "0.2.0", next: false, running: true },
       { version: "0.1.0", next: true },
     ]);
-    expect([await run("appliance slot use 9.9.9"), err.includes("no slot holds")]).toEqual([4, true]);
+    expect([await run("appliance slot use 9.9.9"), err.includes("no slot holds")]).toEqual([
+      4,
+      true,
+    ]);
     expect(await run("appliance slot use 0.2.0 --once")).toBe(0);
     expect(ran).toEqual(["bootctl set-oneshot cairn_0.2.0.efi"]);
   });

@@ -28,12 +28,12 @@ const UNITS_NAMED_MAX = 3;
 
 /** Addresses one under the other, those that reach further first. */
 export function addressRows(facts: ScreenFacts, rowsMax: number): Row[] {
-  const texts: { text: string; tone: Tone; rank: number }[] = [];
+  const texts: { text: string; tone: Tone; rank: number; hang?: number }[] = [];
   for (const card of facts.cards) {
     const addresses = shownAddresses(facts, card);
     for (const { address, family, linkLocal } of addresses) {
       const rank = (linkLocal ? 2 : 0) + (family === 4 ? 0 : 1);
-      texts.push({ text: `${address}  ${card.name}`, tone: "plain", rank });
+      texts.push({ text: `${address}  ${card.name}`, tone: "plain", rank, hang: 2 });
     }
     if (card.cable === false) {
       texts.push({ text: `${card.name}: no cable`, tone: "quiet", rank: 5 });
