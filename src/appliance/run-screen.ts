@@ -5,6 +5,7 @@
 
 import { Fault } from "#base/fault.ts";
 import { ApplianceBox } from "#machine/appliance-box.ts";
+import { collectNowAndThen } from "#machine/idle-memory.ts";
 import { createMainWorld } from "#machine/main-world.ts";
 import { listNetworkCards } from "#machine/network-cards.ts";
 import { endWhenWrong, untilSignal } from "#machine/process-signals.ts";
@@ -33,6 +34,7 @@ export interface ScreenStart {
 export async function runScreen(start: ScreenStart): Promise<void> {
   const { clock, log } = createMainWorld({ logLeast: "error" });
   endWhenWrong(log);
+  collectNowAndThen();
   const box = new ApplianceBox();
   const terminal = new Terminal(start.tty);
   const hostName = () => start.readText(HOST_NAME_FILE, HOST_NAME_BYTES_MAX)?.trim() ?? "";

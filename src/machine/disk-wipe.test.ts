@@ -109,7 +109,7 @@ describe("a disk of ours", () => {
   });
 });
 
-test("a disk shared with others → its GPT and the others' content stay, our store is gone", async () => {
+test("a shared disk → GPT and the others' content stay, our store is gone", async () => {
   const file = emptyFile("shared.img");
   const script = `label: gpt\n, 16M, L\nname="cairn-disk", type=${PARTITION_TYPE}\n`;
   await runProgram("sfdisk", ["--quiet", file], { input: script });

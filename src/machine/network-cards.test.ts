@@ -19,9 +19,10 @@ test("every interface with an address is listed with its addresses; the loopback
   }
 });
 
-test("in a network namespace of its own → the interfaces of this machine are not there", async () => {
+test("in a network namespace of its own → no interface of this machine", async () => {
+  const file = JSON.stringify(`${import.meta.dir}/network-cards.ts`);
   const script = `
-    const { listNetworkCards } = await import(${JSON.stringify(`${import.meta.dir}/network-cards.ts`)});
+    const { listNetworkCards } = await import(${file});
     console.log(JSON.stringify(listNetworkCards()));
   `;
   const words = ["unshare", "--user", "--map-root-user", "--net", process.execPath, "-e", script];

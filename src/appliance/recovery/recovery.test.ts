@@ -124,7 +124,7 @@ describe("before somebody has signed in", () => {
     expect(done).toEqual([]);
   });
 
-  test("a program that asks the API → unauthorised; with the token → not ready, and why", async () => {
+  test("a program asks the API → unauthorised; with the token → not ready", async () => {
     expect((await ask("/api/v1/status")).status).toBe(401);
     const wrong = { authorization: `Bearer ${"0".repeat(64)}` };
     expect((await ask("/api/v1/status", { headers: wrong })).status).toBe(401);
@@ -257,7 +257,7 @@ describe("signed in", () => {
     ["/use-slot", { version: "9.9.9" }],
     ["/use-slot", {}],
   ] as const) {
-    test(`${path} ${JSON.stringify(form)} → refused with the reason, and nothing is done`, async () => {
+    test(`${path} ${JSON.stringify(form)} → refused, and nothing is done`, async () => {
       const answer = await ask(path, { cookie, form });
       expect(answer.status).toBeGreaterThanOrEqual(400);
       expect(await answer.text()).toContain('role="alert"');

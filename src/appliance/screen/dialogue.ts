@@ -107,8 +107,8 @@ const ACTIONS = {
     sentences: [
       "This box forgets who it is and restarts as a new unit: its identity, settings and history " +
         "are gone, and its place in the cluster is empty. What the boot medium says stays.",
-      "Its disks keep their data and are left alone as another unit's, unless you erase them too: " +
-        "then everything on Cairn's disks in this box is lost, and so is what was stamped on it.",
+      "Its disks keep their data and are left alone as another unit's. Unless you erase them as " +
+        "well: then everything on Cairn's disks in this box is lost, and so is what was stamped on it.",
     ],
     choices: [
       {
@@ -130,8 +130,7 @@ const ACTIONS = {
 export type ActionName = keyof typeof ACTIONS;
 const ACTION_NAMES = Object.keys(ACTIONS) as ActionName[];
 const TYPED_CHARACTERS_MAX = 80;
-const NOT_AN_APPLIANCE =
-  "Only a booted appliance can do that; this machine runs something else too.";
+const NOT_AN_APPLIANCE = "Only a booted appliance can do that, and this machine is none.";
 
 export const MAIN: View = { kind: "main" };
 

@@ -26,6 +26,7 @@ beforeEach(() => {
     "/api/v1/disks": { disks },
     "/api/v1/units": { units },
     "/api/v1/volumes": { volumes },
+    "/api/v1/update": new UnitFault({ code: "notFound", message: "no such thing", hint: "" }),
   };
   outside = {
     clock: { nowMs: () => nowMs, wallMs: () => 0 },
@@ -52,7 +53,7 @@ describe("the daemon", () => {
     expect(found.sincePowerOnMs).toBe(1000);
   });
 
-  test("lists are asked for now and then, the status always, all at once when it changed", async () => {
+  test("lists now and then, the status always, all at once when it changed", async () => {
     const poller = new FactsPoller(outside);
     await poller.look();
     asked = [];
@@ -83,7 +84,7 @@ describe("the daemon", () => {
     expect(await poller.look()).toMatchObject({ unit: null, silentMs: 5000 });
   });
 
-  test("falls silent and answers again → counted from the first miss, then known anew", async () => {
+  test("falls silent and answers again → counted from the first miss", async () => {
     const poller = new FactsPoller(outside);
     await poller.look();
     for (const [failure, at] of [
@@ -99,6 +100,28 @@ describe("the daemon", () => {
     answers["/api/v1/status"] = aStatus({ name: "box-z" });
     const found = await poller.look();
     expect(found).toMatchObject({ silentMs: null, unit: { status: { name: "box-z" } } });
+  });
+
+  test("a claim code and an update under way → told, while it answers", async () => {
+    const poller = new FactsPoller(outside);
+    expect(await poller.look()).toMatchObject({ claimCode: null, update: null });
+    const claim = { claimed: false, code: "K7QWM-2XHDA" };
+    const work = { sentence: "fetching 0.2.0", doneBytes: 43, totalBytes: 100 };
+    answers["/api/v1/status"] = { ...aStatus({ phase: "waiting" }), claim };
+    answers["/api/v1/update"] = { work, roll: null };
+    expect(await poller.look()).toMatchObject({
+      claimCode: "K7QWM-2XHDA",
+      update: "fetching 0.2.0 (43 %)",
+    });
+    for (const [state, told] of [
+      ["rolling", "unit 2 is next"],
+      ["done", null],
+    ] as const) {
+      answers["/api/v1/update"] = { work: null, roll: { state, sentence: "unit 2 is next" } };
+      expect((await new FactsPoller(outside).look()).update).toBe(told);
+    }
+    answers["/api/v1/status"] = NOT_READY;
+    expect(await poller.look()).toMatchObject({ claimCode: null, update: null });
   });
 
   test("answers nonsense → silent, not dead", async () => {
@@ -120,13 +143,11 @@ describe("files of other parts", () => {
     files = {
       "recovery.json": '{"sinceMs":1000,"reason":"it failed","code":"ABC"}',
       "boot-medium.json": '{"format":1,"message":"wrong","files":[]}',
-      "claim.json": '{"code":"K7QWM-2XHDA"}',
       "reset.json": '{"level":"settings","failures":["one"],"emptied":[]}',
     };
     const found = await new FactsPoller(outside).look();
     expect(found.recovery).toMatchObject({ forMs: 60_000, reason: "it failed", code: "ABC" });
     expect(found.medium).toEqual({ ok: false, message: "wrong" });
-    expect(found.claimCode).toBe("K7QWM-2XHDA");
     expect(found.reset).toMatchObject({ level: "settings", failures: ["one"] });
   });
 
@@ -140,11 +161,10 @@ describe("files of other parts", () => {
   });
 
   test("half written, of another form, or unreadable → not known", async () => {
-    files = { "recovery.json": '{"since', "boot-medium.json": "[]", "claim.json": '{"code":7}' };
+    files = { "recovery.json": '{"since', "boot-medium.json": "[]" };
     expect(await new FactsPoller(outside).look()).toMatchObject({
       recovery: null,
       medium: null,
-      claimCode: null,
     });
     const refusing = () => {
       throw new Fault("badMachine", "cannot be read");

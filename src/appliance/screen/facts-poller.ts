@@ -49,13 +49,27 @@ const MediumFileSchema = z.looseObject({
   ok: z.boolean().optional(),
   message: z.string().nullish(),
 });
-const ClaimFileSchema = z.looseObject({ code: z.string() });
+/**
+ * Of the status: what claims the cluster at this unit. A daemon that cannot be claimed has none.
+ */
+const ClaimSchema = z.looseObject({
+  claim: z.looseObject({ code: z.string().nullable() }).optional(),
+});
+/** Of the update under way, as far as the screen tells it. */
+const UpdateSchema = z.looseObject({
+  work: z
+    .looseObject({ sentence: z.string(), doneBytes: z.number(), totalBytes: z.number() })
+    .nullable(),
+  roll: z.looseObject({ state: z.string(), sentence: z.string() }).nullable(),
+});
 /** reset.json, written by src/machine/factory-reset.ts. */
 const ResetFileSchema = z.looseObject({ level: z.string(), failures: z.array(z.string()) });
 
 export class FactsPoller {
   readonly #outside: PollerOutside;
   #unit: UnitFacts | null = null;
+  #claimCode: string | null = null;
+  #update: string | null = null;
   /** Since when the daemon has not answered; null: it did the last time. */
   #silentSinceMs: number | null;
   #looks = 0;
@@ -84,9 +98,9 @@ export class FactsPoller {
       recovery:
         recovery === null ? null : { ...recovery, forMs: Math.max(0, nowMs - recovery.sinceMs) },
       medium: medium === null ? null : { ok: medium.ok ?? message === "", message },
-      claimCode: this.#runFile("claim.json", ClaimFileSchema)?.code ?? null,
+      claimCode: this.#silentSinceMs === null ? this.#claimCode : null,
       slots: isAppliance ? this.#known([], () => this.#outside.slots()) : [],
-      update: null,
+      update: this.#silentSinceMs === null ? this.#update : null,
       reset,
     };
   }
@@ -95,7 +109,9 @@ export class FactsPoller {
     const { ask, clock } = this.#outside;
     const lists = this.#looks++ % LISTS_EVERY === 0 || this.#silentSinceMs !== null;
     try {
-      const status = UnitStatusSchema.parse(await ask("/api/v1/status"));
+      const answer = await ask("/api/v1/status");
+      const status = UnitStatusSchema.parse(answer);
+      this.#claimCode = ClaimSchema.parse(answer).claim?.code ?? null;
       const before = this.#unit;
       const changed = before?.status.phase !== status.phase;
       if (before !== null && !lists && !changed) {
@@ -107,6 +123,10 @@ export class FactsPoller {
       const volumes = await this.#ifReady(async () =>
         VolumesSchema.parse(await ask("/api/v1/volumes")),
       );
+      const update = await this.#ifThere(async () =>
+        UpdateSchema.parse(await ask("/api/v1/update")),
+      );
+      this.#update = update === null ? null : updateInWords(update);
       this.#unit = {
         status,
         disks,
@@ -130,6 +150,16 @@ export class FactsPoller {
     }
   }
 
+  /** Null where the daemon knows no such thing. */
+  async #ifThere<T>(read: () => Promise<T>): Promise<T | null> {
+    try {
+      return await read();
+    } catch (error) {
+      if (error instanceof UnitFault && ["notFound", "notReady"].includes(error.code)) return null;
+      throw error;
+    }
+  }
+
   #runFile<S extends z.ZodType>(name: string, schema: S): z.infer<S> | null {
     const text = this.#known(null, () => this.#outside.readRunFile(name, RUN_FILE_BYTES_MAX));
     if (text === null) return null;
@@ -147,6 +177,16 @@ export class FactsPoller {
       return otherwise;
     }
   }
+}
+
+/** What this unit does for an update, or how the cluster's one stands; null: nothing to tell. */
+function updateInWords({ work, roll }: z.infer<typeof UpdateSchema>): string | null {
+  if (work !== null) {
+    const { sentence, doneBytes, totalBytes } = work;
+    const percent = totalBytes > 0 ? ` (${Math.floor((doneBytes / totalBytes) * 100)} %)` : "";
+    return `${sentence}${percent}`;
+  }
+  return roll === null || !["rolling", "stopped"].includes(roll.state) ? null : roll.sentence;
 }
 
 /** It does not answer, not in time, or not in words we know. */

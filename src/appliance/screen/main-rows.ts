@@ -224,7 +224,9 @@ export function softwareRows(facts: ScreenFacts): Row[] {
     rows.push({ label: "Software", text, tone: "plain", news: `Software ${text}` });
   }
   if (update !== null) {
-    rows.push({ label: "Update", text: update, tone: "plain", news: `Update: ${update}` });
+    // A percentage is no news.
+    const news = `Update: ${update.replace(/ \(\d+ %\)$/, "")}`;
+    rows.push({ label: "Update", text: update, tone: "plain", news });
   }
   return rows;
 }

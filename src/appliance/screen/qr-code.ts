@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A QR code (ISO/IEC 18004) of a short text as lines of a terminal. Pure.
+// A QR code (ISO/IEC 18004) of a short text as lines of a terminal. Pure, but for
+// remembering the last one.
 //
 // A terminal is dark and a code is dark on light, so light modules are drawn. In half blocks one
 // sign holds two modules, one above the other, and modules come out about square; where there are
@@ -12,8 +13,14 @@ import type { Span } from "./frame.ts";
 /** Modules around it; the standard asks for four, and readers are content with two on a screen. */
 const BORDER = 2;
 
+/** The last one, because a screen draws the same address every second. */
+let last = { text: "", modules: [] as boolean[][] };
+
 function modulesOf(text: string): boolean[][] {
-  return encode(text, { ecc: "L", boostEcc: true, border: BORDER }).data;
+  if (last.text !== text) {
+    last = { text, modules: encode(text, { ecc: "L", boostEcc: true, border: BORDER }).data };
+  }
+  return last.modules;
 }
 
 /** One sign for two modules: `█` both light, `▀` the upper one, `▄` the lower one. */

@@ -207,7 +207,7 @@ describe("on a serial line", () => {
     terminal.given = null;
   });
 
-  test("begins with the whole view in plain text; then nothing, as long as nothing changes", async () => {
+  test("begins with the whole view; then nothing, as long as nothing changes", async () => {
     await started();
     const first = terminal.fresh();
     expect(first).toMatch(/^[ -~\r\n]*$/);
@@ -225,7 +225,7 @@ describe("on a serial line", () => {
     expect(terminal.fresh()).toMatch(/^\[ +1 min 4\d s\] Cairn does not answer\.\r\n/);
   });
 
-  test("a key → the whole view, and the terminal is asked for its size; the answer counts", async () => {
+  test("a key → the whole view; the terminal is asked for its size", async () => {
     await started();
     terminal.fresh();
     terminal.type(" ");

@@ -24,6 +24,9 @@ import { viewLines } from "#appliance/screen/views.ts";
 const FOLDER = import.meta.dir;
 
 
+const FOREIGN_GPT = "it holds a partition table (GPT) that is not ours";
+const LONG_ADDRESS = "2001:db8:1234:5678:9abc:def0:1234:5678";
+
 interface Case {
   name: string;
   facts: ScreenFacts;
@@ -135,7 +138,7 @@ const CASES: readonly Case[] = [
       unit: unitFacts({
         disks: [
           ...many(24),
-          aDiskLeftAlone("/dev/sdy", "left alone: it holds a partition table (GPT) that is not ours"),
+          aDiskLeftAlone("/dev/sdy", `left alone: ${FOREIGN_GPT}`),
           aDisk("/dev/sdz", { state: "failed", reason: "taken out of use: I/O error" }),
         ],
       }),
@@ -145,7 +148,7 @@ const CASES: readonly Case[] = [
     name: "long-names",
     facts: facts({
       cards: [
-        aCard("enp129s0f0np0", ["2001:db8:1234:5678:9abc:def0:1234:5678", "fe80::ae1f:6bff:fe12:3456"]),
+        aCard("enp129s0f0np0", [LONG_ADDRESS, "fe80::ae1f:6bff:fe12:3456"]),
         aCard("enp129s0f1np1", ["169.254.250.250"]),
         aCard("enp130s0f0np0", ["fe80::ae1f:6bff:fe12:3458"]),
         aCard("enp130s0f1np1", [], false),
@@ -154,8 +157,8 @@ const CASES: readonly Case[] = [
         status: aStatus({
           name: "a-name-of-a-storage-box-that-somebody-made-as-long-as-names-may-be",
           sentence:
-            "In the cluster a-cluster-with-a-long-name-too as unit 1. Another cluster in use with " +
-            "the same join secret is near: attic. They do not merge by themselves.",
+            "In the cluster a-cluster-with-a-long-name-too as unit 1. Another cluster in use " +
+            "with the same join secret is near: attic. They do not merge by themselves.",
           pool: "the-second-pool-of-it",
         }),
         units: [1, 2, 3, 4, 5, 6].map((unit) =>
@@ -192,7 +195,7 @@ const CASES: readonly Case[] = [
   {
     name: "update",
     facts: facts({
-      update: "0.2.0 is being fetched, 43 %",
+      update: "0.2.0 is being fetched (43 %)",
       slots: [
         {
           version: "0.2.0",
@@ -222,7 +225,7 @@ const CASES: readonly Case[] = [
       kind: "log",
       lines: [
         '{"time":"2026-03-01T12:34:55.123Z","level":"info","sentence":"this unit starts"}',
-        '{"time":"2026-03-01T12:34:56.123Z","level":"warn","sentence":"disk refused","disk":"/dev/sdc"}',
+        '{"time":"2026-03-01T12:34:56.1Z","level":"warn","sentence":"disk refused","disk":"sdc"}',
         "cairn: the configuration is wrong: role in /efi/cairn.json",
       ],
     },
