@@ -200,13 +200,13 @@ function Resets({ name }: { name: string }) {
     <section>
       <h2>Factory reset</h2>
       <p>
-        The unit restarts as a new one. Its identity, settings and history are lost, and its place
-        in the cluster is empty.
+        The unit restarts as a new one. Its identity, settings and history are lost; what the boot
+        medium says stays.
       </p>
       <ResetForm
         name={name}
         level="settings"
-        text="The disks keep their data, and are left alone as another unit's."
+        text="The disks keep their data; another cluster than this one leaves them alone."
         label="Reset the settings"
       />
       <ResetForm

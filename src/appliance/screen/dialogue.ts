@@ -105,10 +105,11 @@ const ACTIONS = {
     hint: "f factory reset",
     title: "Factory reset",
     sentences: [
-      "This box forgets who it is and restarts as a new unit: its identity, settings and history " +
-        "are gone, and its place in the cluster is empty. What the boot medium says stays.",
-      "Its disks keep their data and are left alone as another unit's. Unless you erase them as " +
-        "well: then everything on Cairn's disks in this box is lost, and so is what was stamped on it.",
+      "This box forgets who it is and restarts as a new unit. Its identity, settings and history " +
+        "are gone; what the boot medium says stays.",
+      "Its disks keep their data: the same cluster goes on with them, another one leaves them " +
+        "alone. Erasing them loses everything on Cairn's disks in this box, and what was stamped " +
+        "on its boot disk.",
     ],
     choices: [
       {
