@@ -20,7 +20,7 @@ import { RunFolder } from "#machine/run-folder.ts";
 import { createTimers } from "#machine/timers.ts";
 import { TOKEN_FILE } from "./api/convention.ts";
 import { newClaimCode } from "./claim-code.ts";
-import type { ReadText } from "./configuration.ts";
+import { type ReadText, defaultConfiguration } from "./configuration.ts";
 import {
   RECOVERY_BODY_BYTES_MAX,
   type RecoveryOutside,
@@ -28,6 +28,7 @@ import {
 } from "./recovery/recovery-app.ts";
 import { RecoveryEntry } from "./recovery/recovery-entry.ts";
 import type { RecoveryFacts } from "./recovery/recovery-page.tsx";
+import { apiPlaceOf } from "./recovery/recovery-place.ts";
 import { recoveryReason } from "./recovery/recovery-reason.ts";
 import { RECOVERY_FILE, RecoveryFileSchema } from "./screen/facts-poller.ts";
 import { durationInWords } from "./screen/frame.ts";
@@ -46,8 +47,9 @@ const STOPPED_MS = 60_000;
 export interface RecoveryStart {
   stateDirectory: string;
   runDirectory: string;
-  address: string;
-  port: number;
+  /** Null: where the boot media say the API is, else where it usually is. */
+  address: string | null;
+  port: number | null;
   readText: ReadText;
 }
 
@@ -100,7 +102,13 @@ class Recovery {
 
   async begin(): Promise<HttpListener> {
     const { reason } = await this.#facts();
-    const { address, port } = this.#start;
+    const usual = defaultConfiguration();
+    const said = apiPlaceOf(this.#media(), {
+      address: usual.apiAddress ?? "::",
+      port: usual.ports.api,
+    });
+    const address = this.#start.address ?? said.address;
+    const port = this.#start.port ?? said.port;
     const app = createRecoveryApp(this.#outside());
     const listener = listenHttp(
       { address, port },
@@ -173,6 +181,10 @@ class Recovery {
     const named = media.matchAll(/"(?:joinSecret|claimCode|adminTokenHash)"\s*:\s*"([^"]+)"/g);
     const secrets = [...named].map((match) => match[1] ?? "");
     return [...secrets, this.#code, ...(this.#token === null ? [] : [this.#token])];
+  }
+
+  #media(): string[] {
+    return MEDIUM_FILES.map((file) => this.#text(`${this.box.root}${file}`) ?? "");
   }
 
   #fileBefore() {

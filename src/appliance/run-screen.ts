@@ -37,7 +37,7 @@ export async function runScreen(start: ScreenStart): Promise<void> {
   collectNowAndThen();
   const box = new ApplianceBox();
   const terminal = new Terminal(start.tty);
-  const hostName = () => start.readText(HOST_NAME_FILE, HOST_NAME_BYTES_MAX)?.trim() ?? "";
+  const hostName = () => start.readText(HOST_NAME_FILE, HOST_NAME_BYTES_MAX)?.trim() || "cairn";
   const poller = new FactsPoller({
     clock,
     log,

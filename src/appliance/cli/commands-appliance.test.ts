@@ -187,8 +187,8 @@ describe("screen and recovery", () => {
     expect(recoveries[0]).toMatchObject({
       stateDirectory: "/var/lib/cairn",
       runDirectory: "/run/cairn",
-      address: "::",
-      port: 7480,
+      address: null,
+      port: null,
     });
     expect(await run("recovery --api-port 0 --api-address 127.0.0.1 --state-directory /s")).toBe(0);
     expect(recoveries[1]).toMatchObject({ stateDirectory: "/s", address: "127.0.0.1", port: 0 });

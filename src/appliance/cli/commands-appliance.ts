@@ -79,16 +79,15 @@ const recovery: Command = {
   sentence: "the page in place of a daemon that keeps failing: why, log, other slot, reset",
   run: async (call) => {
     const { flags, machine } = call;
-    const usual = defaultConfiguration();
-    const port = flags.word("api-port") ?? String(usual.ports.api);
-    if (!/^\d{1,5}$/.test(port) || Number(port) > PORT_MAX) {
+    const port = flags.word("api-port");
+    if (port !== null && (!/^\d{1,5}$/.test(port) || Number(port) > PORT_MAX)) {
       throw new Misuse(`--api-port is 0 to ${PORT_MAX}`);
     }
     await machine.runRecovery({
-      stateDirectory: flags.word("state-directory") ?? usual.stateDirectory,
+      stateDirectory: flags.word("state-directory") ?? defaultConfiguration().stateDirectory,
       runDirectory: flags.word("run-directory") ?? RUN_DIRECTORY,
-      address: flags.word("api-address") ?? usual.apiAddress ?? "::",
-      port: Number(port),
+      address: flags.word("api-address"),
+      port: port === null ? null : Number(port),
       readText: machine.readText,
     });
     return 0;

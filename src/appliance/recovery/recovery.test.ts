@@ -10,6 +10,7 @@ import type { ServiceEnd } from "#machine/journal.ts";
 import { RECOVERY_BODY_BYTES_MAX, createRecoveryApp } from "./recovery-app.ts";
 import type { RecoveryOutside } from "./recovery-app.ts";
 import { RecoveryEntry } from "./recovery-entry.ts";
+import { apiPlaceOf } from "./recovery-place.ts";
 import { recoveryReason } from "./recovery-reason.ts";
 
 const CODE = "K7QWM-2XHDA";
@@ -335,4 +336,19 @@ describe("why", () => {
     );
     expect(why({ how: "" })).toBe("Cairn does not run.");
   });
+});
+
+test("where it is served: as the media say of the API, the stronger one last", () => {
+  const usual = { address: "::", port: 7480 };
+  for (const [media, place] of [
+    [[], usual],
+    [["", "no JSON", "[]", "7", "null"], usual],
+    [['{"apiAddress":null}'], { address: "127.0.0.1", port: 7480 }],
+    [['{"apiAddress":null}', '{"apiAddress":"10.0.0.1"}'], { address: "10.0.0.1", port: 7480 }],
+    [['{"ports":{"api":8000}}', '{"ports":{"nbd":1}}'], { address: "::", port: 8000 }],
+    [['{"apiAddress":"nowhere","ports":{"api":70000}}'], usual],
+    [['{"apiAddress":7,"ports":null}'], usual],
+  ] as const) {
+    expect(apiPlaceOf(media, usual)).toEqual(place);
+  }
 });

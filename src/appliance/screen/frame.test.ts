@@ -15,6 +15,7 @@ import {
   line,
   page,
   textOf,
+  uptimeInWords,
   wrap,
 } from "./frame.ts";
 
@@ -89,4 +90,6 @@ describe("widths", () => {
 test("durations", () => {
   const words = [0, 59_999, 60_000, 252_345, 3_600_000, 90_000_000, -5].map(durationInWords);
   expect(words).toEqual(["0 s", "59 s", "1 min 0 s", "4 min 12 s", "1 h 0 min", "1 d 1 h", "0 s"]);
+  const clock = [599_000, 600_000, 3_599_000, 3_600_000].map(uptimeInWords);
+  expect(clock).toEqual(["9 min 59 s", "10 min", "59 min", "1 h 0 min"]);
 });

@@ -43,6 +43,8 @@ const SIGNS: Readonly<Record<string, string>> = {
 /** Signs that texts hold and that not every font has. */
 const REPLACED: Readonly<Record<string, string>> = { "–": "-", "—": "-", "…": "...", "’": "'" };
 
+const MINUTE_MS = 60_000;
+
 export const BLANK: Line = { spans: [], news: "" };
 
 export function line(text: string, tone: Tone = "plain", news = ""): Line {
@@ -130,6 +132,12 @@ export function beside(left: Line, width: number, right: readonly Span[]): Line 
 export function page(lines: readonly Line[], shape: Shape): Line[] {
   const width = shape.columns - 1;
   return Array.from({ length: shape.rows }, (_, at) => fitted(lines[at] ?? BLANK, width, false));
+}
+
+/** For a clock that is looked at: seconds only in the first minutes, when somebody counts them. */
+export function uptimeInWords(ms: number): string {
+  const minutes = Math.floor(ms / MINUTE_MS);
+  return minutes < 10 || minutes >= 60 ? durationInWords(ms) : `${minutes} min`;
 }
 
 /** `4 min 12 s`, `3 h 5 min`, `2 d 4 h`. */

@@ -15,6 +15,7 @@ import {
   durationInWords,
   inAlphabet,
   line,
+  uptimeInWords,
   wrap,
 } from "./frame.ts";
 import { halfBlockCode } from "./qr-code.ts";
@@ -94,7 +95,7 @@ function bestBody(
 
 function headLines(facts: ScreenFacts, shape: Shape): Line[] {
   const width = shape.columns - 1;
-  const up = `up ${durationInWords(facts.sincePowerOnMs)}`;
+  const up = `up ${uptimeInWords(facts.sincePowerOnMs)}`;
   const title = `Cairn ${facts.version}`;
   const left = ` ${title}  ${inAlphabet(nameOf(facts), shape.alphabet)}`;
   const shown = clip(left, Math.max(width - up.length - 2, title.length + 1));

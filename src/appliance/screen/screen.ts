@@ -14,7 +14,7 @@ import type { Terminal, TerminalSize } from "#machine/terminal.ts";
 import { ARRIVE, ConsolePainter, FAREWELL } from "./console-painter.ts";
 import { type Effect, MAIN, type Surroundings, type View, pressed } from "./dialogue.ts";
 import { type ScreenFacts, nameOf } from "./facts.ts";
-import { type Shape, page } from "./frame.ts";
+import { type Shape, page, uptimeInWords } from "./frame.ts";
 import { type Key, KeyDecoder } from "./keys.ts";
 import { SerialPrinter } from "./serial-printer.ts";
 import { viewLines } from "./views.ts";
@@ -66,6 +66,7 @@ export class Screen {
   #view: View = MAIN;
   #reportedSize: TerminalSize | null = null;
   #ticks = 0;
+  #clock = "";
   #lookMs = 0;
   #looking = false;
   #keyMs = 0;
@@ -100,14 +101,19 @@ export class Screen {
   }
 
   #tick(): void {
-    const { clock, timers } = this.#outside;
+    const { clock: now, timers } = this.#outside;
     this.#cancelTick = timers.after(TICK_MS, () => this.#tick());
     this.#ticks++;
-    if (clock.nowMs() - this.#lookMs >= LOOK_EVERY_MS) void this.#look();
-    if (this.#view.kind !== "main" && clock.nowMs() - this.#keyMs >= IDLE_MS) this.#change(MAIN);
+    const clockMs = now.nowMs();
+    if (clockMs - this.#lookMs >= LOOK_EVERY_MS) void this.#look();
+    if (this.#view.kind !== "main" && clockMs - this.#keyMs >= IDLE_MS) this.#change(MAIN);
     if (this.#serial) return;
-    if (this.#ticks % REPAINT_EVERY_TICKS === 0) this.#painter.forget();
-    this.#show();
+    const clock = uptimeInWords(clockMs);
+    const repaints = this.#ticks % REPAINT_EVERY_TICKS === 0;
+    if (repaints) this.#painter.forget();
+    // Looks and keys draw by themselves; between them only the clock goes on.
+    if (repaints || clock !== this.#clock) this.#show();
+    this.#clock = clock;
   }
 
   async #look(): Promise<void> {
