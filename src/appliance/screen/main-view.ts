@@ -41,7 +41,9 @@ const STALE_MS = 5000;
 const NOTICE_LINES_MAX = 7;
 const NOTICE_LINES_MIN = 3;
 /** Of a row that is too long for one. */
-const ROW_LINES_MAX = 2;
+const ROW_LINES_MAX = 3;
+const HANG_COLUMNS_MIN = 20;
+const HANG_NARROW = 2;
 /** With so many rows for disks, blank lines may stay although not every disk has its own. */
 const DISK_ROWS_GOOD = 4;
 
@@ -189,21 +191,26 @@ function addRow(lines: Line[], row: Row, { wraps, widthAt, shape }: LaidOptions)
   const width = widthAt(lines.length) - LABEL_COLUMNS;
   const hang = row.hang ?? 0;
   // What stands in columns keeps its blanks; only what follows them is broken at blanks.
-  const parts =
-    wraps && text.length > width
-      ? wrap(text.slice(hang), width - hang, ROW_LINES_MAX)
-      : [clip(text, width).slice(hang)];
+  const parts = wraps && text.length > width ? hanging(text, hang, width) : [clip(text, width)];
   for (const [at, part] of parts.entries()) {
     const label = at === 0 ? row.label : "";
-    const before = at === 0 ? text.slice(0, hang) : " ".repeat(hang);
     lines.push({
       spans: [
         { text: label.padEnd(LABEL_COLUMNS), tone: "quiet" },
-        { text: before + part, tone: row.tone },
+        { text: part, tone: row.tone },
       ],
       news: at === 0 ? news : "",
     });
   }
+}
+
+/** Under what follows the columns where that is wide enough, else a little to the right. */
+function hanging(text: string, hang: number, width: number): string[] {
+  const [first = ""] = wrap(text.slice(hang), width - hang, ROW_LINES_MAX + 1);
+  const rest = text.slice(hang + first.length).trim();
+  const indent = width - hang >= HANG_COLUMNS_MIN ? hang : Math.min(hang, HANG_NARROW);
+  const more = wrap(rest, width - indent, ROW_LINES_MAX - 1);
+  return [text.slice(0, hang) + first, ...more.map((part) => " ".repeat(indent) + part)];
 }
 
 /** What a person must know first, in sentences. */
