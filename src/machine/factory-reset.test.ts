@@ -179,6 +179,12 @@ describe("marks", () => {
     expect(marks.passesOverNetworkOf(`${text}\n`)).toBe(false);
     marks.networkDone();
     expect(marks.passesOverNetworkOf(text)).toBe(false);
+    put("run/cairn/network.json", '[{"interface":"eno1"}]');
+    marks.askNetwork();
+    expect(marks.passesOverNetworkOf('[{"interface":"eno1"}]')).toBe(true);
+    expect(marks.passesOverNetworkOf('[{"interface":"eno2"}]')).toBe(false);
+    put("var/lib/cairn-reset/network.json", "{ torn");
+    expect(marks.passesOverNetworkOf(text)).toBe(false);
   });
 });
 

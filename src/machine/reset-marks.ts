@@ -30,10 +30,15 @@ const NETWORK = "network.json";
 const ESP_FACTORY = "efi/cairn-reset.json";
 /** Says why there is no state partition (firmware/boot/initrd); absent: there is one. */
 export const STATE_PROBLEM_FILE = "run/cairn/state-problem";
+/** Of what earlier resets gave up. */
+const PASSED_OVER_MAX = 32;
 const FOLDER_MODE = 0o700;
 
 /** Where a boot medium's settings lie; the later one is the stronger. */
 export const MEDIUM_FILES: readonly string[] = ["efi/cairn.json", "run/cairn-medium/cairn.json"];
+
+/** The fixed addresses that the network phase went by (src/appliance/run-appliance.ts). */
+const IN_FORCE_FILE = "run/cairn/network.json";
 
 export class ResetMarks {
   readonly #root: string;
@@ -68,20 +73,38 @@ export class ResetMarks {
     remove(path.join(this.#folder, FACTORY));
   }
 
-  /** From now on the fixed addresses of the media that are there now do not count. */
+  /**
+   * From now on the fixed addresses of the media that are there now do not count, and neither do
+   * those that are in force, wherever they came from.
+   */
   askNetwork(): void {
-    const passedOver = MEDIUM_FILES.flatMap((file) => {
+    const passedOver = [...MEDIUM_FILES, IN_FORCE_FILE].flatMap((file) => {
       const text = readIfThere(path.join(this.#root, file));
       return text === null ? [] : [digestOf(text)];
     });
-    this.#write(NETWORK, { passedOver });
+    const before = this.#passedOver().filter((digest) => !passedOver.includes(digest));
+    const all = [...before, ...passedOver].slice(-PASSED_OVER_MAX);
+    this.#write(NETWORK, { passedOver: all });
   }
 
-  /** Whether the fixed addresses on a boot medium with this text are passed over. */
-  passesOverNetworkOf(mediumText: string): boolean {
-    const mark = markIn(path.join(this.#folder, NETWORK)) as { passedOver?: unknown } | null;
-    const list = mark?.passedOver;
-    return Array.isArray(list) && list.includes(digestOf(Buffer.from(mediumText)));
+  /**
+   * Whether the fixed addresses on a boot medium with this text are passed over, or these ones,
+   * as JSON.
+   */
+  passesOverNetworkOf(text: string): boolean {
+    return this.#passedOver().includes(digestOf(Buffer.from(text)));
+  }
+
+  /** A mark that makes no sense asks for nothing: what is stamped counts. */
+  #passedOver(): string[] {
+    try {
+      const mark = markIn(path.join(this.#folder, NETWORK)) as { passedOver?: unknown } | null;
+      const list: unknown[] = Array.isArray(mark?.passedOver) ? mark.passedOver : [];
+      return list.filter((one): one is string => typeof one === "string");
+    } catch (error) {
+      if (error instanceof Fault) return [];
+      throw error;
+    }
   }
 
   networkDone(): void {

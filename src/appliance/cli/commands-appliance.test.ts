@@ -55,13 +55,24 @@ beforeEach(() => {
       return answer;
     },
     pause: async () => undefined,
-    runUnit: async () => undefined,
+    runUnit: notHere,
+    runApplianceUnit: notHere,
+    setUpNetwork: notHere,
+    readMediumFile: notHere,
+    writeMediumFile: notHere,
+    sha256: (text) => text,
+    randomBytes: (count) => new Uint8Array(count),
+    reserveSecretFile: notHere,
     runScreen: async (start) => void screens.push(start),
     runRecovery: async (start) => void recoveries.push(start),
     box: async () => box,
   };
 });
 afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+function notHere(): never {
+  throw new Error("no command of this file does that");
+}
 
 function put(name: string, text = ""): void {
   mkdirSync(path.dirname(path.join(root, name)), { recursive: true });

@@ -3,9 +3,11 @@
 // Commands of a booted appliance: its screen, the recovery page, restarting, resetting, slots. What
 // changes the box is refused on a machine that is none.
 
+import { RUN_DIRECTORY } from "#appliance/boot-medium.ts";
 import { configurationFlags, defaultConfiguration } from "#appliance/configuration.ts";
 import type { Slot } from "#machine/slots.ts";
 import { nextSlot } from "#machine/slot-choice.ts";
+import { fromHere, PLACE_FLAGS } from "./appliance-places.ts";
 import { type Call, CONNECTION_FLAGS_OF_HERE, type Command, OUTPUT_FLAG } from "./command.ts";
 import { Connection } from "./connection.ts";
 import type { FlagDefinition } from "./flags.ts";
@@ -13,7 +15,6 @@ import { Misuse } from "./failure.ts";
 import type { CliMachine } from "./machine.ts";
 import { type Column, tableText } from "./table.ts";
 
-const RUN_DIRECTORY = "/run/cairn";
 /** A daemon that hangs must not keep the screen from saying so. */
 const SCREEN_ASK_MS = 3000;
 const PORT_MAX = 65_535;
@@ -22,12 +23,7 @@ const LOG_LINES_MAX = 10_000;
 
 const YES_FLAG: FlagDefinition = { name: "yes", kind: "yesno", sentence: "do not ask" };
 
-const RUN_DIRECTORY_FLAG: FlagDefinition = {
-  name: "run-directory",
-  kind: "path",
-  value: "DIRECTORY",
-  sentence: `where the parts of an appliance leave files for each other; ${RUN_DIRECTORY}`,
-};
+const RUN_DIRECTORY_FLAG = PLACE_FLAGS.filter(({ name }) => name === "run-directory");
 
 const screen: Command = {
   words: ["screen"],
@@ -39,7 +35,7 @@ const screen: Command = {
       kind: "yesno",
       sentence: "lines of news instead of a picture; serial lines get them anyway",
     },
-    RUN_DIRECTORY_FLAG,
+    ...RUN_DIRECTORY_FLAG,
     ...CONNECTION_FLAGS_OF_HERE,
   ],
   sentence: "what the box itself shows: addresses, disks, health, what it waits for; with keys",
@@ -48,8 +44,12 @@ const screen: Command = {
     await machine.runScreen({
       tty: call.flags.word("tty"),
       serial: call.flags.isSet("serial"),
-      runDirectory: call.flags.word("run-directory") ?? RUN_DIRECTORY,
-      ask: async (path) => (await new Connection(machine, call.flags).ask("GET", path)).body,
+      runDirectory: fromHere(call, call.flags.word("run-directory") ?? RUN_DIRECTORY),
+      // A new one each time: the socket may not be there yet.
+      ask: async (path) => {
+        const connection = new Connection(machine, call.flags, { needsToken: false });
+        return (await connection.ask("GET", path)).body;
+      },
       readText: machine.readText,
     });
     return 0;
@@ -66,7 +66,7 @@ const recovery: Command = {
       value: "DIRECTORY",
       sentence: "the unit's state directory, with its socket in it",
     },
-    RUN_DIRECTORY_FLAG,
+    ...RUN_DIRECTORY_FLAG,
     ...configurationFlags()
       .filter(({ flag }) => ["api-address", "api-port"].includes(flag))
       .map(({ flag: name, kind, sentence }): FlagDefinition => ({
@@ -85,7 +85,7 @@ const recovery: Command = {
     }
     await machine.runRecovery({
       stateDirectory: flags.word("state-directory") ?? defaultConfiguration().stateDirectory,
-      runDirectory: flags.word("run-directory") ?? RUN_DIRECTORY,
+      runDirectory: fromHere(call, flags.word("run-directory") ?? RUN_DIRECTORY),
       address: flags.word("api-address"),
       port: port === null ? null : Number(port),
       readText: machine.readText,

@@ -15,9 +15,6 @@ import { MEMORY_CODE, MemoryBackend } from "#appliance/api/memory-backend-fixtur
 import { serveApi, type ServedApi, SOCKET_FILE } from "#appliance/api/serve.ts";
 import type { Configuration } from "#appliance/configuration.ts";
 import type { ApplianceStart } from "#appliance/run-appliance.ts";
-import type { RecoveryStart } from "#appliance/run-recovery.ts";
-import type { ScreenStart } from "#appliance/run-screen.ts";
-import { ApplianceBox } from "#machine/appliance-box.ts";
 import { listenHttp } from "#machine/http-listener.ts";
 import { EXIT, exitCodeOf } from "./exit-codes.ts";
 import { nearest } from "./flags.ts";
@@ -78,9 +75,6 @@ function testMachine(): CliMachine {
         discard: async () => rmSync(file),
       };
     },
-    runScreen: async (start) => void screens.push(start),
-    runRecovery: async (start) => void recoveries.push(start),
-    box: async () => box,
     runScreen: () => Promise.reject(new Error("commands-appliance.test.ts")),
     runRecovery: () => Promise.reject(new Error("commands-appliance.test.ts")),
     box: () => Promise.reject(new Error("commands-appliance.test.ts")),
@@ -92,8 +86,6 @@ beforeEach(() => {
   backend = new MemoryBackend();
   [out, err, answers, ran, started, pauses] = ["", "", [], [], [], []];
   media = new Map();
-  [out, err, answers, ran, pauses, screens] = ["", "", [], [], [], []];
-  [out, err, answers, ran, pauses] = ["", "", [], [], []];
   const log = { write: () => undefined };
   served = serveApi(createApi(backend, { log, timers: { after: () => () => undefined } }), {
     listen: listenHttp,

@@ -27,6 +27,8 @@ export function aStatus(more: Partial<UnitStatus> = {}): UnitStatus {
     words: ["tohin", "mirut", "jotuz", "pavin", "fijan"],
     staleMs: 0,
     ports: { nbd: 10809, api: 7480 },
+    claim: { claimed: true, code: null },
+    wrongMedium: null,
     ...more,
   };
 }

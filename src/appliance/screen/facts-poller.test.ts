@@ -107,7 +107,7 @@ describe("the daemon", () => {
     expect(await poller.look()).toMatchObject({ claimCode: null, update: null });
     const claim = { claimed: false, code: "K7QWM-2XHDA" };
     const work = { sentence: "fetching 0.2.0", doneBytes: 43, totalBytes: 100 };
-    answers["/api/v1/status"] = { ...aStatus({ phase: "waiting" }), claim };
+    answers["/api/v1/status"] = aStatus({ phase: "waiting", claim });
     answers["/api/v1/update"] = { work, roll: null };
     expect(await poller.look()).toMatchObject({
       claimCode: "K7QWM-2XHDA",

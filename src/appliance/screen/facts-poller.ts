@@ -49,12 +49,6 @@ const MediumFileSchema = z.looseObject({
   ok: z.boolean().optional(),
   message: z.string().nullish(),
 });
-/**
- * Of the status: what claims the cluster at this unit. A daemon that cannot be claimed has none.
- */
-const ClaimSchema = z.looseObject({
-  claim: z.looseObject({ code: z.string().nullable() }).optional(),
-});
 /** Of the update under way, as far as the screen tells it. */
 const UpdateSchema = z.looseObject({
   work: z
@@ -68,7 +62,6 @@ const ResetFileSchema = z.looseObject({ level: z.string(), failures: z.array(z.s
 export class FactsPoller {
   readonly #outside: PollerOutside;
   #unit: UnitFacts | null = null;
-  #claimCode: string | null = null;
   #update: string | null = null;
   /** Since when the daemon has not answered; null: it did the last time. */
   #silentSinceMs: number | null;
@@ -98,7 +91,7 @@ export class FactsPoller {
       recovery:
         recovery === null ? null : { ...recovery, forMs: Math.max(0, nowMs - recovery.sinceMs) },
       medium: medium === null ? null : { ok: medium.ok ?? message === "", message },
-      claimCode: this.#silentSinceMs === null ? this.#claimCode : null,
+      claimCode: this.#silentSinceMs === null ? (this.#unit?.status.claim.code ?? null) : null,
       slots: isAppliance ? this.#known([], () => this.#outside.slots()) : [],
       update: this.#silentSinceMs === null ? this.#update : null,
       reset,
@@ -109,9 +102,7 @@ export class FactsPoller {
     const { ask, clock } = this.#outside;
     const lists = this.#looks++ % LISTS_EVERY === 0 || this.#silentSinceMs !== null;
     try {
-      const answer = await ask("/api/v1/status");
-      const status = UnitStatusSchema.parse(answer);
-      this.#claimCode = ClaimSchema.parse(answer).claim?.code ?? null;
+      const status = UnitStatusSchema.parse(await ask("/api/v1/status"));
       const before = this.#unit;
       const changed = before?.status.phase !== status.phase;
       if (before !== null && !lists && !changed) {
