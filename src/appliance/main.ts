@@ -63,6 +63,18 @@ const machine: CliMachine = {
   sha256: (text) => createHash("sha256").update(text).digest("hex"),
   randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
   reserveSecretFile,
+  runScreen: async (start) => {
+    const { runScreen } = await import("./run-screen.ts");
+    return runScreen(start);
+  },
+  runRecovery: async (start) => {
+    const { runRecovery } = await import("./run-recovery.ts");
+    return runRecovery(start);
+  },
+  box: async () => {
+    const { ApplianceBox } = await import("#machine/appliance-box.ts");
+    return new ApplianceBox();
+  },
 };
 
 const SECRET_MODE = 0o600;

@@ -9,8 +9,9 @@ import { rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createMainWorld } from "#machine/main-world.ts";
+import { ResetMarks } from "#machine/reset-marks.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
-import { KEPT_FILE } from "./boot-medium.ts";
+import { KEPT_FILE, type PassesOver } from "./boot-medium.ts";
 import { readKept } from "./kept-settings.ts";
 import { setUpNetwork } from "./run-appliance.ts";
 
@@ -26,13 +27,17 @@ const at = (...parts: string[]) => path.join(folder, ...parts);
 const readText = (file: string) => (existsSync(file) ? readFileSync(file, "utf8") : null);
 const world = () => createMainWorld({ log: { write: () => {} } });
 
-function setUp(stateDirectory = at("state")) {
+function setUp(
+  stateDirectory = at("state"),
+  runDirectory = at("run"),
+  passesOver: PassesOver = () => false,
+) {
   writeFileSync(at("hostname"), "");
-  const places = { esp: at("esp"), stick: at("stick"), runDirectory: at("run"), stateDirectory };
+  const places = { esp: at("esp"), stick: at("stick"), runDirectory, stateDirectory };
   const start = {
     places,
     flags: { origin: "the flags", directory: "/", value: {} },
-    passesOver: () => false,
+    passesOver,
     networkdDirectory: at("networkd"),
     hostNameFile: at("hostname"),
   };
@@ -68,6 +73,24 @@ test("fixed addresses → written; the medium gone → kept; another medium → 
     "50-other.network",
     "cairn-90-default.network",
   ]);
+});
+
+test("a network reset → what was in force is given up, also where it is only kept", async () => {
+  const run = at("run", "cairn");
+  const marks = new ResetMarks(folder);
+  const setUpThere = () => setUp(at("state"), run, (text) => marks.passesOverNetworkOf(text));
+  medium("stick", { network: [{ interface: "eno1", addresses: ["10.0.0.2/8"] }] });
+  expect(await setUpThere()).toMatchObject({ fixed: 1 });
+  rmSync(at("stick", "cairn.json"));
+  expect(await setUpThere()).toMatchObject({ fixed: 1 });
+  marks.askNetwork();
+  expect(await setUpThere()).toMatchObject({ fixed: 0 });
+  marks.askNetwork();
+  expect(await setUpThere()).toMatchObject({ fixed: 0 });
+  medium("stick", { network: [{ interface: "eno1", addresses: ["10.0.0.3/8"] }] });
+  expect(await setUpThere()).toMatchObject({ fixed: 1 });
+  rmSync(at("stick", "cairn.json"));
+  expect(await setUpThere()).toMatchObject({ fixed: 1 });
 });
 
 test("what is kept is sealed, and not written again while nothing changes", async () => {

@@ -11,11 +11,14 @@ import { replaceFiles, replaceReadable, setHostName } from "#machine/network-set
 import { StateDirectory } from "#machine/state-directory.ts";
 import { applianceSettings, readMedium, REPORT_FILE, reportText } from "./boot-medium.ts";
 import type { ApplianceSettings, MediumFile, MediumPlaces, PassesOver } from "./boot-medium.ts";
-import type { ConfigurationSource, ReadText } from "./configuration.ts";
+import type { ConfigurationSource, ReadText, SourceSettings } from "./configuration.ts";
 import { readKept, writeKept } from "./kept-settings.ts";
 import { MEMBERSHIP_FILE } from "./membership.ts";
 import { hostNameOf, NETWORK_FILE_PREFIX, networkFiles } from "./network-files.ts";
 import { loadIdentity, unitName } from "./unit-identity.ts";
+
+/** What the network phase goes by, in the run directory. */
+export const NETWORK_FILE = "network.json";
 
 export interface AppliancePlaces extends MediumPlaces {
   stateDirectory: string;
@@ -41,11 +44,21 @@ export async function findSettings(
 ): Promise<ApplianceFound> {
   const { places, flags, passesOver } = start;
   const reading = readMedium(places, readText, passesOver);
-  const kept = await readKept(state);
+  const kept = withoutGivenUp(await readKept(state), passesOver);
   const isMember = state.readText(MEMBERSHIP_FILE) !== null;
   const settings = applianceSettings({ reading, kept, isMember, flags }, readText);
   if (settings.keep !== null) await writeKept(state, settings.keep);
   return { ...settings, files: reading.files };
+}
+
+/** What an earlier medium said, less the fixed addresses that a network reset gave up. */
+function withoutGivenUp(
+  kept: SourceSettings | null,
+  passesOver: PassesOver,
+): SourceSettings | null {
+  if (kept?.network === undefined || !passesOver(JSON.stringify(kept.network))) return kept;
+  const { network: _, ...others } = kept;
+  return others;
 }
 
 /** Tells the screen, which reads a file; what cannot be told there is in the log. */
@@ -59,6 +72,9 @@ export function report(
   }
   try {
     replaceReadable(`${places.runDirectory}/${REPORT_FILE}`, reportText(found.files, found.wrong));
+    // For a network reset, which gives up what is in force (src/machine/reset-marks.ts).
+    const inForce = JSON.stringify(found.configuration.network);
+    replaceReadable(`${places.runDirectory}/${NETWORK_FILE}`, inForce);
   } catch (error) {
     world.log.write("warn", "the screen is not told of the boot medium", { error });
   }

@@ -206,6 +206,11 @@ interface PartitionTable {
   partitions?: { node: string; start: number; size: number; type: string; uuid: string }[];
 }
 
+/** Of a block device or a plain file. */
+export function diskBytes(file: string): number {
+  return measure(file).sizeBytes;
+}
+
 function measure(file: string): { isDevice: boolean; sizeBytes: number } {
   const stat = statSync(file, { throwIfNoEntry: false });
   if (stat === undefined) throw new Fault("notFound", `there is no ${file}`);

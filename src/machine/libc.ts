@@ -41,6 +41,9 @@ const { symbols } = dlopen("libc.so.6", {
   getpeername: { args: [I32, PTR, PTR], returns: I32 },
   if_nametoindex: { args: [PTR], returns: U32 },
   if_indextoname: { args: [U32, PTR], returns: PTR },
+  tcgetattr: { args: [I32, PTR], returns: I32 },
+  tcsetattr: { args: [I32, I32, PTR], returns: I32 },
+  cfmakeraw: { args: [PTR], returns: FFIType.void },
   __errno_location: { args: [], returns: PTR },
 });
 

@@ -90,16 +90,23 @@ export function serveApi(api: Answering, options: ServeOptions): ServedApi {
 
 type CheckOptions = Pick<ServeOptions, "seal" | "token" | "administrators" | "names">;
 
-/** Who asks on TCP, or why the request is refused. */
-export function tcpAsker(request: Request, options: CheckOptions): Fault | Asker {
+/** Why a request on TCP is refused whoever asks, or null: a foreign name, a foreign page. */
+export function placeFault(request: Request, names: readonly string[]): Fault | null {
   const host = request.headers.get("host") ?? "";
-  if (!isOurs(host, options.names())) {
+  if (!isOurs(host, names)) {
     return new Fault("wrongHost", `${printable(host)} is no name of this unit`);
   }
   const origin = request.headers.get("origin");
   if (origin !== null && hostOfOrigin(origin) !== host.toLowerCase()) {
     return new Fault("forbidden", "a page of another origin asks");
   }
+  return null;
+}
+
+/** Who asks on TCP, or why the request is refused. */
+export function tcpAsker(request: Request, options: CheckOptions): Fault | Asker {
+  const fault = placeFault(request, options.names());
+  if (fault !== null) return fault;
   const shown = shownToken(request);
   if (shown === null) {
     if (isClaim(request)) return "anybody";

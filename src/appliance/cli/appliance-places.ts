@@ -6,6 +6,7 @@
 import { ESP_DIRECTORY, RUN_DIRECTORY, STICK_DIRECTORY } from "#appliance/boot-medium.ts";
 import { configurationFrom, flagsSource } from "#appliance/configuration.ts";
 import type { ApplianceStart } from "#appliance/run-appliance.ts";
+import { ResetMarks } from "#machine/reset-marks.ts";
 import type { Call } from "./command.ts";
 import type { FlagDefinition } from "./flags.ts";
 
@@ -43,7 +44,7 @@ export function applianceStart(call: Call): ApplianceStart {
       stateDirectory: configurationFrom([settings], machine.readText).stateDirectory,
     },
     flags: settings,
-    passesOver: () => false,
+    passesOver: (text) => new ResetMarks("/").passesOverNetworkOf(text),
   };
 }
 

@@ -52,6 +52,11 @@ export const DRY_RUN_FLAG: FlagDefinition = {
 /** What every command that asks a unit takes. */
 export const ASKING_FLAGS: readonly FlagDefinition[] = [OUTPUT_FLAG, ...CONNECTION_FLAGS];
 
+/** What a command takes that only ever asks the unit of this machine. */
+export const CONNECTION_FLAGS_OF_HERE = CONNECTION_FLAGS.filter(({ name }) =>
+  ["socket", "state-directory"].includes(name),
+);
+
 const WATCH_EVERY_MS = 2000;
 /** From this age on a note says that what is shown is old. */
 const STALE_NOTE_MS = 1000;

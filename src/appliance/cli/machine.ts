@@ -4,6 +4,9 @@
 
 import type { Configuration, ReadText } from "#appliance/configuration.ts";
 import type { ApplianceStart, NetworkFound, NetworkStart } from "#appliance/run-appliance.ts";
+import type { RecoveryStart } from "#appliance/run-recovery.ts";
+import type { ScreenStart } from "#appliance/run-screen.ts";
+import type { ApplianceBox } from "#machine/appliance-box.ts";
 
 /** One piece of an argument list, as `parseArgs` of node:util tells them apart. */
 export type ArgumentToken =
@@ -60,4 +63,10 @@ export interface CliMachine {
    * what fills it, or takes it away again.
    */
   reserveSecretFile(path: string): Promise<SecretFile>;
+  /** The screen; resolves when it is left or told to stop. */
+  runScreen(start: ScreenStart): Promise<unknown>;
+  /** The recovery page; resolves when the daemon was started again. */
+  runRecovery(start: RecoveryStart): Promise<unknown>;
+  /** This machine as an appliance, which it need not be. */
+  box(): Promise<ApplianceBox>;
 }

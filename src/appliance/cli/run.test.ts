@@ -75,6 +75,9 @@ function testMachine(): CliMachine {
         discard: async () => rmSync(file),
       };
     },
+    runScreen: () => Promise.reject(new Error("commands-appliance.test.ts")),
+    runRecovery: () => Promise.reject(new Error("commands-appliance.test.ts")),
+    box: () => Promise.reject(new Error("commands-appliance.test.ts")),
   };
 }
 

@@ -6,6 +6,7 @@
 import { type Command, Call, checkOutput } from "./command.ts";
 import { bootCommands } from "./commands-boot.ts";
 import { claimCommands } from "./commands-claim.ts";
+import { applianceCommands } from "./commands-appliance.ts";
 import { clusterCommands } from "./commands-cluster.ts";
 import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
@@ -25,6 +26,7 @@ export const commands: readonly Command[] = [
   ...claimCommands,
   ...bootCommands,
   ...imageCommands,
+  ...applianceCommands,
 ];
 
 const HELP_FLAG: FlagDefinition = { name: "help", short: "h", kind: "yesno", sentence: "this" };
