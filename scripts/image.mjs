@@ -95,9 +95,15 @@ function writeSandboxTree() {
   mkdirSync(lists, { recursive: true });
   mkdirSync(settings, { recursive: true });
   const signed = "/usr/share/keyrings/debian-archive-keyring.gpg";
-  const entries = debianSuites().map(
-    ({ uri, suite }) =>
-      `Types: deb\nURIs: ${uri}\nSuites: ${suite}\nComponents: ${COMPONENTS}\nSigned-By: ${signed}\n`,
+  const entries = debianSuites().map(({ uri, suite }) =>
+    [
+      "Types: deb",
+      `URIs: ${uri}`,
+      `Suites: ${suite}`,
+      `Components: ${COMPONENTS}`,
+      `Signed-By: ${signed}`,
+      "",
+    ].join("\n"),
   );
   writeFileSync(path.join(lists, "mkosi.sources"), entries.join("\n"));
   writeFileSync(path.join(settings, "90-proxy"), `${proxySettings()}\n`);
@@ -338,7 +344,10 @@ export async function buildImage(_bun, args) {
     writeNotices(path.join(SHARE, "notices"));
     writeFileSync(path.join(SHARE, "update-keys.json"), trustedKeysText());
     writeFileSync(path.join(SHARE, "version"), `${version}\n`);
-    writeFileSync(path.join(SHARE, "appliance"), "This is Cairn's image, and the box is Cairn's.\n");
+    writeFileSync(
+      path.join(SHARE, "appliance"),
+      "This is Cairn's image, and the box is Cairn's.\n",
+    );
     const inputs = inputsOf({ version, keys, time });
     const mark = path.join(folder, ".inputs");
     const known = existsSync(mark) && readFileSync(mark, "utf8") === inputs;

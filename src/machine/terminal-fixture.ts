@@ -21,7 +21,8 @@ terminal.onInput = (bytes) => {
   terminal.restore();
   process.exit(0);
 };
+const told = untilSignal();
 terminal.write(`ready ${terminal.kind} ${JSON.stringify(terminal.size())}\r\n`);
-await untilSignal();
+await told;
 terminal.restore();
 process.exit(4);
