@@ -7,10 +7,9 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { compareVersions, isVersion } from "#base/release.ts";
 import {
   type SlotPlaces,
-  compareVersions,
-  isVersion,
   listSlots,
   parseUkiName,
   partitionIdsOf,

@@ -12,12 +12,12 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
 import { Fault } from "#base/fault.ts";
+import { compareVersions, isVersion } from "#base/release.ts";
 
 /** Tries that the boot loader gives a slot on trial. */
 export const TRIES_MAX = 3;
 /** Nothing else in the boot loader's folder is ours. */
 const UKI_NAME = /^cairn_(\d{1,6}\.\d{1,6}\.\d{1,6})(?:\+(\d{1,2})(?:-(\d{1,2}))?)?\.efi$/;
-const VERSION = /^\d{1,6}\.\d{1,6}\.\d{1,6}$/;
 const SMALL_FILE_BYTES_MAX = 64 << 10;
 
 /** Where things lie on an appliance; other folders in tests. */
@@ -58,22 +58,6 @@ export interface RunningSystem {
   rootHash: string;
   /** Another one after every boot. */
   bootId: string;
-}
-
-/** Three numbers with dots: the only form that boot loader and we compare in one way. */
-export function isVersion(text: string): boolean {
-  return VERSION.test(text);
-}
-
-/** Less than 0: `one` is older. Both must be versions. */
-export function compareVersions(one: string, other: string): number {
-  const left = one.split(".").map(Number);
-  const right = other.split(".").map(Number);
-  for (const [at, number] of left.entries()) {
-    const difference = number - (right[at] ?? 0);
-    if (difference !== 0) return difference;
-  }
-  return 0;
 }
 
 export function parseUkiName(file: string): UkiName | null {
