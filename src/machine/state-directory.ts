@@ -116,7 +116,7 @@ export function writeWhole(file: string, bytes: Uint8Array): void {
   }
 }
 
-function syncFolder(folder: string): void {
+export function syncFolder(folder: string): void {
   const fd = openSync(folder, constants.O_RDONLY);
   try {
     fsyncSync(fd);
