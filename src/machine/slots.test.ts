@@ -108,6 +108,11 @@ test("the running slot in its last try is on trial, not bad", () => {
   expect(listSlots(places)[0]?.state).toBe("trial");
 });
 
+test("the running slot that was put last is good", () => {
+  put("cairn_0.2.0+0-0.efi");
+  expect(listSlots(places)[0]?.state).toBe("good");
+});
+
 test("no boot loader's folder → no slots", () => {
   rmSync(places.ukiDirectory, { recursive: true });
   expect(listSlots(places)).toEqual([]);

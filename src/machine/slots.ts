@@ -105,9 +105,10 @@ export function listSlots(places: SlotPlaces = SLOT_PLACES): Slot[] {
     const { version, tries } = name;
     const state = tries === null ? "good" : tries.left > 0 ? "trial" : "bad";
     const { size } = statSync(path.join(places.ukiDirectory, file));
-    // A trial's last try runs with none left, and is bad only when it has failed.
+    // A trial's last try runs with none left, and is bad only when it has failed; one that was put
+    // last for an older version (slot-writer.ts) has none left and none done.
     const isRunning = version === running;
-    const shown = isRunning && state === "bad" ? "trial" : state;
+    const shown = !isRunning || state !== "bad" ? state : tries?.done === 0 ? "good" : "trial";
     slots.push({ version, tries, file, bytes: size, state: shown, running: isRunning });
   }
   return slots.sort((one, other) => compareVersions(other.version, one.version));
