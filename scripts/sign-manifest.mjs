@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Signs a release: writes manifest.json and manifest.json.sig beside the files of an update
-// (docs/formats/update-manifest.md). Used by the image build, and by whoever makes releases:
+// Signs a release: cuts the zeros off the end of its partitions, and writes manifest.json and
+// manifest.json.sig beside the files of an update (docs/formats/update-manifest.md). Used by the
+// image build, and by whoever makes releases:
 //
 //   node scripts/sign-manifest.mjs sign DIRECTORY [--version X.Y.Z] [--feature-level N]
 //                                                 [--disk-format N] [--architecture NAME]
@@ -16,7 +17,8 @@
 import { createHash, createPrivateKey, createPublicKey } from "node:crypto";
 import { generateKeyPairSync, sign as signBytes } from "node:crypto";
 import { createReadStream, existsSync, mkdirSync, openSync, readFileSync } from "node:fs";
-import { closeSync, fsyncSync, readdirSync, renameSync, statSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, ftruncateSync, readSync, readdirSync, renameSync } from "node:fs";
+import { statSync, writeSync } from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
@@ -112,6 +114,34 @@ function onlyFile(directory, pattern, what) {
   throw new StepFailed(`sign: ${directory} has ${found.length} files for ${what}; one is needed`);
 }
 
+/**
+ * Cuts what is zero off the end of a partition's file, to whole pages: whoever writes it makes the
+ * rest of the partition zero.
+ */
+export function trimZeros(file) {
+  const piece = Buffer.alloc(1 << 20);
+  const zeros = Buffer.alloc(1 << 20);
+  const fd = openSync(file, "r+");
+  try {
+    let end = statSync(file).size;
+    while (end > 4096) {
+      const length = Math.min(piece.length, end);
+      readSync(fd, piece, 0, length, end - length);
+      if (piece.subarray(0, length).equals(zeros.subarray(0, length))) {
+        end -= length;
+        continue;
+      }
+      const last = piece.subarray(0, length).findLastIndex((byte) => byte !== 0);
+      end = end - length + last + 1;
+      break;
+    }
+    const size = Math.max(4096, Math.ceil(end / 4096) * 4096);
+    if (size < statSync(file).size) ftruncateSync(fd, size);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 async function fileEntry(directory, name, role) {
   const hash = createHash("sha256");
   const full = path.join(directory, name);
@@ -157,6 +187,7 @@ export async function signRelease(directory, options = {}) {
   const version = ukiName.slice("cairn_".length, -".efi".length);
   const part = (role) =>
     onlyFile(directory, new RegExp(`^cairn_${quoted(version)}\\.${role}(\\..+)?\\.raw$`), role);
+  for (const role of ["root", "hash"]) trimZeros(path.join(directory, part(role)));
   const rootHash = rootHashOf(path.join(directory, ukiName));
   const root = await fileEntry(directory, part("root"), "root");
   const hash = await fileEntry(directory, part("hash"), "hash");

@@ -53,7 +53,10 @@ export async function makeBootDisk(folder: string): Promise<BootDisk> {
     "",
   ].join("\n");
   await runProgram("sfdisk", ["--quiet", disk], { input: script });
-  const { running } = await slotPairs(disk, ROOT_HASH);
+  const { running, other } = await slotPairs(disk, ROOT_HASH);
+  // What an earlier life of the disk left behind.
+  writeAt(disk, other.root.offsetBytes, new Uint8Array(other.root.sizeBytes).fill(0xee));
+  writeAt(disk, other.hash.offsetBytes, new Uint8Array(other.hash.sizeBytes).fill(0xee));
   writeAt(disk, running.root.offsetBytes, bytesOf("0.2.0 root", 9 * MIB));
   writeAt(disk, running.hash.offsetBytes, bytesOf("0.2.0 hash", MIB));
   const places = makePlaces(folder);
@@ -97,8 +100,8 @@ function makePayload(folder: string, version: string): SlotPayload {
   return {
     version,
     uki: file("efi", MIB + 77),
-    root: { ...file("root.raw", 9 * MIB + 4096), partitionId: ids.root },
-    hash: { ...file("hash.raw", 2 * MIB - 512), partitionId: ids.hash },
+    root: { ...file("root.raw", 7 * MIB + 4096), partitionId: ids.root },
+    hash: { ...file("hash.raw", MIB - 512), partitionId: ids.hash },
   };
 }
 

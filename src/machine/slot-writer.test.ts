@@ -49,9 +49,11 @@ async function refusal(act: Promise<unknown>): Promise<[string, string]> {
 async function expectInstalled(payload: SlotPayload, at = box.disk): Promise<void> {
   const { other } = await slotPairs(at, ROOT_HASH);
   for (const role of ["root", "hash"] as const) {
-    const { label, id, offsetBytes } = other[role];
+    const { label, id, offsetBytes, sizeBytes } = other[role];
     expect([label, id]).toEqual([`cairn_${payload.version}_${role}`, payload[role].partitionId]);
     expect(sha256(readAt(at, offsetBytes, payload[role].bytes))).toBe(payload[role].sha256);
+    const rest = readAt(at, offsetBytes + payload[role].bytes, sizeBytes - payload[role].bytes);
+    expect(rest.findIndex((byte) => byte !== 0)).toBe(-1);
   }
   const uki = path.join(box.places.ukiDirectory, `cairn_${payload.version}+3-0.efi`);
   expect(sha256(readFileSync(uki))).toBe(payload.uki.sha256);

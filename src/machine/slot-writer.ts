@@ -35,6 +35,8 @@ const ESP_RESERVE_BYTES = 1 << 20;
 const FRESH = ".new";
 // linux/fs.h: writes out and forgets what is cached of a block device, so that reading reads it.
 const BLKFLSBUF = 0x1261;
+// linux/fs.h: makes a range of a block device read zero, by the device itself where it can.
+const BLKZEROOUT = 0x127f;
 const POSIX_FADV_DONTNEED = 4;
 
 export interface SlotFile {
@@ -83,6 +85,7 @@ export async function writeSlot(payload: SlotPayload, options: SlotWriterOptions
     await fill(disk, other[role], payload[role], (at) => step(`write ${role} ${at}`));
     step(`read back ${role}`);
     await readBack(disk, { file: payload[role], offsetBytes: other[role].offsetBytes }, role);
+    await readZero(disk, restOf(other[role], payload[role]), role);
   }
   for (const role of ["root", "hash"] as const) {
     step(`name ${role}`);
@@ -219,6 +222,9 @@ async function fill(
   const target = await opened(disk, "r+");
   try {
     await pour(file, target, { offsetBytes: partition.offsetBytes, step });
+    // The hash tree covers the whole partition, and of that a file has only what is not zero.
+    await makeZero(target, restOf(partition, file));
+    await target.sync();
   } finally {
     await target.close();
   }
@@ -299,6 +305,56 @@ async function readBack(
   }
   if (hash.digest("hex") !== sha256) {
     throw new Fault("diskFailed", `the ${name} does not come back from the disk as it was written`);
+  }
+}
+
+interface Range {
+  offsetBytes: number;
+  lengthBytes: number;
+}
+
+/** What of a partition lies behind its file. */
+function restOf(partition: SlotPartition, file: SlotFile): Range {
+  return {
+    offsetBytes: partition.offsetBytes + file.bytes,
+    lengthBytes: partition.sizeBytes - file.bytes,
+  };
+}
+
+async function makeZero(target: FileHandle, range: Range): Promise<void> {
+  const { offsetBytes, lengthBytes } = range;
+  const zeros = new Uint8Array(PIECE_BYTES);
+  // Up to a whole piece by hand, since the device takes whole sectors only.
+  const head = Math.min(lengthBytes, (PIECE_BYTES - (offsetBytes % PIECE_BYTES)) % PIECE_BYTES);
+  await writeAll(target, zeros.subarray(0, head), offsetBytes);
+  const [start, length] = [offsetBytes + head, lengthBytes - head];
+  if (length === 0) return;
+  await target.sync();
+  const place = new BigUint64Array(512); // large enough not to be moved while the call lasts
+  place.set([BigInt(start), BigInt(length)]);
+  if (libc.ioctl(target.fd, BLKZEROOUT, place) === 0) return;
+  for (let at = 0; at < length; at += PIECE_BYTES) {
+    const piece = zeros.subarray(0, Math.min(PIECE_BYTES, length - at));
+    await writeAll(target, piece, start + at);
+    if ((at + PIECE_BYTES) % DIRTY_BYTES_MAX === 0) await target.datasync();
+  }
+}
+
+async function readZero(from: string, range: Range, name: string): Promise<void> {
+  const source = await opened(from, "r");
+  const zeros = Buffer.alloc(PIECE_BYTES);
+  const buffer = Buffer.alloc(PIECE_BYTES);
+  try {
+    for (let at = 0; at < range.lengthBytes;) {
+      const length = Math.min(PIECE_BYTES, range.lengthBytes - at);
+      const { bytesRead } = await source.read(buffer, 0, length, range.offsetBytes + at);
+      if (bytesRead === 0 || !buffer.subarray(0, bytesRead).equals(zeros.subarray(0, bytesRead))) {
+        throw new Fault("diskFailed", `the rest of the ${name} partition does not read zero`);
+      }
+      at += bytesRead;
+    }
+  } finally {
+    await source.close();
   }
 }
 

@@ -25,13 +25,18 @@ beforeEach(() => {
   key = path.join(folder, "keys", "release.pem");
   mkdirSync(release);
   put("cairn_0.2.0.efi", kernelImage(`quiet roothash=${ROOT_HASH}`));
-  put("cairn_0.2.0.root.raw", "root");
-  put("cairn_0.2.0.hash.raw", "hash");
+  put("cairn_0.2.0.root.raw", partition(5000, 3 << 20));
+  put("cairn_0.2.0.hash.raw", partition(4096, 8192));
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 function put(name: string, content: string | Uint8Array): void {
   writeFileSync(path.join(release, name), content);
+}
+
+/** Content, then zeros up to the partition's size. */
+function partition(contentBytes: number, bytes: number): Uint8Array {
+  return new Uint8Array(bytes).fill(7, 0, contentBytes);
 }
 
 /** The least that is a PE file with a command line. */
@@ -82,8 +87,8 @@ test("a signed release opens with the keys that the script prints, and says what
       partitionUuid,
     ]),
   ).toEqual([
-    ["root", "cairn_0.2.0.root.raw", 4, "01234567-89ab-cdef-0123-456789abcdef"],
-    ["hash", "cairn_0.2.0.hash.raw", 4, "fedcba98-7654-3210-fedc-ba9876543210"],
+    ["root", "cairn_0.2.0.root.raw", 8192, "01234567-89ab-cdef-0123-456789abcdef"],
+    ["hash", "cairn_0.2.0.hash.raw", 4096, "fedcba98-7654-3210-fedc-ba9876543210"],
     ["uki", "cairn_0.2.0.efi", 1024, undefined],
   ]);
 });
