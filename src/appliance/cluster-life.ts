@@ -125,6 +125,7 @@ export class ClusterLife {
       follower: this.follower,
       voters: new VoterKeeper(world, this.store, this.store),
       leads: () => this.lease.leads,
+      votingUnits: () => (this.#members.length === 0 ? null : this.voters),
     });
     this.lease.onLead = (leads, term) => this.#led(leads, term);
     this.#records = new RecordKeeper(world, timers, this.store, {

@@ -170,6 +170,7 @@ export class UnitBackend implements Backend {
       asker: life.unit,
       wallMs: this.#world.clock.wallMs(),
       newId: () => newId(this.#world),
+      voters: life.voters,
     };
     decisions.createVolume(new Draft(view), request, facts);
     return {
