@@ -15,6 +15,7 @@ import type { Membership } from "#cluster/discovery.ts";
 import type { StationFact } from "#cluster/formation.ts";
 import { idBytes, idText } from "#cluster/identity.ts";
 import type { UnitIdentity } from "#cluster/identity.ts";
+import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { ETCD_PEER_PORT, newId, voterName } from "#cluster/voters.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
 import { listenControl } from "#machine/control-socket.ts";
@@ -103,6 +104,10 @@ export class Unit {
   sentence = "starting";
   life: ClusterLife | null = null;
   stopping = false;
+  /** When the reactor reported last. */
+  reactorHeardMs: number;
+  /** Another unit of the cluster wants files of an update. */
+  onArtefacts: (pipe: MessagePipe) => void = (pipe) => pipe.close("no update is here");
   readonly #outside: UnitOutside;
   readonly #world: World;
   readonly #timers: Timers;
@@ -140,6 +145,7 @@ export class Unit {
     this.#keys = made.keys;
     this.#udp = made.udp;
     this.startedMs = outside.world.clock.nowMs();
+    this.reactorHeardMs = this.startedMs;
     this.disks = new DiskKeeper(outside.world, outside.timers, made.reactor, {
       paths: configuration.disks,
       directFiles: configuration.directFiles,
@@ -270,6 +276,7 @@ export class Unit {
         this.#world.log.write("info", up ? "link up" : "link down", { unit, reason }),
       propose: ({ id, next, expected }) => this.life?.propose(id, next, expected),
       reported: (report) => {
+        this.reactorHeardMs = this.#world.clock.nowMs();
         this.disks.refresh(report.disks);
         this.life?.dropDeleted(report.slices);
       },
@@ -285,6 +292,7 @@ export class Unit {
       if (life === null) return pipe.close("in no cluster");
       if (peer.purpose === Purpose.meet) return; // it has seen what it wanted, and closes
       if (peer.purpose === Purpose.controlProxy) return life.serve(pipe, peer);
+      if (peer.purpose === Purpose.artefacts) return this.onArtefacts(pipe);
       admitJoining(pipe, peer, { commands: life.commands, view: life.follower.view });
     });
   }
@@ -303,7 +311,8 @@ export class Unit {
 
   #authenticate(peer: PeerIdentity): string | null {
     if (this.#keys === null) return "this unit has no join secret";
-    if (peer.purpose === Purpose.controlProxy) return this.life?.refusalOf(peer) ?? null;
+    const isUnit = peer.purpose === Purpose.controlProxy || peer.purpose === Purpose.artefacts;
+    if (isUnit) return this.life?.refusalOf(peer) ?? null;
     return null;
   }
 

@@ -90,9 +90,14 @@ export function runningSystem(places: SlotPlaces = SLOT_PLACES): RunningSystem |
     readSmall(places.commandLineFile) ?? "",
   )?.[1];
   const version = readSmall(places.versionFile)?.trim() ?? "";
-  const bootId = readSmall(places.bootIdFile)?.trim().replaceAll("-", "") ?? "";
+  const bootId = readBootId(places);
   if (rootHash === undefined || !isVersion(version) || bootId === "") return null;
   return { version, rootHash: rootHash.toLowerCase(), bootId };
+}
+
+/** 32 hex digits, another one after every boot; empty where the kernel does not say. */
+export function readBootId(places: SlotPlaces = SLOT_PLACES): string {
+  return readSmall(places.bootIdFile)?.trim().replaceAll("-", "") ?? "";
 }
 
 /** The slots with a unified kernel image, newest version first; empty where there is no folder. */
