@@ -69,6 +69,8 @@ export class UpdateAgent {
   readonly version: string;
   /** How the last work or trial here ended, for a person. */
   sentence = "";
+  /** Why the last work here failed; null: it did not. */
+  failed: Fault | null = null;
   readonly #world: Pick<World, "clock" | "log" | "seal">;
   readonly #timers: Timers;
   readonly #parts: AgentParts;
@@ -396,11 +398,13 @@ export class UpdateAgent {
   #work(sentence: string, act: () => Promise<void>): void {
     if (this.#doing !== null) throw new Fault("conflict", `this unit ${this.#doing}`);
     this.#doing = sentence;
+    this.failed = null;
     this.#world.log.write("info", `this unit ${sentence}`);
     void act()
       .catch((error: unknown) => {
         if (!(error instanceof Fault)) throw error;
-        this.#say(`${sentence}: ${error.message}`);
+        this.failed = error;
+        this.#say(`this unit ${sentence}: ${error.message}`);
       })
       .finally(() => {
         this.#doing = null;

@@ -48,6 +48,8 @@ export interface UpdateStatusView {
   work: { sentence: string; doneBytes: number; totalBytes: number } | null;
   /** How the last work or trial here ended; empty: nothing to say. */
   sentence: string;
+  /** Why the last work here failed; null: it did not. */
+  failed: { code: string; message: string } | null;
   roll: UpdateRollView | null;
   units: UpdateUnitView[];
   automatic: { auto: boolean; window: { from: string; to: string } | null };

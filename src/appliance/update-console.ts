@@ -28,7 +28,7 @@ export class UpdateConsole implements UpdateBackend {
 
   status(): UpdateStatusView {
     const agent = this.#agent;
-    const cluster = agent.cluster;
+    const { cluster, failed } = agent;
     const settings = cluster?.view.settings.update ?? UPDATE_SETTINGS_DEFAULT;
     const { window } = settings;
     return {
@@ -41,6 +41,7 @@ export class UpdateConsole implements UpdateBackend {
       holds: agent.payloads.kept?.manifest.version ?? null,
       work: this.#workView(),
       sentence: agent.sentence,
+      failed: failed === null ? null : { code: failed.code, message: failed.message },
       roll: cluster === null ? null : rollView(cluster),
       units: cluster === null ? [] : unitViews(cluster.view),
       automatic: {

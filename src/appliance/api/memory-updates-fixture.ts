@@ -22,6 +22,7 @@ export class MemoryUpdates implements UpdateBackend {
     holds: null,
     work: null,
     sentence: "",
+    failed: null,
     roll: null,
     units: [],
     automatic: { auto: false, window: null },

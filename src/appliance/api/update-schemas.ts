@@ -58,6 +58,10 @@ export const UpdateStatusSchema = z
     holds: z.string().nullable().describe("the version whose files are whole on this unit"),
     work: z.object({ sentence, doneBytes: number, totalBytes: number }).nullable(),
     sentence: sentence.describe("how the last work or trial here ended"),
+    failed: z
+      .object({ code: z.string(), message: z.string() })
+      .nullable()
+      .describe("why the last work here failed"),
     roll: RollSchema.nullable(),
     units: z.array(
       z.object({

@@ -101,6 +101,12 @@ export class Call {
     return answer;
   }
 
+  /** Sends bytes of a file. */
+  async put(path: string, bytes: Uint8Array<ArrayBuffer>): Promise<unknown> {
+    this.#connection ??= new Connection(this.machine, this.flags);
+    return (await this.#connection.put(path, bytes)).body;
+  }
+
   async note(sentence: string): Promise<void> {
     await this.machine.complain(`note: ${sentence}\n`);
   }

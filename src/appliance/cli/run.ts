@@ -9,6 +9,7 @@ import { claimCommands } from "./commands-claim.ts";
 import { clusterCommands } from "./commands-cluster.ts";
 import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
+import { updateCommands } from "./commands-update.ts";
 import { volumeCommands } from "./commands-volume.ts";
 import { EXIT } from "./exit-codes.ts";
 import { failureOf, Misuse } from "./failure.ts";
@@ -25,6 +26,7 @@ export const commands: readonly Command[] = [
   ...claimCommands,
   ...bootCommands,
   ...imageCommands,
+  ...updateCommands,
 ];
 
 const HELP_FLAG: FlagDefinition = { name: "help", short: "h", kind: "yesno", sentence: "this" };
