@@ -290,6 +290,9 @@ export class UpdateAgent {
   #takeTurn(cluster: AgentCluster, update: UpdateRecord): void {
     const { current } = update;
     if (current === null || this.#doing !== null) return;
+    // Back from its restart, with either version: the control station sees it by the boot.
+    const isSameBoot = current.fromBoot === this.machine.bootId;
+    if (current.phase === "settle" || (current.phase === "restart" && !isSameBoot)) return;
     const task = this.#task;
     const isThis = task?.digest === update.digest && task.attempt === update.attempt;
     if (isThis && task.state === "failed") return;
@@ -297,7 +300,7 @@ export class UpdateAgent {
       this.#attempt(update, `writes version ${update.version}`, () =>
         this.#install(cluster, update),
       );
-    } else if (current.phase === "restart" && current.fromBoot === this.machine.bootId) {
+    } else if (current.phase === "restart") {
       this.#attempt(update, `restarts into version ${update.version}`, () => this.#startTrial());
     }
   }

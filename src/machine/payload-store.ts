@@ -215,7 +215,7 @@ export class PayloadReceiver {
     }
     this.#busy = true;
     try {
-      this.#file ??= await open(path.join(this.#folder, name), "w", 0o600);
+      this.#file ??= await created(path.join(this.#folder, name));
       await writeFully(this.#file, piece);
       this.#hash.update(piece);
       this.#takenBytes += piece.length;
@@ -261,6 +261,14 @@ export class PayloadReceiver {
     const file = this.#file;
     this.#file = null;
     await file?.close();
+  }
+}
+
+async function created(file: string): Promise<FileHandle> {
+  try {
+    return await open(file, "w", 0o600);
+  } catch (cause) {
+    throw new Fault("badMachine", `${file} cannot be made`, { cause });
   }
 }
 
