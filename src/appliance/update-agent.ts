@@ -270,11 +270,11 @@ export class UpdateAgent {
     if (this.#doing !== null || nowMs < this.#retryAtMs) return;
     this.#retryAtMs = nowMs + RETRY_MS;
     this.#work(`fetches version ${update.version}`, async () => {
-      await this.#fetch(cluster, update);
+      await this.#obtain(cluster, update);
     });
   }
 
-  async #fetch(cluster: AgentCluster, update: UpdateRecord): Promise<KeptPayload> {
+  async #obtain(cluster: AgentCluster, update: UpdateRecord): Promise<KeptPayload> {
     const signed = { text: update.manifest, signature: update.signature };
     const { digest } = update;
     const ways = {
@@ -311,7 +311,7 @@ export class UpdateAgent {
       this.#task = { digest, attempt, state, sentence: "" };
     };
     enter("fetching");
-    const kept = await this.#fetch(cluster, update);
+    const kept = await this.#obtain(cluster, update);
     enter("installing");
     await this.#write(kept, { downgrade: update.downgrade });
     enter("installed");

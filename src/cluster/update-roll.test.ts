@@ -205,7 +205,7 @@ describe("what must be accepted", () => {
     expect([made.end(), made.broken]).toEqual(["done", []]);
   });
 
-  test("a volume of one copy made during a roll that accepted nothing → it stops before it", () => {
+  test("a volume of one copy made during a roll that accepted none → it stops", () => {
     const made = cluster();
     made.announce();
     made.start();

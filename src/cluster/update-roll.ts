@@ -273,7 +273,8 @@ function inTheWay(
 }
 
 function fellBack(name: string, update: UpdateRecord, report: UnitUpdateRecord): string {
-  return `${name} came back with version ${report.version}: ${update.version} failed its trial there`;
+  const came = `${name} came back with version ${report.version}`;
+  return `${came}: ${update.version} failed its trial there`;
 }
 
 function within(milliseconds: number): string {

@@ -116,7 +116,7 @@ async function stepsOf(payload: SlotPayload): Promise<string[]> {
 
 describe("cut off", () => {
   for (const version of ["0.3.0", "0.1.0"]) {
-    test(`at every step of ${version} → the running slot starts, a second try ends well`, async () => {
+    test(`at every step of ${version} → the running slot starts, a second try works`, async () => {
       const before = await box.running();
       await install(box.payload("0.4.0")); // so that there is something to overwrite
       const payload = box.payload(version);

@@ -82,7 +82,7 @@ describe("three boxes", () => {
     expect(boxes.box(3).disk.ukis()).toEqual(["cairn_0.3.0.efi", "cairn_0.4.0.efi"]);
   });
 
-  test("a version that does not start: back by itself, told, and the others untouched", async () => {
+  test("a version that does not start: back by itself, the others untouched", async () => {
     for (const box of boxes.boxes.values()) box.broken.add("0.3.0");
     await loadForAll(makeRelease(folder, "0.3.0"), "0.3.0");
     expect(await roll()).toBe("stopped");
@@ -111,7 +111,7 @@ describe("three boxes", () => {
     expect([...boxes.boxes.values()].filter((box) => box.starts > 1)).toHaveLength(1);
   });
 
-  test("a box that does not trust the key refuses by itself, whatever the cluster says", async () => {
+  test("a box that does not trust the key refuses, whatever the cluster says", async () => {
     const other = mkdtempSync(path.join(folder, "other-"));
     const stranger = boxes.box(2);
     stranger.keysFile = makeKeys(other);
@@ -157,7 +157,7 @@ describe("three boxes", () => {
 describe("loading", () => {
   beforeEach(() => boxes.found(1));
 
-  test("altered, unsigned, older than the disks, for another machine → refused, nothing kept", async () => {
+  test("altered, unsigned, in pieces, for another machine → refused, nothing kept", async () => {
     const box = boxes.box(1);
     const broken: [string, string[], (release: string) => void, string][] = [
       ["0.3.0", [], (release) => flip(release, "cairn_0.3.0.root.raw"), "notTrusted"],
