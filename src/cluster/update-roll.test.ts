@@ -198,7 +198,7 @@ describe("what must be accepted", () => {
     expect([code, message]).toEqual([
       "notFitting",
       expect.stringMatching(
-        /say yes to accept that volume scratch \(one copy by choice\) is offline while box\d restarts/,
+        /say yes to accept that volume scratch \(one copy by choice\) is offline while box\d/,
       ),
     ]);
     made.start({ accept: true });
