@@ -60,17 +60,22 @@ export class UnitHealth {
   readonly #isOnTrial: () => boolean;
   #before: Before;
   #lookedAtMs = Number.NEGATIVE_INFINITY;
+  /** The reactor's last report, and when it was new. */
+  #report: unknown = null;
+  #reportAtMs: number;
 
   constructor(world: Pick<World, "clock" | "log">, unit: Unit, isOnTrial: () => boolean) {
     this.#world = world;
     this.#unit = unit;
     this.#isOnTrial = isOnTrial;
     this.#before = this.#read();
+    this.#reportAtMs = unit.startedMs;
   }
 
   /** Called now and then: keeps the memory for the next run. */
   look(): void {
     const nowMs = this.#world.clock.nowMs();
+    this.#listen(nowMs);
     if (nowMs - this.#lookedAtMs < LOOK_EVERY_MS || this.#unit.stopping) return;
     this.#lookedAtMs = nowMs;
     const next = remembered(this.#before, {
@@ -84,6 +89,13 @@ export class UnitHealth {
     this.#unit.state.write(BEFORE_FILE, `${JSON.stringify(next)}\n`);
   }
 
+  #listen(nowMs: number): void {
+    const { report } = this.#unit.reactor;
+    if (report === this.#report) return;
+    this.#report = report;
+    this.#reportAtMs = nowMs;
+  }
+
   health(): Health {
     return healthOf(this.#facts());
   }
@@ -92,11 +104,12 @@ export class UnitHealth {
     const unit = this.#unit;
     const { life, state } = unit;
     const nowMs = this.#world.clock.nowMs();
+    this.#listen(nowMs);
     const isMember = state.readText(MEMBERSHIP_FILE) !== null;
     return {
       uptimeMs: nowMs - unit.startedMs,
       stopping: unit.stopping,
-      reactorSilentMs: nowMs - unit.reactorHeardMs,
+      reactorSilentMs: nowMs - this.#reportAtMs,
       membership: life !== null ? "entered" : isMember ? "entering" : "none",
       sentence: unit.sentence,
       disks: this.#before.disks.map(({ uuid, path }) => this.#diskFact(uuid, path)),

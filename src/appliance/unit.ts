@@ -104,8 +104,6 @@ export class Unit {
   sentence = "starting";
   life: ClusterLife | null = null;
   stopping = false;
-  /** When the reactor reported last. */
-  reactorHeardMs: number;
   /** Another unit of the cluster wants files of an update. */
   onArtefacts: (pipe: MessagePipe) => void = (pipe) => pipe.close("no update is here");
   readonly #outside: UnitOutside;
@@ -145,7 +143,6 @@ export class Unit {
     this.#keys = made.keys;
     this.#udp = made.udp;
     this.startedMs = outside.world.clock.nowMs();
-    this.reactorHeardMs = this.startedMs;
     this.disks = new DiskKeeper(outside.world, outside.timers, made.reactor, {
       paths: configuration.disks,
       directFiles: configuration.directFiles,
@@ -276,7 +273,6 @@ export class Unit {
         this.#world.log.write("info", up ? "link up" : "link down", { unit, reason }),
       propose: ({ id, next, expected }) => this.life?.propose(id, next, expected),
       reported: (report) => {
-        this.reactorHeardMs = this.#world.clock.nowMs();
         this.disks.refresh(report.disks);
         this.life?.dropDeleted(report.slices);
       },

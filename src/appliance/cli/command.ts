@@ -103,7 +103,8 @@ export class Call {
 
   /** Sends bytes of a file. */
   async put(path: string, bytes: Uint8Array<ArrayBuffer>): Promise<unknown> {
-    this.#connection ??= new Connection(this.machine, this.flags);
+    const { needsToken } = this;
+    this.#connection ??= new Connection(this.machine, this.flags, { needsToken });
     return (await this.#connection.put(path, bytes)).body;
   }
 

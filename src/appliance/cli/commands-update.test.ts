@@ -75,6 +75,7 @@ beforeEach(() => {
     socketPath: path.join(folder, SOCKET_FILE),
     tcp: { address: "127.0.0.1", port: 0 },
     token: TOKEN,
+    administrators: () => [],
     names: () => [],
     fatal: (error) => {
       throw error;
