@@ -31,9 +31,8 @@ import type { KeptPayload } from "./update-payloads.ts";
 import { UpdatePayloads } from "./update-payloads.ts";
 
 const TICK_MS = 1000;
-/** The boot loader's files change seldom; a trial's end is waited for. */
-const SLOTS_EVERY_MS = 30_000;
-const SLOTS_TRIAL_EVERY_MS = 3000;
+/** The end of a trial is waited for; else the ESP is left alone, so that it can be unmounted. */
+const SLOTS_EVERY_MS = 3000;
 /** A fetch or an announcement that failed is tried again after this. */
 const RETRY_MS = 15_000;
 const SENTENCE_CHARACTERS_MAX = 1000;
@@ -150,16 +149,23 @@ export class UpdateAgent {
   // What is here.
 
   #lookAtSlots(): void {
-    const nowMs = this.#world.clock.nowMs();
-    const everyMs = this.isOnTrial ? SLOTS_TRIAL_EVERY_MS : SLOTS_EVERY_MS;
-    if (nowMs - this.#slotsAtMs < Math.min(everyMs, 10 * (this.#parts.tickMs ?? everyMs))) return;
-    this.refreshSlots();
+    const everyMs = Math.min(SLOTS_EVERY_MS, 3 * (this.#parts.tickMs ?? SLOTS_EVERY_MS));
+    if (this.isOnTrial) this.refreshSlots(everyMs);
     this.#endTrial();
   }
 
-  refreshSlots(): void {
-    this.#slotsAtMs = this.#world.clock.nowMs();
-    this.#slots = this.machine.slots();
+  /** Looks at the slots, unless it was done just now. */
+  refreshSlots(everyMs = 0): void {
+    const nowMs = this.#world.clock.nowMs();
+    if (nowMs - this.#slotsAtMs < everyMs) return;
+    this.#slotsAtMs = nowMs;
+    try {
+      this.#slots = this.machine.slots();
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error;
+      // The unit serves without it; what writes a slot will meet it again, and say so.
+      this.#world.log.write("warn", "the slots cannot be read", { reason: error.message });
+    }
   }
 
   /** Says once how the trial ended that was begun before the restart. */

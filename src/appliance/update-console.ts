@@ -19,6 +19,9 @@ import type {
   UploadState,
 } from "./update-backend.ts";
 
+/** Whoever watches sees what a slot was renamed to, and the ESP is not read at every look. */
+const SLOTS_EVERY_MS = 5000;
+
 export class UpdateConsole implements UpdateBackend {
   readonly #agent: UpdateAgent;
 
@@ -28,6 +31,7 @@ export class UpdateConsole implements UpdateBackend {
 
   status(): UpdateStatusView {
     const agent = this.#agent;
+    agent.refreshSlots(SLOTS_EVERY_MS);
     const { cluster, failed } = agent;
     const settings = cluster?.view.settings.update ?? UPDATE_SETTINGS_DEFAULT;
     const { window } = settings;

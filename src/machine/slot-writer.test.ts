@@ -5,7 +5,15 @@
 // what it was, nothing else can be started, and a second try ends well.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Fault } from "#base/fault.ts";
@@ -95,6 +103,13 @@ describe("a slot is written", () => {
     ]);
     withdrawSlot(options());
     expect(box.ukis()).toEqual(["cairn_0.2.0.efi"]);
+  });
+
+  test("a newer one, where the running one was put last: that is good again first", async () => {
+    const good = path.join(box.places.ukiDirectory, "cairn_0.2.0.efi");
+    renameSync(good, path.join(box.places.ukiDirectory, "cairn_0.2.0+0-0.efi"));
+    await install(box.payload("0.3.0"));
+    expect(box.ukis()).toEqual(["cairn_0.2.0.efi", "cairn_0.3.0+3-0.efi"]);
   });
 
   test("what is withdrawn before its start leaves the running version alone", async () => {

@@ -116,11 +116,14 @@ export async function armSlot(payload: SlotPayload, options: SlotWriterOptions):
   const fresh = freshUki(places, payload.version);
   await readBack(fresh, { file: payload.uki, offsetBytes: 0 }, "uki");
   const { version } = payload;
+  const isNewer = compareVersions(version, system.version) > 0;
+  // Put last for an older version that was never started, it would come after a trial that failed.
+  if (isNewer && putFirst(places, system)) step("the running one is good");
   step("place uki");
   const tries = { left: TRIES_MAX, done: 0 };
   renameSync(fresh, path.join(places.ukiDirectory, ukiFileName({ version, tries })));
   syncFolder(places.ukiDirectory);
-  if (compareVersions(version, system.version) > 0) return;
+  if (isNewer) return;
   step("put the running one last");
   const own = listSlots(places).find((slot) => slot.running);
   if (own !== undefined) {
@@ -134,12 +137,18 @@ export async function armSlot(payload: SlotPayload, options: SlotWriterOptions):
 export function withdrawSlot(options: Pick<SlotWriterOptions, "places">): void {
   const { places } = options;
   const system = theRunning(places);
-  const own = listSlots(places).find((slot) => slot.running);
-  if (own?.tries?.left === 0 && own.tries.done === 0) {
-    const good = ukiFileName({ version: system.version, tries: null });
-    renameSync(path.join(places.ukiDirectory, own.file), path.join(places.ukiDirectory, good));
-  }
+  putFirst(places, system);
   removeOtherUkis(places, system, () => {});
+}
+
+/** Takes back that the running one was put last; false: it was not. */
+function putFirst(places: SlotPlaces, system: RunningSystem): boolean {
+  const own = listSlots(places).find((slot) => slot.running);
+  if (own?.tries?.left !== 0 || own.tries.done !== 0) return false;
+  const good = ukiFileName({ version: system.version, tries: null });
+  renameSync(path.join(places.ukiDirectory, own.file), path.join(places.ukiDirectory, good));
+  syncFolder(places.ukiDirectory);
+  return true;
 }
 
 function theRunning(places: SlotPlaces): RunningSystem {
