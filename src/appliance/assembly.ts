@@ -134,7 +134,7 @@ async function admitFounder(
   const view = new ClusterView();
   view.reset(await store.range("/"));
   const draft = new Draft(view);
-  const facts = { asker: 1, wallMs: world.clock.wallMs(), newId: () => newId(world) };
+  const facts = { asker: 1, wallMs: world.clock.wallMs(), newId: () => newId(world), voters: null };
   const { unit } = decisions.admitUnit(draft, founding.unit, facts);
   if (unit !== 1) throw new Fault("internal", "the founder is not the first unit");
   const [member] = await store.members();

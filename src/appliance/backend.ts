@@ -5,6 +5,8 @@
 
 import type { Protection } from "#base/layout.ts";
 import type { DiskNumber, SliceNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
+import type { Health } from "./health.ts";
+import type { UpdateBackend } from "./update-backend.ts";
 
 export type Availability = "online" | "waiting" | "read-only" | "offline";
 /** `protection` in words, with the percentage where it rebuilds. */
@@ -149,6 +151,9 @@ export interface Backend {
   /** Resyncs and rebuilds under way on this unit, and bytes moved since it started. */
   recovery(): { resyncs: ResyncView[]; resyncedBytes: number };
   metrics(): MetricSample[];
+  /** Whether this version does its part here: what a slot on trial is blessed by. */
+  health(): Health;
+  readonly update: UpdateBackend;
 }
 
 export interface ResyncView {

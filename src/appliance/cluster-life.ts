@@ -24,7 +24,7 @@ import { UnitLease } from "#cluster/unit-lease.ts";
 import { ViewFollower } from "#cluster/view-follower.ts";
 import { VoterKeeper, newId, voterName } from "#cluster/voters.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
-import { etcdSocketPath } from "#machine/etcd-child.ts";
+import { etcdDirectoryState, etcdSocketPath } from "#machine/etcd-child.ts";
 import type { EtcdChild } from "#machine/etcd-child.ts";
 import { EtcdUnixTransport } from "#machine/etcd-transport.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
@@ -125,6 +125,7 @@ export class ClusterLife {
       follower: this.follower,
       voters: new VoterKeeper(world, this.store, this.store),
       leads: () => this.lease.leads,
+      votingUnits: () => this.knownVoters,
     });
     this.lease.onLead = (leads, term) => this.#led(leads, term);
     this.#records = new RecordKeeper(world, timers, this.store, {
@@ -168,6 +169,27 @@ export class ClusterLife {
       .filter((member) => !member.learner && member.name !== "")
       .map((member) => Number(member.name.slice(voterName(0).length - 1)))
       .sort((left, right) => left - right);
+  }
+
+  /** As `voters`; null: the control store has not said yet. */
+  get knownVoters(): UnitNumber[] | null {
+    return this.#members.length === 0 ? null : this.voters;
+  }
+
+  /** Where voters are, as far as this unit knows. */
+  get voterPlaces(): readonly VoterPlace[] {
+    return this.#places;
+  }
+
+  /** How this unit's own voter is, for its health. */
+  get voterFacts(): { expected: boolean; hasData: boolean; runs: boolean; answers: boolean } {
+    const { child } = this.#parts;
+    return {
+      expected: this.voters.includes(this.unit),
+      hasData: etcdDirectoryState(child.place.directory).hasData,
+      runs: child.running,
+      answers: this.voter.votes,
+    };
   }
 
   /** Age of what this unit knows of the control state, ms; 0 while the store is within reach. */
@@ -294,15 +316,33 @@ export class ClusterLife {
       return ours;
     }
     const place = this.#places.find((known) => known.unit === voter);
-    const addresses = place?.addresses ?? [];
-    let failure: unknown = new Fault("controlStoreAway", `no address of voter ${voter} is known`);
-    for (const address of addresses) {
+    if (place === undefined) {
+      throw new Fault("controlStoreAway", `no address of voter ${voter} is known`);
+    }
+    return this.#call(place, Purpose.controlProxy);
+  }
+
+  /** A pipe to a unit that has the files of an update. */
+  async dialArtefacts(number: UnitNumber): Promise<MessagePipe> {
+    const unit = this.follower.view.units.get(number);
+    const port = unit?.ports.control;
+    if (unit?.state !== "admitted" || port === undefined) {
+      throw new Fault("notFound", `unit ${number} is not in the cluster`);
+    }
+    const { id, ula, addresses } = unit;
+    const place = { unit: number, unitId: id, addresses: [ula, ...addresses], port };
+    return this.#call(place, Purpose.artefacts);
+  }
+
+  async #call(place: VoterPlace, purpose: Purpose): Promise<MessagePipe> {
+    let failure: unknown = new Fault("notReady", `no address of unit ${place.unit} is known`);
+    for (const address of place.addresses) {
       try {
         const called = await callUnit(this.#world, this.#parts.security, {
           address,
-          port: place?.port ?? 0,
-          purpose: Purpose.controlProxy,
-          unitId: place === undefined ? null : idBytes(place.unitId),
+          port: place.port,
+          purpose,
+          unitId: idBytes(place.unitId),
         });
         return called.pipe;
       } catch (error) {

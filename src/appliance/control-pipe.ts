@@ -2,8 +2,8 @@
 //
 // Message pipes between control threads: the channel that proves and encrypts
 // (protocol/peer-channel) over TCP, with the cluster's message framing on it. Used to join a
-// cluster, to reach the control store through a voter, and to look at another cluster before giving
-// way to it.
+// cluster, to reach the control store through a voter, to look at another cluster before giving way
+// to it, and to pass on the files of an update.
 
 import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
@@ -54,7 +54,7 @@ function makePipe(
     world,
     {
       call: options.call,
-      offers: [Purpose.join, Purpose.controlProxy, Purpose.meet],
+      offers: [Purpose.join, Purpose.controlProxy, Purpose.meet, Purpose.artefacts],
       own: security.own(),
       preSharedKey: security.preSharedKey,
       ...(options.expectUnitId === null ? {} : { expectUnitId: options.expectUnitId }),

@@ -5,7 +5,8 @@
 // once.
 
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync, readSync } from "node:fs";
+import { rmSync, statSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 import { Fault } from "#base/fault.ts";
@@ -30,6 +31,7 @@ const machine: CliMachine = {
       ...(unix === undefined ? {} : { unix }),
     }),
   readText,
+  readPiece,
   exists: existsSync,
   directory: process.cwd(),
   write: (text) => writeTo(Bun.stdout, text),
@@ -37,6 +39,7 @@ const machine: CliMachine = {
   isTerminal: process.stdout.isTTY === true,
   ask,
   pause: (ms) => Bun.sleep(ms),
+  nowMs: () => performance.now(),
   runUnit: async (configuration) => {
     takeRuntimeSettings();
     const { runUnit } = await import("./run-unit.ts");
@@ -106,6 +109,26 @@ function readText(path: string, bytesMax: number): string | null {
     throw new Fault("badConfiguration", `${path} cannot be read (${String(code)})`, {
       cause: error,
     });
+  }
+}
+
+function readPiece(
+  path: string,
+  offsetBytes: number,
+  lengthBytes: number,
+): Uint8Array<ArrayBuffer> | null {
+  try {
+    const file = openSync(path, "r");
+    try {
+      const piece = new Uint8Array(lengthBytes);
+      return piece.subarray(0, readSync(file, piece, 0, lengthBytes, offsetBytes));
+    } finally {
+      closeSync(file);
+    }
+  } catch (error) {
+    const code = (error as { code?: unknown }).code;
+    if (code === "ENOENT" || code === "ENOTDIR") return null;
+    throw new Fault("badMachine", `${path} cannot be read (${String(code)})`, { cause: error });
   }
 }
 

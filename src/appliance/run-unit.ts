@@ -22,6 +22,8 @@ import type { Configuration, ReadText } from "./configuration.ts";
 import { findSettings, report } from "./run-appliance.ts";
 import type { ApplianceStart } from "./run-appliance.ts";
 import { UnitBackend } from "./unit-backend.ts";
+import { startUpdates } from "./unit-updates.ts";
+import type { UnitUpdates } from "./unit-updates.ts";
 import { makeUnit } from "./unit.ts";
 import type { ApplianceRole, Unit, UnitOutside } from "./unit.ts";
 
@@ -68,9 +70,12 @@ export async function runUnit(
   // A unit whose cluster gave way to another ends its run and begins anew.
   while (!isTold) {
     const unit = await Promise.race([makeUnit(configuration, outside), failedStart]);
-    const api = serve(unit, world, outside);
+    const updates = startUpdates(unit, world, outside.timers);
+    const api = serve(unit, world, outside, updates);
     await unit.start();
-    await unit.stop(await Promise.race([told, unit.ended]));
+    const reason = await Promise.race([told, unit.ended]);
+    updates.stop();
+    await unit.stop(reason);
     await api.stop();
   }
 }
@@ -115,8 +120,8 @@ function untilSignal(): Promise<string> {
   });
 }
 
-function serve(unit: Unit, world: World, outside: UnitOutside): ServedApi {
-  const backend = new UnitBackend(world, unit);
+function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpdates): ServedApi {
+  const backend = new UnitBackend(world, unit, updates);
   const { apiAddress } = unit.configuration;
   const port = unit.ports.api ?? 0;
   const served = serveApi(createApi(backend, { log: world.log, timers: outside.timers }), {

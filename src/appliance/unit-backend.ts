@@ -30,7 +30,10 @@ import type {
 import type { ClusterLife } from "./cluster-life.ts";
 import type { KeptDisk } from "./disk-keeper.ts";
 import { unitMetrics } from "./unit-metrics.ts";
+import type { Health } from "./health.ts";
+import type { UnitHealth } from "./unit-health.ts";
 import type { Unit } from "./unit.ts";
+import type { UpdateBackend } from "./update-backend.ts";
 import { VERSION } from "./version.ts";
 
 const CREATE_MS_MAX = 15_000;
@@ -40,10 +43,18 @@ const NOT_CLAIMED = "nobody may attach before the cluster is claimed";
 export class UnitBackend implements Backend {
   readonly #world: World;
   readonly #unit: Unit;
+  readonly #health: UnitHealth;
+  readonly update: UpdateBackend;
 
-  constructor(world: World, unit: Unit) {
+  constructor(world: World, unit: Unit, parts: { health: UnitHealth; update: UpdateBackend }) {
     this.#world = world;
     this.#unit = unit;
+    this.#health = parts.health;
+    this.update = parts.update;
+  }
+
+  health(): Health {
+    return this.#health.health();
   }
 
   status(): UnitStatus {
@@ -96,7 +107,8 @@ export class UnitBackend implements Backend {
         pool: unit.pool,
         alive: view.isAlive(unit.number),
         addresses: [unit.ula, ...unit.addresses],
-        version: unit.version,
+        // What it said at its last start; the record has what it was admitted with.
+        version: view.unitUpdates.get(unit.number)?.version ?? unit.version,
         voter: life.voters.includes(unit.number),
         controlStation: view.station?.unit === unit.number,
         link: unit.number === life.unit ? "self" : links.get(unit.number) === true ? "up" : "down",
@@ -170,6 +182,7 @@ export class UnitBackend implements Backend {
       asker: life.unit,
       wallMs: this.#world.clock.wallMs(),
       newId: () => newId(this.#world),
+      voters: life.voters,
     };
     decisions.createVolume(new Draft(view), request, facts);
     return {

@@ -15,6 +15,7 @@ import type { Membership } from "#cluster/discovery.ts";
 import type { StationFact } from "#cluster/formation.ts";
 import { idBytes, idText } from "#cluster/identity.ts";
 import type { UnitIdentity } from "#cluster/identity.ts";
+import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { ETCD_PEER_PORT, newId, voterName } from "#cluster/voters.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
 import { listenControl } from "#machine/control-socket.ts";
@@ -103,6 +104,8 @@ export class Unit {
   sentence = "starting";
   life: ClusterLife | null = null;
   stopping = false;
+  /** Another unit of the cluster wants files of an update. */
+  onArtefacts: (pipe: MessagePipe) => void = (pipe) => pipe.close("no update is here");
   readonly #outside: UnitOutside;
   readonly #world: World;
   readonly #timers: Timers;
@@ -285,6 +288,7 @@ export class Unit {
       if (life === null) return pipe.close("in no cluster");
       if (peer.purpose === Purpose.meet) return; // it has seen what it wanted, and closes
       if (peer.purpose === Purpose.controlProxy) return life.serve(pipe, peer);
+      if (peer.purpose === Purpose.artefacts) return this.onArtefacts(pipe);
       admitJoining(pipe, peer, { commands: life.commands, view: life.follower.view });
     });
   }
@@ -303,7 +307,8 @@ export class Unit {
 
   #authenticate(peer: PeerIdentity): string | null {
     if (this.#keys === null) return "this unit has no join secret";
-    if (peer.purpose === Purpose.controlProxy) return this.life?.refusalOf(peer) ?? null;
+    const isUnit = peer.purpose === Purpose.controlProxy || peer.purpose === Purpose.artefacts;
+    if (isUnit) return this.life?.refusalOf(peer) ?? null;
     return null;
   }
 

@@ -32,6 +32,14 @@ export const faultTable = {
   internal: [20, 500, "our own bug", "please report it with the support bundle"],
   rateLimited: [22, 429, "too many tries", "wait a minute, then try again"],
   wrongHost: [21, 421, "asked under a name that is not ours", "use the unit's address or own name"],
+  notTrusted: [22, 403, "the update cannot be trusted", "get it again from where it is published"],
+  notFitting: [
+    23,
+    409,
+    "the update does not fit",
+    "take a version that does; the message says why",
+  ],
+  notAppliance: [24, 409, "this unit is not an appliance", "replace its executable where it runs"],
 } as const satisfies Record<string, readonly [number, number, string, string]>;
 
 export type FaultCode = keyof typeof faultTable;

@@ -17,6 +17,7 @@ import type { ControlStore } from "./control-store.ts";
 import { AdministratorSchema, SettingsSchema, UNIT_ROLES, UnitSchema } from "./state.ts";
 import { CommandSchema, idSchema, keys, nameSchema, parseValue, valueText } from "./state.ts";
 import type { CommandRecord } from "./state.ts";
+import { UpdateSchema } from "./update-state.ts";
 import type { ViewFollower } from "./view-follower.ts";
 import { newId } from "./voters.ts";
 
@@ -71,6 +72,16 @@ export const commandArguments = {
     byMedium: z.boolean(),
   }),
   setSettings: SettingsSchema.partial(),
+  /** The asking unit holds the whole payload of a signed manifest. */
+  announceUpdate: UpdateSchema.pick({ digest: true, manifest: true, signature: true }),
+  startUpdate: z.object({
+    /** Null: the one that is loaded. */
+    version: UpdateSchema.shape.version.nullable(),
+    accept: z.boolean(),
+    downgrade: z.boolean(),
+    only: UpdateSchema.shape.only,
+  }),
+  stopUpdate: z.object({}),
 } as const;
 
 export type CommandName = keyof typeof commandArguments;
@@ -85,6 +96,9 @@ export interface CommandAnswers {
   setAllow: Record<string, never>;
   claimCluster: Record<string, never>;
   setSettings: Record<string, never>;
+  announceUpdate: Record<string, never>;
+  startUpdate: Record<string, never>;
+  stopUpdate: Record<string, never>;
 }
 
 /** Commands that may be waiting at once in the whole cluster. */

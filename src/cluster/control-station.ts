@@ -19,6 +19,8 @@ import { keys } from "./state.ts";
 import type { CommandRecord } from "./state.ts";
 import { decisions } from "./station-changes.ts";
 import type { ChangeFacts } from "./station-changes.ts";
+import { RollClock, UPDATE_LIMITS, nextRoll } from "./update-roll.ts";
+import type { UpdateLimits } from "./update-roll.ts";
 import { LackClock, nextUpkeep } from "./upkeep.ts";
 import type { ViewFollower } from "./view-follower.ts";
 import { newId } from "./voters.ts";
@@ -40,6 +42,10 @@ export interface StationParts {
   voters: VoterKeeper | null;
   /** Whether this unit leads at this moment. */
   leads(): boolean;
+  /** Who votes in the control store, as it last said; null: not known. */
+  votingUnits(): readonly UnitNumber[] | null;
+  /** Patience with the units of a rolling update; shorter in tests. */
+  updateLimits?: UpdateLimits;
 }
 
 type Ending = "committed" | "conflict" | "unknown";
@@ -49,6 +55,7 @@ export class ControlStation {
   readonly #timers: Timers;
   readonly #parts: StationParts;
   #lacks = new LackClock();
+  #roll = new RollClock();
   #cancelTick: (() => void) | null = null;
   #unlisten: (() => void) | null = null;
   #busy = false;
@@ -81,6 +88,7 @@ export class ControlStation {
   /** This unit begins to lead: what it knew of absences is from another time. */
   beganToLead(): void {
     this.#lacks = new LackClock();
+    this.#roll = new RollClock();
     this.wake();
   }
 
@@ -137,10 +145,21 @@ export class ControlStation {
     }
     const nowMs = this.#world.clock.nowMs();
     this.#lacks.look(view, nowMs);
-    const draft = nextUpkeep(view, this.#lacks, nowMs) ?? nextTelling(view);
+    const draft = nextUpkeep(view, this.#lacks, nowMs) ?? this.#rollOn(nowMs) ?? nextTelling(view);
     if (draft === null) return false;
     // A conflict twice in a row means that the view runs behind: wait for its next change.
     return (await this.#commit(draft)) === "committed";
+  }
+
+  #rollOn(nowMs: number): Draft | null {
+    const { follower } = this.#parts;
+    const voters = this.#parts.votingUnits();
+    return nextRoll(follower.view, this.#roll, {
+      nowMs,
+      wallMs: this.#world.clock.wallMs(),
+      voters,
+      limits: this.#parts.updateLimits ?? UPDATE_LIMITS,
+    });
   }
 
   async #carryOut(command: CommandRecord): Promise<void> {
@@ -150,6 +169,7 @@ export class ControlStation {
       asker: command.unit,
       wallMs: this.#world.clock.wallMs(),
       newId: () => newId(this.#world),
+      voters: this.#parts.votingUnits(),
     };
     let ended: CommandRecord;
     let effect = draft;

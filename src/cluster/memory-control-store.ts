@@ -344,13 +344,15 @@ export class MemoryControlClient implements ControlStore {
       watch.sink.onLost("compacted");
       return;
     }
+    // A sink may commit something itself, at once where there is no latency: that comes next time.
+    const through = this.#store.revision;
     for (const change of this.#store.changesFrom(watch.nextRevision)) {
       watch.nextRevision = change.revision + 1;
       const events = change.events.filter((event) => event.key.startsWith(watch.prefix));
       if (events.length > 0) watch.sink.onEvents(structuredClone(events), change.revision);
       if (watch.ended) return;
     }
-    watch.nextRevision = Math.max(watch.nextRevision, this.#store.revision + 1);
+    watch.nextRevision = Math.max(watch.nextRevision, through + 1);
   }
 
   #latencyMs(): number {

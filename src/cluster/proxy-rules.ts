@@ -96,6 +96,8 @@ function putRefusal(
       return asker.isStation ? null : diskRefusal(view, asker, entry.value);
     case "voter":
       return asker.isStation ? null : voterRefusal(view, asker, entry.value);
+    case "unitUpdate":
+      return ownRefusal(asker, entry.number, entry.value.unit);
     default:
       return asker.isStation ? null : STATION_ONLY;
   }

@@ -36,6 +36,8 @@ import type {
   VolumeNumber,
 } from "#base/record.ts";
 import { VALUE_CHARACTERS_MAX } from "./control-store.ts";
+import { UnitUpdateSchema, UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
+import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
 
 /** Addresses, allowed ranges and the like in one record. */
 const LIST_MAX = 64;
@@ -58,6 +60,9 @@ export const keys = {
   commands: "/commands/",
   events: "/events/",
   administrators: "/administrators/",
+  update: "/update",
+  unitUpdates: "/update-units/",
+  unitUpdate: (unit: UnitNumber) => `/update-units/${unit}`,
   unit: (number: UnitNumber) => `/units/${number}`,
   aliveOf: (number: UnitNumber) => `/alive/${number}`,
   disk: (number: DiskNumber) => `/disks/${number}`,
@@ -219,6 +224,8 @@ export const OWNER = "owner";
 export const SettingsSchema = z.looseObject({
   /** How long a slice may lack a member before another disk takes its place, ms. */
   reprotectAfterMs: z.number().int().min(0).max(604_800_000),
+  /** Absent: as UPDATE_SETTINGS_DEFAULT says. */
+  update: UpdateSettingsSchema.optional(),
 });
 export type SettingsRecord = z.infer<typeof SettingsSchema>;
 export const SETTINGS_DEFAULT: SettingsRecord = { reprotectAfterMs: 600_000 };
@@ -292,6 +299,8 @@ export type StateEntry =
   | { kind: "command"; id: string; value: CommandRecord }
   | { kind: "pool"; name: string; value: PoolRecord }
   | { kind: "administrator"; name: string; value: AdministratorRecord }
+  | { kind: "update"; value: UpdateRecord }
+  | { kind: "unitUpdate"; number: UnitNumber; value: UnitUpdateRecord }
   | { kind: "event"; number: number; value: EventRecord };
 export type StateKind = StateEntry["kind"];
 
@@ -337,6 +346,7 @@ const WHOLE_KEYS: Record<string, StateKind | undefined> = {
   [keys.station]: "station",
   [keys.term]: "term",
   [keys.told]: "told",
+  [keys.update]: "update",
 };
 const PREFIXES: Record<string, StateKind | undefined> = {
   [keys.units]: "unit",
@@ -349,6 +359,7 @@ const PREFIXES: Record<string, StateKind | undefined> = {
   [keys.commands]: "command",
   [keys.events]: "event",
   [keys.administrators]: "administrator",
+  [keys.unitUpdates]: "unitUpdate",
 };
 
 /** Reads one key of the control state; null when the key belongs to no kind. */
@@ -376,6 +387,10 @@ export function parseEntry(key: string, text: string): StateEntry | null {
       const value = parseValue(AdministratorSchema, key, text);
       return { kind: "administrator", name: parts.rest, value };
     }
+    case "update":
+      return { kind: "update", value: parseValue(UpdateSchema, key, text) };
+    case "unitUpdate":
+      return numbered("unitUpdate", key, parts.rest, parseValue(UnitUpdateSchema, key, text));
     case "event":
       return numbered("event", key, parts.rest, parseValue(EventSchema, key, text));
     case "voter":

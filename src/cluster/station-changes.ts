@@ -15,6 +15,8 @@ import type { PlacedSlice } from "./placement.ts";
 import { headedBytes, poolRooms } from "./rooms.ts";
 import { ADMITTED_UNITS_MAX, FIRST_POOL, OWNER, keys, ownerRecord } from "./state.ts";
 import type { ClusterRecord, DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
+import { announceUpdate, startUpdate, stopUpdate } from "./update-changes.ts";
+import type { KnownVoters } from "./update-plan.ts";
 import type { ClusterView } from "./view.ts";
 
 export interface ChangeFacts {
@@ -23,6 +25,7 @@ export interface ChangeFacts {
   wallMs: number;
   /** Fresh 16-byte ids, hex. */
   newId(): string;
+  voters: KnownVoters;
 }
 
 type Decide<N extends CommandName> = (
@@ -41,6 +44,9 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   setAllow,
   claimCluster,
   setSettings,
+  announceUpdate,
+  startUpdate: (draft, args, facts) => startUpdate(draft, args, facts.voters),
+  stopUpdate,
 };
 
 function admitUnit(
@@ -119,6 +125,7 @@ function removeUnit(draft: Draft, args: CommandArguments<"removeUnit">): Record<
   }
   draft.put(keys.unit(unit.number), { ...unit, state: "removed", pool: null });
   draft.delete(keys.aliveOf(unit.number));
+  draft.delete(keys.unitUpdate(unit.number));
   for (const disk of disks) draft.put(keys.disk(disk.number), { ...disk, state: "gone" });
   draft.tell({
     kind: "unit-removed",

@@ -15,6 +15,7 @@ import { MemoryControlStore } from "./memory-control-store.ts";
 import type { MemoryControlClient } from "./memory-control-store.ts";
 import { firstState, keys, valueText } from "./state.ts";
 import type { SettingsRecord, UnitRole } from "./state.ts";
+import type { UpdateLimits } from "./update-roll.ts";
 import { UnitLease } from "./unit-lease.ts";
 import { ViewFollower } from "./view-follower.ts";
 import type { ClusterView } from "./view.ts";
@@ -36,6 +37,9 @@ export class StationFixture {
   readonly core: MemoryControlStore;
   readonly units = new Map<number, FixtureUnit>();
   readonly prng: Prng;
+  /** Who votes in the control store, as stations are told. */
+  voters: number[] | null = [1];
+  updateLimits: UpdateLimits | null = null;
   readonly #world: Pick<World, "clock" | "log" | "random">;
 
   constructor(drain: () => void, options: { seed?: number; latencyMs?: number } = {}) {
@@ -98,6 +102,8 @@ export class StationFixture {
       follower,
       voters: null,
       leads: () => lease.leads,
+      votingUnits: () => this.voters,
+      ...(this.updateLimits === null ? {} : { updateLimits: this.updateLimits }),
     });
     lease.onLead = (leads) => {
       if (leads) station.beganToLead();

@@ -41,6 +41,7 @@ import type {
   VolumeRecord,
   VoterRecord,
 } from "./state.ts";
+import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
 
 /** One key that changed in the view: `value` is null after a deletion. */
 export interface ViewChange {
@@ -61,6 +62,8 @@ export class ClusterView {
   station: StationRecord | null = null;
   term = 0;
   told: ToldRecord | null = null;
+  update: UpdateRecord | null = null;
+  readonly unitUpdates = new Map<UnitNumber, UnitUpdateRecord>();
   readonly commands = new Map<string, CommandRecord>();
   readonly units = new Map<UnitNumber, UnitRecord>();
   readonly alive = new Map<UnitNumber, AliveRecord>();
@@ -294,6 +297,12 @@ export class ClusterView {
       case "administrator":
         this.administrators.set(entry.name, entry.value);
         return;
+      case "update":
+        this.update = entry.value;
+        return;
+      case "unitUpdate":
+        this.unitUpdates.set(entry.number, entry.value);
+        return;
       case "voter":
         this.voters.set(entry.number, entry.value);
         return;
@@ -374,6 +383,12 @@ export class ClusterView {
         return;
       case "administrator":
         this.administrators.delete(rest);
+        return;
+      case "update":
+        this.update = null;
+        return;
+      case "unitUpdate":
+        this.unitUpdates.delete(number);
         return;
       case "voter":
         this.voters.delete(number);

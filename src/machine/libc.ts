@@ -31,6 +31,7 @@ const { symbols } = dlopen("libc.so.6", {
   eventfd: { args: [U32, I32], returns: I32 },
   write: { args: [I32, PTR, U64], returns: I64 },
   flock: { args: [I32, I32], returns: I32 },
+  posix_fadvise: { args: [I32, I64, I64, I32], returns: I32 },
   socket: { args: [I32, I32, I32], returns: I32 },
   bind: { args: [I32, PTR, U32], returns: I32 },
   listen: { args: [I32, I32], returns: I32 },

@@ -22,6 +22,7 @@ import { AnswersByKey } from "./idempotency.ts";
 import { statusPage } from "./page.tsx";
 import { METRICS_CONTENT_TYPE, metricsText } from "./prometheus.ts";
 import * as routes from "./routes.ts";
+import { addUpdates } from "./update-api.ts";
 
 // Server-rendered pages without a script: nothing else may load or run in them.
 const PAGE_POLICY =
@@ -49,6 +50,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addReading(api, backend);
   addVolumeChanges(api, backend);
   addClaim(api, backend);
+  addUpdates(api, backend);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);
   return api;

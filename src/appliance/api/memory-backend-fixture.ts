@@ -19,11 +19,16 @@ import type {
   VolumeView,
 } from "#appliance/backend.ts";
 
+import type { Health } from "#appliance/health.ts";
+import { MemoryUpdates } from "./memory-updates-fixture.ts";
+
 export const MEMORY_CODE = "K7QWM-2XHDA";
 const DISK_BYTES = 10 * 2 ** 30;
 const NEW_YEAR_2026_MS = 1_767_225_600_000;
 
 export class MemoryBackend implements Backend {
+  readonly update = new MemoryUpdates();
+  healthNow: Health = { healthy: true, sentence: "it serves its cluster" };
   staleMs = 0;
   /** False: a unit that is in no cluster yet. */
   inCluster = true;
@@ -181,6 +186,10 @@ export class MemoryBackend implements Backend {
       { ...up, labels: {}, value: 1 },
       { ...free, labels: { disk: '2 "\\\n' }, value: 0.5 },
     ];
+  }
+
+  health(): Health {
+    return this.healthNow;
   }
 
   say(severity: EventView["severity"], sentence: string): void {

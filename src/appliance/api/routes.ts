@@ -24,7 +24,7 @@ import {
   VolumesSchema,
 } from "./schemas.ts";
 
-function json<S extends z.ZodType>(schema: S, description: string) {
+export function json<S extends z.ZodType>(schema: S, description: string) {
   return { content: { "application/json": { schema } }, description };
 }
 
@@ -32,13 +32,13 @@ function text(mediaType: string, description: string) {
   return { content: { [mediaType]: { schema: z.string() } }, description };
 }
 
-const body = <S extends z.ZodType>(schema: S) => ({
+export const body = <S extends z.ZodType>(schema: S) => ({
   content: { "application/json": { schema } },
   required: true,
 });
 
 /** Every route may answer a fault; the status follows from its code. */
-const faults = { default: json(FaultSchema, "a fault") };
+export const faults = { default: json(FaultSchema, "a fault") };
 
 export const statusRoute = createRoute({
   method: "get",

@@ -106,6 +106,13 @@ export class Call {
     return answer;
   }
 
+  /** Sends bytes of a file. */
+  async put(path: string, bytes: Uint8Array<ArrayBuffer>): Promise<unknown> {
+    const { needsToken } = this;
+    this.#connection ??= new Connection(this.machine, this.flags, { needsToken });
+    return (await this.#connection.put(path, bytes)).body;
+  }
+
   async note(sentence: string): Promise<void> {
     await this.machine.complain(`note: ${sentence}\n`);
   }

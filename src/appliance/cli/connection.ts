@@ -71,11 +71,25 @@ export class Connection {
 
   /** The answer's JSON, or null where there is none; a fault that the unit tells is thrown. */
   async ask(method: string, path: string, body?: unknown): Promise<Answer> {
+    if (body === undefined) return this.#send(method, path, null);
+    return this.#send(method, path, { type: "application/json", content: JSON.stringify(body) });
+  }
+
+  /** Bytes of a file; the answer is JSON all the same. */
+  async put(path: string, bytes: Uint8Array<ArrayBuffer>): Promise<Answer> {
+    return this.#send("PUT", path, { type: "application/octet-stream", content: bytes });
+  }
+
+  async #send(
+    method: string,
+    path: string,
+    body: { type: string; content: string | Uint8Array<ArrayBuffer> } | null,
+  ): Promise<Answer> {
     const { base, unix, token } = this.#place;
     const reads = method === "GET";
     const headers: Record<string, string> = { accept: "application/json" };
     if (token !== undefined) headers["authorization"] = `Bearer ${token}`;
-    if (body !== undefined) headers["content-type"] = "application/json";
+    if (body !== null) headers["content-type"] = body.type;
     let answer: Response;
     let text: string;
     try {
@@ -84,7 +98,7 @@ export class Connection {
         headers,
         timeoutMs: reads ? READ_TIMEOUT_MS : CHANGE_TIMEOUT_MS,
         ...(unix === undefined ? {} : { unix }),
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        ...(body === null ? {} : { body: body.content }),
       });
       text = await answer.text();
     } catch (cause) {

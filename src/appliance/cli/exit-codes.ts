@@ -43,6 +43,9 @@ const exitOfFault: Record<FaultCode, ExitName> = {
   internal: "failed",
   rateLimited: "notReady",
   wrongHost: "usage",
+  notTrusted: "notAllowed",
+  notFitting: "conflict",
+  notAppliance: "machine",
 };
 
 /** The exit code of a fault's code; a code that a newer unit invented is a plain failure. */

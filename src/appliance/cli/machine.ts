@@ -19,7 +19,7 @@ export type ArgumentOptions = Record<string, { type: "string" | "boolean"; short
 export interface FetchOptions {
   method: string;
   headers: Record<string, string>;
-  body?: string;
+  body?: string | Uint8Array<ArrayBuffer>;
   /** Path of the unix socket to ask, instead of the URL's host. */
   unix?: string;
   timeoutMs: number;
@@ -34,6 +34,8 @@ export interface CliMachine {
   splitArguments(args: readonly string[], options: ArgumentOptions): ArgumentToken[];
   fetch(url: string, options: FetchOptions): Promise<Response>;
   readText: ReadText;
+  /** At most `lengthBytes` of a file; null when there is none. */
+  readPiece(path: string, offsetBytes: number, lengthBytes: number): Uint8Array<ArrayBuffer> | null;
   exists(path: string): boolean;
   /** Where relative paths begin. */
   directory: string;
@@ -46,6 +48,8 @@ export interface CliMachine {
   /** A person's answer; null when nobody can be asked. */
   ask(question: string): Promise<string | null>;
   pause(ms: number): Promise<void>;
+  /** Never goes back; for how long something was waited for. */
+  nowMs(): number;
   /** The daemon; resolves after its orderly stop. */
   runUnit(configuration: Configuration): Promise<unknown>;
   /** The daemon on an appliance. `disksIn`: only the disks that links in there point to. */

@@ -46,6 +46,8 @@ function testMachine(): CliMachine {
     fetch: (url, { timeoutMs, ...options }: FetchOptions) =>
       fetch(url, { ...options, signal: AbortSignal.timeout(timeoutMs) }),
     readText: (file) => (existsSync(file) ? readFileSync(file, "utf8") : null),
+    readPiece: (file, offset, length) =>
+      existsSync(file) ? new Uint8Array(readFileSync(file)).slice(offset, offset + length) : null,
     exists: () => false,
     directory: folder,
     write: async (text) => void (out += text),
@@ -57,6 +59,7 @@ function testMachine(): CliMachine {
       if (next === undefined) throw new Stop();
       next();
     },
+    nowMs: () => 0,
     runUnit: async (configuration) => void ran.push(configuration),
     runApplianceUnit: async (start, disksIn) => void started.push({ start, disksIn }),
     setUpNetwork: async (start) => {

@@ -10,6 +10,7 @@ import { applianceCommands } from "./commands-appliance.ts";
 import { clusterCommands } from "./commands-cluster.ts";
 import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
+import { updateCommands } from "./commands-update.ts";
 import { volumeCommands } from "./commands-volume.ts";
 import { EXIT } from "./exit-codes.ts";
 import { failureOf, Misuse } from "./failure.ts";
@@ -27,6 +28,7 @@ export const commands: readonly Command[] = [
   ...bootCommands,
   ...imageCommands,
   ...applianceCommands,
+  ...updateCommands,
 ];
 
 const HELP_FLAG: FlagDefinition = { name: "help", short: "h", kind: "yesno", sentence: "this" };

@@ -58,6 +58,8 @@ export const Purpose = {
   join: 4,
   /** One cluster looks at another before it yields. */
   meet: 5,
+  /** Files of an update, from a unit that has them. */
+  artefacts: 6,
 } as const;
 export type Purpose = (typeof Purpose)[keyof typeof Purpose];
 

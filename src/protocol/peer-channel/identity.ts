@@ -164,6 +164,7 @@ function checkClusters(
     case Purpose.controlLane:
     case Purpose.dataLane:
     case Purpose.controlProxy:
+    case Purpose.artefacts:
       if (isZero(caller) || isZero(called)) return "notFormed";
       return sameBytes(caller, called) ? null : "wrongCluster";
     case Purpose.join:
