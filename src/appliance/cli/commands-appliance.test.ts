@@ -45,6 +45,8 @@ beforeEach(() => {
       return Response.json({ it: "answered" });
     },
     readText: () => null,
+    readPiece: () => null,
+    nowMs: () => 0,
     exists: () => true,
     directory: root,
     write: async (text) => void (out += text),
