@@ -16,6 +16,7 @@ import { parseRange } from "./address-range.ts";
 import type { ControlStore } from "./control-store.ts";
 import { AdministratorSchema, SettingsSchema, UNIT_ROLES, UnitSchema } from "./state.ts";
 import { CommandSchema, idSchema, keys, nameSchema, parseValue, valueText } from "./state.ts";
+import { passwordHashSchema } from "./state.ts";
 import type { CommandRecord } from "./state.ts";
 import type { ViewFollower } from "./view-follower.ts";
 import { newId } from "./voters.ts";
@@ -69,7 +70,11 @@ export const commandArguments = {
      * Else the cluster is never merged by itself from now on.
      */
     byMedium: z.boolean(),
+    /** Not said: the password stays as it is, if there is one. */
+    passwordHash: passwordHashSchema.optional(),
   }),
+  /** Whoever asked the unit is the owner: another password for the pages from now on. */
+  setPassword: z.object({ passwordHash: passwordHashSchema }),
   setSettings: SettingsSchema.partial(),
 } as const;
 
@@ -84,6 +89,7 @@ export interface CommandAnswers {
   deleteVolume: Record<string, never>;
   setAllow: Record<string, never>;
   claimCluster: Record<string, never>;
+  setPassword: Record<string, never>;
   setSettings: Record<string, never>;
 }
 
