@@ -155,10 +155,3 @@ export const metricsRoute = createRoute({
   summary: "Metrics for Prometheus",
   responses: { 200: text("text/plain", "text exposition format"), ...faults },
 });
-
-export const pageRoute = createRoute({
-  method: "get",
-  path: "/",
-  summary: "A page for people: what the pool is and how it is",
-  responses: { 200: text("text/html", "the page"), ...faults },
-});

@@ -11,6 +11,7 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { Fault, faultTable } from "#base/fault.ts";
 import { createApi } from "#appliance/api/api.ts";
+import { consoleParts } from "#appliance/console/console-parts-fixture.ts";
 import { MEMORY_CODE, MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
 import { serveApi, type ServedApi, SOCKET_FILE } from "#appliance/api/serve.ts";
 import type { Configuration } from "#appliance/configuration.ts";
@@ -87,7 +88,8 @@ beforeEach(() => {
   [out, err, answers, ran, started, pauses] = ["", "", [], [], [], []];
   media = new Map();
   const log = { write: () => undefined };
-  served = serveApi(createApi(backend, { log, timers: { after: () => () => undefined } }), {
+  const parts = consoleParts(backend);
+  served = serveApi(createApi(backend, { ...parts, timers: { after: () => () => undefined } }), {
     listen: listenHttp,
     seal: {
       sha256: (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest()),
@@ -98,6 +100,7 @@ beforeEach(() => {
     tcp: { address: "127.0.0.1", port: 0 },
     token: TOKEN,
     administrators: () => [],
+    isSignedIn: parts.isSignedIn,
     names: () => [],
     fatal: (error) => {
       throw error;

@@ -124,6 +124,12 @@ export function shownSession(request: Request): string | null {
   return null;
 }
 
+/** For reading the API, which keeps no session alive. */
+export function isSignedIn(sessions: Sessions, request: Request): boolean {
+  const token = shownSession(request);
+  return token !== null && sessions.find(token, { byPerson: false }) !== null;
+}
+
 /** The Set-Cookie line; a null token takes it away. */
 export function sessionCookie(request: Request, token: string | null): string {
   const name = isSecure(request) ? `${COOKIE_SECURE}=` : `${COOKIE}=`;
