@@ -5,7 +5,7 @@
 import { expect, test } from "bun:test";
 import { createPasswords, WAITING_MAX } from "./passwords.ts";
 
-test("hashed → Argon2id as the control state takes it, another salt each time; verified", async () => {
+test("hashed → Argon2id, another salt each time; verified", async () => {
   const passwords = createPasswords();
   const [one, two] = await Promise.all([passwords.hash("correct"), passwords.hash("correct")]);
   expect(one).toMatch(/^\$argon2id\$v=19\$m=32768,t=3,p=1\$/);

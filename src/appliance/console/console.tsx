@@ -169,7 +169,6 @@ export class Desk {
         "cache-control": "no-store",
         // Not no-referrer: a browser would then send no Origin with our own forms.
         "referrer-policy": "same-origin",
-        "cross-origin-opener-policy": "same-origin",
         [STALE_HEADER]: String(Math.round(status.staleMs)),
       },
     });

@@ -7,12 +7,12 @@
 import { PASSWORD_CHARACTERS_MIN } from "#appliance/password-rule.ts";
 import type { UnitStatus, VolumeView } from "#appliance/backend.ts";
 import { Copyable, Field, FormToken, Notice, Live } from "./frame.tsx";
-import { volumePath } from "./health.ts";
+import { capacityOf, volumePath } from "./health.ts";
 import { DiskTable, Strangers, UnitTable } from "./pages.tsx";
 import type { Reading } from "./reading.ts";
 import type { Session } from "./sessions.ts";
 import { NewVolumePage } from "./volume-pages.tsx";
-import { emptyForm } from "./volume-form.ts";
+import { firstForm } from "./volume-form.ts";
 
 const NEW_PASSWORD_HINT = `At least ${PASSWORD_CHARACTERS_MIN} characters; length is what counts.`;
 const OPEN_WIRE =
@@ -32,8 +32,8 @@ export function ClaimPage({ status, fault }: { status: UnitStatus; fault: string
       ) : (
         <form method="post" action="/claim" class="card form">
           <p>
-            {status.cluster.name} belongs to nobody yet. The code on the screen of {status.name}{" "}
-            makes it yours.
+            {status.cluster.name} belongs to nobody yet. It is made yours by the code on the screen
+            of {status.name}.
           </p>
           <OwnerName />
           <Field
@@ -73,7 +73,7 @@ function WaitingBox({ status }: { status: UnitStatus }) {
       <p>
         Its words, to compare with its screen: <span class="words">{status.words.join(" ")}</span>
       </p>
-      <p class="hint">Look again in a moment; the cluster can be claimed here once there is one.</p>
+      <p class="hint">Look again in a moment: once there is a cluster, it can be claimed here.</p>
     </section>
   );
 }
@@ -146,7 +146,7 @@ export function SetupPage(options: { seen: Reading; session: Session; from: stri
         {first === null && status.cluster !== null ? (
           <NewVolumePage
             {...{ seen, session, from, fault: null, preview: null }}
-            form={{ ...emptyForm((units ?? []).length), name: "first", size: "10G", allow: from }}
+            form={firstForm((units ?? []).length, capacityOf(disks).freeBytes, from)}
           />
         ) : (
           <FirstVolume volume={first} />
@@ -160,8 +160,8 @@ function FirstVolume({ volume }: { volume: VolumeView | null }) {
   if (volume === null) return <p class="empty">It can be made once this unit is in a cluster.</p>;
   return (
     <p>
-      It is there: <a href={`${volumePath(volume)}#attach`}>how to attach to {volume.name}</a>, or{" "}
-      <a href="/">go to the overview</a>.
+      It is there. <a href={`${volumePath(volume)}#attach`}>How to attach to {volume.name}</a>; or
+      go to <a href="/">the overview</a>.
     </p>
   );
 }

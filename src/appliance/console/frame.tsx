@@ -54,7 +54,11 @@ function Page({ title, place, status, session, children }: Frame) {
         <a class="skip" href="#content">
           Skip to the content
         </a>
-        {session === null ? <Brand name={name} /> : <Navigation {...{ place, session, name }} />}
+        {session === null ? (
+          <PlainHead name={name} />
+        ) : (
+          <Navigation {...{ place, session, name }} />
+        )}
         <main id="content" tabindex={-1}>
           <h1>{title}</h1>
           {session?.note == null ? null : <Notice tone="good" text={session.note} isNews />}
@@ -84,9 +88,17 @@ export function clusterName(status: UnitStatus): string {
 
 function Brand({ name }: { name: string }) {
   return (
-    <header class="brand">
+    <div class="brand">
       <img src="/assets/cairn.svg" alt="" width="28" height="28" />
       <span>{name}</span>
+    </div>
+  );
+}
+
+function PlainHead({ name }: { name: string }) {
+  return (
+    <header>
+      <Brand name={name} />
     </header>
   );
 }

@@ -122,8 +122,8 @@ function Now({ seen }: { seen: Reading }) {
         <p>This unit copies nothing at the moment.</p>
       ) : (
         <p>
-          This unit brings {resyncs.length} {resyncs.length === 1 ? "slice" : "slices"} up to date.{" "}
-          <a href="/recovery">See how far it is</a>
+          {resyncs.length} {resyncs.length === 1 ? "slice is" : "slices are"} brought up to date by
+          this unit. <a href="/recovery">See how far it is</a>
         </p>
       )}
       <p class="hint">{seen.status.sentence}</p>
@@ -268,8 +268,8 @@ export function RecoveryPage({ seen }: { seen: Reading }) {
   return (
     <Live id="recovery">
       <p class="lead">
-        A copy that was away is brought up to date by the unit that heads its slice. This is what{" "}
-        {seen.status.name} does; other units have their own list.
+        A copy that was away is brought up to date by the unit that heads its slice. This list is
+        that of {seen.status.name}; other units have their own.
       </p>
       <h2>Under way on this unit</h2>
       <Table

@@ -19,6 +19,15 @@ export function emptyForm(units: number): VolumeForm {
   return { name: "", size: "", protection: units > 1 ? "mirror-2" : "none", allow: "" };
 }
 
+/** What may be offered first: a round size that leaves most of the space, for whoever asks. */
+export function firstForm(units: number, freeBytes: number, from: string): VolumeForm {
+  const form = emptyForm(units);
+  const copies = form.protection === "none" ? 1 : 2;
+  const roomBytes = freeBytes / copies / 4;
+  const size = ["100G", "10G", "1G", "100M"].find((one) => (parseSize(one) ?? 0) <= roomBytes);
+  return { ...form, name: "first", size: size ?? "", allow: from };
+}
+
 export function typedForm(form: URLSearchParams): VolumeForm {
   const word = (name: string) => form.get(name) ?? "";
   return {

@@ -368,13 +368,14 @@ export function DeletePage(options: {
   fault: string | null;
 }) {
   const { volume, session, fault } = options;
+  const what = `${volume.name} (${sizeInWords(volume.sizeBytes)})`;
+  const warning =
+    `All that is on ${what} will be gone, and hosts that use it are cut off. ` +
+    "This cannot be undone.";
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
-      <Notice
-        tone="bad"
-        text={`All that is on ${volume.name} (${sizeInWords(volume.sizeBytes)}) will be gone, and hosts that use it are cut off. This cannot be undone.`}
-      />
+      <Notice tone="bad" text={warning} />
       <form method="post" action={`${volumePath(volume)}/delete`} class="card form">
         <FormToken session={session} />
         <Field
