@@ -128,7 +128,7 @@ test("preview → where it would lie; created, its list changed, deleted by its 
   expect(await examine(page, "volume-preview")).toEqual([]);
   await click("Create volume");
   await page.waitForURL(`${base}/volumes/scratch`);
-  await page.getByLabel("Who may attach").fill("10.9.0.0/16");
+  await page.getByLabel("Addresses and ranges").fill("10.9.0.0/16");
   await click("Save the list");
   await seen("The list is saved.");
   expect((await lab.unit(1).api.volume("scratch")).allow).toEqual(["10.9.0.0/16"]);

@@ -403,7 +403,7 @@ describe("pages", () => {
         const id = /\sid="([^"]+)"/.exec(field)?.[1];
         expect([path, field, html.includes(`<label for="${id}"`)]).toEqual([path, field, true]);
       }
-      const tables = html.match(/<table>/g)?.length ?? 0;
+      const tables = html.match(/<table /g)?.length ?? 0;
       expect(html.match(/<caption /g)?.length ?? 0).toBe(tables);
       expect(html.match(/<h1>/g)).toHaveLength(1);
       expect(html).toStartWith('<!DOCTYPE html><html lang="en">');

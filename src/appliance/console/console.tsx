@@ -196,7 +196,7 @@ function addEntry(app: ConsoleApp, desk: Desk): void {
   const words = (fault: Fault | null) => (fault === null ? null : sentenceOf(fault));
   const claimPage = (call: Call, fault: Fault | null) => {
     const content = <ClaimPage status={backend.status()} fault={words(fault)} />;
-    return desk.show(call, { title: "Claim", place: "", content, fault });
+    return desk.show(call, { title: "Claim this cluster", place: "", content, fault });
   };
   const loginPage = (call: Call, fault: Fault | null) => {
     const { hasPassword } = credentials;

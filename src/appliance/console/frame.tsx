@@ -145,7 +145,7 @@ function Age({ staleMs }: { staleMs: number }) {
 export function Notice(options: { tone: Tone; text: Child; isNews?: boolean }) {
   const { tone, text, isNews = false } = options;
   return (
-    <div class={`notice ${tone}`} role={isNews ? (tone === "bad" ? "alert" : "status") : undefined}>
+    <div class={`note ${tone}`} role={isNews ? (tone === "bad" ? "alert" : "status") : undefined}>
       <Mark tone={tone} />
       <p>{text}</p>
     </div>
@@ -191,44 +191,59 @@ export interface TableOptions {
   empty: Child;
 }
 
+/**
+ * On a phone each row becomes a box of its own (console.css), which takes a table's meaning from
+ * its elements; the roles keep it.
+ */
 export function Table({ id, caption, columns, rows, empty }: TableOptions) {
   if (rows.length === 0) return <p class="empty">{empty}</p>;
-  const classOf = (at: number) => {
-    const column = columns[at];
-    return typeof column === "object" && column.isNumber === true ? "number" : undefined;
-  };
+  const heads = columns.map((column) => (typeof column === "string" ? { head: column } : column));
   return (
     <div class="scroll" role="region" aria-labelledby={`${id}-caption`} tabindex={0}>
-      <table>
+      <table role="table">
         <caption id={`${id}-caption`} class="unseen">
           {caption}
         </caption>
-        <thead>
-          <tr>
-            {columns.map((column, at) => (
-              <th scope="col" class={classOf(at)}>
-                {typeof column === "string" ? column : column.head}
+        <thead role="rowgroup">
+          <tr role="row">
+            {heads.map((column) => (
+              <th scope="col" role="columnheader" class={classOf(column)}>
+                {column.head}
               </th>
             ))}
           </tr>
         </thead>
-        <tbody>
+        <tbody role="rowgroup">
           {rows.map((cells) => (
-            <tr>
-              {cells.map((cell, at) =>
-                at === 0 ? (
-                  <th scope="row" class={classOf(at)}>
-                    {cell}
-                  </th>
-                ) : (
-                  <td class={classOf(at)}>{cell}</td>
-                ),
-              )}
+            <tr role="row">
+              {cells.map((cell, at) => (
+                <Cell column={heads[at]} isHead={at === 0}>
+                  {cell}
+                </Cell>
+              ))}
             </tr>
           ))}
         </tbody>
       </table>
     </div>
+  );
+}
+
+function classOf(column: Column | undefined): string | undefined {
+  return column?.isNumber === true ? "number" : undefined;
+}
+
+function Cell(options: { column: Column | undefined; isHead: boolean; children?: Child }) {
+  const { column, isHead, children } = options;
+  const shared = { class: classOf(column), "data-head": column?.head };
+  return isHead ? (
+    <th scope="row" role="rowheader" {...shared}>
+      {children}
+    </th>
+  ) : (
+    <td role="cell" {...shared}>
+      {children}
+    </td>
   );
 }
 
@@ -294,13 +309,16 @@ export function Field({ id, label, hint, type = "text", value = "", ...more }: F
   );
 }
 
-export function Meter(options: { label: string; usedBytes: number; totalBytes: number }) {
-  const { label, usedBytes, totalBytes } = options;
-  const text = `${sizeInWords(usedBytes)} of ${sizeInWords(totalBytes)}`;
+/** A part of a whole, as a bar; the words say what it shows. */
+export function Bar(options: { label: string; partBytes: number; wholeBytes: number }) {
+  const { label, partBytes, wholeBytes } = options;
+  const share = wholeBytes === 0 ? 0 : Math.min(1, partBytes / wholeBytes);
+  const words = `${label}: ${sizeInWords(partBytes)} of ${sizeInWords(wholeBytes)}`;
   return (
-    <meter min={0} max={Math.max(1, totalBytes)} value={usedBytes} aria-label={label}>
-      {text}
-    </meter>
+    <svg class="bar" viewBox="0 0 1000 1" preserveAspectRatio="none" role="img" aria-label={words}>
+      <rect class="whole" width="1000" height="1" />
+      <rect class="part" width={Math.round(share * 1000)} height="1" />
+    </svg>
   );
 }
 

@@ -7,7 +7,7 @@
 
 import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { DiskView, EventView, StrangerView, UnitView } from "#appliance/backend.ts";
-import { Live, Mark, Meter, Notice, Pages, Search, State, Table } from "./frame.tsx";
+import { Bar, Live, Mark, Notice, Pages, Search, State, Table } from "./frame.tsx";
 import { capacityOf, diskTone, healthOf, nextSteps, volumePath, type Step } from "./health.ts";
 import { partOf, type Reading, unitName } from "./reading.ts";
 
@@ -60,7 +60,7 @@ function Capacity({ disks }: { disks: DiskView[] }) {
       <p class="figure">
         {sizeInWords(freeBytes)} <span>free of {sizeInWords(totalBytes)}</span>
       </p>
-      <Meter label="Promised to volumes" usedBytes={usedBytes} totalBytes={totalBytes} />
+      <Bar label="Promised to volumes" partBytes={usedBytes} wholeBytes={totalBytes} />
       <p class="hint">
         {sizeInWords(usedBytes)} promised to volumes, every copy counted, on {count}{" "}
         {count === 1 ? "disk" : "disks"}.
@@ -153,7 +153,7 @@ export function UnitTable({ units, sentence }: { units: UnitView[]; sentence: st
       columns={["Unit", "State", "Words to compare", "Part it plays", "Addresses", "Version"]}
       empty={`This unit is in no cluster yet: ${sentence}`}
       rows={units.map((unit) => [
-        unit.name,
+        <span class="name">{unit.name}</span>,
         <State tone={unit.alive ? "good" : "bad"} words={unit.alive ? "up" : "away"} />,
         <span class="words">{unit.words.join(" ")}</span>,
         unitPart(unit),
@@ -249,7 +249,7 @@ export function DiskTable({ disks, units }: { disks: DiskView[]; units: UnitView
           {disk.disk === 0 ? null : `${disk.disk} `}
           <code>{disk.path}</code>
         </span>,
-        unitName(units, disk.unit),
+        <span class="name">{unitName(units, disk.unit)}</span>,
         <State tone={diskTone(disk)} words={disk.state} />,
         <span class="why">{disk.reason === "" ? "in use by this cluster" : disk.reason}</span>,
         disk.disk === 0 ? "–" : sizeInWords(disk.freeBytes),
@@ -281,12 +281,8 @@ export function RecoveryPage({ seen }: { seen: Reading }) {
           String(one.slice),
           volumes.get(one.volume)?.name ?? String(one.volume),
           String(one.target),
-          <span class="state">
-            <progress
-              max={Math.max(1, one.totalBytes)}
-              value={one.doneBytes}
-              aria-label={`Slice ${one.slice}`}
-            />
+          <span class="progress">
+            <Bar label="Done" partBytes={one.doneBytes} wholeBytes={one.totalBytes} />
             {sizeInWords(one.doneBytes)}
           </span>,
           sizeInWords(one.totalBytes),

@@ -94,7 +94,7 @@ export function NewVolumePage(options: NewVolumeOptions) {
           hint={`Such as 100G or 1.5T. ${sizeInWords(freeBytes)} are free, copies counted.`}
         />
         <ProtectionChoice chosen={form.protection} units={seen.units ?? []} />
-        <AllowField value={form.allow} from={from} />
+        <AllowField label="Who may attach" value={form.allow} from={from} />
         <p class="actions">
           <button type="submit" name="intent" value="create">
             Create volume
@@ -122,10 +122,11 @@ function ProtectionChoice({ chosen, units }: { chosen: string; units: readonly U
             checked={layout.name === chosen}
           />
           <label for={`protection-${layout.name}`}>
-            <strong>{layout.name}</strong> {layout.sentence}
-            {layout.copies > units.length ? (
-              <span class="hint"> (needs {layout.copies} units)</span>
-            ) : null}
+            <strong>{layout.name}</strong>{" "}
+            <span>
+              {layout.sentence}
+              {layout.copies > units.length ? ` (needs ${layout.copies} units)` : ""}
+            </span>
           </label>
         </p>
       ))}
@@ -133,10 +134,10 @@ function ProtectionChoice({ chosen, units }: { chosen: string; units: readonly U
   );
 }
 
-function AllowField({ value, from }: { value: string; from: string }) {
+function AllowField({ label, value, from }: { label: string; value: string; from: string }) {
   return (
     <div class="field">
-      <label for="allow">Who may attach</label>
+      <label for="allow">{label}</label>
       <p class="hint" id="allow-hint">
         One address or range a line, such as 10.0.0.0/24. Empty: nobody.
         {from === "" ? "" : ` You ask from ${from}.`}
@@ -189,7 +190,11 @@ export function VolumePage(options: VolumePageOptions) {
         <h2 id="allow-title">Who may attach</h2>
         <form method="post" action={`${volumePath(volume)}/allow`} class="card form">
           <FormToken session={session} />
-          <AllowField value={allow ?? volume.allow.join("\n")} from={from} />
+          <AllowField
+            label="Addresses and ranges"
+            value={allow ?? volume.allow.join("\n")}
+            from={from}
+          />
           <p class="actions">
             <button type="submit">Save the list</button>
           </p>
@@ -208,6 +213,13 @@ export function VolumePage(options: VolumePageOptions) {
   );
 }
 
+const STATE_SENTENCES: Record<VolumeView["state"], string> = {
+  protected: "All its copies are there and up to date.",
+  rebuilding: "A copy is being brought up to date; hosts go on meanwhile.",
+  degraded: "A copy is missing; another loss can still be borne.",
+  "at-risk": "Part of it has one copy left: if that is lost now, so is what is on it.",
+};
+
 function VolumeFacts({ volume, seen }: { volume: VolumeView; seen: Reading }) {
   const facts: [string, string][] = [
     ["Size", sizeInWords(volume.sizeBytes)],
@@ -220,6 +232,7 @@ function VolumeFacts({ volume, seen }: { volume: VolumeView; seen: Reading }) {
       <h2 id="state">
         <State tone={volumeTone(volume)} words={volumeWords(volume)} />
       </h2>
+      <p>{STATE_SENTENCES[volume.state]}</p>
       {volume.sentence === "" ? null : <p>{volume.sentence}</p>}
       <dl>
         {facts.map(([word, value]) => (
@@ -276,12 +289,7 @@ function SliceSection(options: { volume: VolumeView; seen: Reading; page: string
         <Table
           id="slice-table"
           caption="Slices and the disks that hold them"
-          columns={[
-            { head: "Slice", isNumber: true },
-            "Head",
-            "Copies",
-            { head: "Epoch", isNumber: true },
-          ]}
+          columns={["Slice", "Head", "Copies", { head: "Epoch", isNumber: true }]}
           empty="Its slices are not placed yet."
           rows={part.rows.map((slice) => [
             String(slice.index + 1),
