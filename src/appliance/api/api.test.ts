@@ -11,7 +11,7 @@ import { type Api, createApi } from "./api.ts";
 import type { Asker } from "#appliance/backend.ts";
 import { isConsolePath } from "#appliance/console/paths.ts";
 import { consoleParts } from "#appliance/console/console-parts-fixture.ts";
-import { BODY_BYTES_MAX, CLAIM_PATH } from "./convention.ts";
+import { BODY_BYTES_MAX, CLAIM_PATH, PASSWORD_PATH } from "./convention.ts";
 import { STREAMS_MAX } from "./event-stream.ts";
 import { KEYS_MAX } from "./idempotency.ts";
 import { MEMORY_CODE, MemoryBackend } from "./memory-backend-fixture.ts";
@@ -420,5 +420,33 @@ describe("claim", () => {
       expect(await (await ask(path)).text()).not.toContain(MEMORY_CODE);
     }
     expect(await (await ask("/metrics")).text()).not.toContain(MEMORY_CODE);
+  });
+});
+
+describe("password", () => {
+  const put = (body: unknown, asker?: Asker) =>
+    api.request(
+      PASSWORD_PATH,
+      {
+        method: "PUT",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(body),
+      },
+      asker === undefined ? undefined : { asker, from: "" },
+    );
+
+  test("set by a token or the socket, by nobody else; too short → badRequest", async () => {
+    const password = "correct horse battery";
+    for (const asker of [undefined, "anybody"] as const) {
+      await expectFault(await put({ password }, asker), 401, "unauthorised");
+    }
+    expect(backend.password).toBeNull();
+    expect((await put({ password }, "local")).status).toBe(204);
+    expect(backend.password).toBe(password);
+    expect((await put({ password: "another good one" }, "token")).status).toBe(204);
+    const short = await expectFault(await put({ password: "short" }, "token"), 400, "badRequest");
+    expect(short).toContain("at least 10 characters");
+    await expectFault(await put({ password, user: "x" }, "token"), 400, "badRequest");
+    expect(backend.password).toBe("another good one");
   });
 });

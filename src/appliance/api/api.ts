@@ -52,6 +52,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addReading(api, backend);
   addVolumeChanges(api, backend);
   addClaim(api, backend);
+  addPassword(api, backend);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);
   api.route("/", createConsole(backend, options));
@@ -132,6 +133,15 @@ function addClaim(api: Api, backend: Backend): void {
   api.openapi(routes.claimRoute, async (context) => {
     const request = context.req.valid("json");
     return context.json(await backend.claim(request, askerOf(context.env)), 201);
+  });
+}
+
+/** Who may ask that has shown a token or is this machine: serve.ts lets nobody else by. */
+function addPassword(api: Api, backend: Backend): void {
+  api.openapi(routes.passwordRoute, async (context) => {
+    if (askerOf(context.env) === "anybody") throw new Fault("unauthorised", "no token was shown");
+    await backend.setPassword(context.req.valid("json").password);
+    return context.body(null, 204);
   });
 }
 

@@ -5,6 +5,7 @@
 // what a unit would refuse, by the same Faults.
 
 import { Fault } from "#base/fault.ts";
+import { passwordFault } from "#appliance/password-rule.ts";
 import { layouts } from "#base/layout.ts";
 import type {
   Asker,
@@ -177,6 +178,8 @@ export class MemoryBackend implements Backend {
 
   async setPassword(password: string): Promise<void> {
     this.#needCluster();
+    const fault = passwordFault(password);
+    if (fault !== null) throw new Fault("badRequest", fault);
     this.password = password;
   }
 

@@ -209,6 +209,10 @@ export const ClaimSchema = z
   })
   .openapi("Claim");
 
+export const PasswordSchema = z
+  .strictObject({ password: z.string().max(1000).describe("10 to 200 characters") })
+  .openapi("Password");
+
 export const ClaimedSchema = z
   .object({ token: z.string().describe("the owner's, valid through every unit; told once") })
   .openapi("Claimed");

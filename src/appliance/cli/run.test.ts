@@ -449,6 +449,28 @@ describe("claim", () => {
     expect(err).toContain("--replace needs --token-file");
   });
 
+  test("with a password from a file, or set later; its first line alone, never shown", async () => {
+    const file = path.join(folder, "password");
+    writeFileSync(file, "correct horse battery\nand a second line\n");
+    expect(await runPlain(`claim ${there()} --code ${MEMORY_CODE} --password-file ${file}`)).toBe(
+      0,
+    );
+    expect(backend.password).toBe("correct horse battery");
+    writeFileSync(file, "another good one");
+    expect(await run(`password set --password-file ${file}`)).toBe(0);
+    expect(backend.password).toBe("another good one");
+    writeFileSync(file, "short\n");
+    expect(await run(`password set --password-file ${file}`)).toBe(2);
+    expect(await run("password set --password-file nowhere")).toBe(4);
+    expect(await run("password set")).toBe(2);
+    const byToken = `${there()} --token-file ${folder}/token`;
+    expect(await runPlain(`password set ${there()} --password-file ${file}`)).toBe(2);
+    writeFileSync(file, "a third good one");
+    expect(await runPlain(`password set ${byToken} --password-file ${file}`)).toBe(0);
+    expect(backend.password).toBe("a third good one");
+    expect(out + err).not.toMatch(/horse|good one|short/);
+  });
+
   test("status → who owns it, and the code to whoever asks through the socket", async () => {
     expect(await run("status")).toBe(0);
     expect(out).toContain(`Owner    nobody yet; claim code ${MEMORY_CODE}`);
