@@ -314,6 +314,23 @@ describe("event stream", () => {
     await reader.cancel();
   });
 
+  test("whoever listens may no longer → it ends, and its place is free", async () => {
+    let holds = true;
+    const env = { asker: "token" as const, from: "", holds: () => holds };
+    const streams = await Promise.all(
+      Array.from({ length: STREAMS_MAX }, () => api.request("/api/v1/events/stream", {}, env)),
+    );
+    const readers = streams.map((one) => (one.body as ReadableStream<Uint8Array>).getReader());
+    for (const reader of readers) await reader.read();
+    const last = readers.map((reader) => reader.read());
+    holds = false;
+    backend.say("info", "not for them");
+    timers.step();
+    for (const read of last) expect((await read).done).toBe(true);
+    const { reader } = await open();
+    await reader.cancel();
+  });
+
   test("unit in no cluster yet → waits, then tells", async () => {
     backend.inCluster = false;
     const { read, reader } = await open();

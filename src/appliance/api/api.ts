@@ -38,6 +38,8 @@ export interface Asking {
   asker: Asker;
   /** The peer's address; empty on the unix socket. */
   from: string;
+  /** Whether who asks may still ask: what goes on for long looks again. Not said: it may. */
+  holds?(): boolean;
 }
 
 export type Api = OpenAPIHono<{ Bindings: Asking }>;
@@ -178,7 +180,9 @@ function addEventStream(api: Api, backend: Backend, timers: Timers): void {
     const last = context.req.header("last-event-id") ?? "";
     const since = /^\d{1,15}$/.test(last) ? last : context.req.valid("query").since;
     streams++;
+    const { env } = context as { env?: Partial<Asking> };
     const stream = eventStream({
+      mayGoOn: () => env?.holds?.() ?? true,
       events: (after, limit) => backend.events(after, limit),
       since: Number(since),
       timers,

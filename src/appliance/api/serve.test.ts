@@ -206,7 +206,7 @@ describe("TCP", () => {
     expect(backend.claims).toHaveLength(3);
   });
 
-  test("a session's cookie → reads the API, changes nothing; over with its credential", async () => {
+  test("a session's cookie → reads, changes nothing; ends with its credential", async () => {
     backend.password = "a good password";
     const begun = () => parts.sessions.begin(parts.credentials.ofPassword() as string).token;
     const token = begun();

@@ -70,7 +70,7 @@ export function serveApi(api: Answering, options: ServeOptions): ServedApi {
         try {
           const asker = check(request);
           if (asker instanceof Fault) return faultResponse(asker);
-          return await api.fetch(request, { asker, from });
+          return await api.fetch(request, { asker, from, holds: () => check(request) === asker });
         } catch (error) {
           options.fatal(error);
           return faultResponse(new Fault("internal", "the unit restarts", { cause: error }));
