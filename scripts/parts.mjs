@@ -23,7 +23,7 @@ const FORMATTED = [
 ];
 
 // Tests against the real executable run last, one folder at a time.
-const LATE_FOLDERS = ["test/conform", "test/cluster"];
+const LATE_FOLDERS = ["test/conform", "test/cluster", "test/console"];
 
 function testFilesBelow(folder) {
   const full = path.join(ROOT, folder);
@@ -123,6 +123,7 @@ export const PARTS = {
     build,
     simulation,
     tests("conform", 15, () => testFilesBelow("test/conform"), ["--timeout=120000"]),
+    tests("console", 10, () => testFilesBelow("test/console"), ["--timeout=180000"]),
     tests("cluster", 20, () => testFilesBelow("test/cluster"), ["--timeout=300000"]),
   ],
 };

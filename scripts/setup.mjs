@@ -33,6 +33,7 @@ const BUILD_PROGRAMS = [
 ];
 const MACHINE_PROGRAMS = [
   ["blkid", "util-linux"],
+  ["chromium", "chromium"],
   ["e2fsck", "e2fsprogs"],
   ["fio", "fio"],
   ["fusermount3", "fuse3"],

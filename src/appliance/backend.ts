@@ -46,8 +46,8 @@ export interface UnitStatus {
 }
 
 /**
- * Who asks: this machine itself through the socket, somebody with a token, or anybody on the
- * network.
+ * Who asks: this machine itself through the socket, somebody with a token (or signed in at the
+ * pages, which only reads), or anybody on the network.
  */
 export type Asker = "local" | "token" | "anybody";
 
@@ -56,6 +56,8 @@ export interface ClaimRequest {
   code: string | null;
   /** A claimed cluster's owner gets another token, and the one before is void. */
   replace: boolean;
+  /** For the pages; null: none, or as it was. */
+  password: string | null;
 }
 
 export interface UnitView {
@@ -71,6 +73,17 @@ export interface UnitView {
   controlStation: boolean;
   /** Peer link from the unit that answers. */
   link: "up" | "down" | "self";
+  /** As its screen shows them, to compare. */
+  words: string[];
+}
+
+/** A unit without a join secret that waits to be admitted, as this unit hears it. */
+export interface StrangerView {
+  unitId: string;
+  name: string;
+  version: string;
+  address: string;
+  words: string[];
 }
 
 export interface DiskView {
@@ -143,6 +156,12 @@ export interface Backend {
   setAllow(nameOrNumber: string, allow: string[]): Promise<VolumeView>;
   /** Makes whoever asks the cluster's owner: a token valid through every unit. */
   claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }>;
+  /** Changes with the owner's password; null: none is set. It tells nothing of it. */
+  passwordMark(): string | null;
+  /** Whether it is the owner's; takes a moment, and a Fault when too many are looked at. */
+  checkPassword(password: string): Promise<boolean>;
+  setPassword(password: string): Promise<void>;
+  strangers(): StrangerView[];
   /**
    * At most `limit`, newest last: the first ones after `since` (an event's number), or the newest
    * ones when `since` is 0.

@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { listenHttp } from "#machine/http-listener.ts";
 import { createApi } from "./api/api.ts";
+import { consoleParts } from "#appliance/console/console-parts-fixture.ts";
 import { MemoryBackend } from "./api/memory-backend-fixture.ts";
 import { serveApi, type ServedApi, SOCKET_FILE } from "./api/serve.ts";
 
@@ -22,7 +23,8 @@ beforeAll(() => {
   folder = mkdtempSync(path.join(tmpdir(), "cairn-main-"));
   backend = new MemoryBackend();
   const log = { write: () => undefined };
-  served = serveApi(createApi(backend, { log, timers: { after: () => () => undefined } }), {
+  const parts = consoleParts(backend);
+  served = serveApi(createApi(backend, { ...parts, timers: { after: () => () => undefined } }), {
     listen: listenHttp,
     seal: {
       sha256: (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest()),
@@ -33,6 +35,7 @@ beforeAll(() => {
     tcp: null,
     token: "f".repeat(64),
     administrators: () => [],
+    isSignedIn: parts.isSignedIn,
     names: () => [],
     fatal: (error) => {
       throw error;

@@ -9,6 +9,7 @@ import { createMainWorld } from "#machine/main-world.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
 import { unpackEtcd } from "#machine/etcd-child.ts";
 import { collectNowAndThen, protectBundle } from "#machine/idle-memory.ts";
+import { createPasswords } from "#machine/passwords.ts";
 import { checkMachine } from "#machine/machine-check.ts";
 import { listenHttp } from "#machine/http-listener.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
@@ -17,6 +18,8 @@ import type { World } from "#base/world.ts";
 import { createApi } from "./api/api.ts";
 import { SOCKET_FILE, TOKEN_FILE, serveApi } from "./api/serve.ts";
 import type { ServedApi } from "./api/serve.ts";
+import { Credentials } from "./console/credentials.ts";
+import { Sessions, isSignedIn } from "./console/sessions.ts";
 import { mediumSentence } from "./boot-medium.ts";
 import type { Configuration, ReadText } from "./configuration.ts";
 import { findSettings, report } from "./run-appliance.ts";
@@ -121,18 +124,25 @@ function untilSignal(): Promise<string> {
 }
 
 function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpdates): ServedApi {
-  const backend = new UnitBackend(world, unit, updates);
+  const backend = new UnitBackend(world, unit, { ...updates, passwords: createPasswords() });
   const { apiAddress } = unit.configuration;
   const port = unit.ports.api ?? 0;
-  const served = serveApi(createApi(backend, { log: world.log, timers: outside.timers }), {
-    listen: listenHttp,
+  const tokens = {
     seal: world.seal,
-    log: world.log,
-    socketPath: unit.state.pathOf(SOCKET_FILE),
-    tcp: apiAddress === null ? null : { address: apiAddress, port },
     token: loadToken(unit, world),
     administrators: () =>
       [...(unit.life?.follower.view.administrators.values() ?? [])].map((one) => one.tokenHash),
+  };
+  const credentials = new Credentials(backend, tokens);
+  const sessions = new Sessions(world, (credential) => credentials.isValid(credential));
+  const api = createApi(backend, { world, timers: outside.timers, sessions, credentials });
+  const served = serveApi(api, {
+    ...tokens,
+    listen: listenHttp,
+    log: world.log,
+    socketPath: unit.state.pathOf(SOCKET_FILE),
+    tcp: apiAddress === null ? null : { address: apiAddress, port },
+    isSignedIn: (request) => isSignedIn(sessions, request),
     names: () => [unit.name, `${unit.name}.local`],
     fatal: outside.fatal,
   });

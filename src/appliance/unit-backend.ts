@@ -9,11 +9,12 @@ import type { World } from "#base/world.ts";
 import { Draft } from "#cluster/draft.ts";
 import { OWNER } from "#cluster/state.ts";
 import type { UnitRecord, VolumeRecord } from "#cluster/state.ts";
-import { decisions } from "#cluster/station-changes.ts";
+import { decisions, planVolume } from "#cluster/station-changes.ts";
 import type { ClusterView } from "#cluster/view.ts";
 import { volumeState } from "#cluster/volume-state.ts";
 import type { SliceReport } from "#cluster/volume-state.ts";
 import { newId } from "#cluster/voters.ts";
+import { wordsOf } from "#cluster/discovery.ts";
 import type {
   Asker,
   Backend,
@@ -23,12 +24,15 @@ import type {
   EventView,
   MetricSample,
   ResyncView,
+  StrangerView,
   UnitStatus,
   UnitView,
   VolumeView,
 } from "./backend.ts";
+import type { Passwords } from "#machine/passwords.ts";
 import type { ClusterLife } from "./cluster-life.ts";
 import type { KeptDisk } from "./disk-keeper.ts";
+import { passwordFault } from "./password-rule.ts";
 import { unitMetrics } from "./unit-metrics.ts";
 import type { Health } from "./health.ts";
 import type { UnitHealth } from "./unit-health.ts";
@@ -44,12 +48,18 @@ export class UnitBackend implements Backend {
   readonly #world: World;
   readonly #unit: Unit;
   readonly #health: UnitHealth;
+  readonly #passwords: Passwords;
   readonly update: UpdateBackend;
 
-  constructor(world: World, unit: Unit, parts: { health: UnitHealth; update: UpdateBackend }) {
+  constructor(
+    world: World,
+    unit: Unit,
+    parts: { health: UnitHealth; update: UpdateBackend; passwords: Passwords },
+  ) {
     this.#world = world;
     this.#unit = unit;
     this.#health = parts.health;
+    this.#passwords = parts.passwords;
     this.update = parts.update;
   }
 
@@ -112,7 +122,19 @@ export class UnitBackend implements Backend {
         voter: life.voters.includes(unit.number),
         controlStation: view.station?.unit === unit.number,
         link: unit.number === life.unit ? "self" : links.get(unit.number) === true ? "up" : "down",
+        words: wordsOf(this.#world, Uint8Array.fromHex(unit.publicKey)).split(" "),
       }));
+  }
+
+  strangers(): StrangerView[] {
+    const { discovery } = this.#unit;
+    return discovery.strangers.map(({ unitId, name, softwareVersion, where, words }) => ({
+      unitId,
+      name,
+      version: softwareVersion,
+      address: where.address,
+      words: words.split(" "),
+    }));
   }
 
   disks(): DiskView[] {
@@ -185,6 +207,7 @@ export class UnitBackend implements Backend {
       voters: life.voters,
     };
     decisions.createVolume(new Draft(view), request, facts);
+    const { placed } = planVolume(view, request);
     return {
       volume: 0,
       uuid: "",
@@ -199,7 +222,17 @@ export class UnitBackend implements Backend {
       allow: request.allow,
       front: null,
       uris: [],
-      slices: [],
+      slices: placed.map(({ index, disks }) => ({
+        slice: 0,
+        index,
+        epoch: 0,
+        head: disks[0] ?? 0,
+        members: disks.map((disk) => ({
+          disk,
+          unit: view.disks.get(disk)?.unit ?? 0,
+          state: "in-sync" as const,
+        })),
+      })),
     };
   }
 
@@ -229,10 +262,45 @@ export class UnitBackend implements Backend {
     this.#world.random.fill(bytes);
     const token = bytes.toHex();
     const tokenHash = this.#world.seal.sha256(new TextEncoder().encode(token)).toHex();
-    await life.commands.ask("claimCluster", { tokenHash, replaces, byMedium: false });
+    const passwordHash = request.password === null ? null : await this.#hash(request.password);
+    await life.commands.ask("claimCluster", {
+      tokenHash,
+      replaces,
+      byMedium: false,
+      ...(passwordHash === null ? {} : { passwordHash }),
+    });
     const { administrators } = life.follower.view;
     await this.#until(life, () => administrators.get(OWNER)?.tokenHash === tokenHash);
     return { token };
+  }
+
+  passwordMark(): string | null {
+    const hash = this.#passwordHash();
+    if (hash === null) return null;
+    return this.#world.seal.sha256(new TextEncoder().encode(hash)).toHex();
+  }
+
+  async checkPassword(password: string): Promise<boolean> {
+    const hash = this.#passwordHash();
+    return hash !== null && this.#passwords.verify(password, hash);
+  }
+
+  async setPassword(password: string): Promise<void> {
+    const life = this.#life();
+    const passwordHash = await this.#hash(password);
+    await life.commands.ask("setPassword", { passwordHash });
+    await this.#until(life, () => this.#passwordHash() === passwordHash);
+  }
+
+  #passwordHash(): string | null {
+    const view = this.#unit.life?.follower.view;
+    return view?.administrators.get(OWNER)?.passwordHash ?? null;
+  }
+
+  async #hash(password: string): Promise<string> {
+    const fault = passwordFault(password);
+    if (fault !== null) throw new Fault("badRequest", fault);
+    return this.#passwords.hash(password);
   }
 
   /** From the catalogue: it keeps what the control store has let go of. */

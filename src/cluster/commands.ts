@@ -16,6 +16,7 @@ import { parseRange } from "./address-range.ts";
 import type { ControlStore } from "./control-store.ts";
 import { AdministratorSchema, SettingsSchema, UNIT_ROLES, UnitSchema } from "./state.ts";
 import { CommandSchema, idSchema, keys, nameSchema, parseValue, valueText } from "./state.ts";
+import { passwordHashSchema } from "./state.ts";
 import type { CommandRecord } from "./state.ts";
 import { UpdateSchema } from "./update-state.ts";
 import type { ViewFollower } from "./view-follower.ts";
@@ -70,7 +71,11 @@ export const commandArguments = {
      * Else the cluster is never merged by itself from now on.
      */
     byMedium: z.boolean(),
+    /** Not said: the password stays as it is, if there is one. */
+    passwordHash: passwordHashSchema.optional(),
   }),
+  /** Whoever asked the unit is the owner: another password for the pages from now on. */
+  setPassword: z.object({ passwordHash: passwordHashSchema }),
   setSettings: SettingsSchema.partial(),
   /** The asking unit holds the whole payload of a signed manifest. */
   announceUpdate: UpdateSchema.pick({ digest: true, manifest: true, signature: true }),
@@ -95,6 +100,7 @@ export interface CommandAnswers {
   deleteVolume: Record<string, never>;
   setAllow: Record<string, never>;
   claimCluster: Record<string, never>;
+  setPassword: Record<string, never>;
   setSettings: Record<string, never>;
   announceUpdate: Record<string, never>;
   startUpdate: Record<string, never>;

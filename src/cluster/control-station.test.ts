@@ -390,6 +390,35 @@ describe("claim", () => {
     expect(made.view().cluster?.state).toBe("used");
   });
 
+  const PASSWORD = `$argon2id$v=19$m=32768,t=3,p=1$${"c2FsdA"}$${"aGFzaA"}`;
+  const password = (made: StationFixture) => made.view().administrators.get("owner")?.passwordHash;
+
+  test("with a password → kept beside the token, also when the token is replaced", () => {
+    const made = rack();
+    claim(made, HASH, { passwordHash: PASSWORD });
+    expect([owner(made), password(made)]).toEqual([HASH, PASSWORD]);
+    claim(made, OTHER, { replaces: true });
+    expect([owner(made), password(made)]).toEqual([OTHER, PASSWORD]);
+  });
+
+  test("password set later → known to every unit, told; unclaimed → conflict", () => {
+    const made = rack();
+    const set = (passwordHash: string) => made.ask("setPassword", { passwordHash });
+    expect(codeOf(() => set(PASSWORD))).toBe("conflict");
+    claim(made, HASH);
+    expect(password(made)).toBeUndefined();
+    set(PASSWORD);
+    for (const unit of made.units.values()) {
+      expect(unit.follower.view.administrators.get("owner")?.passwordHash).toBe(PASSWORD);
+    }
+    expect(owner(made)).toBe(HASH);
+    expect(sentences(made).join()).toContain("the password for the pages was set");
+    for (const wrong of ["", "secret", PASSWORD.replace("argon2id", "argon2i")]) {
+      expect(codeOf(() => set(wrong))).toBe("badRequest");
+    }
+    expect(sentences(made).join()).not.toContain("argon2");
+  });
+
   test("two at once at different units → one of them, whole", () => {
     const made = rack();
     const [first, second] = [...made.units.values()];

@@ -574,7 +574,8 @@ export class Discovery {
   }
 }
 
-function wordsOf(world: Pick<World, "seal">, publicKey: Uint8Array): string {
+/** What console and screen show of a unit, so that a person can tell it from others. */
+export function wordsOf(world: Pick<World, "seal">, publicKey: Uint8Array): string {
   return comparingWords(world.seal, publicKey).join(" ");
 }
 

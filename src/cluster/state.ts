@@ -207,6 +207,12 @@ export const SliceSchema = z
 export const PoolSchema = z.looseObject({ name: nameSchema });
 export type PoolRecord = z.infer<typeof PoolSchema>;
 
+/** A password as it is kept: https://github.com/P-H-C/phc-string-format, Argon2id alone. */
+export const passwordHashSchema = z
+  .string()
+  .max(256)
+  .regex(/^\$argon2id\$v=\d+\$[a-z0-9=,]+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+$/);
+
 /**
  * Who may administer the cluster through every unit. A cluster with none is unclaimed.
  */
@@ -214,6 +220,8 @@ export const AdministratorSchema = z.looseObject({
   name: nameSchema,
   /** SHA-256 of the token, hex: the token itself is nowhere but with its owner. */
   tokenHash: z.string().regex(/^[0-9a-f]{64}$/),
+  /** Argon2id of the password for the pages, in PHC form; not there: no password is set. */
+  passwordHash: passwordHashSchema.optional(),
   /** Wall clock, for people only. */
   createdAtMs: countOrZero,
 });
@@ -461,8 +469,13 @@ export function firstState(options: {
   });
 }
 
-export function ownerRecord(tokenHash: string, wallMs: number): AdministratorRecord {
-  return { name: OWNER, tokenHash, createdAtMs: Math.max(0, Math.floor(wallMs)) };
+export function ownerRecord(
+  tokenHash: string,
+  wallMs: number,
+  passwordHash?: string,
+): AdministratorRecord {
+  const record = { name: OWNER, tokenHash, createdAtMs: Math.max(0, Math.floor(wallMs)) };
+  return passwordHash === undefined ? record : { ...record, passwordHash };
 }
 
 /** The pool that is made with the cluster. */

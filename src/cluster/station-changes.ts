@@ -43,6 +43,7 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   deleteVolume,
   setAllow,
   claimCluster,
+  setPassword,
   setSettings,
   announceUpdate,
   startUpdate: (draft, args, facts) => startUpdate(draft, args, facts.voters),
@@ -303,7 +304,8 @@ function claimCluster(
   }
   if (byMedium) joinable(draft);
   else useCluster(draft);
-  draft.put(keys.administrator(OWNER), ownerRecord(tokenHash, facts.wallMs));
+  const passwordHash = args.passwordHash ?? known?.passwordHash;
+  draft.put(keys.administrator(OWNER), ownerRecord(tokenHash, facts.wallMs, passwordHash));
   const through = view.units.get(facts.asker)?.name ?? `unit ${facts.asker}`;
   draft.tell({
     kind: "cluster-claimed",
@@ -312,6 +314,26 @@ function claimCluster(
       known === undefined
         ? `the cluster was claimed through ${through}`
         : `the owner's token was replaced through ${through}; the one before is void`,
+    unit: facts.asker,
+  });
+  return {};
+}
+
+function setPassword(
+  draft: Draft,
+  args: CommandArguments<"setPassword">,
+  facts: ChangeFacts,
+): Record<string, never> {
+  const { view } = draft;
+  const owner = view.administrators.get(OWNER);
+  if (owner === undefined) throw new Fault("conflict", "this cluster is not claimed yet");
+  if (owner.passwordHash === args.passwordHash) return {};
+  draft.put(keys.administrator(OWNER), { ...owner, passwordHash: args.passwordHash });
+  const through = view.units.get(facts.asker)?.name ?? `unit ${facts.asker}`;
+  draft.tell({
+    kind: "password-changed",
+    severity: owner.passwordHash === undefined ? "info" : "warning",
+    sentence: `the password for the pages was set through ${through}`,
     unit: facts.asker,
   });
   return {};

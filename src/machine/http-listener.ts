@@ -18,8 +18,11 @@ export type HttpPlace = { unixPath: string } | { address: string; port: number }
 
 export interface HttpListenerOptions {
   bodyBytesMax: number;
-  /** Must not fail: whatever it rejects with is answered by a bare 500. */
-  answer(request: Request): Promise<Response>;
+  /**
+   * Must not fail: whatever it rejects with is answered by a bare 500. `from` is the peer's
+   * address, empty on a unix socket.
+   */
+  answer(request: Request, from: string): Promise<Response>;
 }
 
 export interface HttpListener {
@@ -29,6 +32,11 @@ export interface HttpListener {
   stop(): Promise<void>;
 }
 
+/** What of Bun's server is asked. */
+interface AddressBook {
+  requestIP(request: Request): { address: string } | null;
+}
+
 export function listenHttp(place: HttpPlace, options: HttpListenerOptions): HttpListener {
   // Without `reusePort: false` Bun shares a port with whoever else asks for it (outside of
   // development mode): two units on one port would each answer some of the requests.
@@ -36,7 +44,8 @@ export function listenHttp(place: HttpPlace, options: HttpListenerOptions): Http
     maxRequestBodySize: options.bodyBytesMax,
     idleTimeout: IDLE_SECONDS,
     development: false,
-    fetch: (request: Request) => options.answer(request),
+    fetch: (request: Request, server: AddressBook) =>
+      options.answer(request, server.requestIP(request)?.address ?? ""),
     error: () => new Response(null, { status: 500 }),
   };
   try {

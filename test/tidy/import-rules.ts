@@ -104,7 +104,8 @@ function importsOf(source: Source): Import[] {
 
 function relativeFault(specifier: string): string | null {
   if (specifier.split("/").includes("..")) return "leaves its folder by ../; use an alias";
-  if (!/\.(ts|tsx|mjs|json|sql)$/.test(specifier)) return "import a file with its ending";
+  if (!/\.(ts|tsx|mjs|json|sql|css|client\.js)$/.test(specifier))
+    return "import a file with its ending";
   return null;
 }
 

@@ -9,7 +9,9 @@ import { Fault } from "#base/fault.ts";
 import type { Timers } from "#base/world.ts";
 import { type Api, createApi } from "./api.ts";
 import type { Asker } from "#appliance/backend.ts";
-import { BODY_BYTES_MAX, CLAIM_PATH } from "./convention.ts";
+import { isConsolePath } from "#appliance/console/paths.ts";
+import { consoleParts } from "#appliance/console/console-parts-fixture.ts";
+import { BODY_BYTES_MAX, CLAIM_PATH, PASSWORD_PATH } from "./convention.ts";
 import { STREAMS_MAX } from "./event-stream.ts";
 import { KEYS_MAX } from "./idempotency.ts";
 import { MEMORY_CODE, MemoryBackend } from "./memory-backend-fixture.ts";
@@ -43,7 +45,7 @@ beforeEach(() => {
     write: (_level: string, sentence: string, facts: object = {}) =>
       void logged.push(`${sentence} ${JSON.stringify(facts)}`),
   };
-  api = createApi(backend, { log, timers });
+  api = createApi(backend, { ...consoleParts(backend, {}, log), timers });
 });
 
 const ask = (path: string, init?: RequestInit) => api.request(path, init);
@@ -76,7 +78,7 @@ describe("reading", () => {
 
   test("every answer says how old it is, faults too", async () => {
     backend.staleMs = 2500.4;
-    for (const path of ["/api/v1/status", "/api/v1/nothing", "/", "/metrics"]) {
+    for (const path of ["/api/v1/status", "/api/v1/nothing", "/login", "/metrics"]) {
       const answer = await ask(path);
       expect(answer.headers.get("x-cairn-stale-ms")).toBe("2500");
       expect(answer.headers.get("cache-control")).toBe("no-store");
@@ -312,6 +314,23 @@ describe("event stream", () => {
     await reader.cancel();
   });
 
+  test("whoever listens may no longer → it ends, and its place is free", async () => {
+    let holds = true;
+    const env = { asker: "token" as const, from: "", holds: () => holds };
+    const streams = await Promise.all(
+      Array.from({ length: STREAMS_MAX }, () => api.request("/api/v1/events/stream", {}, env)),
+    );
+    const readers = streams.map((one) => (one.body as ReadableStream<Uint8Array>).getReader());
+    for (const reader of readers) await reader.read();
+    const last = readers.map((reader) => reader.read());
+    holds = false;
+    backend.say("info", "not for them");
+    timers.step();
+    for (const read of last) expect((await read).done).toBe(true);
+    const { reader } = await open();
+    await reader.cancel();
+  });
+
   test("unit in no cluster yet → waits, then tells", async () => {
     backend.inCluster = false;
     const { read, reader } = await open();
@@ -349,7 +368,7 @@ describe("OpenAPI document", () => {
       Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
     );
     const inApp = api.routes
-      .filter((route) => route.method !== "ALL")
+      .filter((route) => route.method !== "ALL" && !isConsolePath(route.path))
       .map((route) => `${route.method} ${route.path.replaceAll(/:(\w+)/g, "{$1}")}`);
     expect([...new Set(inApp)].sort()).toEqual(inDocument.sort());
     expect(inDocument).toContain("PATCH /api/v1/volumes/{id}");
@@ -374,7 +393,7 @@ describe("claim", () => {
         headers: { "content-type": "application/json" },
         body: JSON.stringify(body),
       },
-      asker === undefined ? undefined : { asker },
+      asker === undefined ? undefined : { asker, from: "" },
     );
 
   test("who asks gets to the backend; not known → anybody", async () => {
@@ -386,10 +405,10 @@ describe("claim", () => {
     expect((await claim({ replace: true }, "token")).status).toBe(201);
     expect((await claim({ replace: true }, "local")).status).toBe(201);
     expect(backend.claims).toEqual([
-      { code: MEMORY_CODE, replace: false, asker: "anybody" },
-      { code: MEMORY_CODE, replace: false, asker: "anybody" },
-      { code: null, replace: true, asker: "token" },
-      { code: null, replace: true, asker: "local" },
+      { code: MEMORY_CODE, replace: false, asker: "anybody", password: null },
+      { code: MEMORY_CODE, replace: false, asker: "anybody", password: null },
+      { code: null, replace: true, asker: "token", password: null },
+      { code: null, replace: true, asker: "local", password: null },
     ]);
   });
 
@@ -404,7 +423,7 @@ describe("claim", () => {
 
   test("the code is told through the socket alone, while it claims something", async () => {
     const told = async (asker?: Asker) => {
-      const env = asker === undefined ? undefined : { asker };
+      const env = asker === undefined ? undefined : { asker, from: "" };
       const answer = await api.request("/api/v1/status", {}, env);
       return schemas.UnitStatusSchema.parse(await answer.json()).claim;
     };
@@ -414,41 +433,37 @@ describe("claim", () => {
     }
     await claim({ code: MEMORY_CODE });
     expect(await told("local")).toEqual({ claimed: true, code: null });
-    expect(await (await ask("/")).text()).not.toContain(MEMORY_CODE);
+    for (const path of ["/claim", "/login"]) {
+      expect(await (await ask(path)).text()).not.toContain(MEMORY_CODE);
+    }
     expect(await (await ask("/metrics")).text()).not.toContain(MEMORY_CODE);
   });
 });
 
-describe("page", () => {
-  test("says the pool in words and escapes what people named", async () => {
-    await send("POST", "/api/v1/volumes", ONE);
-    backend.say("alarm", '<script>alert(1)</script> & "quotes"');
-    const answer = await ask("/");
-    expect(answer.headers.get("content-type")).toStartWith("text/html");
-    expect(answer.headers.get("content-security-policy")).toContain("default-src 'none'");
-    const html = await answer.text();
-    expect(html).toStartWith("<!DOCTYPE html><html");
-    expect(html).not.toContain("<script>");
-    expect(html).toContain("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;quotes&quot;");
-    for (const word of ["attic", "online, protected", "1 GiB", "nobody yet", "it holds ext4"]) {
-      expect(html).toContain(word);
+describe("password", () => {
+  const put = (body: unknown, asker?: Asker) =>
+    api.request(
+      PASSWORD_PATH,
+      {
+        method: "PUT",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(body),
+      },
+      asker === undefined ? undefined : { asker, from: "" },
+    );
+
+  test("set by a token or the socket, by nobody else; too short → badRequest", async () => {
+    const password = "correct horse battery";
+    for (const asker of [undefined, "anybody"] as const) {
+      await expectFault(await put({ password }, asker), 401, "unauthorised");
     }
-    expect(html).toContain("2026-01-01 00:00:02");
-    expect(html).toContain("font: 16px/1.5");
-  });
-
-  test("unit in no cluster yet → says what it waits for and shows its disks", async () => {
-    backend.inCluster = false;
-    await expectFault(await ask("/api/v1/units"), 503, "notReady");
-    const answer = await ask("/");
-    expect(answer.status).toBe(200);
-    const html = await answer.text();
-    expect(html).toContain(backend.status().sentence);
-    expect(html).toContain("it holds ext4");
-  });
-
-  test("control store away → says so", async () => {
-    backend.staleMs = 4200;
-    expect(await (await ask("/")).text()).toContain("4 s old");
+    expect(backend.password).toBeNull();
+    expect((await put({ password }, "local")).status).toBe(204);
+    expect(backend.password).toBe(password);
+    expect((await put({ password: "another good one" }, "token")).status).toBe(204);
+    const short = await expectFault(await put({ password: "short" }, "token"), 400, "badRequest");
+    expect(short).toContain("at least 10 characters");
+    await expectFault(await put({ password, user: "x" }, "token"), 400, "badRequest");
+    expect(backend.password).toBe("another good one");
   });
 });

@@ -12,30 +12,35 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { bodyLimit } from "hono/body-limit";
 import { Fault } from "#base/fault.ts";
-import type { Log, Timers } from "#base/world.ts";
+import type { Log, Timers, World } from "#base/world.ts";
 import type { Asker, Backend, UnitStatus, VolumeView } from "#appliance/backend.ts";
+import { createConsole } from "#appliance/console/console.tsx";
+import type { Credentials } from "#appliance/console/credentials.ts";
+import type { Sessions } from "#appliance/console/sessions.ts";
 import { VERSION } from "#appliance/version.ts";
 import { BODY_BYTES_MAX, STALE_HEADER } from "./convention.ts";
 import { eventStream, STREAMS_MAX } from "./event-stream.ts";
 import { faultOf, faultResponse } from "./fault-answer.ts";
 import { AnswersByKey } from "./idempotency.ts";
-import { statusPage } from "./page.tsx";
 import { METRICS_CONTENT_TYPE, metricsText } from "./prometheus.ts";
 import * as routes from "./routes.ts";
 import { addUpdates } from "./update-api.ts";
 
-// Server-rendered pages without a script: nothing else may load or run in them.
-const PAGE_POLICY =
-  "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'";
-
 export interface ApiOptions {
-  log: Log;
+  world: Pick<World, "clock" | "log">;
   timers: Timers;
+  /** Of people at the pages. */
+  sessions: Sessions;
+  credentials: Credentials;
 }
 
 /** What serve.ts knows of a request. */
 export interface Asking {
   asker: Asker;
+  /** The peer's address; empty on the unix socket. */
+  from: string;
+  /** Whether who asks may still ask: what goes on for long looks again. Not said: it may. */
+  holds?(): boolean;
 }
 
 export type Api = OpenAPIHono<{ Bindings: Asking }>;
@@ -46,13 +51,15 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
       if (!result.success) throw requestFault(result.target, result.error.issues[0]);
     },
   });
-  addEdges(api, backend, options.log);
+  addEdges(api, backend, options.world.log);
   addReading(api, backend);
   addVolumeChanges(api, backend);
   addClaim(api, backend);
   addUpdates(api, backend);
+  addPassword(api, backend);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);
+  api.route("/", createConsole(backend, options));
   return api;
 }
 
@@ -61,9 +68,11 @@ function addEdges(api: Api, backend: Backend, log: Log): void {
   api.use(async (context, next) => {
     await next();
     context.header(STALE_HEADER, String(Math.round(backend.status().staleMs)));
-    context.header("cache-control", "no-store");
     context.header("x-content-type-options", "nosniff");
-    context.header("referrer-policy", "no-referrer");
+    const { headers } = context.res;
+    // The pages say for themselves.
+    if (!headers.has("cache-control")) context.header("cache-control", "no-store");
+    if (!headers.has("referrer-policy")) context.header("referrer-policy", "no-referrer");
   });
   api.use(
     bodyLimit({
@@ -131,6 +140,15 @@ function addClaim(api: Api, backend: Backend): void {
   });
 }
 
+/** Who may ask that has shown a token or is this machine: serve.ts lets nobody else by. */
+function addPassword(api: Api, backend: Backend): void {
+  api.openapi(routes.passwordRoute, async (context) => {
+    if (askerOf(context.env) === "anybody") throw new Fault("unauthorised", "no token was shown");
+    await backend.setPassword(context.req.valid("json").password);
+    return context.body(null, 204);
+  });
+}
+
 function addVolumeChanges(api: Api, backend: Backend): void {
   const answers = new AnswersByKey<VolumeView>();
   api.openapi(routes.createVolumeRoute, async (context) => {
@@ -164,7 +182,9 @@ function addEventStream(api: Api, backend: Backend, timers: Timers): void {
     const last = context.req.header("last-event-id") ?? "";
     const since = /^\d{1,15}$/.test(last) ? last : context.req.valid("query").since;
     streams++;
+    const { env } = context as { env?: Partial<Asking> };
     const stream = eventStream({
+      mayGoOn: () => env?.holds?.() ?? true,
       events: (after, limit) => backend.events(after, limit),
       since: Number(since),
       timers,
@@ -177,12 +197,6 @@ function addEventStream(api: Api, backend: Backend, timers: Timers): void {
 function addDocuments(api: Api, backend: Backend): void {
   api.openapi(routes.metricsRoute, (context) =>
     context.body(metricsText(backend.metrics()), 200, { "content-type": METRICS_CONTENT_TYPE }),
-  );
-  api.openapi(routes.pageRoute, (context) =>
-    context.body(statusPage(backend), 200, {
-      "content-type": "text/html; charset=utf-8",
-      "content-security-policy": PAGE_POLICY,
-    }),
   );
   const document = { made: null as object | null };
   api.openapi(routes.openApiRoute, (context) => {

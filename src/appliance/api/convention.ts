@@ -8,6 +8,8 @@ export const SOCKET_FILE = "api.sock";
 export const TOKEN_FILE = "api-token";
 /** The one thing that anybody on the network may ask for, with the claim code. */
 export const CLAIM_PATH = "/api/v1/claim";
+/** The owner's password for the pages. */
+export const PASSWORD_PATH = "/api/v1/password";
 /** Age of what an answer knows of the control state, ms; 0 while the control store answers. */
 export const STALE_HEADER = "x-cairn-stale-ms";
 /** Largest body of a request, bytes. */

@@ -21,7 +21,9 @@ export interface EventStreamOptions {
   /** The number after which the client wants to hear. */
   since: number;
   timers: Timers;
-  /** Called exactly once, when the client is gone. */
+  /** False: whoever listens may no longer (signed out, the token replaced), and is told no more. */
+  mayGoOn(): boolean;
+  /** Called exactly once, when the client is gone or may no longer listen. */
   ended(): void;
 }
 
@@ -42,9 +44,10 @@ export function eventStream(options: EventStreamOptions): ReadableStream<Uint8Ar
     }
   };
 
-  /** The next piece: news at once, else whatever comes within QUIET_MS_MAX. */
-  const look = (quietMs: number, give: (piece: string) => void): void => {
+  /** The next piece: news at once, else whatever comes within QUIET_MS_MAX; null: the end. */
+  const look = (quietMs: number, give: (piece: string | null) => void): void => {
     cancel = null;
+    if (!options.mayGoOn()) return give(null);
     const news = eventsNow();
     const last = news.at(-1);
     if (last !== undefined) {
@@ -64,7 +67,12 @@ export function eventStream(options: EventStreamOptions): ReadableStream<Uint8Ar
       pull: (controller) => {
         const piece = Promise.withResolvers<void>();
         look(0, (text) => {
-          controller.enqueue(encoder.encode(text));
+          if (text === null) {
+            controller.close();
+            ended();
+          } else {
+            controller.enqueue(encoder.encode(text));
+          }
           piece.resolve();
         });
         return piece.promise;

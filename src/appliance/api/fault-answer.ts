@@ -21,11 +21,8 @@ export function faultBody(fault: Fault): FaultBody {
 export function faultResponse(fault: Fault): Response {
   return Response.json(faultBody(fault), {
     status: fault.httpStatus,
-    // A browser may ask for the token as a password; scripts send it as a bearer token.
-    headers:
-      fault.code === "unauthorised"
-        ? { "www-authenticate": 'Bearer realm="Cairn", Basic realm="Cairn"' }
-        : {},
+    // No Basic here, or a browser would ask people for a password in a window of its own.
+    headers: fault.code === "unauthorised" ? { "www-authenticate": 'Bearer realm="Cairn"' } : {},
   });
 }
 

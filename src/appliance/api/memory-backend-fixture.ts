@@ -5,6 +5,7 @@
 // what a unit would refuse, by the same Faults.
 
 import { Fault } from "#base/fault.ts";
+import { passwordFault } from "#appliance/password-rule.ts";
 import { layouts } from "#base/layout.ts";
 import type {
   Asker,
@@ -14,6 +15,7 @@ import type {
   DiskView,
   EventView,
   MetricSample,
+  StrangerView,
   UnitStatus,
   UnitView,
   VolumeView,
@@ -40,6 +42,9 @@ export class MemoryBackend implements Backend {
   /** Null: nobody has claimed the cluster. */
   ownerToken: string | null = null;
   readonly claims: (ClaimRequest & { asker: Asker })[] = [];
+  /** Null: none is set. */
+  password: string | null = null;
+  heard: StrangerView[] = [];
   readonly #volumes: VolumeView[] = [];
   readonly #events: EventView[] = [];
   #nextVolume = 1;
@@ -81,7 +86,8 @@ export class MemoryBackend implements Backend {
       version: "0.1.0",
       voter: true,
       controlStation: unit === 2,
-      link: unit === 1 ? "self" : "down",
+      link: unit === 1 ? ("self" as const) : ("down" as const),
+      words: ["babad", `daba${unit}`],
     }));
   }
 
@@ -163,7 +169,27 @@ export class MemoryBackend implements Backend {
       throw new Fault("conflict", "this cluster is claimed already");
     }
     this.ownerToken = `${this.claims.length}`.repeat(64).slice(0, 64);
+    this.password = request.password ?? this.password;
     return { token: this.ownerToken };
+  }
+
+  passwordMark(): string | null {
+    return this.password === null ? null : `mark of ${this.password}`;
+  }
+
+  async checkPassword(password: string): Promise<boolean> {
+    return password === this.password;
+  }
+
+  async setPassword(password: string): Promise<void> {
+    this.#needCluster();
+    const fault = passwordFault(password);
+    if (fault !== null) throw new Fault("badRequest", fault);
+    this.password = password;
+  }
+
+  strangers(): StrangerView[] {
+    return this.heard;
   }
 
   events(since: number, limit: number): EventView[] {

@@ -4,7 +4,7 @@
 // answer. What they do is in api.ts.
 
 import { createRoute, z } from "@hono/zod-openapi";
-import { CLAIM_PATH } from "./convention.ts";
+import { CLAIM_PATH, PASSWORD_PATH } from "./convention.ts";
 import {
   ChangeVolumeSchema,
   ClaimSchema,
@@ -16,6 +16,7 @@ import {
   EventsQuerySchema,
   EventsSchema,
   FaultSchema,
+  PasswordSchema,
   RecoverySchema,
   UnitStatusSchema,
   UnitsSchema,
@@ -116,6 +117,14 @@ export const claimRoute = createRoute({
   responses: { 201: json(ClaimedSchema, "claimed"), ...faults },
 });
 
+export const passwordRoute = createRoute({
+  method: "put",
+  path: PASSWORD_PATH,
+  summary: "Set the owner's password for the pages; whoever is signed in by the old one is out",
+  request: { body: body(PasswordSchema) },
+  responses: { 204: { description: "set" }, ...faults },
+});
+
 export const eventsRoute = createRoute({
   method: "get",
   path: "/api/v1/events",
@@ -154,11 +163,4 @@ export const metricsRoute = createRoute({
   path: "/metrics",
   summary: "Metrics for Prometheus",
   responses: { 200: text("text/plain", "text exposition format"), ...faults },
-});
-
-export const pageRoute = createRoute({
-  method: "get",
-  path: "/",
-  summary: "A page for people: what the pool is and how it is",
-  responses: { 200: text("text/html", "the page"), ...faults },
 });

@@ -75,6 +75,7 @@ export const UnitSchema = z
     voter: z.boolean(),
     controlStation: z.boolean(),
     link: z.enum(["up", "down", "self"]).describe("peer link from the unit that answers"),
+    words: z.array(z.string()).describe("as its screen shows them, to compare"),
   })
   .openapi("Unit");
 
@@ -199,8 +200,18 @@ export const ClaimSchema = z
       .boolean()
       .default(false)
       .describe("with a token: of a claimed cluster too; the owner's token is void then"),
+    password: z
+      .string()
+      .max(1000)
+      .nullable()
+      .default(null)
+      .describe("for the pages; null: none, or as it was"),
   })
   .openapi("Claim");
+
+export const PasswordSchema = z
+  .strictObject({ password: z.string().max(1000).describe("10 to 200 characters") })
+  .openapi("Password");
 
 export const ClaimedSchema = z
   .object({ token: z.string().describe("the owner's, valid through every unit; told once") })

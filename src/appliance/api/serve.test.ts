@@ -13,6 +13,7 @@ import { AssertionFailure } from "#base/assert.ts";
 import { Fault } from "#base/fault.ts";
 import { listenHttp } from "#machine/http-listener.ts";
 import { createApi } from "./api.ts";
+import { consoleParts } from "#appliance/console/console-parts-fixture.ts";
 import { MEMORY_CODE, MemoryBackend } from "./memory-backend-fixture.ts";
 import { FaultSchema } from "./schemas.ts";
 import { serveApi, type ServedApi, type ServeOptions, SOCKET_FILE, tcpAsker } from "./serve.ts";
@@ -28,10 +29,12 @@ let folder: string;
 let backend: MemoryBackend;
 let fatal: unknown[];
 let administrators: string[];
+let parts: ReturnType<typeof consoleParts>;
 let served: ServedApi;
 
 function start(change: Partial<ServeOptions> = {}): ServedApi {
-  return serveApi(createApi(backend, { log, timers: { after: () => () => undefined } }), {
+  parts = consoleParts(backend, { token: TOKEN, administrators: () => administrators });
+  return serveApi(createApi(backend, { ...parts, timers: { after: () => () => undefined } }), {
     listen: listenHttp,
     seal,
     log,
@@ -39,6 +42,7 @@ function start(change: Partial<ServeOptions> = {}): ServedApi {
     tcp: { address: "127.0.0.1", port: 0 },
     token: TOKEN,
     administrators: () => administrators,
+    isSignedIn: parts.isSignedIn,
     names: () => ["cairn-0001", "cairn-0001.local"],
     fatal: (error) => void fatal.push(error),
     ...change,
@@ -134,6 +138,7 @@ describe("TCP", () => {
       seal,
       token: TOKEN,
       administrators: () => [],
+      isSignedIn: () => false,
       names: () => [],
     });
     expect(fault).toMatchObject({ code: "wrongHost" });
@@ -199,6 +204,35 @@ describe("TCP", () => {
     expect((await claim({ origin: "https://evil.example" })).status).toBe(403);
     expect((await claim({ host: "evil.example" }, { code: MEMORY_CODE })).status).toBe(421);
     expect(backend.claims).toHaveLength(3);
+  });
+
+  test("a session's cookie → reads, changes nothing; ends with its credential", async () => {
+    backend.password = "a good password";
+    const begun = () => parts.sessions.begin(parts.credentials.ofPassword() as string).token;
+    const token = begun();
+    const cookie = `other=1; cairn-session=${token}`;
+    expect((await overTcp({ host: "localhost", cookie })).status).toBe(200);
+    expect((await overTcp({ host: "localhost", cookie }, "DELETE")).status).toBe(401);
+    for (const wrong of ["", "x", "0".repeat(64), token.toUpperCase(), `${token}0`]) {
+      const answer = await overTcp({ host: "localhost", cookie: `cairn-session=${wrong}` });
+      expect([wrong, answer.status]).toEqual([wrong, 401]);
+    }
+    backend.password = "another password";
+    expect((await overTcp({ host: "localhost", cookie })).status).toBe(401);
+  });
+
+  test("a page without a session → the way in, but not under a foreign name", async () => {
+    const page = (headers: object = {}, where = "/volumes") =>
+      fetch(`http://127.0.0.1:${served.port}${where}`, {
+        redirect: "manual",
+        headers: { ...headers },
+      });
+    const led = await page();
+    expect([led.status, led.headers.get("location")]).toEqual([303, "/claim"]);
+    expect((await page({ host: "evil.example" })).status).toBe(421);
+    expect((await page({ host: "evil.example" }, "/claim")).status).toBe(421);
+    expect((await page({}, "/claim")).status).toBe(200);
+    expect((await page({}, "/metrics")).status).toBe(401);
   });
 
   test("a page of another origin → forbidden; our own → answered", async () => {

@@ -6,7 +6,8 @@
 // Invariants
 // - On TCP nothing is answered without a token, this unit's own or an administrator's of the
 //   cluster, compared in constant time; but for the claim, which takes a code instead
-//   (claim-desk.ts).
+//   (claim-desk.ts), and the pages, which take a session (src/appliance/console). A session reads
+//   the API too, and changes nothing through it.
 // - A name that is not ours is refused before the token is looked at (DNS rebinding), and so is a
 //   page of another origin. A password typed into a browser (Basic, the token as password) only
 //   reads: a browser adds it to requests by itself, so changes take a bearer token.
@@ -16,9 +17,12 @@ import type { Log, Seal } from "#base/world.ts";
 import { addressBytes } from "#cluster/address-range.ts";
 import type { HttpListener, HttpListenerOptions, HttpPlace } from "#machine/http-listener.ts";
 import type { Asker } from "#appliance/backend.ts";
+import { isConsolePath } from "#appliance/console/paths.ts";
 import type { Asking } from "./api.ts";
 import { BODY_BYTES_MAX, CLAIM_PATH, TOKEN_FILE } from "./convention.ts";
 import { faultResponse } from "./fault-answer.ts";
+import { originOf } from "./origin.ts";
+import { knownToken } from "./tokens.ts";
 
 export { SOCKET_FILE, TOKEN_FILE } from "./convention.ts";
 
@@ -41,6 +45,8 @@ export interface ServeOptions {
   token: string;
   /** SHA-256 of the tokens of the cluster's administrators, hex. */
   administrators(): readonly string[];
+  /** Whether a browser shows the cookie of a session at the pages. */
+  isSignedIn(request: Request): boolean;
   /** Host names that are ours, besides addresses, localhost and cairn.local. */
   names(): readonly string[];
   /** An assertion failed while answering: the process must end. */
@@ -60,11 +66,11 @@ export function serveApi(api: Answering, options: ServeOptions): ServedApi {
   const serve = (place: HttpPlace, check: (request: Request) => Fault | Asker) =>
     options.listen(place, {
       bodyBytesMax: BODY_BYTES_MAX,
-      answer: async (request) => {
+      answer: async (request, from) => {
         try {
           const asker = check(request);
           if (asker instanceof Fault) return faultResponse(asker);
-          return await api.fetch(request, { asker });
+          return await api.fetch(request, { asker, from, holds: () => check(request) === asker });
         } catch (error) {
           options.fatal(error);
           return faultResponse(new Fault("internal", "the unit restarts", { cause: error }));
@@ -88,7 +94,10 @@ export function serveApi(api: Answering, options: ServeOptions): ServedApi {
   };
 }
 
-type CheckOptions = Pick<ServeOptions, "seal" | "token" | "administrators" | "names">;
+type CheckOptions = Pick<
+  ServeOptions,
+  "seal" | "token" | "administrators" | "names" | "isSignedIn"
+>;
 
 /** Why a request on TCP is refused whoever asks, or null: a foreign name, a foreign page. */
 export function placeFault(request: Request, names: readonly string[]): Fault | null {
@@ -96,8 +105,7 @@ export function placeFault(request: Request, names: readonly string[]): Fault | 
   if (!isOurs(host, names)) {
     return new Fault("wrongHost", `${printable(host)} is no name of this unit`);
   }
-  const origin = request.headers.get("origin");
-  if (origin !== null && hostOfOrigin(origin) !== host.toLowerCase()) {
+  if (originOf(request) === "another") {
     return new Fault("forbidden", "a page of another origin asks");
   }
   return null;
@@ -109,31 +117,29 @@ export function tcpAsker(request: Request, options: CheckOptions): Fault | Asker
   if (fault !== null) return fault;
   const shown = shownToken(request);
   if (shown === null) {
-    if (isClaim(request)) return "anybody";
+    // The pages see to it themselves, since they must be able to ask for a password.
+    if (isClaim(request) || isConsolePath(pathOf(request))) return "anybody";
+    if (isReading(request) && options.isSignedIn(request)) return "token";
     return new Fault("unauthorised", "no token was shown");
   }
-  if (!isKnown(shown.token, options)) return new Fault("unauthorised", "the token is wrong");
-  if (shown.byBrowser && !["GET", "HEAD"].includes(request.method)) {
+  if (knownToken(shown.token, options) === null)
+    return new Fault("unauthorised", "the token is wrong");
+  if (shown.byBrowser && !isReading(request)) {
     return new Fault("forbidden", "changes need the token as a bearer token, not as a password");
   }
   return "token";
 }
 
 function isClaim(request: Request): boolean {
-  return request.method === "POST" && URL.parse(request.url)?.pathname === CLAIM_PATH;
+  return request.method === "POST" && pathOf(request) === CLAIM_PATH;
 }
 
-/** Every token is compared, whichever it is. */
-function isKnown(shown: string, { seal, token, administrators }: CheckOptions): boolean {
-  const encoder = new TextEncoder();
-  // Hashes have one length, so that not even the token's length shows in the time taken.
-  const digest = seal.sha256(encoder.encode(shown));
-  let known = seal.equal(digest, seal.sha256(encoder.encode(token)));
-  for (const hash of administrators()) {
-    const same = seal.equal(digest, Uint8Array.fromHex(hash));
-    known = known || same;
-  }
-  return known;
+function isReading(request: Request): boolean {
+  return request.method === "GET" || request.method === "HEAD";
+}
+
+function pathOf(request: Request): string {
+  return URL.parse(request.url)?.pathname ?? "";
 }
 
 function isOurs(host: string, names: readonly string[]): boolean {
@@ -144,10 +150,6 @@ function isOurs(host: string, names: readonly string[]): boolean {
   if (addressBytes(name) !== null) return true;
   const ours = ["localhost", "cairn.local", ...names.map((one) => one.toLowerCase())];
   return ours.includes(name);
-}
-
-function hostOfOrigin(origin: string): string | null {
-  return URL.parse(origin)?.host ?? null;
 }
 
 /** For a message: what came from outside, short and without control characters. */

@@ -5,13 +5,23 @@
 // is asked: a token that cannot be kept is never given out.
 
 import { Fault } from "#base/fault.ts";
-import { CLAIM_PATH } from "#appliance/api/convention.ts";
+import { CLAIM_PATH, PASSWORD_PATH } from "#appliance/api/convention.ts";
 import { ClaimedSchema } from "#appliance/api/schemas.ts";
 import { fromHere } from "./appliance-places.ts";
 import { ASKING_FLAGS, type Call, type Command } from "./command.ts";
 import { Misuse } from "./failure.ts";
+import type { FlagDefinition } from "./flags.ts";
 
 const SAVE_FILE = "cairn-token";
+
+/** More than any password that is taken. */
+const PASSWORD_BYTES_MAX = 4096;
+const PASSWORD_FLAG: FlagDefinition = {
+  name: "password-file",
+  kind: "path",
+  value: "FILE",
+  sentence: "a file with the password for the pages in its first line",
+};
 
 const claim: Command = {
   words: ["claim"],
@@ -30,6 +40,7 @@ const claim: Command = {
       value: "FILE",
       sentence: `where the owner's token goes, usually ${SAVE_FILE}; never over an older file`,
     },
+    PASSWORD_FLAG,
     {
       name: "replace",
       kind: "yesno",
@@ -46,11 +57,12 @@ async function claimCluster(call: Call): Promise<number> {
   if (isElsewhere && flags.isSet("replace")) throw new Misuse("--replace needs --token-file");
   call.needsToken = false;
   const code = flags.word("code") ?? (isElsewhere ? await askedCode(call) : null);
+  const password = flags.word("password-file") === null ? null : passwordOf(call);
   const path = fromHere(call, flags.word("save") ?? SAVE_FILE);
   const file = await machine.reserveSecretFile(path);
   let token: string;
   try {
-    const request = { code, replace: flags.isSet("replace") };
+    const request = { code, replace: flags.isSet("replace"), password };
     token = (await call.ask(ClaimedSchema, "POST", CLAIM_PATH, request)).value.token;
   } catch (error) {
     await file.discard();
@@ -70,4 +82,25 @@ async function askedCode(call: Call): Promise<string> {
   throw new Fault("badRequest", "--code: needs the claim code that the box shows");
 }
 
-export const claimCommands: readonly Command[] = [claim];
+const passwordSet: Command = {
+  words: ["password", "set"],
+  operands: [],
+  flags: [...ASKING_FLAGS, PASSWORD_FLAG],
+  sentence: "the owner's password for the pages: another one, or the first",
+  run: async (call) => {
+    await call.askPlain("PUT", PASSWORD_PATH, { password: passwordOf(call) });
+    await call.print({ set: true }, () => "The password is set; sign in with it at the pages.\n");
+    return 0;
+  },
+};
+
+/** Never from an argument: those are seen by everybody on the machine. */
+function passwordOf(call: Call): string {
+  const file = call.flags.word("password-file");
+  if (file === null) throw new Misuse("--password-file: a file with the password is needed");
+  const text = call.machine.readText(fromHere(call, file), PASSWORD_BYTES_MAX);
+  if (text === null) throw new Fault("notFound", `the password file ${file} does not exist`);
+  return text.split(/\r?\n/, 1)[0] ?? "";
+}
+
+export const claimCommands: readonly Command[] = [claim, passwordSet];

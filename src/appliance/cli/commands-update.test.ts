@@ -13,6 +13,7 @@ import { createApi } from "#appliance/api/api.ts";
 import { MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
 import type { MemoryUpdates } from "#appliance/api/memory-updates-fixture.ts";
 import { serveApi, type ServedApi, SOCKET_FILE } from "#appliance/api/serve.ts";
+import { consoleParts } from "#appliance/console/console-parts-fixture.ts";
 import { UPLOAD_PIECE_BYTES_MAX } from "#appliance/api/update-schemas.ts";
 import type { UpdateRollView } from "#appliance/update-backend.ts";
 import { listenHttp } from "#machine/http-listener.ts";
@@ -65,7 +66,8 @@ beforeEach(() => {
     throw new Error("nothing is waited for");
   };
   const log = { write: () => undefined };
-  served = serveApi(createApi(backend, { log, timers: { after: () => () => undefined } }), {
+  const parts = consoleParts(backend);
+  served = serveApi(createApi(backend, { ...parts, timers: { after: () => () => undefined } }), {
     listen: listenHttp,
     seal: {
       sha256: (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest()),
@@ -76,6 +78,7 @@ beforeEach(() => {
     tcp: { address: "127.0.0.1", port: 0 },
     token: TOKEN,
     administrators: () => [],
+    isSignedIn: parts.isSignedIn,
     names: () => [],
     fatal: (error) => {
       throw error;

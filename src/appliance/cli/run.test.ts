@@ -11,6 +11,7 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { Fault, faultTable } from "#base/fault.ts";
 import { createApi } from "#appliance/api/api.ts";
+import { consoleParts } from "#appliance/console/console-parts-fixture.ts";
 import { MEMORY_CODE, MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
 import { serveApi, type ServedApi, SOCKET_FILE } from "#appliance/api/serve.ts";
 import type { Configuration } from "#appliance/configuration.ts";
@@ -90,7 +91,8 @@ beforeEach(() => {
   [out, err, answers, ran, started, pauses] = ["", "", [], [], [], []];
   media = new Map();
   const log = { write: () => undefined };
-  served = serveApi(createApi(backend, { log, timers: { after: () => () => undefined } }), {
+  const parts = consoleParts(backend);
+  served = serveApi(createApi(backend, { ...parts, timers: { after: () => () => undefined } }), {
     listen: listenHttp,
     seal: {
       sha256: (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest()),
@@ -101,6 +103,7 @@ beforeEach(() => {
     tcp: { address: "127.0.0.1", port: 0 },
     token: TOKEN,
     administrators: () => [],
+    isSignedIn: parts.isSignedIn,
     names: () => [],
     fatal: (error) => {
       throw error;
@@ -447,6 +450,28 @@ describe("claim", () => {
     ]);
     expect(await runPlain(`claim ${there()} --replace --code x`)).toBe(2);
     expect(err).toContain("--replace needs --token-file");
+  });
+
+  test("with a password from a file, or set later; its first line alone, never shown", async () => {
+    const file = path.join(folder, "password");
+    writeFileSync(file, "correct horse battery\nand a second line\n");
+    expect(await runPlain(`claim ${there()} --code ${MEMORY_CODE} --password-file ${file}`)).toBe(
+      0,
+    );
+    expect(backend.password).toBe("correct horse battery");
+    writeFileSync(file, "another good one");
+    expect(await run(`password set --password-file ${file}`)).toBe(0);
+    expect(backend.password).toBe("another good one");
+    writeFileSync(file, "short\n");
+    expect(await run(`password set --password-file ${file}`)).toBe(2);
+    expect(await run("password set --password-file nowhere")).toBe(4);
+    expect(await run("password set")).toBe(2);
+    const byToken = `${there()} --token-file ${folder}/token`;
+    expect(await runPlain(`password set ${there()} --password-file ${file}`)).toBe(2);
+    writeFileSync(file, "a third good one");
+    expect(await runPlain(`password set ${byToken} --password-file ${file}`)).toBe(0);
+    expect(backend.password).toBe("a third good one");
+    expect(out + err).not.toMatch(/horse|good one|short/);
   });
 
   test("status → who owns it, and the code to whoever asks through the socket", async () => {

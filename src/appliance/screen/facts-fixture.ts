@@ -67,6 +67,7 @@ export function aUnit(unit: number, more: Partial<UnitView> = {}): UnitView {
     voter: true,
     controlStation: unit === 2,
     link: unit === 1 ? "self" : "up",
+    words: ["tohin", "mirut", "jotuz", "pavin", `fija${unit}`],
     ...more,
   };
 }

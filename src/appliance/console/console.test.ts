@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The pages over a Backend in memory: who gets in and how, what is refused, what the pages say, and
+// that what they are made of is what a browser and a screen reader need.
+
+import { beforeEach, describe, expect, test } from "bun:test";
+import { type Api, createApi } from "#appliance/api/api.ts";
+import { MEMORY_CODE, MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
+import { consoleParts, UNIT_TOKEN } from "./console-parts-fixture.ts";
+import { ROWS_OF_PAGE } from "./reading.ts";
+import { IDLE_MS } from "./sessions.ts";
+import { TRIES_MAX } from "./try-limit.ts";
+
+const HOST = "cairn-0001:7480";
+const PASSWORD = "correct horse battery";
+const PAGE_BYTES_MAX = 200_000;
+
+let backend: MemoryBackend;
+let parts: ReturnType<typeof consoleParts>;
+let api: Api;
+let cookie: string;
+
+beforeEach(() => {
+  backend = new MemoryBackend();
+  parts = consoleParts(backend);
+  api = createApi(backend, { ...parts, timers: { after: () => () => undefined } });
+  cookie = "";
+});
+
+const env = { asker: "anybody" as const, from: "10.0.0.9" };
+
+async function get(path: string, headers: Record<string, string> = {}): Promise<Response> {
+  return api.request(path, { headers: { host: HOST, cookie, ...headers } }, env);
+}
+
+/** As a browser sends a form; what it is told to keep is kept. */
+async function post(
+  path: string,
+  form: Record<string, string>,
+  headers: Record<string, string> = {},
+): Promise<Response> {
+  const answer = await api.request(
+    path,
+    {
+      method: "POST",
+      headers: {
+        host: HOST,
+        origin: `http://${HOST}`,
+        cookie,
+        "content-type": "application/x-www-form-urlencoded",
+        ...headers,
+      },
+      body: new URLSearchParams(form).toString(),
+    },
+    env,
+  );
+  const set = answer.headers.get("set-cookie");
+  if (set !== null) cookie = set.split(";")[0] ?? "";
+  return answer;
+}
+
+async function formToken(path = "/account"): Promise<string> {
+  const html = await (await get(path)).text();
+  return /name="token" value="([0-9a-f]+)"/.exec(html)?.[1] ?? "";
+}
+
+async function signIn(): Promise<void> {
+  backend.ownerToken ??= "f".repeat(64);
+  backend.password = PASSWORD;
+  const answer = await post("/login", { password: PASSWORD });
+  expect([answer.status, answer.headers.get("location")]).toEqual([303, "/"]);
+}
+
+async function text(path: string): Promise<string> {
+  const answer = await get(path);
+  expect([path, answer.status]).toEqual([path, 200]);
+  return answer.text();
+}
+
+const led = async (answer: Response | Promise<Response>) => {
+  const { status, headers } = await answer;
+  return [status, headers.get("location")];
+};
+
+describe("ways in", () => {
+  const PAGES = ["/", "/setup", "/units", "/disks", "/volumes", "/volumes/new", "/volumes/one"];
+
+  test("no session → no page, but the way in: to claim, then to sign in", async () => {
+    for (const path of [...PAGES, "/recovery", "/events", "/account", "/volumes/one/delete"]) {
+      expect([path, await led(get(path))]).toEqual([path, [303, "/claim"]]);
+    }
+    backend.ownerToken = "f".repeat(64);
+    expect(await led(get("/"))).toEqual([303, "/login"]);
+    expect(await led(get("/claim"))).toEqual([303, "/login"]);
+  });
+
+  test("claimed by code and password → signed in, first steps, the token shown once", async () => {
+    const answer = await post("/claim", { code: MEMORY_CODE, password: PASSWORD });
+    expect(await led(answer)).toEqual([303, "/setup"]);
+    expect(answer.headers.get("set-cookie")).toMatch(
+      /^cairn-session=[0-9a-f]{64}; Path=\/; HttpOnly; SameSite=Strict$/,
+    );
+    expect(backend.password).toBe(PASSWORD);
+    const token = backend.ownerToken as string;
+    const first = await text("/setup");
+    expect(first).toContain(token);
+    expect(first).toContain("The cluster is yours.");
+    for (const word of ["babad daba1", "it holds ext4", "Create volume"]) {
+      expect(first).toContain(word);
+    }
+    const second = await text("/setup");
+    expect(second).not.toContain(token);
+    expect(second).not.toContain("The cluster is yours.");
+  });
+
+  test("wrong code, short password, claimed already → said, nobody is signed in", async () => {
+    const wrong = await post("/claim", { code: "sesame", password: PASSWORD });
+    expect(wrong.status).toBe(403);
+    expect(await wrong.text()).toContain("not this unit&#39;s claim code");
+    const short = await post("/claim", { code: MEMORY_CODE, password: "short" });
+    expect(short.status).toBe(400);
+    expect(await short.text()).toContain("at least 10 characters");
+    expect(backend.claims).toHaveLength(1); // the short one cost no try
+    backend.ownerToken = "f".repeat(64);
+    expect((await post("/claim", { code: MEMORY_CODE, password: PASSWORD })).status).toBe(409);
+    expect(cookie).toBe("");
+  });
+
+  test("password, or a token → in; anything else → not; too often → 429", async () => {
+    await signIn();
+    cookie = "";
+    expect((await post("/login", { password: UNIT_TOKEN })).status).toBe(303);
+    cookie = "";
+    for (let tries = 0; tries < TRIES_MAX; tries++) {
+      const answer = await post("/login", { password: `wrong ${tries}` });
+      expect([answer.status, answer.headers.get("set-cookie")]).toEqual([403, null]);
+      expect(await answer.text()).not.toContain("wrong");
+    }
+    expect((await post("/login", { password: PASSWORD })).status).toBe(429);
+    expect(cookie).toBe("");
+  });
+
+  test("a cookie brought along → another one after signing in (no fixation)", async () => {
+    const planted = `cairn-session=${"ab".repeat(32)}`;
+    cookie = planted;
+    await signIn();
+    expect(cookie).not.toBe(planted);
+    expect(await led(get("/", { cookie: planted }))).toEqual([303, "/login"]);
+    const before = cookie;
+    await post("/login", { password: PASSWORD });
+    expect(cookie).not.toBe(before);
+    expect(await led(get("/", { cookie: before }))).toEqual([303, "/login"]);
+  });
+
+  test("signed out, idle too long, password changed elsewhere → out", async () => {
+    await signIn();
+    const kept = cookie;
+    const out = await post("/logout", { token: await formToken() });
+    expect(await led(out)).toEqual([303, "/login"]);
+    expect(await led(get("/", { cookie: kept }))).toEqual([303, "/login"]);
+    await signIn();
+    parts.clock.atMs += IDLE_MS;
+    expect(await led(get("/"))).toEqual([303, "/login"]);
+    await signIn();
+    backend.password = "changed at another unit";
+    expect(await led(get("/"))).toEqual([303, "/login"]);
+  });
+
+  test("another password → the present one is asked for; others are out", async () => {
+    await signIn();
+    const other = cookie;
+    cookie = "";
+    await signIn();
+    const token = await formToken();
+    const change = (current: string) =>
+      post("/account", { token, current, password: "a new password" });
+    expect((await change("wrong")).status).toBe(403);
+    expect(backend.password).toBe(PASSWORD);
+    expect(await led(change(PASSWORD))).toEqual([303, "/account"]);
+    expect(backend.password).toBe("a new password");
+    expect(await text("/account")).toContain("The password is set.");
+    expect(await led(get("/", { cookie: other }))).toEqual([303, "/login"]);
+  });
+});
+
+describe("forged requests", () => {
+  const create = { name: "one", size: "1G", protection: "none", intent: "create" };
+
+  test("no Origin, a foreign one, no form token, a foreign one → 403, nothing done", async () => {
+    await signIn();
+    const token = await formToken();
+    const filled = { ...create, token };
+    const origins = ["http://evil.example", "null", `http://${HOST}.evil.example`, ""];
+    for (const origin of origins) {
+      expect([origin, (await post("/volumes/new", filled, { origin })).status]).toEqual([
+        origin,
+        403,
+      ]);
+    }
+    expect((await post("/volumes/new", create)).status).toBe(403);
+    const strange = await post("/volumes/new", { ...create, token: "0".repeat(64) });
+    expect(strange.status).toBe(403);
+    expect((await post("/login", { password: PASSWORD }, { origin: "null" })).status).toBe(403);
+    const claim = { code: MEMORY_CODE, password: PASSWORD };
+    expect((await post("/claim", claim, { origin: "http://evil.example" })).status).toBe(403);
+    expect(backend.creations).toBe(0);
+    expect((await post("/volumes/new", filled)).status).toBe(303);
+  });
+
+  test("a body of another type → 400", async () => {
+    await signIn();
+    const token = await formToken();
+    const headers = { "content-type": "text/plain" };
+    expect((await post("/volumes/new", { ...create, token }, headers)).status).toBe(400);
+    expect(backend.creations).toBe(0);
+  });
+
+  test("every page → a policy without inline script or style, and no frame", async () => {
+    await signIn();
+    for (const path of ["/", "/volumes", "/account", "/volumes/nothing"]) {
+      const answer = await get(path);
+      const policy = answer.headers.get("content-security-policy") ?? "";
+      expect(policy).toContain("default-src 'none'");
+      expect(policy).toContain("frame-ancestors 'none'");
+      expect(policy).not.toContain("unsafe");
+      expect(answer.headers.get("cache-control")).toBe("no-store");
+      const html = await answer.text();
+      expect(html).not.toMatch(/<style|style="|<script(?! type="module" src="\/assets)/);
+      expect(html).not.toMatch(/\son\w+=/);
+    }
+  });
+});
+
+describe("volumes", () => {
+  const form = {
+    name: "one",
+    size: "1.5G",
+    protection: "mirror-2",
+    allow: "10.0.0.0/24\nfd00::/8",
+  };
+  const send = async (path: string, more: Record<string, string>) =>
+    post(path, { token: await formToken(), ...more });
+
+  beforeEach(signIn);
+
+  test("preview → shown and nothing made; create → its page with lines to attach", async () => {
+    const preview = await send("/volumes/new", { ...form, intent: "preview" });
+    expect(preview.status).toBe(200);
+    const shown = await preview.text();
+    expect(shown).toContain("nothing is made yet");
+    expect(shown).toContain('value="1.5G"');
+    expect(backend.creations).toBe(0);
+    const made = await send("/volumes/new", { ...form, intent: "create" });
+    expect(await led(made)).toEqual([303, "/volumes/one"]);
+    expect(backend.volume("one").allow).toEqual(["10.0.0.0/24", "fd00::/8"]);
+    const html = await text("/volumes/one");
+    for (const word of [
+      "one is there.",
+      "nbd-client 10.0.0.1 10809 /dev/nbd0 -name one",
+      "server.host=10.0.0.1,server.port=10809,export=one",
+      "&lt;host name=&quot;10.0.0.1&quot; port=&quot;10809&quot;/&gt;",
+      "file=nbd://10.0.0.1/one,if=none",
+      "disk 1 of cairn-0001",
+      "online, protected",
+    ]) {
+      expect(html).toContain(word);
+    }
+  });
+
+  test("what is refused → the form again as it was typed, with the reason", async () => {
+    const tries: [Record<string, string>, number, string][] = [
+      [{ ...form, size: "much" }, 400, "Size: such as 100G"],
+      [{ ...form, name: "a/b" }, 400, "Name: letters, digits"],
+      [{ ...form, allow: "10.0.0.0/33" }, 400, "Who may attach: an address or range"],
+      [{ ...form, protection: "raid-5" }, 400, "Protection: "],
+      [{ ...form, protection: "mirror-3" }, 507, "three copies need three units"],
+    ];
+    for (const [typed, status, words] of tries) {
+      const answer = await send("/volumes/new", { ...typed, intent: "create" });
+      const html = await answer.text();
+      expect([answer.status, html.includes(words)]).toEqual([status, true]);
+      expect(html).toContain(`value="${typed["name"]}"`);
+    }
+    expect(backend.creations).toBe(0);
+  });
+
+  test("the list of who may attach → saved, or refused with the reason", async () => {
+    await send("/volumes/new", { ...form, intent: "create" });
+    const wrong = await send("/volumes/one/allow", { allow: "everybody" });
+    expect(wrong.status).toBe(400);
+    expect(await wrong.text()).toContain(">everybody</textarea>");
+    const saved = await send("/volumes/one/allow", { allow: " 10.1.0.1 , 10.1.0.2 " });
+    expect(await led(saved)).toEqual([303, "/volumes/one"]);
+    expect(backend.volume("one").allow).toEqual(["10.1.0.1", "10.1.0.2"]);
+  });
+
+  test("deleted only when its name is typed", async () => {
+    await send("/volumes/new", { ...form, intent: "create" });
+    expect(await text("/volumes/one/delete")).toContain("This cannot be undone");
+    expect((await send("/volumes/one/delete", { confirm: "two" })).status).toBe(400);
+    expect(backend.volumes()).toHaveLength(1);
+    expect(await led(send("/volumes/one/delete", { confirm: "one" }))).toEqual([303, "/volumes"]);
+    expect(backend.volumes()).toHaveLength(0);
+    expect((await get("/volumes/one")).status).toBe(404);
+  });
+
+  test("a volume named as the form → its page by its number", async () => {
+    const made = await send("/volumes/new", { ...form, name: "new", intent: "create" });
+    expect(await led(made)).toEqual([303, "/volumes/1"]);
+    expect(await text("/volumes/1")).toContain("<h1>new</h1>");
+  });
+});
+
+describe("pages", () => {
+  beforeEach(signIn);
+
+  test("what people named is escaped", async () => {
+    backend.say("alarm", '<script>alert(1)</script> & "quotes"');
+    const html = await text("/events");
+    expect(html).toContain("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;quotes&quot;");
+    expect(html).toContain("2026-01-01 00:00:01");
+  });
+
+  test("overview → health in words, capacity, what to do next", async () => {
+    const html = await text("/");
+    for (const word of [
+      "Hosts are served, but something needs attention.",
+      "1 unit (cairn-0002) is away",
+      "20 GiB <span>free of 20 GiB",
+      "There is no volume yet.",
+      "1 disk not in use.",
+    ]) {
+      expect(html).toContain(word);
+    }
+  });
+
+  test("control station away → every page says how old it is", async () => {
+    backend.staleMs = 4200;
+    for (const path of ["/", "/volumes", "/units", "/recovery"]) {
+      const answer = await get(path);
+      expect(answer.headers.get("x-cairn-stale-ms")).toBe("4200");
+      expect(await answer.text()).toContain("is 4 s old");
+    }
+  });
+
+  test("unit in no cluster → pages that can, say what they know", async () => {
+    backend.inCluster = false;
+    for (const path of ["/", "/setup", "/units", "/disks", "/volumes", "/recovery"]) {
+      await text(path);
+    }
+    expect(await text("/disks")).toContain("it holds ext4");
+    expect(await text("/units")).toContain("in no cluster yet");
+  });
+
+  test("units without a secret → shown with their words", async () => {
+    const words = ["robin", "tulip"];
+    backend.heard = [
+      { unitId: "ab".repeat(16), name: "new-box", version: "1", address: "::1", words },
+    ];
+    for (const path of ["/units", "/setup"]) expect(await text(path)).toContain("robin tulip");
+  });
+
+  test("events → filtered by weight and words", async () => {
+    backend.say("info", "a quiet thing");
+    backend.say("alarm", "a loud thing");
+    const loud = await text("/events?severity=alarm");
+    expect([loud.includes("a loud thing"), loud.includes("a quiet thing")]).toEqual([true, false]);
+    const quiet = await text("/events?q=QUIET");
+    expect([quiet.includes("a loud thing"), quiet.includes("a quiet thing")]).toEqual([
+      false,
+      true,
+    ]);
+  });
+
+  test("many volumes → in parts, found by name, no page over 200 KB", async () => {
+    const request = { sizeBytes: 1 << 30, protection: "none" as const, allow: [] };
+    for (let at = 0; at < 2000; at++) {
+      await backend.createVolume({ ...request, name: `volume-${at}` }, { dryRun: false });
+    }
+    const first = await text("/volumes");
+    expect(first.match(/href="\/volumes\/volume-/g)).toHaveLength(ROWS_OF_PAGE);
+    expect(first).toContain("Page 1 of 40, 2000 in all");
+    expect(await text("/volumes?page=40")).toContain("volume-1999");
+    expect(await text("/volumes?page=999")).toContain("volume-1999");
+    expect(await text("/volumes?q=volume-1234")).toContain("volume-1234");
+    for (const path of ["/", "/volumes", "/events", "/disks", "/recovery", "/volumes/volume-1"]) {
+      expect((await text(path)).length).toBeLessThan(PAGE_BYTES_MAX);
+    }
+  });
+
+  test("every field has its label, every table caption and heads, one h1", async () => {
+    await backend.createVolume(
+      { name: "one", sizeBytes: 1 << 30, protection: "none", allow: [] },
+      { dryRun: false },
+    );
+    const paths = ["/", "/setup", "/units", "/disks", "/volumes", "/volumes/new", "/volumes/one"];
+    for (const path of [...paths, "/volumes/one/delete", "/recovery", "/events", "/account"]) {
+      const html = await text(path);
+      const ids = [...html.matchAll(/\sid="([^"]+)"/g)].map((match) => match[1]);
+      expect([path, new Set(ids).size]).toEqual([path, ids.length]);
+      for (const [field] of html.matchAll(/<(input|select|textarea)\b[^>]*>/g)) {
+        if (/type="hidden"|\shidden/.test(field)) continue;
+        const id = /\sid="([^"]+)"/.exec(field)?.[1];
+        expect([path, field, html.includes(`<label for="${id}"`)]).toEqual([path, field, true]);
+      }
+      const tables = html.match(/<table /g)?.length ?? 0;
+      expect(html.match(/<caption /g)?.length ?? 0).toBe(tables);
+      expect(html.match(/<h1>/g)).toHaveLength(1);
+      expect(html).toStartWith('<!DOCTYPE html><html lang="en">');
+    }
+  });
+
+  test("assets → out of the executable, small, for everybody", async () => {
+    cookie = "";
+    const types = {
+      "console.css": "text/css",
+      "console.js": "text/javascript",
+      "cairn.svg": "image",
+    };
+    for (const [name, type] of Object.entries(types)) {
+      const answer = await get(`/assets/${name}`);
+      expect(answer.headers.get("content-type")).toContain(type);
+      expect((await answer.text()).length).toBeLessThan(20_000);
+    }
+    expect((await get("/assets/other")).status).toBe(404);
+  });
+});

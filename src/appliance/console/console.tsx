@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The console: pages for people, over the same Backend as the API. Rendered here; a little client
+// code looks again by itself, and everything works without it.
+//
+// Invariants
+// - But for claim, sign-in and the assets nothing is shown without a session of this unit.
+// - What changes something comes from a page of our own (Origin, always there) and from a form
+//   that was made for this session (its token). A session is begun by a proof, never by a cookie.
+// - No page may load or run anything but what comes from this unit itself (the policy below).
+
+/** @jsxImportSource hono/jsx */
+
+import { Hono } from "hono";
+import type { Context } from "hono";
+import type { Child } from "hono/jsx";
+import { Fault } from "#base/fault.ts";
+import type { World } from "#base/world.ts";
+import type { Asking } from "#appliance/api/api.ts";
+import { faultOf } from "#appliance/api/fault-answer.ts";
+import { originOf } from "#appliance/api/origin.ts";
+import { STALE_HEADER } from "#appliance/api/convention.ts";
+import type { Backend } from "#appliance/backend.ts";
+import { passwordFault } from "#appliance/password-rule.ts";
+import { addAssets } from "./assets.ts";
+import type { Credentials } from "./credentials.ts";
+import { AccountPage, ClaimPage, LoginPage, SetupPage } from "./entry-pages.tsx";
+import { page } from "./frame.tsx";
+import * as pages from "./pages.tsx";
+import { readAll, readEvents } from "./reading.ts";
+import type { Session, Sessions } from "./sessions.ts";
+import { sessionCookie, shownSession } from "./sessions.ts";
+import { sentenceOf } from "./fault-words.ts";
+import { TryLimit } from "./try-limit.ts";
+import { addVolumePages } from "./volume-routes.tsx";
+
+const POLICY = [
+  "default-src 'none'",
+  "style-src 'self'",
+  "script-src 'self'",
+  "img-src 'self'",
+  "connect-src 'self'",
+  "form-action 'self'",
+  "base-uri 'none'",
+  "frame-ancestors 'none'",
+].join("; ");
+
+/** A page that looks again by itself says so: that is no person's doing. */
+const LOOK_HEADER = "x-cairn-look";
+const EVENTS_LATEST = 8;
+const EVENTS_READ = 1000;
+
+export interface ConsoleOptions {
+  world: Pick<World, "clock" | "log">;
+  sessions: Sessions;
+  credentials: Credentials;
+}
+
+export type ConsoleApp = Hono<{ Bindings: Asking }>;
+export type Call = Context<{ Bindings: Asking }>;
+
+export function createConsole(backend: Backend, options: ConsoleOptions): ConsoleApp {
+  const app: ConsoleApp = new Hono<{ Bindings: Asking }>();
+  const desk = new Desk(backend, options);
+  app.onError((error, call) => {
+    const fault = faultOf(error, options.world.log, `${call.req.method} ${call.req.path}`);
+    const content = <pages.NotFoundPage what={sentenceOf(fault)} />;
+    return desk.show(call, { title: "That did not work", place: "", content, fault });
+  });
+  addAssets(app);
+  addEntry(app, desk);
+  addAccount(app, desk);
+  addReading(app, desk);
+  addVolumePages(app, desk);
+  return app;
+}
+
+export interface Shown {
+  title: string;
+  place: string;
+  content: Child;
+  /** Why the page is shown again, or instead; null: all is well. */
+  fault?: Fault | null;
+}
+
+/** What every handler needs: who is signed in, what was typed, and how a page is answered. */
+export class Desk {
+  readonly backend: Backend;
+  readonly credentials: Credentials;
+  readonly limit: TryLimit;
+  readonly #sessions: Sessions;
+  readonly #log: ConsoleOptions["world"]["log"];
+
+  constructor(backend: Backend, { world, sessions, credentials }: ConsoleOptions) {
+    this.backend = backend;
+    this.credentials = credentials;
+    this.limit = new TryLimit(world.clock);
+    this.#sessions = sessions;
+    this.#log = world.log;
+  }
+
+  session(call: Call): Session | null {
+    const token = shownSession(call.req.raw);
+    if (token === null) return null;
+    return this.#sessions.find(token, { byPerson: call.req.header(LOOK_HEADER) === undefined });
+  }
+
+  /** Runs for a person who is signed in; others are led to the way in. */
+  guarded(act: (call: Call, session: Session) => Response | Promise<Response>) {
+    return async (call: Call): Promise<Response> => {
+      const session = this.session(call);
+      if (session === null) return this.lead(call, this.#wayIn());
+      return act(call, session);
+    };
+  }
+
+  #wayIn(): string {
+    const { claim, cluster } = this.backend.status();
+    return claim.claimed || (cluster !== null && this.credentials.hasPassword)
+      ? "/login"
+      : "/claim";
+  }
+
+  /** What was typed into a page of ours; with a session, into a form made for it. */
+  async form(call: Call, session: Session | null): Promise<URLSearchParams> {
+    if (originOf(call.req.raw) !== "own") {
+      throw new Fault("forbidden", "a form is taken from a page of this unit alone");
+    }
+    const type = call.req.header("content-type") ?? "";
+    if (!type.startsWith("application/x-www-form-urlencoded")) {
+      throw new Fault("badRequest", "a form is sent as application/x-www-form-urlencoded");
+    }
+    const form = new URLSearchParams(await call.req.text());
+    if (session !== null && !this.#sessions.isFormToken(session, form.get("token") ?? "")) {
+      throw new Fault("forbidden", "the page is from another session; load it again");
+    }
+    return form;
+  }
+
+  /** A new session, whatever cookie was shown before. */
+  begin(call: Call, credential: string): Session {
+    this.end(call);
+    const { token, session } = this.#sessions.begin(credential);
+    call.header("set-cookie", sessionCookie(call.req.raw, token));
+    return session;
+  }
+
+  end(call: Call): void {
+    const token = shownSession(call.req.raw);
+    if (token !== null) this.#sessions.end(token);
+    call.header("set-cookie", sessionCookie(call.req.raw, null));
+  }
+
+  lead(call: Call, path: string): Response {
+    call.header("cache-control", "no-store");
+    return call.redirect(path, 303);
+  }
+
+  show(call: Call, { title, place, content, fault = null }: Shown): Response {
+    const status = this.backend.status();
+    const session = this.session(call);
+    const html = page({ title, place, status, session, children: content });
+    if (session !== null && call.req.header(LOOK_HEADER) === undefined) session.note = null;
+    return new Response(html, {
+      status: fault?.httpStatus ?? 200,
+      headers: {
+        "content-type": "text/html; charset=utf-8",
+        "content-security-policy": POLICY,
+        "cache-control": "no-store",
+        // Not no-referrer: a browser would then send no Origin with our own forms.
+        "referrer-policy": "same-origin",
+        [STALE_HEADER]: String(Math.round(status.staleMs)),
+      },
+    });
+  }
+
+  /** Does what may be refused; null, or the Fault to show beside the form. */
+  async attempt(call: Call, act: () => Promise<void>): Promise<Fault | null> {
+    try {
+      await act();
+      return null;
+    } catch (error) {
+      return faultOf(error, this.#log, `${call.req.method} ${call.req.path}`);
+    }
+  }
+}
+
+/** The address the browser asks from, as a person would write it. */
+export function fromOf(call: Call): string {
+  const from = (call.env as Partial<Asking> | undefined)?.from ?? "";
+  return from.replace(/^::ffff:/i, "").replace(/%.*$/, "");
+}
+
+function addEntry(app: ConsoleApp, desk: Desk): void {
+  const { backend, credentials, limit } = desk;
+  const words = (fault: Fault | null) => (fault === null ? null : sentenceOf(fault));
+  const claimPage = (call: Call, fault: Fault | null) => {
+    const content = <ClaimPage status={backend.status()} fault={words(fault)} />;
+    return desk.show(call, { title: "Claim this cluster", place: "", content, fault });
+  };
+  const loginPage = (call: Call, fault: Fault | null) => {
+    const { hasPassword } = credentials;
+    const content = (
+      <LoginPage {...{ hasPassword, status: backend.status(), fault: words(fault) }} />
+    );
+    return desk.show(call, { title: "Sign in", place: "", content, fault });
+  };
+
+  app.get("/claim", (call) => {
+    if (backend.status().claim.claimed) return desk.lead(call, "/login");
+    return claimPage(call, null);
+  });
+  app.post("/claim", async (call) => {
+    const form = await desk.form(call, null);
+    const code = form.get("code") ?? "";
+    const password = form.get("password") ?? "";
+    const fault = await desk.attempt(call, async () => {
+      // Before the code, so that a password too short costs no try.
+      const wrong = passwordFault(password);
+      if (wrong !== null) throw new Fault("badRequest", wrong);
+      const { token } = await backend.claim({ code, password, replace: false }, "anybody");
+      const credential = credentials.ofPassword() ?? (await credentials.prove(token));
+      if (credential === null) throw new Fault("notReady", "it is claimed; sign in in a moment");
+      const session = desk.begin(call, credential);
+      session.ownerToken = token;
+      session.note = "The cluster is yours.";
+    });
+    return fault === null ? desk.lead(call, "/setup") : claimPage(call, fault);
+  });
+  app.get("/login", (call) => {
+    if (desk.session(call) !== null) return desk.lead(call, "/");
+    return loginPage(call, null);
+  });
+  app.post("/login", async (call) => {
+    const form = await desk.form(call, null);
+    const fault = await desk.attempt(call, async () => {
+      limit.take(fromOf(call));
+      const credential = await credentials.prove(form.get("password") ?? "");
+      if (credential === null) throw new Fault("forbidden", "that is not it");
+      limit.forget(fromOf(call));
+      desk.begin(call, credential);
+    });
+    return fault === null ? desk.lead(call, "/") : loginPage(call, fault);
+  });
+  app.post(
+    "/logout",
+    desk.guarded(async (call, session) => {
+      await desk.form(call, session);
+      desk.end(call);
+      return desk.lead(call, "/login");
+    }),
+  );
+}
+
+function addAccount(app: ConsoleApp, desk: Desk): void {
+  const { backend, credentials, limit } = desk;
+  const show = (call: Call, session: Session, fault: Fault | null) => {
+    const { hasPassword } = credentials;
+    const words = fault === null ? null : sentenceOf(fault);
+    const content = <AccountPage {...{ session, hasPassword, fault: words }} />;
+    return desk.show(call, { title: "Account", place: "/account", content, fault });
+  };
+  app.get(
+    "/account",
+    desk.guarded((call, session) => show(call, session, null)),
+  );
+  app.post(
+    "/account",
+    desk.guarded(async (call, session) => {
+      const form = await desk.form(call, session);
+      const fault = await desk.attempt(call, async () => {
+        const password = form.get("password") ?? "";
+        const wrong = passwordFault(password);
+        if (wrong !== null) throw new Fault("badRequest", wrong);
+        limit.take(fromOf(call));
+        if ((await credentials.prove(form.get("current") ?? "")) === null) {
+          throw new Fault("forbidden", "the present password is not that");
+        }
+        limit.forget(fromOf(call));
+        await backend.setPassword(password);
+        const credential = credentials.ofPassword();
+        if (credential === null) throw new Fault("notReady", "it is set; sign in in a moment");
+        desk.begin(call, credential).note = "The password is set.";
+      });
+      return fault === null ? desk.lead(call, "/account") : show(call, session, fault);
+    }),
+  );
+}
+
+function addReading(app: ConsoleApp, desk: Desk): void {
+  const { backend, credentials } = desk;
+  const reading = (path: string, title: string, contentOf: (call: Call) => Child) => {
+    app.get(
+      path,
+      desk.guarded((call) => desk.show(call, { title, place: path, content: contentOf(call) })),
+    );
+  };
+  reading("/", "Overview", () => {
+    const events = readEvents(backend, EVENTS_LATEST)?.reverse() ?? null;
+    const { hasPassword } = credentials;
+    return <pages.Overview {...{ seen: readAll(backend), events, hasPassword }} />;
+  });
+  reading("/units", "Units", () => <pages.UnitsPage seen={readAll(backend)} />);
+  reading("/disks", "Disks", (call) => (
+    <pages.DisksPage seen={readAll(backend)} query={listQuery(call)} />
+  ));
+  reading("/recovery", "Recovery", () => <pages.RecoveryPage seen={readAll(backend)} />);
+  reading("/events", "Events", (call) => {
+    const query = { ...listQuery(call), severity: call.req.query("severity") ?? "info" };
+    return <pages.EventsPage events={readEvents(backend, EVENTS_READ)} query={query} />;
+  });
+  app.get(
+    "/setup",
+    desk.guarded((call, session) => {
+      const seen = readAll(backend);
+      const content = <SetupPage {...{ seen, session, from: fromOf(call) }} />;
+      const shown = desk.show(call, { title: "First steps", place: "/", content });
+      if (call.req.header(LOOK_HEADER) === undefined) session.ownerToken = null;
+      return shown;
+    }),
+  );
+}
+
+const QUERY_CHARACTERS_MAX = 100;
+
+export function listQuery(call: Call): pages.ListQuery {
+  const q = (call.req.query("q") ?? "").slice(0, QUERY_CHARACTERS_MAX).trim();
+  return { q, page: call.req.query("page") };
+}

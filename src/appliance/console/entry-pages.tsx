@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The ways in: claiming the cluster, signing in, the first steps after the claim, and the account.
+
+/** @jsxImportSource hono/jsx */
+
+import { PASSWORD_CHARACTERS_MIN } from "#appliance/password-rule.ts";
+import type { UnitStatus, VolumeView } from "#appliance/backend.ts";
+import { Copyable, Field, FormToken, Notice, Live } from "./frame.tsx";
+import { capacityOf, volumePath } from "./health.ts";
+import { DiskTable, Strangers, UnitTable } from "./pages.tsx";
+import type { Reading } from "./reading.ts";
+import type { Session } from "./sessions.ts";
+import { NewVolumePage } from "./volume-pages.tsx";
+import { firstForm } from "./volume-form.ts";
+
+const NEW_PASSWORD_HINT = `At least ${PASSWORD_CHARACTERS_MIN} characters; length is what counts.`;
+const OPEN_WIRE =
+  "The connection to this page is not encrypted yet: use it on a network that you trust.";
+
+/** So that a password keeper knows what it keeps. */
+function OwnerName() {
+  return <input type="text" name="user" value="owner" autocomplete="username" hidden readonly />;
+}
+
+export function ClaimPage({ status, fault }: { status: UnitStatus; fault: string | null }) {
+  return (
+    <div>
+      {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
+      {status.cluster === null ? (
+        <WaitingBox status={status} />
+      ) : (
+        <form method="post" action="/claim" class="card form">
+          <p>
+            {status.cluster.name} belongs to nobody yet. It is made yours by the code on the screen
+            of {status.name}.
+          </p>
+          <OwnerName />
+          <Field
+            id="code"
+            label="Claim code"
+            required
+            autocomplete="off"
+            hint="As the box's screen shows it; case and dashes do not count."
+          />
+          <Field
+            id="password"
+            label="New password"
+            type="password"
+            required
+            minlength={PASSWORD_CHARACTERS_MIN}
+            autocomplete="new-password"
+            hint={NEW_PASSWORD_HINT}
+          />
+          <p class="actions">
+            <button type="submit">Claim this cluster</button>
+          </p>
+        </form>
+      )}
+      <p class="hint">{OPEN_WIRE}</p>
+      <p class="hint">
+        You have a token already? <a href="/login">Sign in with it</a>.
+      </p>
+    </div>
+  );
+}
+
+function WaitingBox({ status }: { status: UnitStatus }) {
+  return (
+    <section class="card" aria-labelledby="waits">
+      <h2 id="waits">{status.name} is in no cluster yet</h2>
+      <p>{status.sentence}</p>
+      <p>
+        Its words, to compare with its screen: <span class="words">{status.words.join(" ")}</span>
+      </p>
+      <p class="hint">Look again in a moment: once there is a cluster, it can be claimed here.</p>
+    </section>
+  );
+}
+
+export function LoginPage(options: {
+  status: UnitStatus;
+  fault: string | null;
+  hasPassword: boolean;
+}) {
+  const { status, fault, hasPassword } = options;
+  return (
+    <div>
+      {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
+      <form method="post" action="/login" class="card form">
+        <OwnerName />
+        <Field
+          id="password"
+          label={hasPassword ? "Password" : "Token"}
+          type="password"
+          required
+          autocomplete="current-password"
+          hint={
+            hasPassword
+              ? "The owner's password, or the owner's token."
+              : "No password is set yet: sign in with the owner's token, then set one."
+          }
+        />
+        <p class="actions">
+          <button type="submit">Sign in</button>
+        </p>
+      </form>
+      <p class="hint">{OPEN_WIRE}</p>
+      {status.claim.claimed ? null : (
+        <p class="hint">
+          This cluster belongs to nobody yet. <a href="/claim">Claim it</a>.
+        </p>
+      )}
+    </div>
+  );
+}
+
+/** First boot: what was found, what happens to the disks, the first volume. */
+export function SetupPage(options: { seen: Reading; session: Session; from: string }) {
+  const { seen, session, from } = options;
+  const { units, volumes, status, strangers, disks } = seen;
+  const first = volumes?.[0] ?? null;
+  return (
+    <div>
+      <OwnerToken token={session.ownerToken} />
+      <section aria-labelledby="found">
+        <h2 id="found">1. Units found</h2>
+        <p class="lead">
+          Each box shows the same words on its screen. If one does not, it is not the box you think
+          it is.
+        </p>
+        <Live id="setup-units">
+          <UnitTable units={units ?? []} sentence={status.sentence} />
+          <Strangers strangers={strangers} />
+        </Live>
+      </section>
+      <section aria-labelledby="plan">
+        <h2 id="plan">2. Disks</h2>
+        <p class="lead">What is on a disk is never overwritten. These are used or left alone:</p>
+        <Live id="setup-disks">
+          <DiskTable disks={disks.slice(0, 50)} units={units} />
+        </Live>
+      </section>
+      <section aria-labelledby="first">
+        <h2 id="first">3. First volume</h2>
+        {first === null && status.cluster !== null ? (
+          <NewVolumePage
+            {...{ seen, session, from, fault: null, preview: null }}
+            form={firstForm((units ?? []).length, capacityOf(disks).freeBytes, from)}
+          />
+        ) : (
+          <FirstVolume volume={first} />
+        )}
+      </section>
+    </div>
+  );
+}
+
+function FirstVolume({ volume }: { volume: VolumeView | null }) {
+  if (volume === null) return <p class="empty">It can be made once this unit is in a cluster.</p>;
+  return (
+    <p>
+      It is there. <a href={`${volumePath(volume)}#attach`}>How to attach to {volume.name}</a>; or
+      go to <a href="/">the overview</a>.
+    </p>
+  );
+}
+
+function OwnerToken({ token }: { token: string | null }) {
+  if (token === null) return null;
+  return (
+    <section class="card" aria-labelledby="owner-token">
+      <h2 id="owner-token">For the command line</h2>
+      <p>
+        The owner's token, shown this once. Keep it where only you can read it, or leave it: it can
+        be replaced with <code>cairn claim --replace</code>.
+      </p>
+      <Copyable id="token-text" label="The owner's token" text={token} />
+    </section>
+  );
+}
+
+export function AccountPage(options: {
+  session: Session;
+  fault: string | null;
+  hasPassword: boolean;
+}) {
+  const { session, fault, hasPassword } = options;
+  return (
+    <div>
+      {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
+      <h2>{hasPassword ? "Change the password" : "Set a password"}</h2>
+      <p class="lead">
+        One password for the owner, the same through every unit. Whoever is signed in by the old one
+        has to sign in again.
+      </p>
+      <form method="post" action="/account" class="card form">
+        <FormToken session={session} />
+        <OwnerName />
+        <Field
+          id="current"
+          label={hasPassword ? "Present password, or the owner's token" : "The owner's token"}
+          type="password"
+          required
+          autocomplete="current-password"
+        />
+        <Field
+          id="password"
+          label="New password"
+          type="password"
+          required
+          minlength={PASSWORD_CHARACTERS_MIN}
+          autocomplete="new-password"
+          hint={NEW_PASSWORD_HINT}
+        />
+        <p class="actions">
+          <button type="submit">{hasPassword ? "Change" : "Set"} the password</button>
+        </p>
+      </form>
+    </div>
+  );
+}

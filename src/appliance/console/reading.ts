@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a page knows of the cluster at one moment, read once from the backend. A unit that is in no
+// cluster yet has status and disks alone; the rest is null, and the pages say so.
+
+import { Fault } from "#base/fault.ts";
+import type {
+  Backend,
+  DiskView,
+  EventView,
+  ResyncView,
+  StrangerView,
+  UnitStatus,
+  UnitView,
+  VolumeView,
+} from "#appliance/backend.ts";
+
+export interface Reading {
+  status: UnitStatus;
+  disks: DiskView[];
+  units: UnitView[] | null;
+  volumes: VolumeView[] | null;
+  strangers: StrangerView[];
+  recovery: { resyncs: ResyncView[]; resyncedBytes: number };
+}
+
+export function readAll(backend: Backend): Reading {
+  return {
+    status: backend.status(),
+    disks: backend.disks(),
+    units: ifReady(() => backend.units()),
+    volumes: ifReady(() => backend.volumes()),
+    strangers: backend.strangers(),
+    recovery: backend.recovery(),
+  };
+}
+
+export function readEvents(backend: Backend, limit: number): EventView[] | null {
+  return ifReady(() => backend.events(0, limit));
+}
+
+function ifReady<T>(read: () => T): T | null {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof Fault && error.code === "notReady") return null;
+    throw error;
+  }
+}
+
+export function unitName(units: readonly UnitView[] | null, unit: number | null): string {
+  if (unit === null || unit === 0) return "–";
+  return units?.find((one) => one.unit === unit)?.name ?? `unit ${unit}`;
+}
+
+/** One page of a long list: what is shown, and where it stands. */
+export interface Part<T> {
+  rows: T[];
+  page: number;
+  pages: number;
+  total: number;
+}
+
+export const ROWS_OF_PAGE = 50;
+
+export function partOf<T>(list: readonly T[], page: string | undefined): Part<T> {
+  const pages = Math.max(1, Math.ceil(list.length / ROWS_OF_PAGE));
+  const asked = /^\d{1,6}$/.test(page ?? "") ? Number(page) : 1;
+  const at = Math.min(Math.max(1, asked), pages);
+  const rows = list.slice((at - 1) * ROWS_OF_PAGE, at * ROWS_OF_PAGE);
+  return { rows, page: at, pages, total: list.length };
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The form of a new volume: what was typed, kept as it was typed for showing it again, and what it
+// comes to. The rules are the API's own (schemas.ts).
+
+import { Fault } from "#base/fault.ts";
+import { ChangeVolumeSchema, CreateVolumeSchema } from "#appliance/api/schemas.ts";
+import { parseSize } from "#appliance/api/words.ts";
+import type { CreateVolume } from "#appliance/backend.ts";
+
+export interface VolumeForm {
+  name: string;
+  size: string;
+  protection: string;
+  allow: string;
+}
+
+export function emptyForm(units: number): VolumeForm {
+  return { name: "", size: "", protection: units > 1 ? "mirror-2" : "none", allow: "" };
+}
+
+/** What may be offered first: a round size that leaves most of the space, for whoever asks. */
+export function firstForm(units: number, freeBytes: number, from: string): VolumeForm {
+  const form = emptyForm(units);
+  const copies = form.protection === "none" ? 1 : 2;
+  const roomBytes = freeBytes / copies / 4;
+  const size = ["100G", "10G", "1G", "100M"].find((one) => (parseSize(one) ?? 0) <= roomBytes);
+  return { ...form, name: "first", size: size ?? "", allow: from };
+}
+
+export function typedForm(form: URLSearchParams): VolumeForm {
+  const word = (name: string) => form.get(name) ?? "";
+  return {
+    name: word("name").trim(),
+    size: word("size").trim(),
+    protection: word("protection"),
+    allow: word("allow"),
+  };
+}
+
+/** What is asked for, or a Fault that names the field. */
+export function wantedVolume(form: VolumeForm): CreateVolume {
+  const sizeBytes = parseSize(form.size);
+  if (sizeBytes === null) throw new Fault("badRequest", "size: such as 100G, 64M or 1.5T");
+  const { name, protection } = form;
+  const parsed = CreateVolumeSchema.safeParse({
+    name,
+    sizeBytes,
+    protection,
+    allow: linesOf(form.allow),
+  });
+  if (parsed.success) return parsed.data;
+  throw issueFault(parsed.error.issues[0]);
+}
+
+export function wantedAllow(text: string): string[] {
+  const parsed = ChangeVolumeSchema.safeParse({ allow: linesOf(text) });
+  if (parsed.success) return parsed.data.allow;
+  throw issueFault(parsed.error.issues[0]);
+}
+
+const FIELD_WORDS: Record<string, string> = { allow: "who may attach", sizeBytes: "size" };
+
+function issueFault(issue: { path: readonly PropertyKey[]; message: string } | undefined): Fault {
+  const field = String(issue?.path[0] ?? "");
+  return new Fault("badRequest", `${FIELD_WORDS[field] ?? field}: ${issue?.message ?? ""}`);
+}
+
+function linesOf(text: string): string[] {
+  return text.split(/[\s,]+/).filter((word) => word !== "");
+}

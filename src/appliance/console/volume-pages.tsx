@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The volumes: the list, the form for a new one with a preview of where it would lie, one volume
+// with its slices and members (original figure 5), how to attach to it, who may, and its deletion.
+
+/** @jsxImportSource hono/jsx */
+
+import { layouts } from "#base/layout.ts";
+import { sizeInWords } from "#appliance/api/words.ts";
+import type { DiskView, UnitView, VolumeView } from "#appliance/backend.ts";
+import { attachWays } from "./attach.ts";
+import { Copyable, Field, FormToken, Live, Notice, Pages, Search, State, Table } from "./frame.tsx";
+import { capacityOf, volumePath, volumeTone, volumeWords } from "./health.ts";
+import type { ListQuery } from "./pages.tsx";
+import { partOf, type Reading, unitName } from "./reading.ts";
+import type { Session } from "./sessions.ts";
+import type { VolumeForm } from "./volume-form.ts";
+
+export function VolumesPage({ seen, query }: { seen: Reading; query: ListQuery }) {
+  const wanted = query.q.toLowerCase();
+  const found = (seen.volumes ?? []).filter((one) => one.name.toLowerCase().includes(wanted));
+  const part = partOf(found, query.page);
+  return (
+    <div>
+      <p class="actions">
+        <a class="button" href="/volumes/new">
+          New volume
+        </a>
+      </p>
+      <Search path="/volumes" query={query.q} label="Name" />
+      <Live id="volumes">
+        <Table
+          id="volume-table"
+          caption="Volumes"
+          columns={[
+            "Name",
+            "State",
+            { head: "Size", isNumber: true },
+            "Protection",
+            "Attach at",
+            "Who may attach",
+          ]}
+          empty={query.q === "" ? "There is no volume yet." : "No volume has such a name."}
+          rows={part.rows.map((volume) => [
+            <a href={volumePath(volume)}>{volume.name}</a>,
+            <State tone={volumeTone(volume)} words={volumeWords(volume)} />,
+            sizeInWords(volume.sizeBytes),
+            volume.protection,
+            unitName(seen.units, volume.front),
+            volume.allow.length === 0 ? "nobody yet" : volume.allow.join(", "),
+          ])}
+        />
+        <Pages part={part} path="/volumes" query={{ q: query.q }} />
+      </Live>
+    </div>
+  );
+}
+
+export interface NewVolumeOptions {
+  seen: Reading;
+  session: Session;
+  form: VolumeForm;
+  /** Why it was refused, or null. */
+  fault: string | null;
+  /** As the dry run places it. */
+  preview: VolumeView | null;
+  /** The browser's own address, to offer. */
+  from: string;
+}
+
+export function NewVolumePage(options: NewVolumeOptions) {
+  const { seen, session, form, fault, preview, from } = options;
+  const { freeBytes } = capacityOf(seen.disks);
+  return (
+    <div>
+      {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
+      {preview === null ? null : <Preview preview={preview} seen={seen} />}
+      <form method="post" action="/volumes/new" class="card form">
+        <FormToken session={session} />
+        <Field
+          id="name"
+          label="Name"
+          value={form.name}
+          required
+          autocomplete="off"
+          hint="Letters, digits, dot, dash and underscore; hosts ask for it by this name."
+        />
+        <Field
+          id="size"
+          label="Size"
+          value={form.size}
+          required
+          autocomplete="off"
+          hint={`Such as 100G or 1.5T. ${sizeInWords(freeBytes)} are free, copies counted.`}
+        />
+        <ProtectionChoice chosen={form.protection} units={seen.units ?? []} />
+        <AllowField label="Who may attach" value={form.allow} from={from} />
+        <p class="actions">
+          <button type="submit" name="intent" value="create">
+            Create volume
+          </button>
+          <button type="submit" name="intent" value="preview" class="second">
+            Preview
+          </button>
+        </p>
+      </form>
+    </div>
+  );
+}
+
+function ProtectionChoice({ chosen, units }: { chosen: string; units: readonly UnitView[] }) {
+  return (
+    <fieldset class="field">
+      <legend>Protection</legend>
+      {Object.values(layouts).map((layout) => (
+        <p class="choice">
+          <input
+            type="radio"
+            id={`protection-${layout.name}`}
+            name="protection"
+            value={layout.name}
+            checked={layout.name === chosen}
+          />
+          <label for={`protection-${layout.name}`}>
+            <strong>{layout.name}</strong>{" "}
+            <span>
+              {layout.sentence}
+              {layout.copies > units.length ? ` (needs ${layout.copies} units)` : ""}
+            </span>
+          </label>
+        </p>
+      ))}
+    </fieldset>
+  );
+}
+
+function AllowField({ label, value, from }: { label: string; value: string; from: string }) {
+  return (
+    <div class="field">
+      <label for="allow">{label}</label>
+      <p class="hint" id="allow-hint">
+        One address or range a line, such as 10.0.0.0/24. Empty: nobody.
+        {from === "" ? "" : ` You ask from ${from}.`}
+      </p>
+      <textarea id="allow" name="allow" rows={3} aria-describedby="allow-hint">
+        {value}
+      </textarea>
+    </div>
+  );
+}
+
+function Preview({ preview, seen }: { preview: VolumeView; seen: Reading }) {
+  const { copies } = layouts[preview.protection];
+  const needsBytes = preview.sizeBytes * copies;
+  const { freeBytes } = capacityOf(seen.disks);
+  return (
+    <section class="card" aria-labelledby="preview">
+      <h2 id="preview">Preview: nothing is made yet</h2>
+      <p>
+        {preview.name} gives hosts {sizeInWords(preview.sizeBytes)} and takes up to{" "}
+        {sizeInWords(needsBytes)} of the {sizeInWords(freeBytes)} that are free:{" "}
+        {layouts[preview.protection].sentence}.
+      </p>
+      <SliceFigure slices={preview.slices} disks={seen.disks} units={seen.units} />
+    </section>
+  );
+}
+
+export interface VolumePageOptions {
+  volume: VolumeView;
+  seen: Reading;
+  session: Session;
+  fault: string | null;
+  /** As typed, when it was refused. */
+  allow: string | null;
+  page: string | undefined;
+  from: string;
+}
+
+export function VolumePage(options: VolumePageOptions) {
+  const { volume, seen, session, fault, allow, page, from } = options;
+  return (
+    <div>
+      {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
+      <Live id="volume">
+        <VolumeFacts volume={volume} seen={seen} />
+      </Live>
+      <AttachSection volume={volume} />
+      <section aria-labelledby="allow-title" id="allowed">
+        <h2 id="allow-title">Who may attach</h2>
+        <form method="post" action={`${volumePath(volume)}/allow`} class="card form">
+          <FormToken session={session} />
+          <AllowField
+            label="Addresses and ranges"
+            value={allow ?? volume.allow.join("\n")}
+            from={from}
+          />
+          <p class="actions">
+            <button type="submit">Save the list</button>
+          </p>
+        </form>
+      </section>
+      <SliceSection volume={volume} seen={seen} page={page} />
+      <section aria-labelledby="end">
+        <h2 id="end">Delete</h2>
+        <p>
+          <a class="button danger" href={`${volumePath(volume)}/delete`}>
+            Delete this volume…
+          </a>
+        </p>
+      </section>
+    </div>
+  );
+}
+
+const STATE_SENTENCES: Record<VolumeView["state"], string> = {
+  protected: "All its copies are there and up to date.",
+  rebuilding: "A copy is being brought up to date; hosts go on meanwhile.",
+  degraded: "A copy is missing; another loss can still be borne.",
+  "at-risk": "Part of it has one copy left: if that is lost now, so is what is on it.",
+};
+
+function VolumeFacts({ volume, seen }: { volume: VolumeView; seen: Reading }) {
+  const facts: [string, string][] = [
+    ["Size", sizeInWords(volume.sizeBytes)],
+    ["Protection", `${volume.protection}: ${layouts[volume.protection].sentence}`],
+    ["Attach at", unitName(seen.units, volume.front)],
+    ["Identity", volume.uuid],
+  ];
+  return (
+    <section class="card" aria-labelledby="state">
+      <h2 id="state">
+        <State tone={volumeTone(volume)} words={volumeWords(volume)} />
+      </h2>
+      <p>{STATE_SENTENCES[volume.state]}</p>
+      {volume.sentence === "" ? null : <p>{volume.sentence}</p>}
+      <dl>
+        {facts.map(([word, value]) => (
+          <div>
+            <dt>{word}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+    </section>
+  );
+}
+
+function AttachSection({ volume }: { volume: VolumeView }) {
+  const ways = attachWays(volume);
+  return (
+    <section aria-labelledby="attach">
+      <h2 id="attach">Attach a host</h2>
+      {volume.allow.length === 0 ? (
+        <Notice
+          tone="notice"
+          text={
+            <span>
+              Nobody may attach yet: <a href="#allow">say which hosts may</a>.
+            </span>
+          }
+        />
+      ) : null}
+      {ways.length === 0 ? <p class="empty">No unit offers it at the moment.</p> : null}
+      <div class="cards">
+        {ways.map((way) => (
+          <section class="card" aria-labelledby={`way-${way.id}`}>
+            <h3 id={`way-${way.id}`}>{way.title}</h3>
+            <p class="hint">{way.note}</p>
+            <Copyable id={`text-${way.id}`} label={`For ${way.title}`} text={way.text} />
+          </section>
+        ))}
+      </div>
+      <p class="hint">
+        Other ways in: {volume.uris.slice(1, 4).join(", ") || "none"}. iSCSI is to join NBD here.
+      </p>
+    </section>
+  );
+}
+
+function SliceSection(options: { volume: VolumeView; seen: Reading; page: string | undefined }) {
+  const { volume, seen, page } = options;
+  const part = partOf(volume.slices, page);
+  return (
+    <section aria-labelledby="slices">
+      <h2 id="slices">Slices and their copies</h2>
+      <Live id="slice-figure">
+        <SliceFigure slices={part.rows} disks={seen.disks} units={seen.units} />
+        <Table
+          id="slice-table"
+          caption="Slices and the disks that hold them"
+          columns={["Slice", "Head", "Copies", { head: "Epoch", isNumber: true }]}
+          empty="Its slices are not placed yet."
+          rows={part.rows.map((slice) => [
+            String(slice.index + 1),
+            diskWords(slice.head, seen),
+            slice.members
+              .filter((member) => member.disk !== slice.head)
+              .map(
+                (one) =>
+                  `${diskWords(one.disk, seen)}${one.state === "in-sync" ? "" : " (catching up)"}`,
+              )
+              .join(", ") || "none",
+            String(slice.epoch),
+          ])}
+        />
+        <Pages part={part} path={volumePath(volume)} />
+      </Live>
+    </section>
+  );
+}
+
+function diskWords(disk: number, seen: Reading): string {
+  const unit = seen.disks.find((one) => one.disk === disk)?.unit ?? null;
+  return `disk ${disk} of ${unitName(seen.units, unit)}`;
+}
+
+interface FigureOptions {
+  slices: VolumeView["slices"];
+  disks: readonly DiskView[];
+  units: UnitView[] | null;
+}
+
+const FIGURE_WORDS = {
+  head: "head",
+  copy: "copy",
+  late: "catching up",
+} as const;
+
+/** Figure 5: each disk as a box, in it the slices that it holds. */
+function SliceFigure({ slices, disks, units }: FigureOptions) {
+  const held = new Map<number, { index: number; kind: keyof typeof FIGURE_WORDS }[]>();
+  for (const slice of slices) {
+    for (const { disk, state } of slice.members) {
+      const kind = state === "resyncing" ? "late" : disk === slice.head ? "head" : "copy";
+      held.set(disk, [...(held.get(disk) ?? []), { index: slice.index, kind }]);
+    }
+  }
+  if (held.size === 0) return null;
+  const unitOf = (disk: number) => disks.find((one) => one.disk === disk)?.unit ?? null;
+  return (
+    <div class="slice-figure">
+      <ul class="disk-boxes">
+        {[...held]
+          .sort(([a], [b]) => a - b)
+          .map(([disk, parts]) => (
+            <li class="disk-box">
+              <p>
+                Disk {disk} <span class="hint">{unitName(units, unitOf(disk))}</span>
+              </p>
+              <ol>
+                {parts.map(({ index, kind }) => (
+                  <li class={`slice ${kind}`}>
+                    {index + 1}
+                    <span class="unseen"> {FIGURE_WORDS[kind]}</span>
+                  </li>
+                ))}
+              </ol>
+            </li>
+          ))}
+      </ul>
+      <p class="legend" aria-hidden="true">
+        {Object.entries(FIGURE_WORDS).map(([kind, word]) => (
+          <span>
+            <span class={`slice ${kind}`} /> {word}
+          </span>
+        ))}
+      </p>
+    </div>
+  );
+}
+
+export function DeletePage(options: {
+  volume: VolumeView;
+  session: Session;
+  fault: string | null;
+}) {
+  const { volume, session, fault } = options;
+  const what = `${volume.name} (${sizeInWords(volume.sizeBytes)})`;
+  const warning =
+    `All that is on ${what} will be gone, and hosts that use it are cut off. ` +
+    "This cannot be undone.";
+  return (
+    <div>
+      {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
+      <Notice tone="bad" text={warning} />
+      <form method="post" action={`${volumePath(volume)}/delete`} class="card form">
+        <FormToken session={session} />
+        <Field
+          id="confirm"
+          label="Name of the volume"
+          hint={`Type ${volume.name} to say that you mean it.`}
+          required
+          autocomplete="off"
+        />
+        <p class="actions">
+          <button type="submit" class="danger">
+            Delete for ever
+          </button>
+          <a href={volumePath(volume)}>Keep it</a>
+        </p>
+      </form>
+    </div>
+  );
+}

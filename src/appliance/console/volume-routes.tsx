@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the volumes' pages do: create (with a preview first, if wanted), say who may attach, delete.
+// A refusal shows the form again, as it was typed, with the reason.
+
+/** @jsxImportSource hono/jsx */
+
+import { Fault } from "#base/fault.ts";
+import type { VolumeView } from "#appliance/backend.ts";
+import { type Call, type ConsoleApp, type Desk, fromOf, listQuery } from "./console.tsx";
+import { sentenceOf } from "./fault-words.ts";
+import { volumePath } from "./health.ts";
+import { readAll } from "./reading.ts";
+import type { Session } from "./sessions.ts";
+import { emptyForm, typedForm, type VolumeForm, wantedAllow, wantedVolume } from "./volume-form.ts";
+import { DeletePage, NewVolumePage, VolumePage, VolumesPage } from "./volume-pages.tsx";
+
+const PLACE = "/volumes";
+
+export function addVolumePages(app: ConsoleApp, desk: Desk): void {
+  app.get(
+    PLACE,
+    desk.guarded((call) => {
+      const content = <VolumesPage seen={readAll(desk.backend)} query={listQuery(call)} />;
+      return desk.show(call, { title: "Volumes", place: PLACE, content });
+    }),
+  );
+  addCreation(app, desk);
+  addOne(app, desk);
+  addDeletion(app, desk);
+}
+
+function addCreation(app: ConsoleApp, desk: Desk): void {
+  const { backend } = desk;
+  const show = (
+    call: Call,
+    session: Session,
+    made: { form: VolumeForm; fault: Fault | null; preview: VolumeView | null },
+  ) => {
+    const fault = made.fault === null ? null : sentenceOf(made.fault);
+    const seen = readAll(backend);
+    const content = <NewVolumePage {...{ seen, session, ...made, fault, from: fromOf(call) }} />;
+    return desk.show(call, { title: "New volume", place: PLACE, content, fault: made.fault });
+  };
+  app.get(
+    `${PLACE}/new`,
+    desk.guarded((call, session) => {
+      const form = emptyForm((readAll(backend).units ?? []).length);
+      return show(call, session, { form, fault: null, preview: null });
+    }),
+  );
+  app.post(
+    `${PLACE}/new`,
+    desk.guarded(async (call, session) => {
+      const typed = await desk.form(call, session);
+      const form = typedForm(typed);
+      const dryRun = typed.get("intent") !== "create";
+      let made: VolumeView | null = null;
+      const fault = await desk.attempt(call, async () => {
+        made = await backend.createVolume(wantedVolume(form), { dryRun });
+      });
+      const volume = made as VolumeView | null;
+      if (volume === null || dryRun) return show(call, session, { form, fault, preview: volume });
+      session.note = `${volume.name} is there.`;
+      return desk.lead(call, volumePath(volume));
+    }),
+  );
+}
+
+function addOne(app: ConsoleApp, desk: Desk): void {
+  const { backend } = desk;
+  const show = (
+    call: Call,
+    session: Session,
+    made: { volume: VolumeView; allow: string | null; fault: Fault | null },
+  ) => {
+    const { volume } = made;
+    const fault = made.fault === null ? null : sentenceOf(made.fault);
+    const { page } = listQuery(call);
+    const parts = { seen: readAll(backend), session, ...made, fault, page, from: fromOf(call) };
+    const content = <VolumePage {...parts} />;
+    return desk.show(call, { title: volume.name, place: PLACE, content, fault: made.fault });
+  };
+  app.get(
+    `${PLACE}/:id`,
+    desk.guarded((call, session) => {
+      const volume = backend.volume(nameIn(call));
+      return show(call, session, { volume, allow: null, fault: null });
+    }),
+  );
+  app.post(
+    `${PLACE}/:id/allow`,
+    desk.guarded(async (call, session) => {
+      const allow = (await desk.form(call, session)).get("allow") ?? "";
+      const volume = backend.volume(nameIn(call));
+      const fault = await desk.attempt(call, async () => {
+        await backend.setAllow(String(volume.volume), wantedAllow(allow));
+      });
+      if (fault !== null) return show(call, session, { volume, allow, fault });
+      session.note = "The list is saved.";
+      return desk.lead(call, volumePath(volume));
+    }),
+  );
+}
+
+function addDeletion(app: ConsoleApp, desk: Desk): void {
+  const { backend } = desk;
+  const show = (call: Call, session: Session, volume: VolumeView, fault: Fault | null) => {
+    const words = fault === null ? null : sentenceOf(fault);
+    const content = <DeletePage {...{ volume, session, fault: words }} />;
+    return desk.show(call, { title: `Delete ${volume.name}`, place: PLACE, content, fault });
+  };
+  app.get(
+    `${PLACE}/:id/delete`,
+    desk.guarded((call, session) => show(call, session, backend.volume(nameIn(call)), null)),
+  );
+  app.post(
+    `${PLACE}/:id/delete`,
+    desk.guarded(async (call, session) => {
+      const typed = (await desk.form(call, session)).get("confirm") ?? "";
+      const volume = backend.volume(nameIn(call));
+      const fault = await desk.attempt(call, async () => {
+        if (typed.trim() !== volume.name) {
+          throw new Fault("badRequest", `nothing was deleted: the name is ${volume.name}`);
+        }
+        // By its number: a new one of the same name, made meanwhile, is not meant.
+        await backend.deleteVolume(String(volume.volume));
+      });
+      if (fault !== null) return show(call, session, volume, fault);
+      session.note = `${volume.name} is deleted.`;
+      return desk.lead(call, PLACE);
+    }),
+  );
+}
+
+function nameIn(call: Call): string {
+  return call.req.param("id") ?? "";
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The console in a real browser against real units: from the claim to a volume that a client uses,
+// then every page's main action, with and without client code; axe-core finds nothing on any page.
+// The tests share one lab and one browser, and go in order.
+
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import path from "node:path";
+import type { Page } from "playwright-core";
+import { assembled } from "#test/cluster/assembled.ts";
+import { Lab, requireMachine } from "#test/cluster/lab.ts";
+import { NbdClient } from "#test/cluster/nbd-client.ts";
+import { need } from "#test/cluster/until.ts";
+import { Browser, examine } from "./browser.ts";
+
+const MIB = 1 << 20;
+const START_MS = 60_000;
+const PASSWORD = "correct horse battery";
+const MAIN_PAGES = ["/", "/setup", "/units", "/disks", "/volumes", "/recovery", "/events"];
+
+setDefaultTimeout(180_000);
+
+let lab: Lab;
+let browser: Browser;
+let page: Page;
+let base = "";
+
+const at = (route: string) => page.goto(`${base}${route}`);
+const click = (name: string) => page.getByRole("button", { name, exact: true }).click();
+const heading = () => page.getByRole("heading", { level: 1 }).innerText();
+const seen = (text: string) => page.getByText(text).first().waitFor();
+
+beforeAll(async () => {
+  requireMachine({ programs: ["chromium"] });
+  lab = new Lab({ unit: { diskBytes: 512 * MIB, settings: { sliceBytes: 32 * MIB } } });
+  for (let place = 1; place <= 3; place++) lab.add();
+  const foreign = path.join(lab.unit(1).folder, "photos.img");
+  writeFileSync(foreign, Buffer.alloc(64 * MIB, "somebody's photos"));
+  lab.unit(1).disks.push(foreign);
+  lab.unit(1).writeConfiguration();
+  for (const unit of lab.units) unit.start();
+  await lab.until("one cluster", () => assembled(lab), START_MS);
+  await lab.until("three disks", () => readyDisks(3), START_MS);
+  base = `http://${lab.unit(1).address}:7480`;
+  browser = await Browser.open();
+  page = await browser.page();
+});
+afterAll(async () => {
+  await browser?.[Symbol.asyncDispose]();
+  await lab?.end();
+});
+
+async function readyDisks(count: number): Promise<true> {
+  const disks = await lab.unit(1).api.disks();
+  const ready = disks.filter((disk) => disk.state === "ready").length;
+  need(ready >= count, `${ready} disks are ready`);
+  return true;
+}
+
+test("nobody's cluster → the claim page; a wrong code is refused", async () => {
+  await at("/");
+  expect(page.url()).toBe(`${base}/claim`);
+  expect(await examine(page, "claim")).toEqual([]);
+  await page.getByLabel("Claim code").fill("WRONG-CODES");
+  await page.getByLabel("New password").fill(PASSWORD);
+  await click("Claim this cluster");
+  await page.getByRole("alert").waitFor();
+  expect(await examine(page, "claim-refused")).toEqual([]);
+});
+
+test("claim → first steps → volume in two clicks and one password; a client uses it", async () => {
+  const { claim } = await lab.unit(1).api.status();
+  await page.getByLabel("Claim code").fill(claim.code as string);
+  await page.getByLabel("New password").fill(PASSWORD);
+  await click("Claim this cluster");
+  await page.waitForURL(`${base}/setup`);
+  for (const unit of await lab.unit(1).api.units()) await seen(unit.words.join(" "));
+  await seen("its first MiB is not empty");
+  expect(await page.getByLabel("Who may attach").inputValue()).toBe(lab.hostAddress);
+  expect(await examine(page, "first-steps")).toEqual([]);
+  await click("Create volume");
+  await page.waitForURL(`${base}/volumes/first`);
+  await seen("online, protected");
+  const line = await page.getByLabel("For Linux").innerText();
+  const [, host = "", port = "", name = ""] =
+    /nbd-client (\S+) (\d+) \/dev\/nbd0 -name (\S+)/.exec(line) ?? [];
+  const client = await NbdClient.open({ host, port: Number(port), name }, 10_000);
+  await client.write(0, Buffer.alloc(4096, 7));
+  await client.flush();
+  expect((await client.read(0, 4096)).every((byte) => byte === 7)).toBe(true);
+  client.close();
+  expect(await examine(page, "volume")).toEqual([]);
+});
+
+test("the session's cookie → not for scripts, not for other sites", async () => {
+  const [cookie] = await browser.cookies();
+  expect(cookie).toMatchObject({ httpOnly: true, sameSite: "Strict", path: "/" });
+  expect(await page.evaluate("document.cookie")).toBe("");
+});
+
+test("every page → no violation in either theme, wide or on a phone", async () => {
+  for (const route of [...MAIN_PAGES, "/volumes/new", "/account", "/volumes/nothing"]) {
+    await at(route);
+    const name = route === "/" ? "overview" : route.slice(1).replaceAll("/", "-");
+    expect(await examine(page, name)).toEqual([]);
+  }
+});
+
+test("by the keyboard alone: skip link, then the content; the focus is seen", async () => {
+  await at("/volumes");
+  await page.keyboard.press("Tab");
+  const link = page.getByRole("link", { name: "Skip to the content" });
+  expect(await link.evaluate((element) => element.matches(":focus-visible"))).toBe(true);
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("Tab");
+  const next = page.getByRole("link", { name: "New volume" });
+  expect(await next.evaluate((element) => element.matches(":focus-visible"))).toBe(true);
+});
+
+test("preview → where it would lie; created, its list changed, deleted by its name", async () => {
+  await at("/volumes/new");
+  await page.getByLabel("Name").fill("scratch");
+  await page.getByLabel("Size").fill("96M");
+  await click("Preview");
+  await seen("Preview: nothing is made yet");
+  expect(await lab.unit(1).api.volumes()).toHaveLength(1);
+  expect(await examine(page, "volume-preview")).toEqual([]);
+  await click("Create volume");
+  await page.waitForURL(`${base}/volumes/scratch`);
+  await page.getByLabel("Addresses and ranges").fill("10.9.0.0/16");
+  await click("Save the list");
+  await seen("The list is saved.");
+  expect((await lab.unit(1).api.volume("scratch")).allow).toEqual(["10.9.0.0/16"]);
+  await page.getByRole("link", { name: "Delete this volume…" }).click();
+  expect(await examine(page, "volume-delete")).toEqual([]);
+  await page.getByLabel("Name of the volume").fill("scratch");
+  await click("Delete for ever");
+  await page.waitForURL(`${base}/volumes`);
+  await seen("scratch is deleted.");
+});
+
+test("events and disks → filtered", async () => {
+  await at("/events");
+  await page.getByLabel("Words").fill("claimed");
+  await click("Filter");
+  await seen("the cluster was claimed through unit-1");
+  expect(await page.getByRole("row").count()).toBe(2);
+  await at("/disks");
+  await page.getByLabel("Unit, path or state").fill("photos");
+  await click("Search");
+  expect(await page.getByRole("row").count()).toBe(2);
+});
+
+test("a unit dies → the open overview says so by itself, without being loaded again", async () => {
+  await at("/");
+  await seen("All is well");
+  await page.evaluate("window.sameDocument = true");
+  await lab.unit(3).kill();
+  await page.getByText("1 unit (unit-3) is away").waitFor({ timeout: START_MS });
+  expect(await page.evaluate("window.sameDocument")).toBe(true);
+  expect(await examine(page, "overview-degraded")).toEqual([]);
+  await at("/volumes/first");
+  expect(await examine(page, "volume-degraded")).toEqual([]);
+  lab.unit(3).start();
+  await lab.until("one cluster again", () => assembled(lab), START_MS);
+});
+
+test("signed out → the way in; the password opens another unit, without client code", async () => {
+  await at("/");
+  await click("Sign out");
+  await page.waitForURL(`${base}/login`);
+  expect(await examine(page, "sign-in")).toEqual([]);
+  await page.getByLabel("Password").fill("wrong password");
+  await click("Sign in");
+  await page.getByRole("alert").waitFor();
+  await at("/volumes");
+  expect(page.url()).toBe(`${base}/login`);
+
+  await using plain = await Browser.open({ javaScriptEnabled: false });
+  const other = await plain.page();
+  const otherBase = `http://${lab.unit(2).address}:7480`;
+  await other.goto(otherBase);
+  await other.getByLabel("Password").fill(PASSWORD);
+  await other.getByRole("button", { name: "Sign in" }).click();
+  await other.waitForURL(`${otherBase}/`);
+  await other.goto(`${otherBase}/volumes/new`);
+  await other.getByLabel("Name").fill("without-script");
+  await other.getByLabel("Size").fill("32M");
+  await other.getByRole("button", { name: "Create volume" }).click();
+  await other.waitForURL(`${otherBase}/volumes/without-script`);
+  expect((await lab.unit(2).api.volume("without-script")).availability).toBe("online");
+});
+
+test("another password → the old one no longer opens, at any unit", async () => {
+  await at("/login");
+  await page.getByLabel("Password").fill(PASSWORD);
+  await click("Sign in");
+  await page.waitForURL(`${base}/`);
+  await at("/account");
+  await page.getByLabel("Present password").fill(PASSWORD);
+  await page.getByLabel("New password").fill("another good password");
+  await click("Change the password");
+  await seen("The password is set.");
+  expect(await heading()).toBe("Account");
+  await click("Sign out");
+  await page.getByLabel("Password").fill(PASSWORD);
+  await click("Sign in");
+  await page.getByRole("alert").waitFor();
+});
+
+test("no page complained, but of refusals that were wanted", () => {
+  const wanted = /the server responded with a status of 4\d\d/;
+  expect(browser.complaints.filter((one) => !wanted.test(one))).toEqual([]);
+});
