@@ -7,6 +7,7 @@
 import { describe, expect, test } from "bun:test";
 import { accessSync, constants, readFileSync, readdirSync, statSync } from "node:fs";
 import path from "node:path";
+import { commands } from "#appliance/cli/run.ts";
 import { PARTITION_TYPE } from "#machine/disk-tools.ts";
 
 const ROOT = path.resolve(import.meta.dir, "..");
@@ -83,6 +84,18 @@ describe("units", () => {
         }
       });
       expect({ script, places: there.length }).toEqual({ script, places: 1 });
+    }
+  });
+
+  test("commands of the executable that they call → there", () => {
+    const calls = [...units().values()].flatMap((unit) => {
+      return [...unit.matchAll(/=-?\/usr\/bin\/cairn ([a-z -]+)/g)].map((match) => match[1] ?? "");
+    });
+    expect(calls).toContain("unit --appliance");
+    const known = commands.map((command) => command.words.join(" "));
+    for (const call of calls) {
+      const words = call.split(" --")[0] ?? "";
+      expect(known).toContain(words.trim());
     }
   });
 
