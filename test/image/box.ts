@@ -17,6 +17,7 @@ import { connect } from "node:net";
 import path from "node:path";
 import { ConsoleLog } from "./console-log.ts";
 import { FILES, QEMU, qemuWords, type Firmware, type GuestShape } from "./qemu-words.ts";
+import { InsideShell } from "./inside-shell.ts";
 import { Qmp } from "./qmp.ts";
 import { until } from "#test/cluster/until.ts";
 
@@ -45,6 +46,8 @@ export class Box {
   readonly serial: ConsoleLog;
   /** The second one, which nothing of the image writes to: for units that a test brings along. */
   readonly second: ConsoleLog;
+  /** On the second one; answers only in a box that was given SHELL_CREDENTIALS. */
+  readonly shell: InsideShell;
   /** Of performance.now(), when it was powered on last. */
   poweredOnMs = 0;
   readonly #namespace: string;
@@ -64,6 +67,7 @@ export class Box {
     this.#shape = { ...shape, firmware, name: at.name, folder: at.folder };
     this.serial = new ConsoleLog(path.join(at.folder, FILES.serial));
     this.second = new ConsoleLog(path.join(at.folder, FILES.second));
+    this.shell = new InsideShell(path.join(at.folder, FILES.secondSocket), this.second);
   }
 
   get running(): boolean {
@@ -85,7 +89,7 @@ export class Box {
   async powerOn(): Promise<void> {
     if (this.#child !== null) throw new Error(`${this.name} is on already`);
     this.#endedByItself = null;
-    for (const name of ["qmp", "serialSocket"] as const) {
+    for (const name of ["qmp", "serialSocket", "secondSocket"] as const) {
       rmSync(path.join(this.folder, FILES[name]), { force: true });
     }
     const log = openSync(path.join(this.folder, FILES.qemu), "a");

@@ -44,6 +44,7 @@ export const FILES = {
   serial: "serial.log",
   serialSocket: "serial.sock",
   second: "second.log",
+  secondSocket: "second.sock",
   qemu: "qemu.log",
 } as const;
 
@@ -56,9 +57,10 @@ export function qemuWords(shape: GuestShape): string[] {
     ...["-smp", String(shape.processors), "-m", String(shape.memoryMegabytes)],
     ...["-display", "none", "-device", "VGA"],
     ...["-qmp", `unix:${file("qmp")},server=on,wait=off`],
-    ...["-chardev", line("serial", `${file("serialSocket")}`, file("serial"))],
+    ...["-chardev", line("serial", file("serialSocket"), file("serial"))],
     ...["-serial", "chardev:serial"],
-    ...["-chardev", `file,id=second,path=${file("second")},append=on`, "-serial", "chardev:second"],
+    ...["-chardev", line("second", file("secondSocket"), file("second"))],
+    ...["-serial", "chardev:second"],
     ...["-device", "i6300esb", "-action", "watchdog=reset"],
     ...["-device", "qemu-xhci,id=usb"],
     ...firmwareWords(shape.firmware),
