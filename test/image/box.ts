@@ -23,6 +23,7 @@ import { until } from "#test/cluster/until.ts";
 
 const QMP_MS = 30_000;
 const TRAIL_LINES = 40;
+const CLOCK_TICKS_PER_SECOND = 100; // USER_HZ, the same on every Linux we run on
 
 export interface BoxPlace {
   place: number;
@@ -180,6 +181,15 @@ export class Box {
   /** Seconds since it was powered on. */
   secondsOn(): number {
     return (performance.now() - this.poweredOnMs) / 1000;
+  }
+
+  /** Of this machine's processors, since it was powered on: what a boot costs, however busy. */
+  processorSeconds(): number {
+    const pid = this.#child?.pid;
+    if (pid === undefined) return 0;
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return (Number(fields[11]) + Number(fields[12])) / CLOCK_TICKS_PER_SECOND;
   }
 
   /** For a failure: the end of its serial line and of what QEMU said. */

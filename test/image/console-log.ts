@@ -9,6 +9,9 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 const ESCAPES = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])/g;
 const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/g;
 
+/** Of a line in a trail: menus are drawn without line ends. */
+const WIDTH = 300;
+
 export class ConsoleLog {
   readonly file: string;
 
@@ -41,8 +44,12 @@ export class ConsoleLog {
 
   /** The last lines with anything on them. */
   trail(count: number): string {
-    const lines = this.lines().filter((line) => line.trim() !== "");
-    return lines.slice(-count).join("\n");
+    const lines = this.lines().map((line) => line.replace(/ {4,}/g, "   ").trimEnd());
+    const filled = lines.filter((line) => line !== "");
+    return filled
+      .slice(-count)
+      .map((line) => line.slice(0, WIDTH))
+      .join("\n");
   }
 }
 

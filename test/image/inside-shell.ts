@@ -4,11 +4,14 @@
 // that the test brings along. The machine's owner hands it in as systemd credentials through SMBIOS
 // (systemd.system-credentials(7): systemd.extra-unit.*, systemd.unit-dropin.*), so the image under
 // test is not changed by a bit; on a box without such firmware strings nothing of it exists.
+//
+// The firmware and the boot loader read and write the same line (a stray letter opens their menu),
+// so nothing is sent before the shell has said that it is ready.
 
 import { connect } from "node:net";
 import { once } from "node:events";
 import type { ConsoleLog } from "./console-log.ts";
-import { until } from "#test/cluster/until.ts";
+import { need, until } from "#test/cluster/until.ts";
 
 const UNIT = "cairn-test-shell.service";
 const DEVICE = "/dev/ttyS1";
@@ -19,7 +22,7 @@ Description=A test's shell on ${DEVICE}
 DefaultDependencies=no
 IgnoreOnIsolate=yes
 [Service]
-ExecStart=/bin/sh
+ExecStart=/bin/sh -c 'echo; echo cairn-"ready"; exec /bin/sh'
 Environment=PS1=
 StandardInput=tty-force
 StandardOutput=tty
@@ -52,6 +55,7 @@ export class InsideShell {
     const look = async () => {
       const found = between(this.#log.text(since), number);
       if (found !== null) return found;
+      need(this.#isReady(), "no shell yet");
       if (performance.now() - sentMs > AGAIN_MS && !this.#begun(since, number)) {
         sentMs = performance.now();
         await this.#send(`${begin}; { ${command}; } 2>&1; ${end}\n`);
@@ -59,6 +63,11 @@ export class InsideShell {
       return null;
     };
     return until(`the shell's answer to ${command}`, look, { limitMs });
+  }
+
+  #isReady(): boolean {
+    const text = this.#log.text();
+    return text.lastIndexOf("\ncairn-ready\n") > text.lastIndexOf("BdsDxe: ");
   }
 
   #begun(since: number, number: number): boolean {
@@ -74,7 +83,7 @@ export class InsideShell {
   }
 }
 
-/** Before the shell is there the line may be lost: a serial line keeps little. */
+/** A line may be lost while the shell takes over: a serial line keeps little. */
 const AGAIN_MS = 5_000;
 
 function between(text: string, number: number): { status: number; output: string } | null {

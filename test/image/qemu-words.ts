@@ -64,7 +64,7 @@ export function qemuWords(shape: GuestShape): string[] {
     ...["-device", "i6300esb", "-action", "watchdog=reset"],
     ...["-device", "qemu-xhci,id=usb"],
     ...firmwareWords(shape.firmware),
-    ...bootDiskWords(shape.bootDisk),
+    ...bootDiskWords(shape),
     ...shape.dataDisks.flatMap(dataDiskWords),
     ...stickWords(shape.stick),
     ...["-netdev", `tap,id=wire,ifname=${shape.wire.port},script=no,downscript=no`],
@@ -98,10 +98,12 @@ function firmwareWords(firmware: Firmware): string[] {
   }
 }
 
-function bootDiskWords(disk: GuestDisk): string[] {
+function bootDiskWords({ bootDisk, firmware }: GuestShape): string[] {
+  // A kernel that QEMU hands in is first by itself.
+  const order = firmware.kind === "uefi" ? ",bootindex=0" : "";
   return [
-    ...["-blockdev", blockDevice("boot", disk.file)],
-    ...["-device", `ide-hd,bus=ide.0,drive=boot,serial=${disk.serial},bootindex=0`],
+    ...["-blockdev", blockDevice("boot", bootDisk.file)],
+    ...["-device", `ide-hd,bus=ide.0,drive=boot,serial=${bootDisk.serial}${order}`],
   ];
 }
 

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the tests ask of booted boxes as their owner would: stamped with settings by the executable,
+// claimed by the code, asked over REST from the wire.
+
+import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import path from "node:path";
+import type { UnitStatus } from "#appliance/backend.ts";
+import { executable } from "#test/cluster/lab.ts";
+import { UnitApi } from "#test/cluster/unit-api.ts";
+import { Hopeless, need } from "#test/cluster/until.ts";
+import type { Box } from "./box.ts";
+import type { Rack } from "./rack.ts";
+
+/** Emulated boxes on a busy machine: a boot takes minutes then, an answer seconds. */
+export const BOOT_MS = 15 * 60_000;
+export const CHANGE_MS = 10 * 60_000;
+const ANSWER_MS = 30_000;
+const CODE_CHARACTERS = 10;
+const CODE_ALPHABET = "234679ACDEFGHJKMNPQRTWXYZ";
+
+export interface Owner {
+  claimCode: string;
+  joinSecretFile: string;
+  claimCodeFile: string;
+  /** Of the cluster, once it is claimed. */
+  token: string | null;
+}
+
+/** Who will own the boxes of this rack: a join secret and a claim code of his own. */
+export function newOwner(rack: Rack): Owner {
+  const secret = cairn(["secret", "new"]).trim();
+  const bytes = [...randomBytes(CODE_CHARACTERS)];
+  const claimCode = bytes.map((byte) => CODE_ALPHABET[byte % CODE_ALPHABET.length]).join("");
+  const joinSecretFile = path.join(rack.folder, "join-secret");
+  const claimCodeFile = path.join(rack.folder, "claim-code");
+  writeFileSync(joinSecretFile, `${secret}\n`, { mode: 0o600 });
+  writeFileSync(claimCodeFile, `${claimCode}\n`, { mode: 0o600 });
+  return { claimCode, joinSecretFile, claimCodeFile, token: null };
+}
+
+/** A copy of the release's image with the owner's settings on it; all boxes are flashed with it. */
+export function stampedImage(rack: Rack, owner: Owner, words: readonly string[] = []): string {
+  const image = rack.copyOfImage("stamped.raw");
+  const secrets = ["--join-secret-file", owner.joinSecretFile];
+  const code = ["--claim-code-file", owner.claimCodeFile];
+  cairn(["image", "stamp", image, ...secrets, ...code, ...words]);
+  return image;
+}
+
+/** The executable as an administrator's machine runs it; its output. */
+export function cairn(words: readonly string[], env: Record<string, string> = {}): string {
+  const result = spawnSync(executable(), words, {
+    encoding: "utf8",
+    env: { ...process.env, ...env },
+  });
+  if (result.status === 0) return result.stdout;
+  const said = `${result.stdout}${result.stderr}`.trim();
+  throw new Error(`cairn ${words.join(" ")}: status ${result.status}: ${said}`);
+}
+
+export function apiOf(box: Box, owner: Owner): UnitApi {
+  return new UnitApi({ url: box.apiUrl, token: () => owner.token, answerMs: ANSWER_MS }, box.name);
+}
+
+/** Whether the box's API answers at all, to somebody without a token. */
+export async function answers(box: Box): Promise<true> {
+  const answer = await fetch(`${box.apiUrl}/api/v1/status`, {
+    signal: AbortSignal.timeout(ANSWER_MS),
+  });
+  await answer.text();
+  need(answer.status === 401, `without a token it answers ${answer.status}`);
+  return true;
+}
+
+/** Claims the boxes' cluster through one of them, by the code; the owner then has the token. */
+export async function claim(box: Box, owner: Owner): Promise<true> {
+  const answer = await fetch(`${box.apiUrl}/api/v1/claim`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ code: owner.claimCode }),
+    signal: AbortSignal.timeout(2 * ANSWER_MS),
+  });
+  const text = await answer.text();
+  if (answer.status === 403) throw new Hopeless(`${box.name} refuses the code: ${text}`);
+  need(answer.status === 201, `HTTP ${answer.status}: ${text.slice(0, 300)}`);
+  owner.token = (JSON.parse(text) as { token: string }).token;
+  return true;
+}
+
+/** One cluster of all boxes that are on, each in it and knowing who leads; their status. */
+export async function joined(boxes: readonly Box[], owner: Owner): Promise<UnitStatus[]> {
+  const all: UnitStatus[] = [];
+  for (const box of boxes) all.push(await apiOf(box, owner).status());
+  const clusters = new Set(all.map((status) => status.cluster?.uuid ?? "none"));
+  const sentences = all.map((status) => `${status.name}: ${status.sentence}`).join("; ");
+  need(clusters.size === 1 && !clusters.has("none"), `${clusters.size} clusters: ${sentences}`);
+  for (const status of all) {
+    need(status.phase === "joined" && status.controlStation !== null, sentences);
+  }
+  return all;
+}
+
+/** A figure of the box, by its name in the metrics. */
+export async function metric(box: Box, owner: Owner, name: string): Promise<number> {
+  const answer = await fetch(`${box.apiUrl}/metrics`, {
+    headers: { authorization: `Bearer ${owner.token}` },
+    signal: AbortSignal.timeout(ANSWER_MS),
+  });
+  const text = await answer.text();
+  need(answer.status === 200, `metrics: HTTP ${answer.status}: ${text.slice(0, 200)}`);
+  const found = new RegExp(`^${name} (\\S+)$`, "m").exec(text)?.[1];
+  if (found === undefined) throw new Hopeless(`${box.name} has no metric ${name}`);
+  return Number(found);
+}
