@@ -15,9 +15,10 @@ import type { Box } from "./box.ts";
 import type { Rack } from "./rack.ts";
 
 /** Emulated boxes on a busy machine: a boot takes minutes then, an answer seconds. */
-export const BOOT_MS = 15 * 60_000;
+export const BOOT_MS = 20 * 60_000;
 export const CHANGE_MS = 10 * 60_000;
 const ANSWER_MS = 30_000;
+const CLAIM_MS = 120_000;
 const CODE_CHARACTERS = 10;
 const CODE_ALPHABET = "234679ACDEFGHJKMNPQRTWXYZ";
 
@@ -65,27 +66,38 @@ export function apiOf(box: Box, owner: Owner): UnitApi {
   return new UnitApi({ url: box.apiUrl, token: () => owner.token, answerMs: ANSWER_MS }, box.name);
 }
 
+/** A request from the wire without the API's conventions; what cannot be sent is an Error. */
+async function ask(box: Box, path: string, request: RequestInit = {}) {
+  try {
+    const answer = await fetch(`${box.apiUrl}${path}`, {
+      signal: AbortSignal.timeout(ANSWER_MS),
+      ...request,
+    });
+    return { status: answer.status, text: await answer.text() };
+  } catch (cause) {
+    // A TypeError as a rule: of the network's making, not of ours.
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`${box.name} does not answer ${path}: ${why}`, { cause });
+  }
+}
+
 /** Whether the box's API answers at all, to somebody without a token. */
 export async function answers(box: Box): Promise<true> {
-  const answer = await fetch(`${box.apiUrl}/api/v1/status`, {
-    signal: AbortSignal.timeout(ANSWER_MS),
-  });
-  await answer.text();
-  need(answer.status === 401, `without a token it answers ${answer.status}`);
+  const { status } = await ask(box, "/api/v1/status");
+  need(status === 401, `without a token it answers ${status}`);
   return true;
 }
 
 /** Claims the boxes' cluster through one of them, by the code; the owner then has the token. */
 export async function claim(box: Box, owner: Owner): Promise<true> {
-  const answer = await fetch(`${box.apiUrl}/api/v1/claim`, {
+  const { status, text } = await ask(box, "/api/v1/claim", {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ code: owner.claimCode }),
-    signal: AbortSignal.timeout(2 * ANSWER_MS),
+    signal: AbortSignal.timeout(CLAIM_MS),
   });
-  const text = await answer.text();
-  if (answer.status === 403) throw new Hopeless(`${box.name} refuses the code: ${text}`);
-  need(answer.status === 201, `HTTP ${answer.status}: ${text.slice(0, 300)}`);
+  if (status === 403) throw new Hopeless(`${box.name} refuses the code: ${text}`);
+  need(status === 201, `HTTP ${status}: ${text.slice(0, 300)}`);
   owner.token = (JSON.parse(text) as { token: string }).token;
   return true;
 }
@@ -105,12 +117,9 @@ export async function joined(boxes: readonly Box[], owner: Owner): Promise<UnitS
 
 /** A figure of the box, by its name in the metrics. */
 export async function metric(box: Box, owner: Owner, name: string): Promise<number> {
-  const answer = await fetch(`${box.apiUrl}/metrics`, {
-    headers: { authorization: `Bearer ${owner.token}` },
-    signal: AbortSignal.timeout(ANSWER_MS),
-  });
-  const text = await answer.text();
-  need(answer.status === 200, `metrics: HTTP ${answer.status}: ${text.slice(0, 200)}`);
+  const headers = { authorization: `Bearer ${owner.token}` };
+  const { status, text } = await ask(box, "/metrics", { headers });
+  need(status === 200, `metrics: HTTP ${status}: ${text.slice(0, 200)}`);
   const found = new RegExp(`^${name} (\\S+)$`, "m").exec(text)?.[1];
   if (found === undefined) throw new Hopeless(`${box.name} has no metric ${name}`);
   return Number(found);

@@ -7,7 +7,7 @@
 //
 // Times are printed and never judged: the machine that emulates three boxes may be a slow one.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect } from "bun:test";
 import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream, writeFileSync } from "node:fs";
@@ -32,6 +32,7 @@ import { documentedPorts, portName } from "./documented-ports.ts";
 import { SHELL_CREDENTIALS } from "./inside-shell.ts";
 import { knockAtAll, listeningInside } from "./port-scan.ts";
 import { Rack } from "./rack.ts";
+import { Stages } from "./stages.ts";
 
 const MIB = 2 ** 20;
 const VOLUME = "one";
@@ -42,6 +43,7 @@ const SHELL_MS = 120_000;
 
 const say = (line: string) => process.stdout.write(`    ${line}\n`);
 
+const story = new Stages();
 let rack: Rack;
 let owner: Owner;
 let written: string;
@@ -63,67 +65,55 @@ afterAll(async () => {
 const seconds = (box: Box) => box.secondsOn().toFixed(0);
 
 describe("three boxes powered on together", () => {
-  test(
-    "the owner claims their cluster by the stamped code",
-    async () => {
-      const first = rack.box(1);
-      await Promise.all(
-        rack.boxes.map(async (box) => {
-          await rack.until(`${box.name} answers`, () => answers(box), BOOT_MS, { lookMs: 1000 });
-          say(`${box.name} answers ${seconds(box)} s after power-on`);
-        }),
-      );
-      await rack.until("claimed", () => claim(first, owner), CHANGE_MS, { lookMs: 1000 });
-    },
-    BOOT_MS,
-  );
+  story.stage("the owner claims their cluster by the stamped code", async () => {
+    const first = rack.box(1);
+    await Promise.all(
+      rack.boxes.map(async (box) => {
+        await rack.until(`${box.name} answers`, () => answers(box), BOOT_MS, { lookMs: 1000 });
+        say(`${box.name} answers ${seconds(box)} s after power-on`);
+      }),
+    );
+    await rack.until("claimed", () => claim(first, owner), CHANGE_MS, { lookMs: 1000 });
+  });
 
-  test(
-    "they are one cluster with three voters",
-    async () => {
-      const look = async () => {
-        const all = await joined(rack.boxes, owner);
-        const units = await apiOf(rack.box(1), owner).units();
-        need(units.filter((unit) => unit.alive).length === 3, `${units.length} units are known`);
-        return all;
-      };
-      const all = await rack.until("one cluster", look, CHANGE_MS, { lookMs: 1000 });
-      say(`one cluster of three ${seconds(rack.box(1))} s after power-on`);
-      expect(new Set(all.map((status) => status.unit)).size).toBe(3);
-      const voters = async () => {
-        const now = await joined(rack.boxes, owner);
-        for (const status of now) {
-          need(status.voters.length === 3, `${status.name} sees ${status.voters.length} voters`);
-        }
-        return true;
-      };
-      await rack.until("three voters", voters, CHANGE_MS, { lookMs: 1000 });
-      say(`three voters ${seconds(rack.box(1))} s after power-on`);
-    },
-    CHANGE_MS,
-  );
-
-  test(
-    "each gives its blank disk and the spare space of its boot disk",
-    async () => {
-      const look = async () => {
-        const disks = await apiOf(rack.box(1), owner).disks();
-        const ready = disks.filter((disk) => disk.state === "ready");
-        const told = disks.map((disk) => `${disk.unit} ${disk.path} ${disk.state} ${disk.reason}`);
-        need(ready.length === 6, told.join("; "));
-        return ready;
-      };
-      const ready = await rack.until("six disks", look, CHANGE_MS, { lookMs: 1000 });
-      for (const unit of [1, 2, 3]) {
-        expect(ready.filter((disk) => disk.unit === unit)).toHaveLength(2);
+  story.stage("they are one cluster with three voters", async () => {
+    const look = async () => {
+      const all = await joined(rack.boxes, owner);
+      const units = await apiOf(rack.box(1), owner).units();
+      need(units.filter((unit) => unit.alive).length === 3, `${units.length} units are known`);
+      return all;
+    };
+    const all = await rack.until("one cluster", look, CHANGE_MS, { lookMs: 1000 });
+    say(`one cluster of three ${seconds(rack.box(1))} s after power-on`);
+    expect(new Set(all.map((status) => status.unit)).size).toBe(3);
+    const voters = async () => {
+      const now = await joined(rack.boxes, owner);
+      for (const status of now) {
+        need(status.voters.length === 3, `${status.name} sees ${status.voters.length} voters`);
       }
-    },
-    CHANGE_MS,
-  );
+      return true;
+    };
+    await rack.until("three voters", voters, CHANGE_MS, { lookMs: 1000 });
+    say(`three voters ${seconds(rack.box(1))} s after power-on`);
+  });
+
+  story.stage("each gives its blank disk and the spare space of its boot disk", async () => {
+    const look = async () => {
+      const disks = await apiOf(rack.box(1), owner).disks();
+      const ready = disks.filter((disk) => disk.state === "ready");
+      const told = disks.map((disk) => `${disk.unit} ${disk.path} ${disk.state} ${disk.reason}`);
+      need(ready.length === 6, told.join("; "));
+      return ready;
+    };
+    const ready = await rack.until("six disks", look, CHANGE_MS, { lookMs: 1000 });
+    for (const unit of [1, 2, 3]) {
+      expect(ready.filter((disk) => disk.unit === unit)).toHaveLength(2);
+    }
+  });
 });
 
 describe("a booted box", () => {
-  test(
+  story.stage(
     "ports: those of docs/PORTS.md and no other, from the wire and from inside",
     async () => {
       const documented = documentedPorts();
@@ -141,50 +131,41 @@ describe("a booted box", () => {
       }
       say(`open on ${box.name}: ${inside.ports.map(portName).sort().join(", ")}`);
     },
-    CHANGE_MS,
   );
 
-  test(
-    "memory in use when idle: below 350 MB of 1 GB",
-    async () => {
-      for (const box of rack.boxes) {
-        const size = await metric(box, owner, "cairn_unit_memory_size_bytes");
-        const look = async () => {
-          const used = size - (await metric(box, owner, "cairn_unit_memory_available_bytes"));
-          need(used < USED_BYTES_MAX, `${box.name} uses ${(used / 1e6).toFixed(0)} MB`);
-          return used;
-        };
-        const used = await rack.until("little memory in use", look, CHANGE_MS, { lookMs: 5000 });
-        say(`${box.name} uses ${(used / 1e6).toFixed(0)} of ${(size / 1e6).toFixed(0)} MB`);
-      }
-    },
-    CHANGE_MS,
-  );
+  story.stage("memory in use when idle: below 350 MB of 1 GB", async () => {
+    for (const box of rack.boxes) {
+      const size = await metric(box, owner, "cairn_unit_memory_size_bytes");
+      const look = async () => {
+        const used = size - (await metric(box, owner, "cairn_unit_memory_available_bytes"));
+        need(used < USED_BYTES_MAX, `${box.name} uses ${(used / 1e6).toFixed(0)} MB`);
+        return used;
+      };
+      const used = await rack.until("little memory in use", look, CHANGE_MS, { lookMs: 5000 });
+      say(`${box.name} uses ${(used / 1e6).toFixed(0)} of ${(size / 1e6).toFixed(0)} MB`);
+    }
+  });
 });
 
 describe("a mirrored volume", () => {
-  test(
-    "is created through the API, and written by a host outside",
-    async () => {
-      const look = () => created(rack.box(1));
-      const volume = await rack.until("the volume", look, CHANGE_MS, { lookMs: 1000 });
-      say(`first volume ${seconds(rack.box(1))} s after power-on`);
-      const source = path.join(rack.folder, "source");
-      const bytes = randomBytes(WRITTEN_BYTES);
-      writeFileSync(source, bytes);
-      written = createHash("sha256").update(bytes).digest("hex");
-      // A client that demands a copy of exactly the volume's size is given one: the rest is a hole.
-      const disk = spawn("truncate", ["--size", String(VOLUME_BYTES), source], {
-        stdio: "inherit",
-      });
-      expect((await once(disk, "exit"))[0]).toBe(0);
-      await copy(source, uriOf(volume));
-      say(`${WRITTEN_BYTES / MIB} MiB are written ${seconds(rack.box(1))} s after power-on`);
-    },
-    CHANGE_MS,
-  );
+  story.stage("is created through the API, and written by a host outside", async () => {
+    const look = () => created(rack.box(1));
+    const volume = await rack.until("the volume", look, CHANGE_MS, { lookMs: 1000 });
+    say(`first volume ${seconds(rack.box(1))} s after power-on`);
+    const source = path.join(rack.folder, "source");
+    const bytes = randomBytes(WRITTEN_BYTES);
+    writeFileSync(source, bytes);
+    written = createHash("sha256").update(bytes).digest("hex");
+    // A client that demands a copy of exactly the volume's size is given one: the rest is a hole.
+    const disk = spawn("truncate", ["--size", String(VOLUME_BYTES), source], {
+      stdio: "inherit",
+    });
+    expect((await once(disk, "exit"))[0]).toBe(0);
+    await copy(source, uriOf(volume));
+    say(`${WRITTEN_BYTES / MIB} MiB are written ${seconds(rack.box(1))} s after power-on`);
+  });
 
-  test(
+  story.stage(
     "its head cut from power → what was written reads back through another box",
     async () => {
       const head = await headOf(VOLUME);
@@ -201,25 +182,20 @@ describe("a mirrored volume", () => {
       await copy(`nbd://${(door as Box).address}:10809/${VOLUME}`, back);
       expect(await startOf(back, WRITTEN_BYTES)).toBe(written);
     },
-    CHANGE_MS,
   );
 
-  test(
-    "the box that was cut comes back, and the volume is protected again",
-    async () => {
-      const away = rack.boxes.find((box) => !box.running) as Box;
-      await away.powerOn();
-      const look = async () => {
-        await joined(rack.boxes, owner);
-        const { availability, state, sentence } = await apiOf(away, owner).volume(VOLUME);
-        need(availability === "online" && state === "protected", `${state}: ${sentence}`);
-        return true;
-      };
-      await rack.until(`${away.name} back, the volume protected`, look, BOOT_MS, { lookMs: 1000 });
-      say(`${away.name} is back and the volume protected ${seconds(away)} s after power-on`);
-    },
-    BOOT_MS,
-  );
+  story.stage("the box that was cut comes back, and the volume is protected again", async () => {
+    const away = rack.boxes.find((box) => !box.running) as Box;
+    await away.powerOn();
+    const look = async () => {
+      await joined(rack.boxes, owner);
+      const { availability, state, sentence } = await apiOf(away, owner).volume(VOLUME);
+      need(availability === "online" && state === "protected", `${state}: ${sentence}`);
+      return true;
+    };
+    await rack.until(`${away.name} back, the volume protected`, look, BOOT_MS, { lookMs: 1000 });
+    say(`${away.name} is back and the volume protected ${seconds(away)} s after power-on`);
+  });
 });
 
 async function created(box: Box): Promise<VolumeView> {

@@ -22,6 +22,7 @@ import { Qmp } from "./qmp.ts";
 import { until } from "#test/cluster/until.ts";
 
 const QMP_MS = 30_000;
+const END_MS = 60_000;
 const TRAIL_LINES = 40;
 const CLOCK_TICKS_PER_SECOND = 100; // USER_HZ, the same on every Linux we run on
 
@@ -119,9 +120,10 @@ export class Box {
     if (child === null) return;
     this.#child = null;
     this.#qmp?.close();
-    const exit = once(child, "exit");
     child.kill("SIGKILL");
-    await exit;
+    // Not by the child's event: bun's test runner ends children of a test that it gives up.
+    const gone = () => (isGone(child.pid) ? true : null);
+    await until(`${this.name} without power`, gone, { limitMs: END_MS, lookMs: 10 });
   }
 
   /** The power button, and waits until the box is off. */
@@ -206,6 +208,15 @@ export class Box {
     this.#endedByItself = how;
     this.#child = null;
     this.#qmp?.close();
+  }
+}
+
+function isGone(pid: number | undefined): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    return stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z");
+  } catch {
+    return true; // no such process
   }
 }
 
