@@ -36,14 +36,28 @@ export class UnifiedKernel {
   initrd(): Buffer {
     return this.#section(".initrd");
   }
+  /** Null: it carries none. */
+  microcode(): Buffer | null {
+    return this.#sections.has(".ucode") ? this.#section(".ucode") : null;
+  }
   commandLine(): string {
-    return this.#section(".cmdline").toString("utf8").replace(/\0+$/, "").trim();
+    return this.#text(".cmdline");
+  }
+  uname(): string {
+    return this.#text(".uname");
+  }
+  osRelease(): string {
+    return `${this.#text(".osrel")}\n`;
   }
   /** The hash that the root has to have, as the kernel is told. */
   rootHash(): string {
     const found = /\broothash=([0-9a-f]{64})\b/.exec(this.commandLine())?.[1];
     if (found === undefined) throw new Error(`${this.#file}: no roothash on its command line`);
     return found;
+  }
+
+  #text(name: string): string {
+    return this.#section(name).toString("utf8").replace(/\0+$/, "").trim();
   }
 
   #section(name: string): Buffer {
