@@ -20,7 +20,7 @@ import { Box, type BoxFirmware } from "./box.ts";
 import { QEMU, type GuestDisk } from "./qemu-words.ts";
 import { Release } from "./release.ts";
 
-const PROGRAMS = [QEMU, "qemu-img", "mcopy", "dnsmasq", "ip", "nsenter", "setpriv", "setsid"];
+const PROGRAMS = [QEMU, "qemu-img", "dnsmasq", "ip", "nsenter", "setpriv", "setsid"];
 const OVMF = "/usr/share/OVMF";
 const GIBIBYTE = 2 ** 30;
 
