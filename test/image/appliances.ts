@@ -115,6 +115,24 @@ export async function joined(boxes: readonly Box[], owner: Owner): Promise<UnitS
   return all;
 }
 
+/** A request of the API with the owner's token; its answer, or the fault as an Error. */
+export async function send(
+  box: Box,
+  owner: Owner,
+  request: { method: string; path: string; body?: object },
+): Promise<unknown> {
+  const { method, path: place, body } = request;
+  const headers: Record<string, string> = { authorization: `Bearer ${owner.token}` };
+  if (body !== undefined) headers["content-type"] = "application/json";
+  const { status, text } = await ask(box, place, {
+    method,
+    headers,
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+  if (status >= 200 && status < 300) return text === "" ? null : JSON.parse(text);
+  throw new Error(`${box.name}: ${method} ${place}: HTTP ${status}: ${text.slice(0, 400)}`);
+}
+
 /** A figure of the box, by its name in the metrics. */
 export async function metric(box: Box, owner: Owner, name: string): Promise<number> {
   const headers = { authorization: `Bearer ${owner.token}` };
