@@ -9,6 +9,7 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { buildExecutable } from "./build.mjs";
+import { buildImage } from "./image.mjs";
 import { CACHE, EXIT, ROOT, StepFailed, indent, runChild, say } from "./steps.mjs";
 
 const SIMULATED_SEEDS = 300;
@@ -23,7 +24,7 @@ const FORMATTED = [
 ];
 
 // Tests against the real executable run last, one folder at a time.
-const LATE_FOLDERS = ["test/conform", "test/cluster", "test/console"];
+const LATE_FOLDERS = ["test/conform", "test/cluster", "test/console", "test/image"];
 
 function testFilesBelow(folder) {
   const full = path.join(ROOT, folder);
@@ -107,6 +108,22 @@ const simulation = {
   },
 };
 
+/** The image is built (or taken from where CAIRN_IMAGE_DIRECTORY says), and booted in QEMU. */
+const image = {
+  name: "image",
+  async run(bun) {
+    if (process.env.CAIRN_IMAGE_DIRECTORY === undefined) {
+      await buildExecutable(bun);
+      await buildImage(bun, []);
+    }
+    // Each wait of these tests has a limit of its own, for a machine that emulates slowly.
+    const flags = ["--timeout=3600000"];
+    const booted = tests("image", 150, () => testFilesBelow("test/image"), flags);
+    const counts = await booted.run(bun);
+    return { ...counts, passed: counts.passed + 1 };
+  },
+};
+
 const INNER = [
   command("format", 2, ["bun", "fmt", "--no-script", "--check", ...FORMATTED]),
   command("lint", 2, ["biome", "lint", "--colors=off", "--error-on-warnings"]),
@@ -125,6 +142,7 @@ export const PARTS = {
     tests("conform", 15, () => testFilesBelow("test/conform"), ["--timeout=120000"]),
     tests("console", 10, () => testFilesBelow("test/console"), ["--timeout=180000"]),
     tests("cluster", 20, () => testFilesBelow("test/cluster"), ["--timeout=300000"]),
+    image,
   ],
 };
 

@@ -60,7 +60,7 @@ const TASKS = {
     run: script("test/demo/main.ts"),
   },
   test: {
-    programs: "machine",
+    programs: "test",
     etcd: true,
     root: "it makes network namespaces, loop devices and mounts",
     run: (bun, args) => runParts(PARTS.test, bun, args),

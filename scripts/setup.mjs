@@ -26,7 +26,7 @@ import path from "node:path";
 import { SUITE, aptGet, fetchPackages, isRoot } from "./apt.mjs";
 import { CACHE, EXIT, ROOT, StepFailed, mustRun, runChild, say, which } from "./steps.mjs";
 
-// Program that must be there, and the Debian package that brings it.
+// Program (or file, by its whole path) that must be there, and the Debian package that brings it.
 const BUILD_PROGRAMS = [
   ["zstd", "zstd"],
   ["dpkg-deb", "dpkg"],
@@ -65,11 +65,19 @@ const IMAGE_PROGRAMS = [
   ["openssl", "openssl"],
   ["python3", "python3"],
 ];
+// Guests that boot the image.
+const GUEST_PROGRAMS = [
+  ["/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"],
+  ["dnsmasq", "dnsmasq-base"],
+  ["qemu-system-x86_64", "qemu-system-x86"],
+  ["truncate", "coreutils"],
+];
 export const PROGRAMS = {
   none: [],
   build: BUILD_PROGRAMS,
   machine: [...BUILD_PROGRAMS, ...MACHINE_PROGRAMS],
   image: [...BUILD_PROGRAMS, ...IMAGE_PROGRAMS],
+  test: [...BUILD_PROGRAMS, ...MACHINE_PROGRAMS, ...IMAGE_PROGRAMS, ...GUEST_PROGRAMS],
 };
 
 const ETCD = path.join(CACHE, "etcd");
@@ -173,9 +181,13 @@ function findBun() {
 
 // ---- Debian packages ----------------------------------------------------------------------
 
+function isAbsent(program) {
+  return program.startsWith("/") ? !existsSync(program) : which(program) === null;
+}
+
 async function installPrograms(programs) {
   const pending = path.join(CACHE, "apt-unfinished");
-  const missing = programs.filter(([program]) => which(program) === null);
+  const missing = programs.filter(([program]) => isAbsent(program));
   const repair = existsSync(pending);
   if (missing.length === 0 && !repair) return;
   const packages = [...new Set(missing.map(([, name]) => name))].sort();
@@ -201,7 +213,7 @@ async function installPrograms(programs) {
   if (packages.length > 0) {
     await aptGet("apt-get install", ["install", "--yes", "--no-install-recommends", ...packages]);
   }
-  const still = programs.filter(([program]) => which(program) === null);
+  const still = programs.filter(([program]) => isAbsent(program));
   if (still.length > 0) {
     const list = still.map(([program, name]) => `${program} (${name})`).join(", ");
     throw new StepFailed(`installed, but not found: ${list}`, { exitStatus: EXIT.missing });

@@ -2,6 +2,7 @@
 //
 // The figures of a unit, for Prometheus: `cairn_<object>_<quantity>_<unit>`, base units.
 
+import { machineMemory } from "#machine/load.ts";
 import type { MetricSample, VolumeView } from "./backend.ts";
 import type { Unit } from "./unit.ts";
 
@@ -12,7 +13,14 @@ export function unitMetrics(unit: Unit, volumes: readonly VolumeView[]): MetricS
   const { report } = unit.reactor;
   const sum = (of: (slice: (typeof report.slices)[number]) => number) =>
     report.slices.reduce((total, slice) => total + of(slice), 0);
+  const memory = machineMemory();
   return [
+    gauge("cairn_unit_memory_size_bytes", "Memory of the machine.", memory.sizeBytes),
+    gauge(
+      "cairn_unit_memory_available_bytes",
+      "Memory of the machine that could be had without swapping.",
+      memory.availableBytes,
+    ),
     gauge("cairn_unit_uptime_seconds", "Time since the daemon started.", unit.uptimeSeconds()),
     gauge("cairn_unit_links_count", "Links to other units that are up.", countUp(report.links)),
     gauge("cairn_unit_host_connections_count", "Host connections.", report.connections),

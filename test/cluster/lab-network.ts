@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The lab's network: a bridge in a namespace of its own, one namespace per unit with a link on the
-// bridge, and one link into this machine, which is the host that uses volumes (and the reader's
-// browser). Addresses are of 198.18.0.0/15, the range for trials of network devices (RFC 2544),
-// which no real network has.
+// bridge (for a unit that is a guest, a tap on the bridge), and one link into this machine, which
+// is the host that uses volumes (and the reader's browser). Addresses are of 198.18.0.0/15, the
+// range for trials of network devices (RFC 2544), which no real network has.
 
 import { spawnSync } from "node:child_process";
 import type { LabRecord } from "./lab-record.ts";
 
 const PREFIX_BITS = 24;
 const HOST_PLACE = 254;
+const WIRE_PLACE = 253;
 /** The unit's link inside its namespace. */
 const LINK = "lan";
 
 export class LabNetwork {
   readonly #record: LabRecord;
   readonly #wire: string;
+  #wireHasAddress = false;
 
   constructor(record: LabRecord) {
     this.#record = record;
@@ -33,6 +35,23 @@ export class LabNetwork {
   }
   unitAddress(place: number): string {
     return this.#address(place);
+  }
+  /** The namespace of the bridge: what runs on the wire itself, such as guests, runs in it. */
+  get wireNamespace(): string {
+    return this.#wire;
+  }
+  /** The bridge's own, for what serves the wire from there. */
+  wireAddress(): string {
+    const address = this.#address(WIRE_PLACE);
+    if (!this.#wireHasAddress) {
+      ip(...this.#onWire("address", "add", `${address}/${PREFIX_BITS}`, "dev", "bridge0"));
+      this.#wireHasAddress = true;
+    }
+    return address;
+  }
+  /** The link of this machine that leads to the wire. */
+  get hostLink(): string {
+    return `cairn-lab-${this.#record.number}`;
   }
   namespaceOf(place: number): string {
     return `cairn-lab${this.#record.number}-u${place}`;
@@ -53,6 +72,19 @@ export class LabNetwork {
     ip("-n", namespace, "link", "set", LINK, "up");
     const address = `${this.unitAddress(place)}/${PREFIX_BITS}`;
     ip("-n", namespace, "address", "add", address, "broadcast", "+", "dev", LINK);
+  }
+
+  /** A port on the bridge for a guest: QEMU, run in the wire's namespace, opens it by this name. */
+  addGuest(place: number): { port: string; mac: string } {
+    const port = portOf(place);
+    ip(...this.#onWire("tuntap", "add", "dev", port, "mode", "tap"));
+    ip(...this.#onWire("link", "set", port, "master", "bridge0", "up"));
+    return { port, mac: this.#mac(place) };
+  }
+
+  /** What a DHCP server on the wire gives a guest. */
+  guestLease(place: number): { mac: string; address: string } {
+    return { mac: this.#mac(place), address: this.unitAddress(place) };
   }
 
   /** Pulls the unit's cable, or puts it back. */
@@ -79,7 +111,7 @@ export class LabNetwork {
   }
 
   #linkThisMachine(): void {
-    const link = `cairn-lab-${this.#record.number}`;
+    const link = this.hostLink;
     this.#record.willMake("links", link);
     ip(...["link", "add", link, "type", "veth"], ...["peer", "name", "host", "netns", this.#wire]);
     ip(...this.#onWire("link", "set", "host", "master", "bridge0", "up"));

@@ -92,7 +92,8 @@ export class LabUnit {
     this.stateFolder = path.join(where.folder, "state");
     this.#executable = where.executable;
     this.#options = options;
-    this.api = new UnitApi(this.#seen(path.join(this.stateFolder, "api.sock")), this.name);
+    const socket = this.#seen(path.join(this.stateFolder, "api.sock"));
+    this.api = new UnitApi({ socket }, this.name);
     mkdirSync(this.folder, { recursive: true });
     this.disks = Array.from({ length: options.disks ?? 1 }, (_, index) =>
       path.join(this.folder, `disk${index + 1}.img`),

@@ -1,21 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A lab: several units on this one machine, each a process of the executable in a network
-// namespace of its own, on one bridge; this machine is their host, at `hostAddress`.
-//
-// Invariants
-// - Whatever the lab makes is recorded before (lab-record.ts) and removed at its end: when its
-//   scope ends, at SIGINT, SIGTERM or SIGHUP at any moment, or by the next lab after a kill -9.
-// - After the end began nothing new is made.
+// namespace of its own, on one bridge; this machine is their host, at `hostAddress`. Its record and
+// its end are those of lab-scope.ts.
 
-import { existsSync, readFileSync, statfsSync } from "node:fs";
-import { spawn, type ChildProcess } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { randomBytes } from "node:crypto";
 import path from "node:path";
 import { LabNetwork } from "./lab-network.ts";
-import { LabRecord, removeOrphans } from "./lab-record.ts";
+import { LabScope, type ScopeOptions } from "./lab-scope.ts";
 import { LabUnit, type UnitOptions } from "./lab-unit.ts";
-import { NotYet, until, type UntilOptions } from "./until.ts";
+import { NotYet } from "./until.ts";
 
 const ROOT = path.resolve(import.meta.dir, "..", "..");
 const PROGRAMS = [
@@ -29,7 +24,6 @@ const PROGRAMS = [
   "losetup",
   "unshare",
 ];
-const EXIT_INTERRUPTED = 130;
 
 /** What a lab needs and this machine lacks, in words; empty when it can be made. */
 export function missing(options: { programs?: readonly string[] } = {}): string[] {
@@ -52,55 +46,28 @@ export function requireMachine(options: { programs?: readonly string[] } = {}): 
   if (lacking.length > 0) throw new Error(`this machine lacks ${lacking.join("; ")}`);
 }
 
-export interface LabOptions {
+export interface LabOptions extends ScopeOptions {
   /** For every unit of this lab. */
   unit?: UnitOptions;
-  /** Bytes that must be free for disks; the lab is not begun without. */
-  needsBytes?: number;
-  /** Keeps folder and logs at the end; not said: if CAIRN_LAB_KEEP is set. */
-  keep?: boolean;
-  /** A line of progress for a person. */
-  say?: (line: string) => void;
 }
 
-type Ending = () => void | Promise<void>;
-
-export class Lab implements AsyncDisposable {
+export class Lab extends LabScope {
   readonly joinSecret: string;
   readonly network: LabNetwork;
-  readonly record: LabRecord;
   readonly units: LabUnit[] = [];
-  readonly #options: LabOptions;
-  readonly #endings: Ending[] = [];
-  readonly #onSignal = (signal: NodeJS.Signals) => this.#interrupted(signal);
-  #end: Promise<void> | null = null;
+  readonly #unitOptions: UnitOptions;
 
   constructor(options: LabOptions = {}) {
     requireMachine();
-    this.#options = options;
-    const orphans = removeOrphans();
-    if (orphans > 0) options.say?.(`removed what ${orphans} killed run(s) had left behind`);
-    this.record = LabRecord.take();
-    // From here on there is something to remove.
-    for (const signal of SIGNALS) process.on(signal, this.#onSignal);
-    try {
-      this.#requireRoom();
-      this.joinSecret = `trial-${randomBytes(16).toString("hex")}`;
-      this.network = new LabNetwork(this.record);
-    } catch (error) {
-      this.#removeAll();
-      throw error;
-    }
+    super(options);
+    this.#unitOptions = options.unit ?? {};
+    this.joinSecret = `trial-${randomBytes(16).toString("hex")}`;
+    this.network = this.making(() => new LabNetwork(this.record));
   }
 
-  get folder(): string {
-    return this.record.folder;
-  }
   get hostAddress(): string {
     return this.network.hostAddress;
   }
-  /** The signal that ended it early, or null. */
-  interruptedBy: string | null = null;
 
   /** A new unit, not started yet. */
   add(options: UnitOptions = {}): LabUnit {
@@ -117,7 +84,7 @@ export class Lab implements AsyncDisposable {
         address: this.network.unitAddress(place),
         executable: executable(),
       },
-      { joinSecret: this.joinSecret, ...this.#options.unit, ...options },
+      { joinSecret: this.joinSecret, ...this.#unitOptions, ...options },
     );
     this.units.push(unit);
     return unit;
@@ -150,117 +117,18 @@ export class Lab implements AsyncDisposable {
     return first.api;
   }
 
-  /** Waits; fails early when a unit ended by itself or the lab ends, and shows the units' logs. */
-  until<T>(
-    what: string,
-    look: () => T | null | Promise<T | null>,
-    limitMs: number,
-    options: Partial<UntilOptions> = {},
-  ): Promise<T> {
-    return until(what, look, {
-      limitMs,
-      stillWorthIt: () => {
-        this.checkOpen();
-        for (const unit of this.units) unit.stillRuns();
-      },
-      trail: () => this.trail(),
-      ...options,
-    });
-  }
-
   /** For a failure: how the units see the cluster, and what they wrote last. */
-  async trail(): Promise<string> {
+  override async trail(): Promise<string> {
     const views = await Promise.all(this.running.map((unit) => viewOf(unit)));
     return [...views, ...this.units.map((unit) => unit.trail())].join("");
   }
 
-  /** A program on this machine that ends with the lab; its output goes to a file in the folder. */
-  spawn(name: string, command: string, words: string[], options: SpawnOptions = {}): ChildProcess {
-    this.checkOpen();
-    const child = spawn("setpriv", ["--pdeathsig", "KILL", command, ...words], {
-      stdio: ["ignore", "pipe", "pipe"],
-      detached: true,
-      env: { ...process.env, ...options.env },
-    });
-    const { pid } = child;
-    if (pid === undefined) throw new Error(`${name} did not start: ${command}`);
-    this.record.started(pid);
-    child.on("exit", () => this.record.ended(pid));
-    return child;
+  protected override checkRunning(): void {
+    for (const unit of this.units) unit.stillRuns();
   }
-
-  /** What is to be undone before the units are stopped; the last one first. */
-  atEnd(ending: Ending): void {
-    this.#endings.push(ending);
-  }
-
-  checkOpen(): void {
-    if (this.#end !== null) throw new Error("the lab is being removed");
-  }
-
-  /** Removes everything; safe to call again. */
-  end(): Promise<void> {
-    this.#end ??= this.#endOnce();
-    return this.#end;
-  }
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.end();
-  }
-
-  async #endOnce(): Promise<void> {
-    const failures: string[] = [];
-    for (const ending of this.#endings.reverse()) {
-      try {
-        await ending();
-      } catch (error) {
-        failures.push(error instanceof Error ? error.message : String(error));
-      }
-    }
+  protected override async stopAll(): Promise<void> {
     await Promise.all(this.units.map((unit) => unit.kill().catch(() => null)));
-    failures.push(...this.#removeAll());
-    if (failures.length > 0) throw new Error(`not removed: ${failures.join("; ")}`);
   }
-
-  #removeAll(): string[] {
-    try {
-      const keep = this.#options.keep ?? process.env["CAIRN_LAB_KEEP"] !== undefined;
-      if (!keep) return this.record.removeAll();
-      const { left, kept } = this.record.removeButKeep();
-      this.#options.say?.(`disks and logs are kept in ${kept}`);
-      return left;
-    } finally {
-      for (const signal of SIGNALS) process.off(signal, this.#onSignal);
-    }
-  }
-
-  #interrupted(signal: NodeJS.Signals): void {
-    if (this.#end !== null) return; // it is being removed already: let it
-    this.interruptedBy = signal;
-    this.#options.say?.(`\n${signal}: removing everything this run made`);
-    this.end().then(
-      () => process.exit(EXIT_INTERRUPTED),
-      (error: unknown) => {
-        process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-        process.exit(EXIT_INTERRUPTED);
-      },
-    );
-  }
-
-  #requireRoom(): void {
-    const { needsBytes = 0 } = this.#options;
-    const { bavail, bsize } = statfsSync(this.folder);
-    const freeBytes = bavail * bsize;
-    if (freeBytes >= needsBytes) return;
-    const gibibytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
-    throw new Error(
-      `${path.dirname(this.folder)} has ${gibibytes(freeBytes)} free, ` +
-        `${gibibytes(needsBytes)} are needed; CAIRN_LAB_DIRECTORY names another folder`,
-    );
-  }
-}
-
-interface SpawnOptions {
-  env?: Record<string, string>;
 }
 
 async function viewOf({ name, api }: LabUnit): Promise<string> {
@@ -281,8 +149,6 @@ async function viewOf({ name, api }: LabUnit): Promise<string> {
     return `--- ${name}: ${error instanceof Error ? error.message : String(error)}\n`;
   }
 }
-
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** Lines of a file so far; none when there is no such file. */
 export function linesOf(file: string): string[] {

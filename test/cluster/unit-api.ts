@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A unit's REST API as the lab asks it, over the unix socket in the unit's state directory.
+// A unit's REST API as a lab asks it: over the unix socket in the unit's state directory, or from
+// the wire with a token, as an administrator's machine does.
 
 import type {
   CreateVolume,
@@ -31,12 +32,17 @@ export interface Recovery {
   resyncedBytes: number;
 }
 
+export type Door =
+  | { socket: string }
+  /** The token is asked for each time: a box gives it only once it is claimed. */
+  | { url: string; token: () => string | null; answerMs: number };
+
 export class UnitApi {
-  readonly #socket: string;
+  readonly #door: Door;
   readonly #unit: string;
 
-  constructor(socket: string, unit: string) {
-    this.#socket = socket;
+  constructor(door: Door, unit: string) {
+    this.#door = door;
     this.#unit = unit;
   }
 
@@ -83,14 +89,16 @@ export class UnitApi {
   async #fetch(method: string, route: string, options: { body?: object; limitMs?: number }) {
     const body =
       options.body === undefined
-        ? {}
+        ? { headers: {} }
         : { body: JSON.stringify(options.body), headers: { "content-type": "application/json" } };
     try {
-      const answer = await fetch(`http://localhost/api/v1/${route}`, {
-        unix: this.#socket,
+      const { url, answerMs, ...how } = this.#way();
+      const answer = await fetch(`${url}/api/v1/${route}`, {
         method,
-        signal: AbortSignal.timeout(options.limitMs ?? ANSWER_MS),
+        signal: AbortSignal.timeout(options.limitMs ?? answerMs),
         ...body,
+        ...how,
+        headers: { ...body.headers, ...how.headers },
       });
       return { ok: answer.ok, status: answer.status, text: await answer.text() };
     } catch (cause) {
@@ -98,6 +106,16 @@ export class UnitApi {
       const why = cause instanceof Error ? cause.message : String(cause);
       throw new Error(`${this.#unit} does not answer ${method} ${route}: ${why}`, { cause });
     }
+  }
+
+  #way(): { url: string; answerMs: number; unix?: string; headers?: Record<string, string> } {
+    const door = this.#door;
+    if ("socket" in door) {
+      return { url: "http://localhost", answerMs: ANSWER_MS, unix: door.socket };
+    }
+    const token = door.token();
+    const headers = token === null ? {} : { headers: { authorization: `Bearer ${token}` } };
+    return { url: door.url, answerMs: door.answerMs, ...headers };
   }
 
   #refused(text: string, asked: string): Error {
