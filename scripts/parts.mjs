@@ -128,7 +128,7 @@ const INNER = [
   command("format", 2, ["bun", "fmt", "--no-script", "--check", ...FORMATTED]),
   command("lint", 2, ["biome", "lint", "--colors=off", "--error-on-warnings"]),
   command("types", 5, ["bun", "check", "--no-script", "--no-pretty"]),
-  tests("unit", 10, () => [...testFilesBelow("src"), ...testFilesBelow("test")], [
+  tests("unit", 20, () => [...testFilesBelow("src"), ...testFilesBelow("test")], [
     "--timeout=30000",
   ]),
 ];
