@@ -38,7 +38,7 @@ const TASKS = {
   sim: { programs: "none", run: script("test/sim/main.ts") },
   build: { programs: "build", etcd: true, build: true, run: () => 0 },
   bench: {
-    programs: "machine",
+    programs: "bench",
     etcd: true,
     build: true,
     root: "it makes network namespaces",

@@ -57,10 +57,16 @@ const MACHINE_PROGRAMS = [
   ["unshare", "util-linux"],
   ["wipefs", "util-linux"],
 ];
+// The servers that `npm run bench` compares with, besides qemu-nbd.
+const BENCH_PROGRAMS = [
+  ["nbd-server", "nbd-server"],
+  ["nbdkit", "nbdkit"],
+];
 export const PROGRAMS = {
   none: [],
   build: BUILD_PROGRAMS,
   machine: [...BUILD_PROGRAMS, ...MACHINE_PROGRAMS],
+  bench: [...BUILD_PROGRAMS, ...MACHINE_PROGRAMS, ...BENCH_PROGRAMS],
 };
 
 const APT_ATTEMPTS_MAX = 3;
