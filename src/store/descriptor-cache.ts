@@ -56,6 +56,11 @@ export class DescriptorCache {
     return this.#dirty.length;
   }
 
+  /** So much is dirty that a flush cycle should begin. */
+  get filling(): boolean {
+    return this.#dirty.length * 4 > this.#countMax;
+  }
+
   /** So much is dirty that a flush cycle should come before more. */
   get crowded(): boolean {
     return this.#dirty.length * 2 > this.#countMax;
