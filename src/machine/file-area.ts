@@ -3,9 +3,9 @@
 // FileArea: a file, a block device or a stretch of one as an Area (base/operation.ts) on the ring.
 //
 // Block devices are read and written past the page cache (O_DIRECT), files too where their file
-// system can; else buffered, with a bound on the bytes the kernel holds dirty, so that a flush takes
-// seconds at most (R13): once half the bound has been written a write-back starts, and writes wait
-// when the other half is full before it ended. The bound follows what the disk was seen to do.
+// system can; else buffered, with a bound on the bytes the kernel holds dirty, so that a flush
+// takes seconds at most (R13): once half the bound has been written a write-back starts, and writes
+// wait when the other half is full before it ended. The bound follows what the disk was seen to do.
 //
 // Invariants:
 // - R10: nothing is retried into success. After a failed write or flush every later write and flush

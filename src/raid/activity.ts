@@ -10,11 +10,7 @@
 //   What members report when they attach is taken in regardless.
 // - A target's regions that still await a copy are not ordered inactive there (R7: own active).
 
-import {
-  REGION_IDLE_BUSY_MS,
-  REGION_IDLE_BUSY_MS_EACH,
-  REGION_IDLE_MS,
-} from "#base/limits.ts";
+import { REGION_IDLE_BUSY_MS, REGION_IDLE_BUSY_MS_EACH, REGION_IDLE_MS } from "#base/limits.ts";
 import { EXTENTS_PER_REGION } from "#base/grains.ts";
 import { VerbKind } from "#base/verbs.ts";
 import { Status } from "#base/status.ts";

@@ -153,7 +153,9 @@ export class Keepsake {
     this.#end(RecordKind.cleared, 24);
   }
 
-  /** So full that a flush cycle should begin, while there is still room for what comes meanwhile. */
+  /**
+   * So full that a flush cycle should begin, while there is still room for what comes meanwhile.
+   */
   get filling(): boolean {
     return this.#get(AT.used + 4 * this.#get(AT.half)) > this.#halfBytes / 4;
   }
