@@ -40,7 +40,8 @@ export interface Sample {
 export type Round = ReadonlyMap<string, Sample>;
 
 export const TABLE_HEAD = [
-  "| Workload (fio) | peer | ratio, median | quartiles | floor | server CPU per I/O | p99 | ours/s | theirs/s |",
+  "| Workload (fio) | peer | ratio, median | quartiles | floor | server CPU per I/O | p99 " +
+    "| ours/s | theirs/s |",
   "|---|---|---:|---:|---:|---:|---:|---:|---:|",
 ].join("\n");
 
@@ -102,7 +103,8 @@ export function figuresOf(rounds: readonly Round[]): string[] {
     const cpu = median(all.map((sample) => sample.serverCpuMicrosPerIo));
     const speeds = all.map((sample) => Math.round(sample.perSecond)).join(", ");
     const p99 = median(all.map((sample) => sample.p99Ms));
-    return `${name}: ${speeds} per second; ${cpu.toFixed(1)} µs CPU per I/O; p99 ${p99.toFixed(2)} ms`;
+    const costs = `${cpu.toFixed(1)} µs CPU per I/O; p99 ${p99.toFixed(2)} ms`;
+    return `${name}: ${speeds} per second; ${costs}`;
   });
 }
 
