@@ -46,7 +46,7 @@ const TASKS = {
     run: buildImage,
   },
   bench: {
-    programs: "machine",
+    programs: "bench",
     etcd: true,
     build: true,
     root: "it makes network namespaces",

@@ -72,12 +72,18 @@ const GUEST_PROGRAMS = [
   ["qemu-system-x86_64", "qemu-system-x86"],
   ["truncate", "coreutils"],
 ];
+// The servers that `npm run bench` compares with, besides qemu-nbd.
+const BENCH_PROGRAMS = [
+  ["nbd-server", "nbd-server"],
+  ["nbdkit", "nbdkit"],
+];
 export const PROGRAMS = {
   none: [],
   build: BUILD_PROGRAMS,
   machine: [...BUILD_PROGRAMS, ...MACHINE_PROGRAMS],
   image: [...BUILD_PROGRAMS, ...IMAGE_PROGRAMS],
   test: [...BUILD_PROGRAMS, ...MACHINE_PROGRAMS, ...IMAGE_PROGRAMS, ...GUEST_PROGRAMS],
+  bench: [...BUILD_PROGRAMS, ...MACHINE_PROGRAMS, ...BENCH_PROGRAMS],
 };
 
 const ETCD = path.join(CACHE, "etcd");

@@ -60,7 +60,7 @@ class Part {
   whole: Whole = NO_WHOLE;
   index = 0;
   slice: SliceNumber = 0;
-  operation: Operation = new Operation();
+  operation: Operation = NO_OPERATION;
   resends = 0;
   /** Sent at least once to a head that may have begun it. */
   maybeDone = false;
@@ -71,8 +71,9 @@ class Part {
   sending = false;
 }
 
+const NO_OPERATION = new Operation();
 const NO_WHOLE: Whole = {
-  operation: new Operation(),
+  operation: NO_OPERATION,
   partsLeft: 0,
   status: Status.ok,
   runs: null,

@@ -8,6 +8,7 @@
 
 import { Fault } from "#base/fault.ts";
 import { EXTENT_BYTES } from "#base/grains.ts";
+import type { OperationTarget } from "#base/operation.ts";
 import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { Status, statusName } from "#base/status.ts";
 import type { StreamSocket } from "#base/stream.ts";
@@ -165,12 +166,17 @@ export class UnitReactor {
     try {
       this.#portal = new NbdPortal(this.#reactor.memory, this.#world.log, {
         creditBytes: Math.floor(message.memoryBytes / 2),
-        target: (volume) => ({
-          submit: (operation) =>
-            this.#plane === null
-              ? operation.complete(Status.notFound)
-              : this.#plane.volume(volume).submit(operation),
-        }),
+        target: (volume) => {
+          // Joining makes the plane, once; looked up again by every request it would cost more.
+          let target: OperationTarget | null = null;
+          return {
+            submit: (operation) => {
+              target ??= this.#plane?.volume(volume) ?? null;
+              if (target === null) operation.complete(Status.notFound);
+              else target.submit(operation);
+            },
+          };
+        },
       });
       const accept = (socket: StreamSocket) => this.#portal?.accepted(socket);
       const nbdPort = this.#listen(message.nbd, HOST_ALIVE_SECONDS, accept);

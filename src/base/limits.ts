@@ -13,9 +13,10 @@ export const MEMBERS_MAX = 6;
 /** In-sync members of one slice. */
 export const COPIES_MAX = 3;
 /**
- * Regions of one slice that may be active at once; more wait for the oldest to be made inactive.
+ * Regions of one slice that may be active at once: all of an ordinary slice's (64 GiB), so that
+ * random writes over it never wait for a flush. More wait for the oldest to be made inactive.
  */
-export const ACTIVE_REGIONS_MAX = 256;
+export const ACTIVE_REGIONS_MAX = 16384;
 /** Units in a cluster. */
 export const UNITS_MAX = 256;
 /** Slices of one volume (64 GiB each: 4 PiB). */
@@ -43,3 +44,10 @@ export const FORWARD_AGE_MAX_MS = 2000;
 export const FORWARD_RESENDS_MAX = 2;
 /** A region with no write in flight this long is flushed and made inactive. */
 export const REGION_IDLE_MS = 1000;
+/**
+ * While other regions of the slice are written to, a region stays active longer, and the longer the
+ * more there are: under random writes some would be idle at any moment, and flush after flush would
+ * make them inactive only for the next write to make them active again.
+ */
+export const REGION_IDLE_BUSY_MS = 10_000;
+export const REGION_IDLE_BUSY_MS_EACH = 2;

@@ -3,9 +3,9 @@
 // FileArea: a file, a block device or a stretch of one as an Area (base/operation.ts) on the ring.
 //
 // Block devices are read and written past the page cache (O_DIRECT), files too where their file
-// system can; else buffered, with a bound on the bytes the kernel holds dirty: once half the bound
-// has been written a write-back starts, and writes wait when the other half is full before it
-// ended.
+// system can; else buffered, with a bound on the bytes the kernel holds dirty, so that a flush
+// takes seconds at most (R13): once half the bound has been written a write-back starts, and writes
+// wait when the other half is full before it ended. The bound follows what the disk was seen to do.
 //
 // Invariants:
 // - R10: nothing is retried into success. After a failed write or flush every later write and flush
@@ -48,8 +48,11 @@ import type { RingTarget } from "./ring.ts";
 const QUEUE_DEPTH_MAX = 256;
 const SECTOR = 512;
 const ALIGN_MAX = 4096;
-/** Bytes of a buffered file that may be dirty in the page cache. */
-export const DIRTY_BYTES_MAX = 64 << 20;
+/** Bytes of a buffered file that may be dirty in the page cache: at least and at most. */
+export const DIRTY_BYTES_MIN = 64 << 20;
+export const DIRTY_BYTES_MAX = 1 << 30;
+/** In between, what the disk was last seen to write back within this: so long a flush may take. */
+const DIRTY_MS = 2000;
 
 const O_RDWR = 2;
 const LOCK_EX_NB = 2 | 4;
@@ -99,6 +102,7 @@ export class FileArea implements Area {
   #writesFail = false;
   /** Buffered only: bytes written since the running write-back began. */
   #dirtyBytes = 0;
+  #dirtyBytesMax = DIRTY_BYTES_MIN;
   #writeBack: WriteBack | null = null;
   #closed: (() => void) | null = null;
   #gone = false;
@@ -179,7 +183,7 @@ export class FileArea implements Area {
       operation.kind === OperationKind.write &&
       this.#writeBack !== null &&
       this.#writeBack.running &&
-      this.#dirtyBytes + operation.lengthBytes > DIRTY_BYTES_MAX / 2
+      this.#dirtyBytes + operation.lengthBytes > this.#dirtyBytesMax / 2
     );
   }
 
@@ -187,9 +191,9 @@ export class FileArea implements Area {
     this.#underWay++;
     if (operation.kind === OperationKind.write && this.#writeBack !== null) {
       this.#dirtyBytes += operation.lengthBytes;
-      if (this.#dirtyBytes >= DIRTY_BYTES_MAX / 2 && !this.#writeBack.running) {
+      if (this.#dirtyBytes >= this.#dirtyBytesMax / 2 && !this.#writeBack.running) {
+        this.#writeBack.start(this.#dirtyBytes);
         this.#dirtyBytes = operation.lengthBytes;
-        this.#writeBack.start();
       }
     }
     const request =
@@ -213,8 +217,10 @@ export class FileArea implements Area {
     this.#closeIfIdle();
   }
 
-  /** The write-back ended. */
-  writeBackEnded(code: number): void {
+  /** The write-back of `bytes` ended after `tookMs`. */
+  writeBackEnded(code: number, bytes: number, tookMs: number): void {
+    const bearable = (bytes / Math.max(1, tookMs)) * DIRTY_MS;
+    this.#dirtyBytesMax = Math.min(DIRTY_BYTES_MAX, Math.max(DIRTY_BYTES_MIN, bearable));
     if (code !== 0) this.fail("sync_file_range", code, { writes: true });
     this.#startWaiting();
     this.#closeIfIdle();
@@ -341,6 +347,8 @@ class Request implements RingTarget {
 /** Pushes a buffered file's dirty pages out, one run at a time; says nothing about stability. */
 class WriteBack implements RingTarget {
   running = false;
+  #bytes = 0;
+  #startMs = 0;
   readonly #area: FileArea;
   readonly #reactor: Reactor;
   readonly #fd: number;
@@ -351,8 +359,10 @@ class WriteBack implements RingTarget {
     this.#fd = fd;
   }
 
-  start(): void {
+  start(bytes: number): void {
     this.running = true;
+    this.#bytes = bytes;
+    this.#startMs = this.#reactor.clock.nowMs();
     const { ring } = this.#reactor;
     const entry = ring.prepare(RING_OP.syncFileRange, this.#fd, this, 0);
     ring.words[entry + SQE.opFlags] = SYNC_FILE_RANGE_ALL; // length 0: to the end
@@ -360,7 +370,8 @@ class WriteBack implements RingTarget {
 
   ringDone(_tag: number, result: number): void {
     this.running = false;
-    this.#area.writeBackEnded(result < 0 ? -result : 0);
+    const tookMs = this.#reactor.clock.nowMs() - this.#startMs;
+    this.#area.writeBackEnded(result < 0 ? -result : 0, this.#bytes, tookMs);
   }
 }
 

@@ -28,8 +28,11 @@ import { mappedBytes } from "./arena.ts";
 import { cString, errno, errnoName, libc, mappedAddress } from "./libc.ts";
 import { patiently } from "./patience.ts";
 
-/** Per disk; full once this much is under way between two flushes, then a flush comes by itself. */
-export const KEEPSAKE_BYTES = 1 << 20;
+/**
+ * Per disk: about 100,000 writes between two flush cycles, the first of which comes by itself when
+ * half of that is used. Pages that were never needed take no memory.
+ */
+export const KEEPSAKE_BYTES = 8 << 20;
 
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;

@@ -6,11 +6,11 @@
 // Invariants
 // - A region leaves the account only when it saw no write since a flush began that all in-sync
 //   members completed, and no reconciliation is due in it. Then it is ordered inactive everywhere.
-// - At most ACTIVE_REGIONS_MAX are entered by writes; more wait for the oldest to be made inactive.
+// - At most `activeRegionsMax` are entered by writes; more wait for the oldest to be made inactive.
 //   What members report when they attach is taken in regardless.
 // - A target's regions that still await a copy are not ordered inactive there (R7: own active).
 
-import { ACTIVE_REGIONS_MAX, REGION_IDLE_MS } from "#base/limits.ts";
+import { REGION_IDLE_BUSY_MS, REGION_IDLE_BUSY_MS_EACH, REGION_IDLE_MS } from "#base/limits.ts";
 import { EXTENTS_PER_REGION } from "#base/grains.ts";
 import { VerbKind } from "#base/verbs.ts";
 import { Status } from "#base/status.ts";
@@ -31,6 +31,8 @@ export class Activity {
   readonly #regions = new Map<number, Region>();
   readonly #waiters = new Set<() => void>();
   #cycling = false;
+  /** When a write last ended in any region. */
+  #usedMs = Number.NEGATIVE_INFINITY;
 
   constructor(head: Head) {
     this.#head = head;
@@ -48,7 +50,7 @@ export class Activity {
   enter(first: number, last: number, again: () => void): boolean {
     let missing = 0;
     for (let region = first; region <= last; region++) if (!this.#regions.has(region)) missing++;
-    const full = missing > 0 && this.#regions.size + missing > ACTIVE_REGIONS_MAX;
+    const full = missing > 0 && this.#regions.size + missing > this.#head.activeRegionsMax;
     if (full || (missing > 0 && this.#waiters.size > 0 && !this.#waiters.has(again))) {
       this.#waiters.add(again);
       this.#relieve();
@@ -70,6 +72,7 @@ export class Activity {
 
   leave(first: number, last: number): void {
     const nowMs = this.#head.nowMs();
+    this.#usedMs = nowMs;
     for (let region = first; region <= last; region++) {
       const entry = this.#regions.get(region);
       if (entry === undefined) continue;
@@ -86,7 +89,7 @@ export class Activity {
 
   tick(nowMs: number): void {
     if (this.#waiters.size > 0) return this.#relieve();
-    if (!this.#cycling) this.#cycle(this.#idleSince(nowMs - REGION_IDLE_MS));
+    if (!this.#cycling) this.#cycle(this.#idleSince(nowMs - this.#idleMs(nowMs)));
   }
 
   /** Orderly stop: all regions at once. `done` runs when nothing more can be made inactive. */
@@ -96,6 +99,11 @@ export class Activity {
       return;
     }
     this.#cycle(this.#idleSince(Number.POSITIVE_INFINITY), done);
+  }
+
+  #idleMs(nowMs: number): number {
+    if (nowMs - this.#usedMs >= REGION_IDLE_MS) return REGION_IDLE_MS;
+    return Math.max(REGION_IDLE_BUSY_MS, this.#regions.size * REGION_IDLE_BUSY_MS_EACH);
   }
 
   #entry(region: number): Region {

@@ -182,10 +182,20 @@ export class Applier {
       for (const act of flight.after) act();
       this.#storeNext();
     };
+    if (this.#allActive(first, last)) return this.#write(change, end);
     this.#activate(first, last, (status) => {
       if (status !== Status.ok) return end(status, -1);
       this.#write(change, end);
     });
+  }
+
+  /** R6, the usual case: durably so already. */
+  #allActive(first: number, last: number): boolean {
+    for (let region = first; region <= last; region++) {
+      if (this.#activating.size > 0 && this.#activating.has(region)) return false;
+      if (!this.#store.isActive(region)) return false;
+    }
+    return true;
   }
 
   #write(change: LocalChange, end: ChangeDone): void {

@@ -67,6 +67,7 @@ export interface HeadHost {
   readonly returns: Returns;
   /** How long a link may be away before its member is dropped. */
   readonly linkGraceMs: number;
+  readonly activeRegionsMax: number;
   /** Disks whose unit is linked. */
   readonly links: ReadonlySet<DiskNumber>;
   nowMs(): number;
@@ -93,6 +94,7 @@ export class Head {
   readonly origins: Origins;
   readonly counters: Counters;
   readonly log: Log;
+  readonly activeRegionsMax: number;
   readonly sessions: Sessions;
   readonly replicas: ReadonlyMap<DiskNumber, Replica>;
   readonly locks = new RangeLock();
@@ -139,6 +141,7 @@ export class Head {
     this.origins = host.origins;
     this.counters = host.counters;
     this.log = host.log;
+    this.activeRegionsMax = host.activeRegionsMax;
     this.record = record;
     this.policy = policyOf(record);
     this.sessions = new Sessions(this, host, record.epoch);

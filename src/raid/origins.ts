@@ -15,7 +15,7 @@
 
 import { FLAG_RESENT } from "#base/operation.ts";
 
-/** Requests remembered; more than can be under way at once (R13 credit of all portals). */
+/** Parts remembered; more than can be under way at once (R13 credit of all portals). */
 const REMEMBERED_MAX = 4096;
 /** Forwarders' runs remembered. */
 const STREAMS_MAX = 1024;
@@ -32,8 +32,11 @@ interface Stream {
 export type Verdict = "new" | "applied" | "forgotten";
 
 export class Origins {
-  /** Offsets of the parts applied, by name, oldest first. */
-  readonly #applied = new Map<number, number[]>();
+  // Parts applied: a ring of names and offsets, written at every change and searched only when
+  // something was sent again. Name 0: none. Made when the slice is first changed.
+  #names = new Float64Array(0);
+  #offsets = new Float64Array(0);
+  #nextPart = 0;
   /** Parts that a copy may have undone, by name, oldest first. */
   readonly #doubtful = new Map<number, number[]>();
   #streams: Stream[] = [];
@@ -50,31 +53,32 @@ export class Origins {
   applied(origin: number, offsetBytes: number, nowMs: number): void {
     if (origin === 0) return;
     this.#heard(origin, nowMs);
-    const offsets = this.#applied.get(origin);
-    if (offsets !== undefined) {
-      if (!offsets.includes(offsetBytes)) offsets.push(offsetBytes);
-      return;
+    if (this.#names.length === 0) {
+      this.#names = new Float64Array(REMEMBERED_MAX);
+      this.#offsets = new Float64Array(REMEMBERED_MAX);
     }
-    this.#applied.set(origin, [offsetBytes]);
-    if (this.#applied.size <= REMEMBERED_MAX) return;
-    for (const oldest of this.#applied.keys()) {
-      this.#applied.delete(oldest);
+    const at = this.#nextPart;
+    this.#nextPart = (at + 1) % REMEMBERED_MAX;
+    const oldest = this.#names[at] as number;
+    if (oldest !== 0) {
       const stream = this.#streamOf(oldest);
       if (stream !== null) stream.low = Math.max(stream.low, oldest);
-      break;
     }
+    this.#names[at] = origin;
+    this.#offsets[at] = offsetBytes;
   }
 
   /** The head's bytes replace what is in this range, whatever was applied to it. */
   copied(offsetBytes: number, lengthBytes: number): void {
     const end = offsetBytes + lengthBytes;
-    for (const [origin, offsets] of this.#applied) {
-      const kept = offsets.filter((offset) => offset < offsetBytes || offset >= end);
-      if (kept.length === offsets.length) continue;
-      const undone = offsets.filter((offset) => !kept.includes(offset));
-      this.#doubtful.set(origin, [...(this.#doubtful.get(origin) ?? []), ...undone]);
-      if (kept.length > 0) this.#applied.set(origin, kept);
-      else this.#applied.delete(origin);
+    for (let at = 0; at < this.#names.length; at++) {
+      const origin = this.#names[at] as number;
+      const offset = this.#offsets[at] as number;
+      if (origin === 0 || offset < offsetBytes || offset >= end) continue;
+      this.#names[at] = 0;
+      const doubtful = this.#doubtful.get(origin);
+      if (doubtful === undefined) this.#doubtful.set(origin, [offset]);
+      else if (!doubtful.includes(offset)) doubtful.push(offset);
     }
     for (const oldest of this.#doubtful.keys()) {
       if (this.#doubtful.size <= REMEMBERED_MAX) break;
@@ -89,7 +93,7 @@ export class Origins {
     if (origin === 0) return "new";
     const stream = this.#heard(origin, nowMs);
     if ((flags & FLAG_RESENT) === 0) return "new";
-    if (this.#applied.get(origin)?.includes(offsetBytes)) return "applied";
+    if (this.#isApplied(origin, offsetBytes)) return "applied";
     if (this.#doubtful.get(origin)?.includes(offsetBytes)) return "forgotten";
     if (this.#overflowed) return "forgotten";
     return origin > stream.low ? "new" : "forgotten";
@@ -108,6 +112,13 @@ export class Origins {
       stream.highest = Math.max(stream.highest, mark);
       stream.low = Math.max(stream.low, mark);
     }
+  }
+
+  #isApplied(origin: number, offsetBytes: number): boolean {
+    for (let at = this.#names.indexOf(origin); at >= 0; at = this.#names.indexOf(origin, at + 1)) {
+      if (this.#offsets[at] === offsetBytes) return true;
+    }
+    return false;
   }
 
   #heard(origin: number, nowMs: number): Stream {

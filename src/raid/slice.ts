@@ -18,7 +18,7 @@
 
 import { assert } from "#base/assert.ts";
 import { SECTOR_BYTES } from "#base/grains.ts";
-import { REQUEST_BYTES_MAX } from "#base/limits.ts";
+import { ACTIVE_REGIONS_MAX, REQUEST_BYTES_MAX } from "#base/limits.ts";
 import type { MemberStore } from "#base/member-store.ts";
 import type { Memory } from "#base/memory.ts";
 import { NO_BUFFER } from "#base/memory.ts";
@@ -46,6 +46,8 @@ export type { SliceStatus } from "./slice-status.ts";
 export interface SliceOptions {
   /** How long a link may be away before its member is dropped (R2). */
   linkGraceMs?: number;
+  /** Default ACTIVE_REGIONS_MAX. */
+  activeRegionsMax?: number;
   /** A member that had to leave twice within a minute comes back after this, doubling. */
   rejoinDelayMs?: number;
   rejoinDelayMaxMs?: number;
@@ -95,6 +97,7 @@ export class Slice {
   readonly #links = new Set<DiskNumber>();
   readonly #returns: Returns;
   readonly #linkGraceMs: number;
+  readonly #activeRegionsMax: number;
   readonly #counters: Counters = {
     healed: 0,
     reconciled: 0,
@@ -132,6 +135,7 @@ export class Slice {
     this.#store = store;
     this.#effects = effects;
     this.#linkGraceMs = options.linkGraceMs ?? LINK_GRACE_MS;
+    this.#activeRegionsMax = options.activeRegionsMax ?? ACTIVE_REGIONS_MAX;
     this.#returns = new Returns({
       delayMs: options.rejoinDelayMs ?? REJOIN_DELAY_MS,
       delayMaxMs: options.rejoinDelayMaxMs ?? REJOIN_DELAY_MAX_MS,
@@ -177,6 +181,7 @@ export class Slice {
       counters: this.#counters,
       returns: this.#returns,
       linkGraceMs: this.#linkGraceMs,
+      activeRegionsMax: this.#activeRegionsMax,
       links: this.#links,
       nextSequence: () => ++this.#sequence,
       enquire: (disk: DiskNumber) => {

@@ -100,7 +100,10 @@ export class Spread implements Asker {
     if (this.kind === "write") {
       verb.bufferOffset = this.bufferOffset;
       verb.payloadBytes = this.lengthBytes;
-      verb.sent = this.#sent;
+      verb.sent = () => {
+        this.#unsent--;
+        this.check();
+      };
       this.#unsent++;
     }
     this.#asked[index] = true;
@@ -108,11 +111,6 @@ export class Spread implements Asker {
     this.#asked[index] = false;
     if (this.kind === "write") this.#unsent--;
   }
-
-  readonly #sent = (): void => {
-    this.#unsent--;
-    this.check();
-  };
 
   answered(replica: Replica, verb: PeerVerb): void {
     const index = this.#waiting.indexOf(replica);

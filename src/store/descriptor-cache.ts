@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Descriptors in memory, at most as many as the stated cap and what is in use or dirty at the
-// moment; those that may go are let go in order of last use. Dirty ones are never let go: a flush
-// cycle writes them first, and operations that would make more wait while half of the cap is dirty.
+// moment; those that may go are let go when they were not used for long (a clock with one hand: a
+// use only sets a mark, so that a hit touches nothing but the descriptor itself). Dirty ones are
+// never let go: a flush cycle writes them first, and operations that would make more wait while
+// half of the cap is dirty.
 
 import { assert } from "#base/assert.ts";
 import { NO_BUFFER } from "#base/memory.ts";
@@ -18,6 +20,9 @@ import type { PageIdentity } from "./page.ts";
 
 /** Bytes of memory a descriptor takes, for the cap: checksums, bitmaps, the object. */
 export const DESCRIPTOR_MEMORY_BYTES = 1536;
+
+/** Descriptors looked at for one that may go. */
+const LOOKS_MAX = 64;
 
 export class DescriptorCache {
   /** True only while opening settles what a crash left. */
@@ -56,6 +61,11 @@ export class DescriptorCache {
     return this.#dirty.length;
   }
 
+  /** So much is dirty that a flush cycle should begin. */
+  get filling(): boolean {
+    return this.#dirty.length * 4 > this.#countMax;
+  }
+
   /** So much is dirty that a flush cycle should come before more. */
   get crowded(): boolean {
     return this.#dirty.length * 2 > this.#countMax;
@@ -67,6 +77,7 @@ export class DescriptorCache {
     const descriptor = new Descriptor(slice, extent, physical, mapping);
     descriptor.loaded = true;
     this.#byPhysical.set(physical, descriptor);
+    this.#list(descriptor);
     this.markDirty(descriptor);
     this.#shrink();
   }
@@ -102,13 +113,12 @@ export class DescriptorCache {
   release(descriptor: Descriptor): void {
     assert(descriptor.pins > 0, "a descriptor is released once");
     descriptor.pins--;
-    this.#maybeList(descriptor);
+    this.#settle(descriptor);
   }
 
   markDirty(descriptor: Descriptor): void {
     if (descriptor.dirty) return;
     descriptor.dirty = true;
-    this.#unlist(descriptor);
     this.#dirty.push(descriptor);
   }
 
@@ -128,7 +138,7 @@ export class DescriptorCache {
   written(descriptor: Descriptor): void {
     descriptor.writing = false;
     this.#unsettled.delete(descriptor.mapping);
-    this.#maybeList(descriptor);
+    this.#settle(descriptor);
   }
 
   /** The extent was freed: its descriptor means nothing any more. */
@@ -143,7 +153,7 @@ export class DescriptorCache {
 
   #pin(descriptor: Descriptor): void {
     descriptor.pins++;
-    this.#unlist(descriptor);
+    descriptor.used = true;
   }
 
   #loaded(descriptor: Descriptor, buffer: number, unreadable: boolean): void {
@@ -154,6 +164,7 @@ export class DescriptorCache {
       if (!whole) this.damaged++;
       if (unreadable && descriptor.maybeTorn) this.#unsettled.add(descriptor.mapping);
       else this.#unsettled.delete(descriptor.mapping);
+      if (!descriptor.dead) this.#list(descriptor);
       // What a crash left in one slot is made whole before the region can become inactive.
       if (torn) this.markDirty(descriptor);
     } else {
@@ -165,18 +176,23 @@ export class DescriptorCache {
     for (const user of waiters) user.descriptorReady(buffer === NO_BUFFER ? null : descriptor);
   }
 
-  #maybeList(descriptor: Descriptor): void {
-    if (descriptor.pins > 0 || descriptor.dirty || descriptor.writing || descriptor.dead) return;
-    if (!descriptor.loaded || descriptor.listed) return;
-    // The next to need it reads the slots again: perhaps they can be read by then.
-    if (descriptor.unsure) return void this.#byPhysical.delete(descriptor.physical);
+  /** Nobody may need it any more. */
+  #settle(descriptor: Descriptor): void {
+    if (descriptor.unsure && isIdle(descriptor) && descriptor.listed) {
+      // The next to need it reads the slots again: perhaps they can be read by then.
+      this.#byPhysical.delete(descriptor.physical);
+      this.#unlist(descriptor);
+    }
+    if (this.#byPhysical.size > this.#countMax) this.#shrink();
+  }
+
+  #list(descriptor: Descriptor): void {
     descriptor.listed = true;
     descriptor.older = this.#newest;
     descriptor.newer = null;
     if (this.#newest !== null) this.#newest.newer = descriptor;
     else this.#oldest = descriptor;
     this.#newest = descriptor;
-    this.#shrink();
   }
 
   #unlist(descriptor: Descriptor): void {
@@ -190,14 +206,25 @@ export class DescriptorCache {
     descriptor.newer = null;
   }
 
+  /** A second chance for what was used since it was last looked at, and for what is busy. */
   #shrink(): void {
-    while (this.#byPhysical.size > this.#countMax && this.#oldest !== null) {
-      const gone = this.#oldest;
-      this.#unlist(gone);
-      assert(this.#byPhysical.get(gone.physical) === gone, "what is let go was in the cache");
-      this.#byPhysical.delete(gone.physical);
+    for (let look = 0; look < LOOKS_MAX && this.#byPhysical.size > this.#countMax; look++) {
+      const oldest = this.#oldest;
+      if (oldest === null) return;
+      this.#unlist(oldest);
+      if (oldest.used || !isIdle(oldest)) {
+        oldest.used = false;
+        this.#list(oldest);
+        continue;
+      }
+      assert(this.#byPhysical.get(oldest.physical) === oldest, "what is let go was in the cache");
+      this.#byPhysical.delete(oldest.physical);
     }
   }
+}
+
+function isIdle({ pins, dirty, writing }: Descriptor): boolean {
+  return pins === 0 && !dirty && !writing;
 }
 
 /** One reading of a descriptor's two slots; each on its own when the disk cannot read both. */

@@ -71,6 +71,8 @@ export class Descriptor {
   older: Descriptor | null = null;
   newer: Descriptor | null = null;
   listed = false;
+  /** Since the cache last looked at it. */
+  used = false;
 
   constructor(slice: SliceNumber, extent: number, physical: number, mapping: number) {
     this.slice = slice;

@@ -153,9 +153,16 @@ export class Keepsake {
     this.#end(RecordKind.cleared, 24);
   }
 
+  /**
+   * So full that a flush cycle should begin, while there is still room for what comes meanwhile.
+   */
+  get filling(): boolean {
+    return this.#get(AT.used + 4 * this.#get(AT.half)) > this.#halfBytes / 4;
+  }
+
   /** So full that a flush cycle should come before more is noted. */
   get crowded(): boolean {
-    return this.#get(AT.used + 4 * this.#get(AT.half)) > this.#halfBytes / 2;
+    return this.#get(AT.used + 4 * this.#get(AT.half)) > (this.#halfBytes / 4) * 3;
   }
 
   /** Something is not noted: only what is durable may be acked until a cycle has settled it. */

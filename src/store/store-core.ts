@@ -146,6 +146,12 @@ export class StoreCore {
     return this.cache.crowded || this.keepsake?.crowded === true;
   }
 
+  /** Before a change is taken: a flush cycle begins early enough that nobody has to wait for it. */
+  anticipate(): void {
+    if (this.cycle.running) return;
+    if (this.cache.filling || this.keepsake?.filling === true) this.cycle.request(() => {});
+  }
+
   /** Takes the buffers from Memory; false when there are not enough. */
   openBuffers(): boolean {
     const { descriptorBuffers, edgeBuffers, bounceBuffers } = this.#limits;

@@ -95,8 +95,9 @@ export class Transfer implements PieceOwner, LockWaiter, BufferWaiter, Stalled {
     this.#head = this.#from % BLOCK_BYTES === 0 ? NO_BLOCK : Math.floor(this.#from / BLOCK_BYTES);
     this.#tail = this.#end % BLOCK_BYTES === 0 ? NO_BLOCK : Math.floor(this.#end / BLOCK_BYTES);
     if (this.#tail === this.#head) this.#tail = NO_BLOCK;
-    if (operation.kind !== OperationKind.read && this.#core.mustWait) {
-      return this.#core.stall(this);
+    if (operation.kind !== OperationKind.read) {
+      if (this.#core.mustWait) return this.#core.stall(this);
+      this.#core.anticipate();
     }
     this.resume();
   }

@@ -1,167 +1,220 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `npm run bench`: a single-copy volume through the whole product path, checksums verified, beside
-// qemu-nbd on the same file system, each over TCP through the same bridge. fio is the client of
-// both.
+// the servers that one would run instead (servers.ts). fio is the client of all.
 //
-// One rule for every ratio: the same run, order rotated, the median of the pairs and its quartiles.
-// A pair is two runs of SECONDS each; the machine's steal time is told, and above 5 % voids the
-// run. Figures for a person; nothing here passes or fails.
+// One rule for every ratio: the same run, transport, file system and disk mode; volumes of at least
+// 4 GiB (`--gib` for quick looks) filled before; in every round each server runs once, in rotated
+// order; a ratio is within its round, and its median and quartiles are told. Steal above 5 % voids
+// a table. Figures for a person; nothing here passes or fails.
 
-import { readFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
+import path from "node:path";
 import { parseArgs } from "node:util";
 import { Lab } from "#test/cluster/lab.ts";
-import { assembled } from "#test/cluster/assembled.ts";
 import { run } from "#test/demo/run-program.ts";
+import { machineTime } from "./figures.ts";
+import {
+  TABLE_HEAD,
+  circumstances,
+  figuresOf,
+  machineLines,
+  rowsOf,
+  type Round,
+  type Sample,
+} from "./report.ts";
+import {
+  PEERS,
+  hasMode,
+  startOurs,
+  startPeer,
+  type DiskMode,
+  type PeerName,
+  type Server,
+  type Transport,
+} from "./servers.ts";
+import { WORKLOADS, measure, verify, type Workload } from "./workloads.ts";
 
-const VOLUME_BYTES = 1 << 30;
-const PEER_PORT = 10900;
-const STEAL_SHARE_MAX = 0.05;
+const OURS = "cairn";
+const FIRST_PEER_PLACE = 100;
+const VERIFY_BYTES = 64 << 20;
 
-interface Workload {
-  name: string;
-  fio: string[];
-}
-
-const WORKLOADS: Workload[] = [
-  { name: "4k random read, depth 1", fio: ["--rw=randread", "--bs=4k", "--iodepth=1"] },
-  { name: "4k random read, depth 32", fio: ["--rw=randread", "--bs=4k", "--iodepth=32"] },
-  { name: "4k random write, depth 32", fio: ["--rw=randwrite", "--bs=4k", "--iodepth=32"] },
-  {
-    name: "4k 70/30, depth 32",
-    fio: ["--rw=randrw", "--rwmixread=70", "--bs=4k", "--iodepth=32"],
-  },
-  { name: "64k sequential read, depth 8", fio: ["--rw=read", "--bs=64k", "--iodepth=8"] },
-  { name: "64k sequential write, depth 8", fio: ["--rw=write", "--bs=64k", "--iodepth=8"] },
-  {
-    name: "a flush after every write, depth 8",
-    fio: ["--rw=randwrite", "--bs=4k", "--iodepth=8", "--fsync=1"],
-  },
-];
+const HELP = `npm run bench -- [flags]
+  --pairs N        rounds per workload (3)
+  --seconds N      of each run (5)
+  --gib N          size of the volumes (4)
+  --workload KEYS  of ${WORKLOADS.map((workload) => workload.key).join(",")} (all)
+  --peer NAMES     of ${PEERS.join(",")} (all)
+  --transport T    tcp, unix or both (both)
+  --disk MODE      buffered, direct or both (both)
+  --report FILE    where the report goes; also a folder (none)`;
 
 const { values } = parseArgs({
-  options: { pairs: { type: "string", default: "3" }, seconds: { type: "string", default: "5" } },
+  options: {
+    pairs: { type: "string", default: "3" },
+    seconds: { type: "string", default: "5" },
+    gib: { type: "string", default: "4" },
+    workload: { type: "string", default: "" },
+    peer: { type: "string", default: "" },
+    transport: { type: "string", default: "both" },
+    disk: { type: "string", default: "both" },
+    report: { type: "string", default: "" },
+    help: { type: "boolean", default: false },
+  },
 });
-const pairs = whole(values.pairs, "--pairs", 99);
-const seconds = whole(values.seconds, "--seconds", 600);
+
+interface Plan {
+  rounds: number;
+  seconds: number;
+  volumeBytes: number;
+  workloads: readonly Workload[];
+  peers: readonly PeerName[];
+  transports: readonly Transport[];
+  modes: readonly DiskMode[];
+}
+
+function refuse(sentence: string): never {
+  console.error(`${sentence}\n${HELP}`);
+  process.exit(2);
+}
 
 function whole(text: string, flag: string, most: number): number {
   const value = Number(text);
   if (Number.isInteger(value) && value >= 1 && value <= most) return value;
-  console.error(`${flag} is a whole number from 1 to ${most}`);
-  process.exit(2);
+  return refuse(`${flag} is a whole number from 1 to ${most}`);
 }
 
-/** Operations per second, reads and writes together. */
-async function measure(lab: Lab, uri: string, workload: Workload): Promise<number> {
-  const output = await run(
-    lab,
-    [
-      "fio",
-      "--name=bench",
-      "--ioengine=nbd",
-      `--uri=${uri}`,
-      `--size=${VOLUME_BYTES}`,
-      "--time_based",
-      `--runtime=${seconds}`,
-      "--randseed=7",
-      "--norandommap",
-      "--output-format=json",
-      ...workload.fio,
-    ],
-    (seconds + 60) * 1000,
-  );
-  const report = JSON.parse(output.slice(output.indexOf("{"))) as {
-    jobs: { read: { iops: number }; write: { iops: number } }[];
+function some<T extends string>(text: string, flag: string, known: readonly T[]): T[] {
+  const all = text === "" || text === "both" ? [...known] : text.split(",");
+  const unknown = all.find((one) => !known.includes(one as T));
+  if (unknown !== undefined) refuse(`${flag}: ${unknown} is not one of ${known.join(", ")}`);
+  return all as T[];
+}
+
+function planOf(): Plan {
+  const keys = WORKLOADS.map((workload) => workload.key);
+  const wanted = some(values.workload, "--workload", keys);
+  return {
+    rounds: whole(values.pairs, "--pairs", 99),
+    seconds: whole(values.seconds, "--seconds", 600),
+    volumeBytes: whole(values.gib, "--gib", 1024) * 2 ** 30,
+    workloads: WORKLOADS.filter((workload) => wanted.includes(workload.key)),
+    peers: some(values.peer, "--peer", PEERS),
+    transports: some(values.transport, "--transport", ["tcp", "unix"]),
+    modes: some(values.disk, "--disk", ["buffered", "direct"]),
   };
-  const job = report.jobs[0];
-  if (job === undefined) throw new Error("fio reported no job");
-  return job.read.iops + job.write.iops;
 }
 
-function steal(): { stolen: number; all: number } {
-  const first = readFileSync("/proc/stat", "utf8").split("\n")[0] ?? "";
-  const ticks = first.split(/\s+/).slice(1, 9).map(Number);
-  return { stolen: ticks[7] ?? 0, all: ticks.reduce((sum, one) => sum + one, 0) };
+async function sample(
+  lab: Lab,
+  server: Server,
+  workload: Workload,
+  what: { plan: Plan; transport: Transport; seed: number },
+): Promise<Sample> {
+  const { plan, transport, seed } = what;
+  const before = machineTime();
+  const cpuBefore = server.cpuSeconds();
+  const figures = await measure(lab, server.uris[transport], workload.fio, {
+    sizeBytes: plan.volumeBytes,
+    seconds: plan.seconds,
+    seed,
+  });
+  const cpu = server.cpuSeconds() - cpuBefore;
+  const after = machineTime();
+  const all = Math.max(0.01, after.allSeconds - before.allSeconds);
+  const busy = after.busySeconds - before.busySeconds;
+  return {
+    perSecond: figures.perSecond,
+    p99Ms: figures.p99Ms,
+    serverCpuMicrosPerIo: (cpu * 1e6) / Math.max(1, figures.operations),
+    stealShare: (after.stolenSeconds - before.stolenSeconds) / all,
+    foreignCores: Math.max(0, busy - cpu - figures.clientCpuSeconds) / plan.seconds,
+  };
 }
 
-function quantile(sorted: readonly number[], share: number): number {
-  const at = (sorted.length - 1) * share;
-  const low = sorted[Math.floor(at)] ?? 0;
-  const high = sorted[Math.ceil(at)] ?? low;
-  return low + (high - low) * (at - Math.floor(at));
-}
-
-async function compare(lab: Lab, ours: string, theirs: string, workload: Workload) {
-  const ratios: number[] = [];
-  let last = { ours: 0, theirs: 0 };
-  for (let pair = 0; pair < pairs; pair++) {
-    const oursFirst = pair % 2 === 0;
-    const first = await measure(lab, oursFirst ? ours : theirs, workload);
-    const second = await measure(lab, oursFirst ? theirs : ours, workload);
-    last = oursFirst ? { ours: first, theirs: second } : { ours: second, theirs: first };
-    ratios.push(last.ours / last.theirs);
+async function roundsOf(
+  lab: Lab,
+  servers: readonly Server[],
+  workload: Workload,
+  what: { plan: Plan; transport: Transport },
+): Promise<Round[]> {
+  const rounds: Round[] = [];
+  for (let round = 0; round < what.plan.rounds; round++) {
+    const samples = new Map<string, Sample>();
+    for (const server of servers) samples.set(server.name, NOT_YET);
+    for (let index = 0; index < servers.length; index++) {
+      const server = servers[(index + round) % servers.length] as Server;
+      samples.set(server.name, await sample(lab, server, workload, { ...what, seed: round + 7 }));
+    }
+    rounds.push(samples);
   }
-  ratios.sort((left, right) => left - right);
-  const [low, middle, high] = [0.25, 0.5, 0.75].map((share) => quantile(ratios, share).toFixed(2));
-  const row = [workload.name, middle, `${low} to ${high}`, last.ours, last.theirs];
-  console.log(
-    `| ${row.map((cell) => (typeof cell === "number" ? Math.round(cell) : cell)).join(" | ")} |`,
-  );
+  return rounds;
+}
+
+const NOT_YET: Sample = {
+  perSecond: 0,
+  p99Ms: 0,
+  serverCpuMicrosPerIo: 0,
+  stealShare: 0,
+  foreignCores: 0,
+};
+
+async function fill(lab: Lab, target: readonly string[], bytes: number): Promise<void> {
+  const how = ["--rw=write", "--bs=1M", "--iodepth=4", "--refill_buffers", "--end_fsync=1"];
+  await run(lab, ["fio", "--name=fill", `--size=${bytes}`, ...target, ...how], 1_200_000);
+}
+
+async function compare(mode: DiskMode, plan: Plan, tell: (line: string) => void): Promise<void> {
+  await using lab = new Lab({ needsBytes: plan.volumeBytes * 2.5 });
+  const ours = await startOurs(lab, mode, plan.volumeBytes);
+  await fill(lab, ["--ioengine=nbd", `--uri=${ours.uris.tcp}`], plan.volumeBytes);
+  const file = path.join(lab.folder, "peers.raw");
+  await run(lab, ["fallocate", "-l", String(plan.volumeBytes), file], 60_000);
+  await fill(lab, ["--ioengine=psync", `--filename=${file}`], plan.volumeBytes);
+  const servers = [ours];
+  for (const [index, peer] of plan.peers.entries()) {
+    if (!hasMode(peer, mode)) continue;
+    servers.push(await startPeer(lab, peer, FIRST_PEER_PLACE + index, { file, mode }));
+  }
+  for (const server of servers) await verify(lab, server.uris.tcp, VERIFY_BYTES);
+  for (const transport of plan.transports) {
+    tell(`\n## ${mode}, ${transport === "tcp" ? "TCP" : "unix socket"}\n\n${TABLE_HEAD}`);
+    const all: Round[] = [];
+    const details: string[] = [];
+    for (const workload of plan.workloads) {
+      const rounds = await roundsOf(lab, servers, workload, { plan, transport });
+      for (const row of rowsOf(workload, rounds, OURS)) tell(row);
+      details.push(`\n${workload.name}:\n`, ...figuresOf(rounds).map((line) => `- ${line}`));
+      all.push(...rounds);
+    }
+    tell(`\n${circumstances(all)}\n`);
+    tell(`<details><summary>Every run</summary>\n${details.join("\n")}\n\n</details>`);
+  }
 }
 
 async function main(): Promise<void> {
-  await using lab = new Lab({ unit: { diskBytes: VOLUME_BYTES * 2, preallocate: true } });
-  const unit = lab.add();
-  unit.start();
-  await lab.until("the unit is in its cluster", () => assembled(lab), 60_000);
-  await lab.until(
-    "its disk is ready",
-    async () => {
-      const [disk] = await unit.api.disks();
-      return disk?.state === "ready" ? true : null;
-    },
-    60_000,
+  if (values.help) return console.log(HELP);
+  const plan = planOf();
+  const lines: string[] = [];
+  const tell = (line: string): void => {
+    lines.push(line);
+    console.log(line);
+  };
+  const day = new Date().toISOString().slice(0, 10);
+  tell(`# Benchmarks of ${day}\n`);
+  tell(
+    `${plan.rounds} rotated rounds of ${plan.seconds} s per workload and server, ` +
+      `volumes of ${plan.volumeBytes / 2 ** 30} GiB filled before. Ratios are ours over theirs ` +
+      "within a round: throughput above 1 is better, CPU per I/O and p99 below 1 are better.\n",
   );
-  await unit.api.createVolume({
-    name: "bench",
-    sizeBytes: VOLUME_BYTES,
-    protection: "none",
-    allow: [`${lab.hostAddress}/32`],
-  });
-  const ours = `nbd://${unit.address}:10809/bench`;
-  const file = `${lab.folder}/peer.raw`;
-  await run(lab, ["fallocate", "-l", String(VOLUME_BYTES), file], 60_000);
-  const place = ["--bind", lab.hostAddress, "--port", String(PEER_PORT)];
-  const how = [
-    "--shared=16",
-    "--persistent",
-    "--format=raw",
-    "--aio=io_uring",
-    "--cache=writeback",
-  ];
-  lab.spawn("qemu-nbd", "qemu-nbd", [...place, ...how, "--export-name=bench", file]);
-  const theirs = `nbd://${lab.hostAddress}:${PEER_PORT}/bench`;
-  console.log("Filling both with random data first.");
-  for (const uri of [ours, theirs]) {
-    await lab.until("it answers", () => run(lab, ["nbdinfo", uri], 10_000), 30_000);
-    const fill = ["--rw=write", "--bs=1M", "--iodepth=4", "--refill_buffers", "--end_fsync=1"];
-    const size = `--size=${VOLUME_BYTES}`;
-    await run(
-      lab,
-      ["fio", "--name=fill", "--ioengine=nbd", `--uri=${uri}`, size, ...fill],
-      600_000,
-    );
-  }
-  const before = steal();
-  console.log(`\n${pairs} rotated pairs of ${seconds} s each; ratio of operations per second.\n`);
-  console.log("| Workload (fio) | ours / qemu-nbd, median | quartiles | ours/s | qemu-nbd/s |");
-  console.log("|---|---:|---:|---:|---:|");
-  for (const workload of WORKLOADS) await compare(lab, ours, theirs, workload);
-  const after = steal();
-  const share = (after.stolen - before.stolen) / Math.max(1, after.all - before.all);
-  const verdict = share > STEAL_SHARE_MAX ? " These figures are void." : "";
-  console.log(`\nSteal time ${(share * 100).toFixed(1)} %.${verdict}`);
+  for (const line of machineLines(path.dirname(import.meta.dir))) tell(line);
+  for (const mode of plan.modes) await compare(mode, plan, tell);
+  if (values.report === "") return;
+  const file = values.report.endsWith(".md")
+    ? values.report
+    : path.join(values.report, `${day}.md`);
+  mkdirSync(path.dirname(file), { recursive: true });
+  writeFileSync(file, `${lines.join("\n")}\n`);
 }
 
 await main();

@@ -368,7 +368,12 @@ export class Transmission {
   /** All are known to the request before the first can end; ending may add another. */
   #start(request: Request): void {
     const { target } = this.#options.negotiated.volume;
-    for (const operation of [...request.operations]) target.submit(operation);
+    const { operations } = request;
+    if (operations.size > 1) {
+      for (const operation of [...operations]) target.submit(operation);
+      return;
+    }
+    for (const only of operations) return target.submit(only);
   }
 
   operationDone(request: Request, operation: Operation): void {
