@@ -17,6 +17,7 @@ import { NO_BUFFER } from "#base/memory.ts";
 import type { OperationTarget, StatusRun } from "#base/operation.ts";
 import {
   FLAG_RESENT,
+  FLAG_WARM,
   Operation,
   OperationKind,
   OperationPool,
@@ -246,7 +247,9 @@ export class Forwarder {
       this.#pending.delete(verb.sequence);
       operation.runs = verb.runs;
       if (verb.status === Status.ok && operation.kind === OperationKind.read) {
-        if (verb.payloadBytes === operation.lengthBytes) {
+        if ((operation.flags & FLAG_WARM) !== 0) {
+          // Only the head's nearness was wanted; an older unit sends the bytes all the same.
+        } else if (verb.payloadBytes === operation.lengthBytes) {
           const from = verb.bufferOffset;
           this.#memory.bytes.copyWithin(operation.bufferOffset, from, from + verb.payloadBytes);
         } else {

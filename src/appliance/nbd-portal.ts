@@ -26,6 +26,8 @@ const LOCAL_ADDRESS = "127.0.0.1";
 interface PortalOptions {
   /** Payload bytes that hosts may hold in memory. */
   creditBytes: number;
+  /** Runs `act` in a later turn of the loop. */
+  defer(act: () => void): void;
   /** Where a volume's requests go. */
   target(volume: VolumeNumber): OperationTarget;
 }
@@ -79,12 +81,15 @@ export class NbdPortal {
       this.#memory,
       {
         credit: this.#credit,
+        tls: "none",
+        defer: (act) => this.#options.defer(act),
         exports: {
           find: (name, address) => this.#find(name, address),
           list: (address) => this.#list(address),
         },
       },
       {
+        secure: (plain, done) => plain.detach(() => done(null)),
         entered: (entered) =>
           this.#log.write("info", "host attached", {
             host: entered.peerAddress,
@@ -149,6 +154,7 @@ export class NbdPortal {
       },
       readOnly: false,
       multiConn: true,
+      tls: "optional",
       target: this.#options.target(number),
     };
   }

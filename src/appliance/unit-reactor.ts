@@ -165,6 +165,7 @@ export class UnitReactor {
     try {
       this.#portal = new NbdPortal(this.#reactor.memory, this.#world.log, {
         creditBytes: Math.floor(message.memoryBytes / 2),
+        defer: (act) => this.#reactor.defer(act),
         target: (volume) => ({
           submit: (operation) =>
             this.#plane === null

@@ -142,7 +142,8 @@ export class RawClient implements Disposable {
   }
 
   async #reply(type: number, fields: RequestOptions, cookie: number): Promise<RawReply> {
-    const { length = 0, offset = 0 } = fields;
+    const { length = 0 } = fields;
+    const offset = Number(fields.offset ?? 0);
     const reply: RawReply = { error: 0, chunks: [], data: Buffer.alloc(0) };
     if (type === Command.READ) reply.data = Buffer.alloc(length);
     for (;;) {

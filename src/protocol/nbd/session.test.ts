@@ -99,7 +99,9 @@ describe("model", () => {
   for (const structured of [false, true]) {
     test(`random requests, cuts and order of ends, chunks ${structured} → no byte wrong`, () => {
       const prng = new Prng(structured ? 11 : 12);
-      const host = new Host({ arenaBytes: 16 << 20 }).negotiate({ structured });
+      const host = new Host({ arenaBytes: 16 << 20 }).negotiate(
+        structured ? "structured" : "simple",
+      );
       const shadow = Buffer.alloc(VOLUME_BYTES);
       host.volume.held = [];
       const submitted: Sent[] = [];
@@ -196,7 +198,7 @@ test("200,000 mutated messages → no crash, nothing kept after the connections 
   let messages = 0;
   while (messages < 200_000) {
     const host = new Host({ memory, credit, volume });
-    if (prng.chance(0.7)) host.negotiate({ structured: prng.chance(0.5) });
+    if (prng.chance(0.7)) host.negotiate(prng.pick(["simple", "structured", "extended"]));
     else host.exchange(u32s(3));
     for (let left = 25; left > 0 && host.finished.length === 0; left--, messages++) {
       const message = Buffer.from(prng.pick(host.entered > 0 ? requests : options));

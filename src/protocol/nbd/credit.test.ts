@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How hosts share the memory for payload: who is served, who waits, and that a host that is stuck
+// holds up nobody.
+
+import { describe, expect, test } from "bun:test";
+import { Prng } from "#base/prng.ts";
+import type { HostAccount } from "./credit.ts";
+import { HostCredit, SMALL_BYTES } from "./credit.ts";
+
+const MIB = 1 << 20;
+const nothing = () => {};
+
+describe("one host", () => {
+  test("alone → served whatever it asks for, also past the limit", () => {
+    const credit = new HostCredit(4 * MIB);
+    const account = credit.open("a");
+    expect(account.takeOrWait(32 * MIB, nothing)).toBe(true);
+    expect(account.takeOrWait(4096, nothing)).toBe(false);
+    account.give(32 * MIB);
+    expect(account.takeOrWait(4096, nothing)).toBe(true);
+    expect(credit.isContended).toBe(false);
+  });
+
+  test("takes as much as it leaves free, small ones up to the limit", () => {
+    const credit = new HostCredit(128 * MIB);
+    const account = credit.open("a");
+    let held = 0;
+    while (account.take(MIB)) held++;
+    expect(held).toBe(56); // half of what is not kept for small ones
+    expect(account.take(4096)).toBe(false);
+  });
+
+  test("its connections share one account; the last one closes it", () => {
+    const credit = new HostCredit(128 * MIB);
+    const [first, second] = [credit.open("a"), credit.open("a")];
+    expect(first).toBe(second);
+    expect(first.take(4096)).toBe(true);
+    first.give(4096);
+    first.close();
+    expect(credit.hostCount).toBe(1);
+    second.close();
+    expect(credit.hostCount).toBe(0);
+  });
+});
+
+describe("several hosts", () => {
+  test("stuck with all they could take → the next one still gets small and middling ones", () => {
+    const credit = new HostCredit(128 * MIB);
+    for (const name of ["a", "b", "c"]) {
+      const stuck = credit.open(name);
+      while (stuck.take(MIB));
+      stuck.takeOrWait(32 * MIB, () => expect.unreachable());
+    }
+    const healthy = credit.open("d");
+    let taken = 0;
+    while (healthy.take(65536)) taken += 65536;
+    expect(taken).toBeGreaterThanOrEqual(2 * MIB);
+  });
+
+  test("all of it held by large ones → small ones come out of what is kept for them", () => {
+    const credit = new HostCredit(64 * MIB);
+    expect(credit.open("a").take(32 * MIB)).toBe(true);
+    expect(credit.open("b").take(24 * MIB)).toBe(true);
+    const small = credit.open("c");
+    expect(small.take(SMALL_BYTES)).toBe(true);
+    expect(small.take(4096)).toBe(false);
+    for (let index = 0; index < 7; index++) {
+      expect(credit.open(`d${index}`).take(SMALL_BYTES)).toBe(true);
+    }
+    expect(credit.open("e").take(4096)).toBe(false);
+    expect(credit.heldBytes).toBe(64 * MIB);
+  });
+
+  test("who waits for something large is served in order, and before all that hold more", () => {
+    const credit = new HostCredit(64 * MIB);
+    const [a, b, c] = [credit.open("a"), credit.open("b"), credit.open("c")];
+    expect(a.take(20 * MIB)).toBe(true);
+    expect(b.take(20 * MIB)).toBe(true);
+    const woken: string[] = [];
+    const wakeB = () => woken.push("b");
+    const wakeC = () => woken.push("c");
+    expect(b.takeOrWait(9 * MIB, wakeB)).toBe(false);
+    expect(c.takeOrWait(32 * MIB, wakeC)).toBe(false);
+    // 16 MiB are free, but c, which holds nothing, waits for them.
+    expect(a.take(2 * MIB)).toBe(false);
+    a.give(20 * MIB);
+    expect(woken).toEqual(["c"]);
+    expect(c.takeOrWait(32 * MIB, wakeC)).toBe(true);
+    c.give(32 * MIB);
+    expect(woken).toEqual(["c"]); // b would hold more than it leaves free
+    b.give(2 * MIB);
+    expect(woken).toEqual(["c", "b"]);
+    b.forget(wakeB);
+    expect(credit.isContended).toBe(false);
+  });
+
+  test("a large one that waits holds up no small one", () => {
+    const credit = new HostCredit(64 * MIB);
+    expect(credit.open("a").take(32 * MIB)).toBe(true);
+    expect(credit.open("b").takeOrWait(32 * MIB, nothing)).toBe(false);
+    expect(credit.open("c").takeOrWait(4096, nothing)).toBe(true);
+    expect(credit.isContended).toBe(true);
+  });
+
+  test("small ones that wait → in order; one that holds more does not overtake them", () => {
+    const credit = new HostCredit(2 * MIB);
+    const [a, b, c] = [credit.open("a"), credit.open("b"), credit.open("c")];
+    expect(a.take(MIB)).toBe(true);
+    expect(b.take(MIB)).toBe(true);
+    const woken: string[] = [];
+    expect(c.takeOrWait(65536, () => woken.push("c"))).toBe(false);
+    a.give(MIB / 2);
+    expect(woken).toEqual(["c"]);
+    expect(a.take(65536)).toBe(false);
+    expect(woken).toEqual(["c"]);
+  });
+});
+
+interface Randomly {
+  account: HostAccount;
+  /** Takes, and never gives back. */
+  stuck: boolean;
+  held: number[];
+  wanted: number;
+  waits: boolean;
+  wake: () => void;
+}
+
+/** Takes what it wants, unless it has been told to wait. */
+function tryTake(host: Randomly): void {
+  if (host.waits || host.wanted === 0) return;
+  if (host.account.takeOrWait(host.wanted, host.wake)) {
+    host.held.push(host.wanted);
+    host.wanted = 0;
+  } else host.waits = true;
+}
+
+function giveAll(host: Randomly): void {
+  for (const bytes of host.held.splice(0)) host.account.give(bytes);
+}
+
+test("random hosts, some stuck → the others get what is small, and all once those are gone", () => {
+  const prng = new Prng(5);
+  for (let round = 0; round < 300; round++) {
+    const credit = new HostCredit(64 * MIB);
+    const hosts = Array.from({ length: prng.between(2, 8) }, (_, index): Randomly => {
+      const host: Randomly = {
+        account: credit.open(`host-${index}`),
+        stuck: index < 2 && prng.chance(0.7),
+        held: [],
+        wanted: 0,
+        waits: false,
+        wake: () => {
+          host.waits = false;
+        },
+      };
+      return host;
+    });
+    const settle = (who: Randomly[]) => {
+      for (let pass = 0; pass < 40; pass++) {
+        for (const host of hosts) {
+          if (!host.stuck) giveAll(host);
+          tryTake(host);
+        }
+      }
+      for (const host of who) expect([host.wanted, host.waits]).toEqual([0, false]);
+    };
+    for (let step = 0; step < 400; step++) {
+      const host = prng.pick(hosts);
+      if (!host.stuck && host.held.length > 0 && prng.chance(0.6)) {
+        host.account.give(host.held.splice(prng.below(host.held.length), 1)[0] as number);
+      }
+      if (host.wanted === 0) host.wanted = 4096 * 2 ** prng.below(prng.chance(0.1) ? 14 : 7);
+      tryTake(host);
+      const sum = hosts.reduce((all, one) => all + one.account.heldBytes, 0);
+      if (credit.heldBytes !== sum) throw new Error(`${credit.heldBytes} held, not ${sum}`);
+    }
+    settle(hosts.filter(({ stuck, wanted }) => !stuck && wanted <= SMALL_BYTES));
+    // The stuck ones are dropped.
+    for (const host of hosts) {
+      if (!host.stuck) continue;
+      host.account.forget(host.wake);
+      giveAll(host);
+      host.wanted = 0;
+    }
+    settle(hosts.filter(({ stuck }) => !stuck));
+    for (const host of hosts) {
+      giveAll(host);
+      host.account.close();
+    }
+    expect([credit.heldBytes, credit.hostCount, credit.isContended]).toEqual([0, 0, false]);
+  }
+});
