@@ -40,6 +40,7 @@ import {
 import { ERRNO, address, errnoName, libc } from "./libc.ts";
 import type { Reactor, TurnEnd } from "./reactor.ts";
 import type { RingTarget } from "./ring.ts";
+import { closeDescriptor, trySocketPair } from "./socket-pair.ts";
 
 export const RECEIVE_BYTES_DEFAULT = 64 << 10;
 /** A payload's rest at least this long goes straight to its place; a shorter one rides along. */
@@ -512,6 +513,24 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
     this.#reactor.memory.release(this.#receiveAt);
     this.onClose(this.#ending as string);
   }
+}
+
+/**
+ * A socket whose other end is another thread's, a descriptor: what carries a host's connection
+ * while TLS is done elsewhere. `peer` is the host. Null where there is no room (R13).
+ */
+export function socketToRelay(
+  reactor: Reactor,
+  peer: { address: string; port: number },
+): { socket: StreamSocket; other: number } | null {
+  const pair = trySocketPair();
+  if (pair === null) return null;
+  const [own, other] = pair;
+  const socket = RingSocket.create(reactor, own, peer);
+  if (socket !== null) return { socket, other };
+  closeDescriptor(own);
+  closeDescriptor(other);
+  return null;
 }
 
 function unset(): number {

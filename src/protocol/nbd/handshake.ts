@@ -96,11 +96,12 @@ export class Handshake {
   negotiated: Negotiated | null = null;
   /** "Termination of the session during option haggling": the server is going down. */
   shuttingDown = false;
+  /** TLS is there, or about to be. */
+  secured = false;
   readonly #options: HandshakeOptions;
   readonly #reply = new ReplyWriter();
   #fixedNewstyle = false;
   #zeroes = true;
-  #secured = false;
   #headers: HeaderStyle = "simple";
   /** The export for which base:allocation was selected last. */
   #contextFor: NbdExport | null = null;
@@ -202,7 +203,7 @@ export class Handshake {
       if (option === Option.EXPORT_NAME) return "close";
       return this.#refuse(Reply.ERR_SHUTDOWN, "the unit is going down");
     }
-    const isForced = this.#options.tls === "forced" && !this.#secured;
+    const isForced = this.#options.tls === "forced" && !this.secured;
     if (!isForced || option === Option.STARTTLS) return null;
     if (option === Option.EXPORT_NAME) return "close";
     // NOTLS mode is all that a client without fixed newstyle may be offered.
@@ -235,7 +236,7 @@ export class Handshake {
 
   /** Why an export may not be entered as the connection is now; null: it may. */
   #refusalOf({ tls }: NbdExport): Reply | null {
-    if (this.#secured) return tls === "off" ? Reply.ERR_POLICY : null;
+    if (this.secured) return tls === "off" ? Reply.ERR_POLICY : null;
     if (tls !== "required") return null;
     const offered = this.#options.tls !== "none" && this.#fixedNewstyle;
     return offered ? Reply.ERR_TLS_REQD : Reply.ERR_POLICY;
@@ -288,12 +289,12 @@ export class Handshake {
 
   #startTls(data: Uint8Array): Next {
     if (data.length > 0) return this.#refuse(Reply.ERR_INVALID, "unexpected option data");
-    if (this.#secured) return this.#refuse(Reply.ERR_INVALID, "TLS is there already");
+    if (this.secured) return this.#refuse(Reply.ERR_INVALID, "TLS is there already");
     if (this.#options.tls === "none" || !this.#fixedNewstyle) {
       return this.#refuse(Reply.ERR_POLICY, "no TLS here");
     }
     this.#reply.add(Reply.ACK);
-    this.#secured = true;
+    this.secured = true;
     this.#headers = "simple";
     this.#contextFor = null;
     return "secure";
@@ -322,7 +323,7 @@ export class Handshake {
     if (volume === null) return this.#refuse(Reply.ERR_UNKNOWN, "no such export");
     const refusal = this.#refusalOf(volume);
     if (refusal !== null) {
-      return this.#refuse(refusal, this.#secured ? "not over TLS" : "only over TLS");
+      return this.#refuse(refusal, this.secured ? "not over TLS" : "only over TLS");
     }
     this.#addInfos(volume, requests);
     this.#reply.add(Reply.ACK);

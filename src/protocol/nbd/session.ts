@@ -127,6 +127,14 @@ export class NbdSession {
   get counters(): Readonly<TransmissionCounters> | null {
     return this.#transmission?.counters ?? null;
   }
+  /** TLS is there, or about to be. */
+  get secured(): boolean {
+    return this.#handshake.secured;
+  }
+  /** Nothing of it is heard any more; what it asked for may still be under way. */
+  get isOver(): boolean {
+    return this.#phase === "over";
+  }
   /** Requests under way, also after the connection ended. */
   get inFlight(): number {
     return this.#transmission?.inFlight ?? 0;
