@@ -14,14 +14,11 @@ import type { Request } from "./request.ts";
 export class Buffers {
   readonly #memory: Memory;
   readonly #account: HostAccount;
-  readonly #wake: () => void;
   #heldBytes = 0;
 
-  /** `wake`: it is worth another try. */
-  constructor(memory: Memory, account: HostAccount, wake: () => void) {
+  constructor(memory: Memory, account: HostAccount) {
     this.#memory = memory;
     this.#account = account;
-    this.#wake = wake;
   }
 
   get heldBytes(): number {
@@ -33,7 +30,7 @@ export class Buffers {
     assert(request.bufferOffset === NO_BUFFER, "a request has one buffer");
     const bytes = blockBytes(lengthBytes);
     if (this.#heldBytes > 0 && this.#heldBytes + bytes > REQUEST_BYTES_MAX) return false;
-    if (!this.#account.takeOrWait(bytes, this.#wake)) return false;
+    if (!this.#account.takeOrWait(bytes)) return false;
     const buffer = this.#memory.allocate(lengthBytes);
     if (buffer === NO_BUFFER) {
       // Others hold the arena: the next tick tries again.
@@ -71,7 +68,7 @@ export class Buffers {
   }
 
   stopWaiting(): void {
-    this.#account.forget(this.#wake);
+    this.#account.forget();
   }
 
   #hold(request: Request, buffer: number, bytes: number): void {

@@ -80,7 +80,7 @@ export class Host {
     };
     const address = options.address ?? ALLOWED;
     this.socket = new MemorySocket(this.memory, address);
-    const allowed = (address: string) => address === ALLOWED;
+    const allowed = (from: string) => from === address;
     this.session = new NbdSession(
       this.memory,
       {

@@ -289,4 +289,4 @@ export const HANDSHAKE_MS = 30_000;
 /** A connection that holds memory and neither sends nor takes a byte for so long is dropped. */
 export const STALL_MS = 60_000;
 /** The same while others wait for memory. */
-export const STALL_CONTENDED_MS = 10_000;
+export const STALL_CONTENDED_MS = 5000;

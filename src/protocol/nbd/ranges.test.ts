@@ -341,7 +341,7 @@ describe("block status", () => {
     test(`${headers}: no memory for more → fewer, at least one; the next goes on`, () => {
       const credit = new HostCredit(4096);
       const { host, volume } = attach(headers, { credit });
-      const other = credit.open("198.51.100.9");
+      const other = credit.open("198.51.100.9", () => {});
       expect(other.take(4096)).toBe(true);
       volume.isAllocated = (extent) => extent % 2 === 0;
       let offset = 0;

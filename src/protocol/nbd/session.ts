@@ -107,7 +107,7 @@ export class NbdSession {
     this.#memory = memory;
     this.#options = options;
     this.#effects = effects;
-    this.#account = options.credit.open(socket.peerAddress);
+    this.#account = options.credit.open(socket.peerAddress, () => this.#transmission?.resume());
     const { exports, tls } = options;
     this.#handshake = new Handshake({ exports, peerAddress: socket.peerAddress, tls });
     this.#socket = socket;
@@ -177,7 +177,7 @@ export class NbdSession {
     if (holds && stalledMs >= STALL_MS) return this.#close("no byte moved for a minute");
     const isWanted = this.#options.credit.isContended && this.#transmission.heldBytes > 0;
     if (holds && isWanted && stalledMs >= STALL_CONTENDED_MS) {
-      this.#close("no byte moved for ten seconds while others waited for memory");
+      this.#close("no byte moved while others waited for memory");
     }
   }
 

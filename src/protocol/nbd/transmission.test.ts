@@ -20,6 +20,7 @@ import {
   NbdError,
   Option,
   REQUESTS_MAX,
+  STALL_CONTENDED_MS,
   STALL_MS,
 } from "./nbd.wire.ts";
 
@@ -341,16 +342,56 @@ describe("back-pressure (R13)", () => {
     const memory = new Memory(new ArrayBuffer(8 << 20));
     const credit = new HostCredit(256 << 10);
     const greedy = plain({ memory, credit });
-    const other = plain({ memory, credit });
+    const other = plain({ memory, credit, address: "192.0.2.8" });
     greedy.volume.held = [];
     for (let cookie = 0; cookie < 4; cookie++) greedy.request(READ, { cookie, length: 65536 });
-    expect(credit.heldBytes).toBeLessThanOrEqual(256 << 10);
-    expect(other.request(READ, { length: 65536 })).toEqual([]);
+    expect(credit.heldBytes).toBe(128 << 10);
+    expect(greedy.socket.paused).toBe(true);
+    other.volume.held = [];
+    for (let cookie = 0; cookie < 2; cookie++) other.request(READ, { cookie, length: 65536 });
     expect(other.socket.paused).toBe(true);
-    for (const operation of greedy.volume.held.splice(0)) greedy.volume.complete(operation);
-    greedy.socket.turn();
-    other.socket.turn();
-    expect(other.answers(other.socket.takeSent())).toHaveLength(1);
+    for (let round = 0; round < 6; round++) {
+      for (const host of [greedy, other]) {
+        for (const operation of host.volume.held?.splice(0) ?? []) host.volume.complete(operation);
+        host.turn();
+        expect(credit.heldBytes).toBeLessThanOrEqual(256 << 10);
+      }
+    }
+    expect(greedy.answers(greedy.socket.takeSent())).toHaveLength(4);
+    expect(other.answers(other.socket.takeSent())).toHaveLength(2);
+    expect([credit.heldBytes, credit.isContended]).toEqual([0, false]);
+  });
+
+  test("a host that does not read its replies → others go on; it is dropped when they wait", () => {
+    const memory = new Memory(new ArrayBuffer(32 << 20));
+    const credit = new HostCredit(8 << 20);
+    const stuck = plain({ memory, credit });
+    const other = plain({ memory, credit, address: "192.0.2.8" });
+    const beside = plain({ memory, credit });
+    stuck.socket.sendBlocked = true;
+    for (let cookie = 0; cookie < 32; cookie++) stuck.request(READ, { cookie, length: 1 << 20 });
+    expect(stuck.socket.paused).toBe(true);
+    const held = credit.heldBytes;
+    // Small ones of its own address and of another, as many as one likes.
+    for (const host of [other, beside]) {
+      for (let cookie = 0; cookie < 100; cookie++) {
+        expect(host.request(READ, { cookie, length: 65536 })).toHaveLength(1);
+      }
+    }
+    expect(other.request(READ, { length: 1 << 20 })).toHaveLength(1);
+    expect(credit.heldBytes).toBe(held);
+    // Nobody waits for what it holds: it may stay so for a minute.
+    for (const nowMs of [0, STALL_CONTENDED_MS, 2 * STALL_CONTENDED_MS]) stuck.session.tick(nowMs);
+    expect(stuck.finished).toEqual([]);
+    const large = new MemoryVolume(memory, 8 << 20);
+    Object.assign(other.exported, { sizeBytes: 8 << 20, target: large });
+    expect(other.request(READ, { cookie: 7, length: 4 << 20 })).toEqual([]);
+    expect(credit.isContended).toBe(true);
+    stuck.session.tick(2 * STALL_CONTENDED_MS + 1);
+    stuck.turn();
+    expect(stuck.finished).toEqual(["no byte moved while others waited for memory"]);
+    other.turn();
+    expect(other.answers(other.socket.takeSent())).toMatchObject([{ cookie: 7, error: 0 }]);
   });
 
   test("the arena is used up by others → the tick tries again", () => {

@@ -91,7 +91,7 @@ export class Transmission {
     this.#socket = options.socket;
     this.#slab = slab;
     this.#header = new RequestHeader(memory, { extended: negotiated.headers === "extended" });
-    this.#buffers = new Buffers(memory, account, () => this.resume());
+    this.#buffers = new Buffers(memory, account);
     this.#replies = new ReplyEncoder(memory, negotiated.headers);
     this.#status = new StatusReply(this.#buffers, this.#replies);
     this.#work = new Work({
