@@ -45,6 +45,7 @@ const MACHINE_PROGRAMS = [
   ["nbdcopy", "libnbd-bin"],
   ["nbdinfo", "libnbd-bin"],
   ["nft", "nftables"],
+  ["openssl", "openssl"],
   ["partx", "util-linux"],
   ["ps", "procps"],
   ["qemu-img", "qemu-utils"],
@@ -68,6 +69,10 @@ const APT_RETRY_MS = 5_000;
 const ETCD_SUITE = "trixie"; // the oldest Debian suite with etcd 3.5
 const DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const ETCD = path.join(CACHE, "etcd");
+// The oldest qemu that speaks NBD's extended headers, and the suite that has one for Debian 12.
+const QEMU_LEAST = [8, 2];
+const QEMU_SUITE = "bookworm-backports";
+const QEMU = path.join(CACHE, "qemu");
 
 function seconds(startMs) {
   return `${((Date.now() - startMs) / 1000).toFixed(1)} s`;
@@ -237,12 +242,12 @@ function debianMirror() {
 }
 
 /** An apt of our own: its lists, cache and sources in one folder, the machine's keys and proxy. */
-function privateApt(folder, mirror) {
+function privateApt(folder, mirror, suite) {
   for (const name of ["lists/partial", "archives/partial", "parts"]) {
     mkdirSync(path.join(folder, name), { recursive: true });
   }
   const source = path.join(folder, "sources.list");
-  writeFileSync(source, `deb [signed-by=${DEBIAN_KEYRING}] ${mirror} ${ETCD_SUITE} main\n`);
+  writeFileSync(source, `deb [signed-by=${DEBIAN_KEYRING}] ${mirror} ${suite} main\n`);
   const settings = {
     "Dir::Etc::SourceList": source,
     "Dir::Etc::SourceParts": path.join(folder, "parts"),
@@ -297,7 +302,7 @@ async function fetchEtcd() {
   rmSync(fresh, { recursive: true, force: true });
   mkdirSync(fresh, { recursive: true });
   const work = path.join(fresh, "apt");
-  const programs = await downloadEtcd(privateApt(work, mirror), work);
+  const programs = await downloadEtcd(privateApt(work, mirror, ETCD_SUITE), work);
   const version = etcdVersion(path.join(programs, "etcd"));
   if (version === null || !version.startsWith("3.5.")) {
     throw new StepFailed(`the downloaded etcd is ${version ?? "not running here"}, not 3.5`);
@@ -323,6 +328,49 @@ async function fetchEtcd() {
   say(`setup: etcd ${version} is there, ${megabytes} MB packed (${seconds(start)})`);
 }
 
+// ---- a newer qemu -------------------------------------------------------------------------
+
+/** Whether a qemu-img is there, runs, and is new enough. */
+function qemuSuffices(file) {
+  if (file === null || !existsSync(file)) return false;
+  const answer = spawnSync(file, ["--version"], { encoding: "utf8" });
+  const found = /version (\d+)\.(\d+)/.exec(answer.stdout ?? "");
+  if (found === null) return false;
+  const [major, minor] = [Number(found[1]), Number(found[2])];
+  return major > QEMU_LEAST[0] || (major === QEMU_LEAST[0] && minor >= QEMU_LEAST[1]);
+}
+
+/**
+ * The conformance suite's newer clients, where the machine's own are too old (Debian 12). What they
+ * need besides themselves is what the machine's own need.
+ */
+async function fetchQemu() {
+  const own = path.join(QEMU, "usr", "bin", "qemu-img");
+  if (qemuSuffices(which("qemu-img")) || qemuSuffices(own)) return;
+  const start = Date.now();
+  say(`setup: fetching a newer qemu-utils from Debian ${QEMU_SUITE}, for tests`);
+  const mirror = debianMirror();
+  if (mirror === null) throw new StepFailed("apt has no Debian mirror configured");
+  const fresh = path.join(CACHE, "qemu.new");
+  rmSync(fresh, { recursive: true, force: true });
+  mkdirSync(fresh, { recursive: true });
+  const work = path.join(fresh, "apt");
+  const apt = privateApt(work, mirror, QEMU_SUITE);
+  await aptGet("apt-get update for qemu", [...apt, "update"]);
+  const archives = path.join(work, "archives");
+  await aptGet("downloading qemu", [...apt, "download", "qemu-utils"], { cwd: archives });
+  for (const name of readdirSync(archives).filter((entry) => entry.endsWith(".deb"))) {
+    await mustRun("unpacking qemu", "dpkg-deb", ["-x", path.join(archives, name), fresh]);
+  }
+  rmSync(work, { recursive: true, force: true });
+  if (!qemuSuffices(path.join(fresh, "usr", "bin", "qemu-img"))) {
+    throw new StepFailed("the downloaded qemu does not run here, or is too old");
+  }
+  rmSync(QEMU, { recursive: true, force: true });
+  renameSync(fresh, QEMU);
+  say(`setup: a newer qemu-utils is there (${seconds(start)})`);
+}
+
 // ---- the whole ----------------------------------------------------------------------------
 
 /** Brings the machine to what a task needs and returns the path of Bun. */
@@ -331,6 +379,7 @@ export async function setUp({ programs, etcd }) {
   const bun = findBun();
   findBiome();
   await installPrograms(PROGRAMS[programs]);
+  if (programs === "machine") await fetchQemu();
   if (etcd) await fetchEtcd();
   return bun;
 }

@@ -223,7 +223,7 @@ function portSetting(initial: number, flag: string, sentence: string) {
 export const TLS = {
   certificateFile: tlsSetting(
     "tls-certificate-file",
-    "PEM file with this unit's certificate and what leads to its authority; read anew when it changes",
+    "PEM file with this unit's certificate and what leads to its authority; may be renewed",
   ),
   keyFile: tlsSetting("tls-key-file", "PEM file with the certificate's private key"),
   clientAuthorityFile: tlsSetting(

@@ -216,7 +216,7 @@ describe("one host among others (R13)", () => {
     expect(bench.connect("10.0.0.8").flags().go()).toBe(Reply.ACK);
   });
 
-  test("no room at all → the oldest that has not chosen a volume gives way, nobody attached", () => {
+  test("no room at all → the oldest without a volume gives way, nobody attached", () => {
     const bench = new Bench();
     bench.portal.setVolume(exported());
     const attached = bench.connect().flags();

@@ -252,7 +252,7 @@ describe("the end", () => {
   });
 });
 
-test("R13: a host that does not read → the reactor's side fills up and no more is held", async () => {
+test("R13: a host that does not read → the reactor's side fills up, no more is held", async () => {
   const made = bench();
   const { host, reactor } = await made.connect();
   host.send(Buffer.from("x"));

@@ -3,6 +3,7 @@
 // A unit's REST API as the lab asks it, over the unix socket in the unit's state directory.
 
 import type {
+  ChangeVolume,
   CreateVolume,
   DiskView,
   EventView,
@@ -58,6 +59,9 @@ export class UnitApi {
   createVolume(request: CreateVolume, options = { dryRun: false }): Promise<VolumeView> {
     const query = options.dryRun ? "?dryRun=true" : "";
     return this.#ask("POST", `volumes${query}`, { body: request, limitMs: CREATE_MS });
+  }
+  changeVolume(name: string, change: ChangeVolume): Promise<VolumeView> {
+    return this.#ask("PATCH", `volumes/${name}`, { body: change });
   }
   async deleteVolume(name: string): Promise<void> {
     await this.#ask("DELETE", `volumes/${name}`);

@@ -59,11 +59,14 @@ export class RequestHeader {
     return this.#view.type;
   }
 
-  /** What the client sends behind it; Infinity where that does not fit a number. */
+  /**
+   * What the client sends behind it; Infinity where that does not fit a number. A write has always
+   * a payload: qemu's client (10.0) leaves the flag out that extended headers want for it.
+   */
   get payloadBytes(): number {
     const { flags, type, length } = this.#view;
-    const has = this.#isExtended ? (flags & CommandFlag.PAYLOAD_LEN) !== 0 : type === Command.WRITE;
-    return has ? length : 0;
+    const says = this.#isExtended && (flags & CommandFlag.PAYLOAD_LEN) !== 0;
+    return says || type === Command.WRITE ? length : 0;
   }
 
   /** Bytes that belong together: the header, and the payload of a block status. */
@@ -94,9 +97,6 @@ export class RequestHeader {
     request.offsetHigh = echo.high;
     request.offsetLow = echo.low;
     const hasPayload = (request.flags & CommandFlag.PAYLOAD_LEN) !== 0;
-    if (request.type === Command.WRITE && !hasPayload && request.length > 0) {
-      request.error = NbdError.EINVAL; // all it can mean is a payload that was not sent
-    }
     if (request.type !== Command.BLOCK_STATUS || !hasPayload) return;
     if (request.payloadBytes !== STATUS_PAYLOAD_BYTES) {
       request.error = NbdError.EINVAL; // not one context, or not a list of contexts at all

@@ -34,6 +34,7 @@ describe("recorded dialogues", () => {
   for (const [name, count] of [
     ["nbdinfo.txt", 3],
     ["qemu-io.txt", 1],
+    ["qemu-io-extended.txt", 1],
   ] as const) {
     test(`${name} → every answer as recorded`, () => {
       const connections = dialogues(name);
