@@ -89,6 +89,7 @@ export class HostCredit {
 
   /** It has what it waited for, if it did: the other hosts that wait come first now. */
   served(account: HostAccount): void {
+    if (this.#waiting.size === 0) return;
     const { host } = account;
     if (this.#stopWaiting(account) && this.#waiting.delete(host)) this.#waiting.add(host);
     this.#wakeNext();
@@ -166,6 +167,7 @@ export class HostCredit {
 
   /** Wakes the first that fits and has nobody before it; the next is woken when that one took. */
   #wakeNext(): void {
+    if (this.#waiting.size === 0) return;
     let leastSmall = Number.POSITIVE_INFINITY;
     let least = Number.POSITIVE_INFINITY;
     for (const host of this.#waiting) {

@@ -38,8 +38,8 @@ export class Request {
   dataOffset = 0;
   /** Taken of the host's credit for the buffer. */
   heldBytes = 0;
-  /** Its operations under way; more than one for a long read or write. */
-  readonly operations = new Set<Operation>();
+  /** Its operations under way, in any order; more than one for a long read or write. */
+  readonly operations: Operation[] = [];
   /** How they ended: ok, or the first that was not. */
   status: Status = Status.ok;
   /** Of a long range: what has been submitted ends here, and where all of it ends. */

@@ -117,7 +117,7 @@ export class Work {
     operation.lengthBytes = lengthBytes;
     operation.done = request.done;
     operation.cancelled = this.#cancelled;
-    request.operations.add(operation);
+    request.operations.push(operation);
     return operation;
   }
 
@@ -153,7 +153,7 @@ export class Work {
     const isInOrder = request.type === Command.CACHE || request.type === Command.BLOCK_STATUS;
     const most = isInOrder ? 1 : STEPS_MAX;
     let left = STEPS_PER_TURN;
-    while (request.cursor < request.end && request.operations.size < most) {
+    while (request.cursor < request.end && request.operations.length < most) {
       if (left === 0) {
         request.isDeferred = true;
         this.#options.defer(request.goOn);
@@ -190,7 +190,7 @@ export class Work {
   // Ends.
 
   operationDone(request: Request, operation: Operation): void {
-    assert(request.operations.delete(operation), "an operation ends once");
+    remove(request.operations, operation);
     this.#note(request, operation);
     operation.bufferOffset = NO_BUFFER;
     this.#operations.give(operation);
@@ -215,13 +215,20 @@ export class Work {
   }
 
   #endIfDone(request: Request): void {
-    if (request.operations.size > 0 || request.isDeferred) return;
+    if (request.operations.length > 0 || request.isDeferred) return;
     if (request.wantsFlush && request.status === Status.ok) {
       request.wantsFlush = false;
       return this.#flush(request);
     }
     this.#options.ended(request);
   }
+}
+
+function remove(operations: Operation[], gone: Operation): void {
+  const index = operations.indexOf(gone);
+  assert(index >= 0, "an operation ends once");
+  const last = operations.pop() as Operation;
+  if (last !== gone) operations[index] = last;
 }
 
 function rangeKind(type: number): OperationKind {
