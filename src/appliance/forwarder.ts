@@ -294,7 +294,7 @@ export class Forwarder {
 
   #finish(part: Part, status: Status): void {
     const { whole, operation } = part;
-    if (whole.runs !== null && operation.runs !== null) whole.runs[part.index] = operation.runs;
+    if (whole.runs !== null) whole.runs[part.index] = wholeRuns(operation);
     if (status !== Status.ok && whole.status === Status.ok) whole.status = status;
     this.#pool.give(operation);
     whole.partsLeft--;
@@ -346,6 +346,17 @@ export class Forwarder {
       else this.#waiting.push(part);
     }
   }
+}
+
+/**
+ * A part's runs, just as long as the part: what was not told counts as allocated, so that what
+ * follows stays in its place (H9).
+ */
+function wholeRuns({ runs, lengthBytes }: Operation): StatusRun[] {
+  const told = (runs ?? []).reduce((sum, run) => sum + run.lengthBytes, 0);
+  if (runs !== null && told === lengthBytes) return runs;
+  if (runs === null || told > lengthBytes) return [{ lengthBytes, allocated: true }];
+  return [...runs, { lengthBytes: lengthBytes - told, allocated: true }];
 }
 
 /** Joins the parts' runs, merging neighbours that are alike. */
