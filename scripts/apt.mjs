@@ -100,16 +100,16 @@ export function proxySettings() {
 }
 
 /**
- * Fetches packages of our suite with a private apt in `folder` and unpacks them; returns the
- * folder that holds what was in them.
+ * Fetches packages of `suites` with a private apt in `folder` and unpacks them; returns the folder
+ * that holds what was in them.
  */
-export async function fetchPackages(what, names, folder) {
+export async function fetchPackages(what, names, folder, suites = debianSuites()) {
   if (which("apt-get") === null || !existsSync(DEBIAN_KEYRING)) {
     throw new StepFailed(`fetching ${what} needs apt-get and the package debian-archive-keyring`, {
       exitStatus: EXIT.missing,
     });
   }
-  const apt = privateApt(folder, sourceLines(debianSuites(), "main"));
+  const apt = privateApt(folder, sourceLines(suites, "main"));
   await aptGet(`apt-get update for ${what}`, [...apt, "update"]);
   const archives = path.join(folder, "archives");
   await aptGet(`downloading ${what}`, [...apt, "download", ...names], { cwd: archives });

@@ -23,7 +23,7 @@ import {
 } from "node:fs";
 import { spawnSync } from "node:child_process";
 import path from "node:path";
-import { SUITE, aptGet, fetchPackages, isRoot } from "./apt.mjs";
+import { SUITE, aptGet, debianMirrors, fetchPackages, isRoot } from "./apt.mjs";
 import { CACHE, EXIT, ROOT, StepFailed, mustRun, runChild, say, which } from "./steps.mjs";
 
 // Program (or file, by its whole path) that must be there, and the Debian package that brings it.
@@ -47,6 +47,7 @@ const MACHINE_PROGRAMS = [
   ["nbdcopy", "libnbd-bin"],
   ["nbdinfo", "libnbd-bin"],
   ["nft", "nftables"],
+  ["openssl", "openssl"],
   ["partx", "util-linux"],
   ["ps", "procps"],
   ["qemu-img", "qemu-utils"],
@@ -87,6 +88,10 @@ export const PROGRAMS = {
 };
 
 const ETCD = path.join(CACHE, "etcd");
+// The oldest qemu that speaks NBD's extended headers, and the suite that has one for Debian 12.
+const QEMU_LEAST = [8, 2];
+const QEMU_SUITE = "bookworm-backports";
+const QEMU = path.join(CACHE, "qemu");
 
 function seconds(startMs) {
   return `${((Date.now() - startMs) / 1000).toFixed(1)} s`;
@@ -280,6 +285,41 @@ async function fetchEtcd() {
   say(`setup: etcd ${version} is there, ${megabytes} MB packed (${seconds(start)})`);
 }
 
+// ---- a newer qemu -------------------------------------------------------------------------
+
+/** Whether a qemu-img is there, runs, and is new enough. */
+function qemuSuffices(file) {
+  if (file === null || !existsSync(file)) return false;
+  const answer = spawnSync(file, ["--version"], { encoding: "utf8" });
+  const found = /version (\d+)\.(\d+)/.exec(answer.stdout ?? "");
+  if (found === null) return false;
+  const [major, minor] = [Number(found[1]), Number(found[2])];
+  return major > QEMU_LEAST[0] || (major === QEMU_LEAST[0] && minor >= QEMU_LEAST[1]);
+}
+
+/**
+ * The conformance suite's newer clients, where the machine's own are too old (Debian 12). What they
+ * need besides themselves is what the machine's own need.
+ */
+async function fetchQemu() {
+  const own = path.join(QEMU, "usr", "bin", "qemu-img");
+  if (qemuSuffices(which("qemu-img")) || qemuSuffices(own)) return;
+  const start = Date.now();
+  say(`setup: fetching a newer qemu-utils from Debian ${QEMU_SUITE}, for tests`);
+  const work = path.join(CACHE, "qemu.new");
+  rmSync(work, { recursive: true, force: true });
+  mkdirSync(work, { recursive: true });
+  const suites = [{ uri: debianMirrors().main, suite: QEMU_SUITE }];
+  const unpacked = await fetchPackages("qemu", ["qemu-utils"], work, suites);
+  if (!qemuSuffices(path.join(unpacked, "usr", "bin", "qemu-img"))) {
+    throw new StepFailed("the downloaded qemu does not run here, or is too old");
+  }
+  rmSync(QEMU, { recursive: true, force: true });
+  renameSync(unpacked, QEMU);
+  rmSync(work, { recursive: true, force: true });
+  say(`setup: a newer qemu-utils is there (${seconds(start)})`);
+}
+
 // ---- the whole ----------------------------------------------------------------------------
 
 /** Brings the machine to what a task needs and returns the path of Bun. */
@@ -288,6 +328,7 @@ export async function setUp({ programs, etcd }) {
   const bun = findBun();
   findBiome();
   await installPrograms(PROGRAMS[programs]);
+  if (programs === "machine" || programs === "test") await fetchQemu();
   if (etcd) await fetchEtcd();
   return bun;
 }

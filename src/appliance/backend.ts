@@ -4,6 +4,7 @@
 // implements it (unit.ts); answers are plain objects, failures are Faults.
 
 import type { Protection } from "#base/layout.ts";
+import type { TlsRule } from "#base/tls.ts";
 import type { DiskNumber, SliceNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
 import type { Health } from "./health.ts";
 import type { UpdateBackend } from "./update-backend.ts";
@@ -115,6 +116,8 @@ export interface VolumeView {
   /** What it waits for or what would lose it, in a sentence. */
   sentence: string;
   allow: string[];
+  /** Whether hosts attach without TLS, over it, or either way. */
+  tls: TlsRule;
   /** The unit where hosts should attach. */
   front: UnitNumber | null;
   /** NBD URIs, the front's first. */
@@ -141,6 +144,14 @@ export interface CreateVolume {
   sizeBytes: number;
   protection: Protection;
   allow: string[];
+  /** TLS_RULE_DEFAULT, if not said. */
+  tls?: TlsRule | undefined;
+}
+
+/** What is not said stays. */
+export interface ChangeVolume {
+  allow?: string[] | undefined;
+  tls?: TlsRule | undefined;
 }
 
 export interface Backend {
@@ -153,7 +164,7 @@ export interface Backend {
   /** Resolves when it can be attached. `dryRun` checks and places, changes nothing. */
   createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView>;
   deleteVolume(nameOrNumber: string): Promise<void>;
-  setAllow(nameOrNumber: string, allow: string[]): Promise<VolumeView>;
+  changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView>;
   /** Makes whoever asks the cluster's owner: a token valid through every unit. */
   claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }>;
   /** Changes with the owner's password; null: none is set. It tells nothing of it. */

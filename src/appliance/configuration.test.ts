@@ -18,6 +18,7 @@ import {
   redacted,
   SETTINGS,
   settingsOf,
+  TLS,
 } from "./configuration.ts";
 
 const SECRET = "a secret that is long enough";
@@ -217,6 +218,26 @@ describe("a bad setting → its name, its source and what is allowed", () => {
     });
   }
 
+  test("TLS: a certificate and its key, from a file or by flags, paths made full", () => {
+    const tls = { certificateFile: "tls/own.pem", keyFile: "/k.pem" };
+    const sources = [source({ tls }), flags(["tls-client-authority-file", "ca.pem"])];
+    expect(configurationFrom(sources, readText).tls).toEqual({
+      certificateFile: "/etc/tls/own.pem",
+      keyFile: "/k.pem",
+      clientAuthorityFile: "/here/ca.pem",
+    });
+    expect(configurationFrom([], readText).tls.certificateFile).toBeNull();
+    for (const half of [
+      { certificateFile: "/c" },
+      { keyFile: "/k" },
+      { clientAuthorityFile: "/ca" },
+    ]) {
+      expect(refusal(source({ tls: half }))).toContain("belong together");
+    }
+    expect(refusal(source({ tls: { psk: "x" } }))).toContain("tls.psk");
+    expect(refusal(source({ tls: "yes" }))).toContain("tls in /etc/x.json");
+  });
+
   test("ports: out of range, unknown, twice the same", () => {
     expect(refusal(source({ ports: { api: 65536 } }))).toContain("ports.api in /etc/x.json");
     expect(refusal(source({ ports: { web: 80 } }))).toContain("ports.web");
@@ -310,7 +331,8 @@ describe("flags", () => {
     expect(new Set(names).size).toBe(names.length);
     const onlyInFiles = ["joinSecret", "network", "claimCode", "adminTokenHash"];
     const settings = Object.keys(SETTINGS).filter((name) => !onlyInFiles.includes(name));
-    expect(names).toHaveLength(settings.length + Object.keys(PORTS).length);
+    const grouped = Object.keys(PORTS).length + Object.keys(TLS).length;
+    expect(names).toHaveLength(settings.length + grouped);
   });
 
   test("sizes, numbers, yes and no", () => {
@@ -363,7 +385,7 @@ test("JSON schema: every setting with its sentence and its default", () => {
     properties: Record<string, { description?: string; default?: unknown; properties?: object }>;
   };
   expect(schema.additionalProperties).toBe(false);
-  expect(Object.keys(schema.properties)).toEqual([...Object.keys(SETTINGS), "ports"]);
+  expect(Object.keys(schema.properties)).toEqual([...Object.keys(SETTINGS), "ports", "tls"]);
   for (const [name, one] of Object.entries(SETTINGS)) {
     expect(schema.properties[name]?.description).toBe(one.sentence);
     expect(schema.properties[name]?.default).toEqual(one.initial);

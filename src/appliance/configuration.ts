@@ -76,7 +76,7 @@ const tokenHash = z
   .regex(/^[0-9a-f]{64}$/, "the SHA-256 of a token, 64 digits 0 to 9 and a to f");
 const LOG_LEVELS = ["debug", "info", "warn", "error"] as const satisfies readonly LogLevel[];
 
-/** Every setting but the ports. */
+/** Every setting but the ports and TLS. */
 export const SETTINGS = {
   name: setting(nameSchema.nullable(), {
     initial: null,
@@ -219,18 +219,42 @@ function portSetting(initial: number, flag: string, sentence: string) {
   return setting(portNumber, { initial, flag, kind: "whole", sentence: `port: ${sentence}` });
 }
 
+/** TLS for hosts (NBD's STARTTLS), with X.509. In a file they stand under `tls`. */
+export const TLS = {
+  certificateFile: tlsSetting(
+    "tls-certificate-file",
+    "PEM file with this unit's certificate and what leads to its authority; may be renewed",
+  ),
+  keyFile: tlsSetting("tls-key-file", "PEM file with the certificate's private key"),
+  clientAuthorityFile: tlsSetting(
+    "tls-client-authority-file",
+    "PEM file with authorities; hosts must show a certificate of one of them",
+  ),
+} as const;
+
+function tlsSetting(flag: string, sentence: string) {
+  return setting(path.nullable(), { initial: null, flag, kind: "path", sentence });
+}
+
+/** Settings that stand together under one name. */
+const GROUPS = { ports: PORTS, tls: TLS } as const;
+
 type SettingName = keyof typeof SETTINGS;
 type PortName = keyof typeof PORTS;
+type TlsName = keyof typeof TLS;
 
 /** What a unit runs by, complete and checked. */
 export type Configuration = {
   -readonly [K in SettingName]: z.infer<(typeof SETTINGS)[K]["schema"]>;
-} & { ports: Record<PortName, number> };
+} & { ports: Record<PortName, number>; tls: Record<TlsName, string | null> };
 
 const portsSchema = z.strictObject(shapeOf(PORTS)).partial();
+const tlsSchema = z.strictObject(shapeOf(TLS)).partial();
 
 /** Of one source: a file, the boot medium, or all flags. */
-export const SourceSchema = z.strictObject({ ...shapeOf(SETTINGS), ports: portsSchema }).partial();
+export const SourceSchema = z
+  .strictObject({ ...shapeOf(SETTINGS), ports: portsSchema, tls: tlsSchema })
+  .partial();
 
 function shapeOf<T extends Record<string, { schema: z.ZodType; sentence: string }>>(
   table: T,
@@ -246,7 +270,11 @@ function shapeOf<T extends Record<string, { schema: z.ZodType; sentence: string 
 export function defaultConfiguration(): Configuration {
   const initial = (table: Record<string, { initial: unknown }>) =>
     Object.fromEntries(Object.entries(table).map(([name, one]) => [name, copyOf(one.initial)]));
-  return { ...initial(SETTINGS), ports: initial(PORTS) } as Configuration;
+  return {
+    ...initial(SETTINGS),
+    ports: initial(PORTS),
+    tls: initial(TLS),
+  } as unknown as Configuration;
 }
 
 function copyOf(value: unknown): unknown {
@@ -271,7 +299,9 @@ export function configurationFlags(): ConfigurationFlag[] {
     if (flag !== null) found.push({ flag, kind, place, sentence, initial });
   };
   for (const [name, one] of Object.entries(SETTINGS)) add([name], one);
-  for (const [name, one] of Object.entries(PORTS)) add(["ports", name], one);
+  for (const [group, table] of Object.entries(GROUPS)) {
+    for (const [name, one] of Object.entries(table)) add([group, name], one);
+  }
   return found;
 }
 
@@ -336,10 +366,11 @@ export function configurationFrom(
   readText: ReadText,
 ): Configuration {
   const { settings, secret } = mergedSources(sources, readText);
-  const { ports, ...others } = settings;
+  const { ports, tls, ...others } = settings;
   const merged = defaultConfiguration();
   Object.assign(merged, others);
   Object.assign(merged.ports, ports);
+  Object.assign(merged.tls, tls);
   if (secret !== null) merged.joinSecret = secret;
   checkTogether(merged);
   return merged;
@@ -367,6 +398,7 @@ function mergedSources(
 ): { settings: SourceSettings; secret: string | null } {
   const merged: SourceSettings = {};
   const ports: SourceSettings["ports"] = {};
+  const tls: SourceSettings["tls"] = {};
   let secretOrigin = "";
   for (const source of sources) {
     const settings = checkedSource(source);
@@ -375,9 +407,11 @@ function mergedSources(
     }
     if (settings.joinSecretFile != null) secretOrigin = source.origin;
     Object.assign(ports, settings.ports);
+    Object.assign(tls, settings.tls);
     Object.assign(merged, settings);
   }
   if (Object.keys(ports).length > 0) merged.ports = ports;
+  if (Object.keys(tls).length > 0) merged.tls = tls;
   const file = merged.joinSecretFile ?? null;
   const secret = file === null ? null : secretFromFile(file, secretOrigin, readText);
   return { settings: merged, secret };
@@ -410,16 +444,21 @@ function sourceFault(origin: string, issue: z.core.$ZodIssue | undefined): Fault
 }
 
 function knownAt([outer]: readonly PropertyKey[]): string {
-  if (outer === "ports") return Object.keys(PORTS).join(", ");
+  if (outer === "ports" || outer === "tls") return Object.keys(GROUPS[outer]).join(", ");
   if (outer === "network") return Object.keys(networkEntrySchema.shape).join(", ");
-  return [...Object.keys(SETTINGS), "ports"].join(", ");
+  return [...Object.keys(SETTINGS), ...Object.keys(GROUPS)].join(", ");
 }
 
 /** Paths of a source, made absolute; anything of a wrong type is left for the schema to refuse. */
-function withFullPaths(value: unknown, directory: string): unknown {
+function withFullPaths(
+  value: unknown,
+  directory: string,
+  table: Readonly<Record<string, { kind: FlagKind }>> = SETTINGS,
+): unknown {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
   const copy: Record<string, unknown> = { ...value };
-  for (const [name, { kind }] of Object.entries(SETTINGS)) {
+  if (table === SETTINGS && "tls" in copy) copy["tls"] = withFullPaths(copy["tls"], directory, TLS);
+  for (const [name, { kind }] of Object.entries(table)) {
     const one = copy[name];
     if (kind === "path" && typeof one === "string") copy[name] = fullPath(one, directory);
     if (kind === "paths" && Array.isArray(one)) {
@@ -451,7 +490,14 @@ function secretFromFile(file: string, origin: string, readText: ReadText): strin
 
 /** What no setting can see alone. */
 function checkTogether(configuration: Configuration): void {
-  const { ports } = configuration;
+  const { ports, tls } = configuration;
+  const given = Object.values(tls).some((one) => one !== null);
+  if (given && (tls.certificateFile === null || tls.keyFile === null)) {
+    throw new Fault(
+      "badConfiguration",
+      "tls.certificateFile and tls.keyFile belong together, and to the rest of tls",
+    );
+  }
   const tcp: PortName[] = ["control", "peer", "nbd", "api"];
   for (const [index, name] of tcp.entries()) {
     const twin = tcp.slice(0, index).find((other) => ports[other] === ports[name]);
@@ -485,15 +531,13 @@ export function flagsSource(
   directory: string,
 ): ConfigurationSource {
   const value: Record<string, unknown> = {};
-  const ports: Record<string, unknown> = {};
   for (const one of configurationFlags()) {
     const words = given.get(one.flag);
     if (words === undefined) continue;
     const [first = "", second = ""] = one.place;
-    if (first === "ports") ports[second] = flagValue(one, words);
-    else value[first] = flagValue(one, words);
+    if (second === "") value[first] = flagValue(one, words);
+    else value[first] = { ...(value[first] as object), [second]: flagValue(one, words) };
   }
-  if (Object.keys(ports).length > 0) value["ports"] = ports;
   return { origin: "the flags", directory, value };
 }
 
@@ -545,6 +589,8 @@ export function configurationJsonSchema(): Record<string, unknown> {
   };
   const properties = schema["properties"] as Record<string, { properties?: unknown }>;
   withDefaults(properties, SETTINGS);
-  withDefaults(properties["ports"]?.properties, PORTS);
+  for (const [group, table] of Object.entries(GROUPS)) {
+    withDefaults(properties[group]?.properties, table);
+  }
   return { ...schema, title: "Cairn unit configuration" };
 }

@@ -16,7 +16,7 @@ import { BEACON_EVERY_MS, FORWARD_AGE_MAX_MS } from "#base/limits.ts";
 import type { Memory } from "#base/memory.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import type { Operation, OperationTarget } from "#base/operation.ts";
-import { OperationKind, OperationPool, TrafficClass } from "#base/operation.ts";
+import { FLAG_WARM, OperationKind, OperationPool, TrafficClass } from "#base/operation.ts";
 import type {
   DiskNumber,
   Outcome,
@@ -325,7 +325,9 @@ export class DataPlane {
     const answer = this.#forwardedVerb(sequence, ended.status);
     const buffer = ended.bufferOffset;
     answer.runs = ended.runs;
-    const givesPayload = ended.kind === OperationKind.read && ended.status === Status.ok;
+    const isWanted = (ended.flags & FLAG_WARM) === 0;
+    const givesPayload =
+      ended.kind === OperationKind.read && ended.status === Status.ok && isWanted;
     if (givesPayload) {
       answer.bufferOffset = buffer;
       answer.payloadBytes = ended.lengthBytes;

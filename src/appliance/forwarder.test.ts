@@ -6,7 +6,14 @@
 import { describe, expect, test } from "bun:test";
 import { FORWARD_RESENDS_MAX } from "#base/limits.ts";
 import { Memory, NO_BUFFER } from "#base/memory.ts";
-import { FLAG_FUA, FLAG_RESENT, Operation, OperationKind, TrafficClass } from "#base/operation.ts";
+import {
+  FLAG_FUA,
+  FLAG_RESENT,
+  FLAG_WARM,
+  Operation,
+  OperationKind,
+  TrafficClass,
+} from "#base/operation.ts";
 import type { OperationTarget, StatusRun } from "#base/operation.ts";
 import { Prng } from "#base/prng.ts";
 import type { SliceNumber, UnitNumber } from "#base/record.ts";
@@ -152,6 +159,38 @@ describe("how a request becomes parts", () => {
     expect(bench.ended).toEqual([]);
     bench.answer(third, Status.ok);
     expect(whole.status).toBe(Status.noSpace);
+  });
+
+  test("H9: a part that tells too little, too much or nothing → allocated, the rest in place", () => {
+    const hole = (lengthBytes: number): StatusRun => ({ lengthBytes, allocated: false });
+    for (const [told, want] of [
+      [[hole(4096)], [hole(4096), { lengthBytes: SLICE - 4096, allocated: true }]],
+      [[hole(SLICE + 4096)], [{ lengthBytes: SLICE, allocated: true }]],
+      [null, [{ lengthBytes: SLICE, allocated: true }]],
+    ] as const) {
+      const bench = new Bench().headedAt(2);
+      const whole = bench.submit(OperationKind.blockStatus, { lengthBytes: 2 * SLICE });
+      const [first, second] = bench.sent as [Sent, Sent];
+      bench.answer(first, Status.ok, { runs: told === null ? null : [...told] });
+      bench.answer(second, Status.ok, { runs: [hole(SLICE)] });
+      expect(whole.runs).toEqual([...want, hole(SLICE)]);
+    }
+  });
+
+  test("a read only to warm → done without payload, and with that of an older unit", () => {
+    const bench = new Bench().headedAt(2);
+    for (const payloadBytes of [0, 4096]) {
+      const whole = bench.submit(OperationKind.read, { flags: FLAG_WARM });
+      expect(bench.out().verb.flags).toBe(FLAG_WARM);
+      const bufferOffset = payloadBytes === 0 ? NO_BUFFER : bench.memory.allocate(payloadBytes);
+      bench.answer(bench.out(), Status.ok, { payloadBytes, bufferOffset });
+      expect(whole.status).toBe(Status.ok);
+      bench.memory.release(whole.bufferOffset);
+    }
+    expect(bench.memory.usedBytes).toBe(0);
+    const short = bench.submit(OperationKind.read, {});
+    bench.answer(bench.out(), Status.ok);
+    expect(short.status).toBe(Status.ioError);
   });
 
   test("block status → runs in the volume's order, joined where alike", () => {

@@ -17,6 +17,7 @@ import { NO_BUFFER } from "#base/memory.ts";
 import type { OperationTarget, StatusRun } from "#base/operation.ts";
 import {
   FLAG_RESENT,
+  FLAG_WARM,
   Operation,
   OperationKind,
   OperationPool,
@@ -247,7 +248,9 @@ export class Forwarder {
       this.#pending.delete(verb.sequence);
       operation.runs = verb.runs;
       if (verb.status === Status.ok && operation.kind === OperationKind.read) {
-        if (verb.payloadBytes === operation.lengthBytes) {
+        if ((operation.flags & FLAG_WARM) !== 0) {
+          // Only the head's nearness was wanted; an older unit sends the bytes all the same.
+        } else if (verb.payloadBytes === operation.lengthBytes) {
           const from = verb.bufferOffset;
           this.#memory.bytes.copyWithin(operation.bufferOffset, from, from + verb.payloadBytes);
         } else {
@@ -292,7 +295,7 @@ export class Forwarder {
 
   #finish(part: Part, status: Status): void {
     const { whole, operation } = part;
-    if (whole.runs !== null && operation.runs !== null) whole.runs[part.index] = operation.runs;
+    if (whole.runs !== null) whole.runs[part.index] = wholeRuns(operation);
     if (status !== Status.ok && whole.status === Status.ok) whole.status = status;
     this.#pool.give(operation);
     whole.partsLeft--;
@@ -344,6 +347,17 @@ export class Forwarder {
       else this.#waiting.push(part);
     }
   }
+}
+
+/**
+ * A part's runs, just as long as the part: what was not told counts as allocated, so that what
+ * follows stays in its place (H9).
+ */
+function wholeRuns({ runs, lengthBytes }: Operation): StatusRun[] {
+  const told = (runs ?? []).reduce((sum, run) => sum + run.lengthBytes, 0);
+  if (runs !== null && told === lengthBytes) return runs;
+  if (runs === null || told > lengthBytes) return [{ lengthBytes, allocated: true }];
+  return [...runs, { lengthBytes: lengthBytes - told, allocated: true }];
 }
 
 /** Joins the parts' runs, merging neighbours that are alike. */

@@ -5,10 +5,16 @@
 //
 // Invariants
 // - An address outside a volume's allow-list neither sees nor enters it; when it leaves the list,
-//   its connections to the volume end.
+//   its connections to the volume end. So do those that a volume's rule about TLS no longer allows.
+// - One host takes no more than its share of the connections, and fewer that have not entered a
+//   volume; when there is no room, those that have not entered give way to new ones.
 // - Host payload in memory is bounded by HostCredit, whatever hosts do (R13).
 
-import { CONNECTIONS_MAX } from "#base/limits.ts";
+import {
+  CONNECTIONS_MAX,
+  CONNECTIONS_PER_HOST_MAX,
+  HANDSHAKES_PER_HOST_MAX,
+} from "#base/limits.ts";
 import type { Memory } from "#base/memory.ts";
 import type { OperationTarget } from "#base/operation.ts";
 import type { VolumeNumber } from "#base/record.ts";
@@ -16,7 +22,7 @@ import type { StreamSocket } from "#base/stream.ts";
 import type { Log } from "#base/world.ts";
 import { isAllowed } from "#cluster/address-range.ts";
 import { HostCredit } from "#protocol/nbd/credit.ts";
-import type { NbdExport } from "#protocol/nbd/handshake.ts";
+import type { NbdExport, TlsMode } from "#protocol/nbd/handshake.ts";
 import { NbdSession } from "#protocol/nbd/session.ts";
 import type { ExportedVolume } from "./reactor-messages.ts";
 
@@ -26,6 +32,13 @@ const LOCAL_ADDRESS = "127.0.0.1";
 interface PortalOptions {
   /** Payload bytes that hosts may hold in memory. */
   creditBytes: number;
+  /** Runs `act` in a later turn of the loop. */
+  defer(act: () => void): void;
+  /**
+   * Secures a connection by TLS, or answers null at once or later; null: this unit has no
+   * certificate.
+   */
+  secure: ((socket: StreamSocket, done: (plain: StreamSocket | null) => void) => void) | null;
   /** Where a volume's requests go. */
   target(volume: VolumeNumber): OperationTarget;
 }
@@ -57,6 +70,8 @@ export class NbdPortal {
     for (const session of this.#sessions) {
       if (session.volume !== known.shown) continue;
       if (!mayAttach(volume, session.peerAddress)) session.close("no longer on the allow-list");
+      else if (volume.tls === "required" && !session.secured) session.close("only over TLS now");
+      else if (volume.tls === "off" && session.secured) session.close("not over TLS any more");
     }
   }
 
@@ -70,7 +85,7 @@ export class NbdPortal {
   }
 
   accepted(socket: StreamSocket): void {
-    if (this.#draining || this.#sessions.size >= CONNECTIONS_MAX) {
+    if (this.#draining || !this.#makeRoom(socket.peerAddress)) {
       socket.onBytes = (_offset, length) => length;
       socket.close();
       return;
@@ -79,16 +94,20 @@ export class NbdPortal {
       this.#memory,
       {
         credit: this.#credit,
+        tls: this.#tlsMode(socket.peerAddress),
+        defer: (act) => this.#options.defer(act),
         exports: {
           find: (name, address) => this.#find(name, address),
           list: (address) => this.#list(address),
         },
       },
       {
+        secure: (encrypted, done) => this.#secure(encrypted, done),
         entered: (entered) =>
           this.#log.write("info", "host attached", {
             host: entered.peerAddress,
             volume: entered.volume?.name,
+            tls: entered.secured,
           }),
         finished: (ended, reason) => {
           this.#sessions.delete(ended);
@@ -100,8 +119,49 @@ export class NbdPortal {
     this.#sessions.add(session);
   }
 
+  /**
+   * "Server-side requirements": forced where all that the host may use asks for TLS; none where it
+   * may use nothing, so that strangers cannot have us compute.
+   */
+  #tlsMode(address: string): TlsMode {
+    const seen = this.#list(address);
+    if (this.#options.secure === null || seen.length === 0) return "none";
+    return seen.every(({ tls }) => tls === "required") ? "forced" : "selective";
+  }
+
+  #secure(encrypted: StreamSocket, done: (plain: StreamSocket | null) => void): void {
+    const { secure } = this.#options;
+    if (secure === null) encrypted.detach(() => done(null));
+    else secure(encrypted, done);
+  }
+
+  /** Whether one more connection of that host fits; where there is no room, some is made. */
+  #makeRoom(address: string): boolean {
+    let own = 0;
+    let ownHaggling = 0;
+    let oldest: NbdSession | null = null;
+    for (const session of this.#sessions) {
+      const isHaggling = session.volume === null && !session.isOver;
+      if (isHaggling) oldest ??= session;
+      if (session.peerAddress !== address) continue;
+      own++;
+      if (isHaggling) ownHaggling++;
+    }
+    if (own >= CONNECTIONS_PER_HOST_MAX || ownHaggling >= HANDSHAKES_PER_HOST_MAX) return false;
+    if (this.#sessions.size < CONNECTIONS_MAX) return true;
+    if (oldest === null) return false;
+    oldest.close("others wait to be let in");
+    return true;
+  }
+
   get connections(): number {
     return this.#sessions.size;
+  }
+  /** Those in transmission: an orderly end waits for them. */
+  get attached(): number {
+    let count = 0;
+    for (const session of this.#sessions) if (session.volume !== null) count++;
+    return count;
   }
 
   tick(nowMs: number): void {
@@ -149,6 +209,9 @@ export class NbdPortal {
       },
       readOnly: false,
       multiConn: true,
+      get tls() {
+        return newest().tls;
+      },
       target: this.#options.target(number),
     };
   }

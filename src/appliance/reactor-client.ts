@@ -24,6 +24,8 @@ export class ReactorClient {
   report: ReactorReport = NOTHING;
   /** Set by whoever composes, before anything is sent. */
   listeners: ReactorListeners | null = null;
+  /** A host begins TLS. */
+  onSecure: (upgrade: Heard<"secure">) => void = () => {};
   readonly #channel: ControlEnd;
   readonly #log: Log;
   readonly #waits = new Map<FromReactor["kind"], ((message: FromReactor) => void)[]>();
@@ -80,6 +82,8 @@ export class ReactorClient {
         return listeners?.link(message);
       case "propose":
         return listeners?.propose(message);
+      case "secure":
+        return this.onSecure(message);
       case "started":
       case "startFailed":
       case "stopped":

@@ -71,6 +71,6 @@ export class ReactorFeed {
 }
 
 function exported(volume: VolumeRecord) {
-  const { number, sizeBytes, sliceBytes, slices, name, uuid } = volume;
-  return { volume: number, sizeBytes, sliceBytes, slices, name, uuid };
+  const { number, sizeBytes, sliceBytes, slices, name, uuid, tls } = volume;
+  return { volume: number, sizeBytes, sliceBytes, slices, name, uuid, tls };
 }

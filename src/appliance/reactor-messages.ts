@@ -12,6 +12,7 @@ import type {
   UnitNumber,
   VolumeNumber,
 } from "#base/record.ts";
+import type { TlsRule } from "#base/tls.ts";
 import type { SliceReport } from "./data-plane.ts";
 import type { VolumeShape } from "./forwarder.ts";
 
@@ -41,6 +42,7 @@ export interface ExportedVolume extends VolumeShape {
   uuid: string;
   /** Address ranges (CIDR) that may attach; empty: nobody. */
   allow: string[];
+  tls: TlsRule;
 }
 
 export type ToReactor =
@@ -50,6 +52,8 @@ export type ToReactor =
       nbd: { address: string; port: number }[];
       peer: { address: string; port: number }[];
       nbdUnixPath: string | null;
+      /** There is somebody who takes `secure`. */
+      tls: boolean;
       memoryBytes: number;
       /** Where disks' keepsakes lie (configuration: memoryDirectory). */
       memoryDirectory: string;
@@ -123,6 +127,11 @@ export type FromReactor =
   | { kind: "diskFailed"; uuid: string; sentence: string }
   | { kind: "link"; unit: UnitNumber; up: boolean; reason: string }
   | { kind: "propose"; id: number; next: SliceRecord; expected: SliceRecord }
+  /**
+   * A host begins TLS: its connection, and one end of a pair whose other end the portal goes on
+   * with. Descriptors of this process, the receiver's from now on.
+   */
+  | { kind: "secure"; encrypted: number; plain: number; peer: string }
   /** Twice a second when something changed, else every five seconds. */
   | { kind: "report"; report: ReactorReport }
   | { kind: "log"; level: "debug" | "info" | "warn" | "error"; sentence: string; facts?: object }

@@ -13,6 +13,7 @@ import { createPasswords } from "#machine/passwords.ts";
 import { checkMachine } from "#machine/machine-check.ts";
 import { listenHttp } from "#machine/http-listener.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
+import { TlsEnd } from "#machine/tls-channel.ts";
 import { Fault } from "#base/fault.ts";
 import type { World } from "#base/world.ts";
 import { createApi } from "./api/api.ts";
@@ -54,8 +55,10 @@ export async function runUnit(
   const failedStart = new Promise<never>((_, reject) => {
     lacks = reject;
   });
+  const tls = await startTls(configuration, fatal);
   const outside: UnitOutside = {
     world,
+    tls,
     timers: createTimers(),
     startReactor: (options) => startReactor(options, fatal, lacking),
     unpackEtcd: async (directory) =>
@@ -81,6 +84,19 @@ export async function runUnit(
     await unit.stop(reason);
     await api.stop();
   }
+  tls?.close();
+}
+
+/** Null where no certificate is configured. */
+async function startTls(
+  { tls, logLevel }: Configuration,
+  fatal: (error: unknown) => void,
+): Promise<TlsEnd | null> {
+  const { certificateFile, keyFile, clientAuthorityFile } = tls;
+  if (certificateFile === null || keyFile === null) return null;
+  const worker = new Worker(new URL("./tls-main.ts", import.meta.url).href);
+  worker.onerror = (event) => fatal(event.error ?? event.message);
+  return TlsEnd.start(worker, { certificateFile, keyFile, clientAuthorityFile }, logLevel);
 }
 
 /** `cairn unit --appliance`: what it runs by comes from its box. */

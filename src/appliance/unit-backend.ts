@@ -5,6 +5,7 @@
 
 import { Fault } from "#base/fault.ts";
 import type { SliceRecord, UnitNumber } from "#base/record.ts";
+import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { World } from "#base/world.ts";
 import { Draft } from "#cluster/draft.ts";
 import { OWNER } from "#cluster/state.ts";
@@ -17,6 +18,7 @@ import { newId } from "#cluster/voters.ts";
 import { wordsOf } from "#cluster/discovery.ts";
 import type {
   Asker,
+  ChangeVolume,
   Backend,
   ClaimRequest,
   CreateVolume,
@@ -220,6 +222,7 @@ export class UnitBackend implements Backend {
       rebuildingPercent: null,
       sentence: "it would be made; nothing was changed",
       allow: request.allow,
+      tls: request.tls ?? TLS_RULE_DEFAULT,
       front: null,
       uris: [],
       slices: placed.map(({ index, disks }) => ({
@@ -242,14 +245,17 @@ export class UnitBackend implements Backend {
     await life.commands.ask("deleteVolume", { volume: number });
   }
 
-  async setAllow(nameOrNumber: string, allow: string[]): Promise<VolumeView> {
+  async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
     const life = this.#life();
     const { number } = this.#find(nameOrNumber);
-    await life.commands.ask("setAllow", { volume: number, allow });
-    await this.#until(
-      life,
-      () => life.follower.view.volumes.get(number)?.allow.join() === allow.join(),
-    );
+    const { allow, tls } = change;
+    if (allow !== undefined) await life.commands.ask("setAllow", { volume: number, allow });
+    if (tls !== undefined) await life.commands.ask("setTls", { volume: number, tls });
+    await this.#until(life, () => {
+      const volume = life.follower.view.volumes.get(number);
+      const isAllowed = allow === undefined || volume?.allow.join() === allow.join();
+      return isAllowed && (tls === undefined || volume?.tls === tls);
+    });
     return this.volume(String(number));
   }
 
@@ -378,6 +384,7 @@ export class UnitBackend implements Backend {
       rebuildingPercent: state.rebuiltShare === null ? null : Math.floor(state.rebuiltShare * 100),
       sentence: [...(this.#isExported(view) ? [] : [NOT_CLAIMED]), ...state.waitsFor].join("; "),
       allow: volume.allow,
+      tls: volume.tls,
       front,
       uris: urisOf(view, volume, front),
       slices: records.flatMap((record) => (record === null ? [] : [sliceView(view, record)])),
@@ -458,15 +465,16 @@ function urisOf(view: ClusterView, volume: VolumeRecord, front: UnitNumber | nul
   const units = [...view.units.values()].filter((unit) => unit.state === "admitted");
   units.sort((a, b) => Number(b.number === front) - Number(a.number === front));
   return units.flatMap((unit) => {
-    const uri = uriOf(unit, volume.name);
+    const uri = uriOf(unit, volume);
     return uri === null ? [] : [uri];
   });
 }
 
-function uriOf(unit: UnitRecord, name: string): string | null {
+function uriOf(unit: UnitRecord, { name, tls }: VolumeRecord): string | null {
   const address = unit.addresses[0] ?? unit.ula;
   const host = address.includes(":") ? `[${address}]` : address;
-  return unit.ports.nbd === undefined ? null : `nbd://${host}:${unit.ports.nbd}/${name}`;
+  const scheme = tls === "required" ? "nbds" : "nbd";
+  return unit.ports.nbd === undefined ? null : `${scheme}://${host}:${unit.ports.nbd}/${name}`;
 }
 
 function sliceView(view: ClusterView, record: SliceRecord): VolumeView["slices"][number] {

@@ -18,6 +18,8 @@ import { FileArea } from "#machine/file-area.ts";
 import { attachmentOf, keepsakeDirectory, openKeepsake } from "#machine/keepsake-memory.ts";
 import { Listener, connect } from "#machine/listener.ts";
 import type { Reactor } from "#machine/reactor.ts";
+import { closeDescriptor } from "#machine/socket-pair.ts";
+import { socketToRelay } from "#machine/stream-socket.ts";
 import { ClusterState, unitIdOf } from "#protocol/peer-channel/identity.ts";
 import type { DiskStore } from "#store/disk-store.ts";
 import { formatDisk } from "#store/format-disk.ts";
@@ -166,6 +168,8 @@ export class UnitReactor {
     try {
       this.#portal = new NbdPortal(this.#reactor.memory, this.#world.log, {
         creditBytes: Math.floor(message.memoryBytes / 2),
+        defer: (act) => this.#reactor.defer(act),
+        secure: message.tls ? (socket, done) => this.#secure(socket, done) : null,
         target: (volume) => {
           // Joining makes the plane, once; looked up again by every request it would cost more.
           let target: OperationTarget | null = null;
@@ -193,6 +197,23 @@ export class UnitReactor {
     } catch (cause) {
       this.#post({ kind: "startFailed", sentence: sentenceOf(cause) });
     }
+  }
+
+  /**
+   * Hands the connection to the TLS relay (docs/decisions/0020) and goes on with its plain side.
+   */
+  #secure(socket: StreamSocket, done: (plain: StreamSocket | null) => void): void {
+    const { peerAddress, peerPort } = socket;
+    socket.detach((encrypted) => {
+      if (encrypted === null) return done(null);
+      const plain = socketToRelay(this.#reactor, { address: peerAddress, port: peerPort });
+      if (plain === null) {
+        closeDescriptor(encrypted);
+        return done(null);
+      }
+      done(plain.socket);
+      this.#post({ kind: "secure", encrypted, plain: plain.other, peer: peerAddress });
+    });
   }
 
   /**
@@ -478,7 +499,7 @@ export class UnitReactor {
 
   #whenIdle(done: () => void): void {
     this.#reactor.onTick(() => {
-      if ((this.#portal?.connections ?? 0) === 0) done();
+      if ((this.#portal?.attached ?? 0) === 0) done();
     });
   }
 

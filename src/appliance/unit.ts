@@ -28,6 +28,7 @@ import { EtcdChild, clearEtcdDirectory } from "#machine/etcd-child.ts";
 import { addAddress } from "#machine/network.ts";
 import { openDatabase } from "#machine/sqlite.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
+import type { TlsEnd } from "#machine/tls-channel.ts";
 import { ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import { ClusterState } from "#protocol/peer-channel/identity.ts";
@@ -73,6 +74,8 @@ export interface UnitOutside {
   timers: Timers;
   /** Starts the reactor's Worker. */
   startReactor(options: { memoryBytes: number }): ControlEnd;
+  /** The TLS relay, running; null where no certificate is configured. */
+  tls: TlsEnd | null;
   /** Unpacks the etcd that came with us; answers its path. */
   unpackEtcd(directory: string): Promise<string>;
   /** The process must end: it is wrong about itself. */
@@ -551,6 +554,7 @@ export async function makeUnit(configuration: Configuration, outside: UnitOutsid
   const catalog = new Catalog(database);
   const udp = await openAutoconfigPort(configuration.ports.autoconfig);
   const reactor = new ReactorClient(outside.startReactor({ memoryBytes: MEMORY_BYTES }), world.log);
+  reactor.onSecure = (upgrade) => outside.tls?.take(upgrade);
   const both = (port: number) => [
     { address: "0.0.0.0", port },
     { address: "::", port },
@@ -562,6 +566,7 @@ export async function makeUnit(configuration: Configuration, outside: UnitOutsid
     nbd: both(configuration.ports.nbd),
     peer: both(configuration.ports.peer),
     nbdUnixPath: state.pathOf("nbd.sock"),
+    tls: outside.tls !== null,
     memoryBytes: MEMORY_BYTES,
     memoryDirectory: configuration.memoryDirectory,
   });

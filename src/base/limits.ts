@@ -23,8 +23,11 @@ export const UNITS_MAX = 256;
 export const VOLUME_SLICES_MAX = 65536;
 /** Characters in a name a person gives (unit, volume, pool). */
 export const NAME_CHARACTERS_MAX = 63;
-/** Host connections one unit holds at once. */
+/** Host connections one unit holds at once, and of them one host. */
 export const CONNECTIONS_MAX = 512;
+export const CONNECTIONS_PER_HOST_MAX = 256;
+/** Of one host's, those that have not chosen a volume yet. */
+export const HANDSHAKES_PER_HOST_MAX = 64;
 
 // Time limits of the contract, milliseconds of CLOCK_BOOTTIME.
 

@@ -40,3 +40,53 @@ test("arena used up → NO_BUFFER; released → served again; released twice →
   memory.release(first);
   expect(() => memory.release(first)).toThrow("once");
 });
+
+test("R13: many small buffers of every size, all given back → the largest are there again", () => {
+  const memory = new Memory(new ArrayBuffer(96 << 20));
+  for (let length = 4096; length <= 1 << 20; length *= 2) {
+    const held: number[] = [];
+    for (let at = memory.allocate(length); at !== NO_BUFFER; at = memory.allocate(length)) {
+      held.push(at);
+    }
+    expect(held).toHaveLength((96 << 20) / length);
+    // In an order that leaves halves behind.
+    for (const parity of [0, 1]) {
+      for (const at of held) if ((at / length) % 2 === parity) memory.release(at);
+    }
+  }
+  for (let count = 0; count < 3; count++) expect(memory.allocate(32 << 20)).not.toBe(NO_BUFFER);
+  expect(memory.allocate(4096)).toBe(NO_BUFFER);
+});
+
+test("random sizes, all given back → as if nothing had been; an odd arena is used to its end", () => {
+  const prng = new Prng(8);
+  for (let round = 0; round < 60; round++) {
+    const pages = prng.between(1, 3000);
+    const memory = new Memory(new ArrayBuffer(pages * 4096 + prng.below(4096)));
+    const live: number[] = [];
+    for (let step = 0; step < 2000; step++) {
+      if (live.length > 0 && prng.chance(0.5)) {
+        memory.release(live.splice(prng.below(live.length), 1)[0] as number);
+        continue;
+      }
+      const at = memory.allocate(4096 * 2 ** prng.below(9));
+      if (at !== NO_BUFFER) live.push(at);
+    }
+    const used = memory.usedBytes;
+    const free = memory.freeRanges().reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+    expect(free + used).toBeLessThanOrEqual(pages * 4096);
+    for (const at of live) memory.release(at);
+    expect(memory.usedBytes).toBe(0);
+    const ranges = memory.freeRanges();
+    expect(ranges.length).toBeLessThanOrEqual(1);
+    // As large as they fit, from the largest down: all of it.
+    let left = pages * 4096;
+    for (let bytes = 32 << 20; bytes >= 4096; bytes /= 2) {
+      while (left >= bytes) {
+        expect(memory.allocate(bytes)).not.toBe(NO_BUFFER);
+        left -= bytes;
+      }
+    }
+    expect(memory.allocate(1)).toBe(NO_BUFFER);
+  }
+});

@@ -41,6 +41,11 @@ export const FLAG_UNVERIFIED = 16;
  * A forwarder sent this before, so it may have taken effect: whoever forgot must refuse it (H7).
  */
 export const FLAG_RESENT = 32;
+/**
+ * A read whose bytes nobody wants now: they are to be at hand later (NBD's CACHE). A head on
+ * another unit sends none back.
+ */
+export const FLAG_WARM = 64;
 
 /** R13: four classes; one waits only for a lower number. */
 export const TrafficClass = { control: 0, replica: 1, forwarded: 2, host: 3 } as const;

@@ -42,6 +42,13 @@ export interface StreamSocket {
    * the kernel has taken them all (the buffer is free again) or the connection is over.
    */
   send(bufferOffset: number, lengthBytes: number, done: ((status: Status) => void) | null): void;
+  /**
+   * Gives the connection away, with nothing queued and receiving paused: `done` with the machine's
+   * name for it (a file descriptor), which is the caller's to close, and the socket is over without
+   * a word. Null where the connection is over already, or where bytes came that nobody used up;
+   * then it is closed. onClose is not called any more.
+   */
+  detach(done: (handle: number | null) => void): void;
   /** Ends the connection now; what is still queued is dropped. Idempotent. */
   close(): void;
   /** Ends the connection once everything queued has been taken by the kernel. Idempotent. */

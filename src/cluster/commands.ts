@@ -11,6 +11,7 @@ import type { FaultCode } from "#base/fault.ts";
 import { layouts } from "#base/layout.ts";
 import type { Protection } from "#base/layout.ts";
 import type { UnitNumber } from "#base/record.ts";
+import { TLS_RULES } from "#base/tls.ts";
 import type { Timers, World } from "#base/world.ts";
 import { parseRange } from "./address-range.ts";
 import type { ControlStore } from "./control-store.ts";
@@ -54,10 +55,12 @@ export const commandArguments = {
     sizeBytes: positive,
     protection: z.enum(Object.keys(layouts) as [Protection, ...Protection[]]),
     allow,
+    tls: z.enum(TLS_RULES).optional(),
     pool: nameSchema.optional(),
   }),
   deleteVolume: z.object({ volume: positive }),
   setAllow: z.object({ volume: positive, allow }),
+  setTls: z.object({ volume: positive, tls: z.enum(TLS_RULES) }),
   /**
    * The asking unit has seen the claim code, a token, or its boot medium: whoever holds the token
    * with this hash administers the cluster.
@@ -99,6 +102,7 @@ export interface CommandAnswers {
   createVolume: { volume: number };
   deleteVolume: Record<string, never>;
   setAllow: Record<string, never>;
+  setTls: Record<string, never>;
   claimCluster: Record<string, never>;
   setPassword: Record<string, never>;
   setSettings: Record<string, never>;

@@ -164,6 +164,21 @@ describe("volumes", () => {
     expect(made.view().commands.size).toBe(0);
   });
 
+  test("TLS: optional if not said; changed by a command, and told", () => {
+    const made = rack();
+    const volume = made.createVolume("v", 1, "mirror-2");
+    expect(made.view().volumes.get(volume)?.tls).toBe("optional");
+    made.ask("setTls", { volume, tls: "required" });
+    expect(made.view().volumes.get(volume)?.tls).toBe("required");
+    const sentences = [...made.view().events.values()].map((event) => event.sentence);
+    expect(sentences).toContain("volume v is served over TLS only");
+    expect(codeOf(() => made.ask("setTls", { volume: 99, tls: "off" }))).toBe("notFound");
+    expect(codeOf(() => made.ask("setTls", { volume, tls: "psk" as "off" }))).toBe("badRequest");
+    const args = { name: "w", sizeBytes: GIB, protection: "none" as const, allow: [] };
+    const other = made.ask("createVolume", { ...args, tls: "off" }).volume;
+    expect(made.view().volumes.get(other)?.tls).toBe("off");
+  });
+
   test("deleted → slices and record go, the name is free, numbers are not used again", () => {
     const made = rack();
     const first = made.createVolume("v", 12, "mirror-2");

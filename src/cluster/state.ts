@@ -35,6 +35,7 @@ import type {
   UnitNumber,
   VolumeNumber,
 } from "#base/record.ts";
+import { TLS_RULES, TLS_RULE_DEFAULT } from "#base/tls.ts";
 import { VALUE_CHARACTERS_MAX } from "./control-store.ts";
 import { UnitUpdateSchema, UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
 import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
@@ -179,6 +180,8 @@ export const VolumeSchema = z.looseObject({
   pool: nameSchema,
   /** Address ranges that may attach; empty: nobody. */
   allow: z.array(addressSchema).max(LIST_MAX),
+  /** Records of before there was TLS say nothing. */
+  tls: z.enum(TLS_RULES).default(TLS_RULE_DEFAULT),
   state: z.enum(["creating", "ready", "deleting"]),
 });
 export type VolumeRecord = z.infer<typeof VolumeSchema>;

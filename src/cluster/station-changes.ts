@@ -8,6 +8,8 @@ import { Fault } from "#base/fault.ts";
 import { BLOCK_BYTES } from "#base/grains.ts";
 import { layouts } from "#base/layout.ts";
 import type { UnitNumber } from "#base/record.ts";
+import { TLS_RULE_DEFAULT } from "#base/tls.ts";
+import type { TlsRule } from "#base/tls.ts";
 import type { CommandArguments, CommandName } from "./commands.ts";
 import type { Draft } from "./draft.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
@@ -42,6 +44,7 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   createVolume,
   deleteVolume,
   setAllow,
+  setTls,
   claimCluster,
   setPassword,
   setSettings,
@@ -185,7 +188,7 @@ function registerDisk(
 
 export type PlannedVolume = Pick<
   VolumeRecord,
-  "name" | "sizeBytes" | "protection" | "sliceBytes" | "pool" | "allow" | "state"
+  "name" | "sizeBytes" | "protection" | "sliceBytes" | "pool" | "allow" | "tls" | "state"
 >;
 
 /** Where a volume would lie, or the Fault that says why not. Pure: also what a dry run shows. */
@@ -212,7 +215,7 @@ export function planVolume(
   };
   const answer = placeVolume(poolRooms(view, pool), shape);
   if (!answer.ok) throw new Fault("noSpace", answer.sentence);
-  const { name, protection, allow } = args;
+  const { name, protection, allow, tls } = args;
   return {
     volume: {
       name,
@@ -221,6 +224,7 @@ export function planVolume(
       sliceBytes: cluster.sliceBytes,
       pool,
       allow,
+      tls: tls ?? TLS_RULE_DEFAULT,
       state: "creating",
     },
     placed: answer.slices,
@@ -289,6 +293,27 @@ function setAllow(draft: Draft, args: CommandArguments<"setAllow">): Record<stri
   });
   return {};
 }
+
+function setTls(draft: Draft, args: CommandArguments<"setTls">): Record<string, never> {
+  const volume = draft.view.volumes.get(args.volume);
+  if (volume === undefined || volume.state === "deleting") {
+    throw new Fault("notFound", `no volume ${args.volume}`);
+  }
+  draft.put(keys.volume(volume.number), { ...volume, tls: args.tls });
+  draft.tell({
+    kind: "volume-tls",
+    severity: "info",
+    sentence: `volume ${volume.name} is served ${TLS_SENTENCES[args.tls]}`,
+    volume: volume.number,
+  });
+  return {};
+}
+
+const TLS_SENTENCES: Record<TlsRule, string> = {
+  off: "without TLS only",
+  optional: "with or without TLS",
+  required: "over TLS only",
+};
 
 function claimCluster(
   draft: Draft,

@@ -33,6 +33,8 @@ const { symbols } = dlopen("libc.so.6", {
   flock: { args: [I32, I32], returns: I32 },
   posix_fadvise: { args: [I32, I64, I64, I32], returns: I32 },
   socket: { args: [I32, I32, I32], returns: I32 },
+  socketpair: { args: [I32, I32, I32, PTR], returns: I32 },
+  fcntl: { args: [I32, I32, I32], returns: I32 },
   bind: { args: [I32, PTR, U32], returns: I32 },
   listen: { args: [I32, I32], returns: I32 },
   connect: { args: [I32, PTR, U32], returns: I32 },

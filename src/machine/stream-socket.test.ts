@@ -14,6 +14,7 @@ import type { Reactor } from "./reactor.ts";
 import { mapMemory, mappedBytes } from "./arena.ts";
 import { address, libc } from "./libc.ts";
 import { runReactor } from "./reactor-fixture.ts";
+import { RingSocket, socketToRelay } from "./stream-socket.ts";
 import { type Endpoint, decodeEndpoint, encodeEndpoint } from "./socket-address.ts";
 
 function pair(
@@ -253,6 +254,108 @@ test("a message larger than the receive buffer → the connection ends, nothing 
         finish();
       };
     });
+  });
+});
+
+test("given away while the peer speaks → the descriptor's new owner gets every byte", () => {
+  runReactor((reactor, finish) => {
+    pair(reactor, {}, (server, client, listener) => {
+      const { memory } = reactor;
+      const at = memory.allocate(4096);
+      server.onClose = () => expect.unreachable();
+      server.onBytes = (offset, length) => {
+        expect([length, memory.bytes[offset]]).toEqual([1, 1]);
+        server.pauseReceive();
+        const used = memory.usedBytes;
+        // A turn later, when the watch for the peer's end is in the kernel.
+        reactor.onTick(() => giveAway(used));
+        return length;
+      };
+      let given = false;
+      const giveAway = (used: number) => {
+        if (given) return;
+        given = true;
+        client.send(at + 1, 1, null);
+        server.detach((handle) => {
+          expect(memory.usedBytes).toBe(used - (4096 + (64 << 10)));
+          client.send(at + 2, 1, null);
+          const seen: number[] = [];
+          const peer = { address: server.peerAddress, port: server.peerPort };
+          const owner = RingSocket.create(reactor, handle as number, peer) as RingSocket;
+          owner.onBytes = (offset, length) => {
+            seen.push(...memory.bytes.subarray(offset, offset + length));
+            if (seen.length === 2) client.close();
+            return length;
+          };
+          owner.onClose = () => {
+            expect(seen).toEqual([2, 3]);
+            listener.close();
+            finish();
+          };
+        });
+      };
+      memory.bytes.set([1, 2, 3], at);
+      client.send(at, 1, null);
+    });
+  });
+});
+
+for (const [name, makeGone] of [
+  ["with bytes nobody used up", (client: StreamSocket, at: number) => client.send(at, 3, null)],
+  ["when the peer is gone", (client: StreamSocket) => client.close()],
+] as const) {
+  test(`given away ${name} → null, and it is closed`, () => {
+    runReactor((reactor, finish) => {
+      pair(reactor, {}, (server, client, listener) => {
+        const at = reactor.memory.allocate(4096);
+        const before = reactor.memory.usedBytes;
+        server.onBytes = () => {
+          server.pauseReceive();
+          return 0;
+        };
+        server.onClose = () => {};
+        if (name.startsWith("when")) server.pauseReceive();
+        makeGone(client, at);
+        let ticks = 0;
+        reactor.onTick(() => {
+          if (++ticks !== 2) return;
+          server.detach((handle) => {
+            expect(handle).toBeNull();
+            const both = name.startsWith("when") ? 2 : 1;
+            expect(reactor.memory.usedBytes).toBe(before - both * (4096 + (64 << 10)));
+            client.close();
+            listener.close();
+            finish();
+          });
+        });
+      });
+    });
+  });
+}
+
+test("a socket to a relay → bytes both ways, its end seen on either side", () => {
+  runReactor((reactor, finish) => {
+    const made = socketToRelay(reactor, { address: "192.0.2.7", port: 5 });
+    const { socket, other } = made as NonNullable<typeof made>;
+    expect([socket.peerAddress, socket.peerPort]).toEqual(["192.0.2.7", 5]);
+    const peer = { address: "192.0.2.7", port: 5 };
+    const relay = RingSocket.create(reactor, other, peer) as RingSocket;
+    const at = reactor.memory.allocate(1 << 20);
+    let [there, back] = [0, 0];
+    socket.onBytes = (_, length) => {
+      there += length;
+      if (there === 1 << 20) socket.send(at, 1 << 19, () => socket.finish());
+      return length;
+    };
+    relay.onBytes = (_, length) => {
+      back += length;
+      return length;
+    };
+    relay.onClose = () => {
+      expect([there, back]).toEqual([1 << 20, 1 << 19]);
+      finish();
+    };
+    relay.send(at, 1 << 20, null);
   });
 });
 

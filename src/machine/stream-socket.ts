@@ -40,6 +40,7 @@ import {
 import { ERRNO, address, errnoName, libc } from "./libc.ts";
 import type { Reactor, TurnEnd } from "./reactor.ts";
 import type { RingTarget } from "./ring.ts";
+import { closeDescriptor, trySocketPair } from "./socket-pair.ts";
 
 export const RECEIVE_BYTES_DEFAULT = 64 << 10;
 /** A payload's rest at least this long goes straight to its place; a shorter one rides along. */
@@ -73,6 +74,7 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
   #finishing = false;
   #closeDeferred = false;
   #closed = false;
+  #detaching: ((handle: number | null) => void) | null = null;
 
   // Receiving: unread bytes lie at [#readFrom, #readTo) of the receive buffer.
   readonly #receiveAt: number;
@@ -181,6 +183,19 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
     else this.#askTurnEnd();
   }
 
+  detach(done: (handle: number | null) => void): void {
+    const idle = this.#sendHead === this.#sendOffsets.length && this.#intoDone === null;
+    assert(idle && this.#paused, "given away when nothing is under way");
+    this.onClose = () => {};
+    if (this.#closed) {
+      this.#reactor.defer(() => done(null));
+      return;
+    }
+    this.#detaching = done;
+    if (this.#ending === null && this.#inKernel > 0) this.#cancel();
+    this.#deferClose();
+  }
+
   close(): void {
     this.#end("closed here");
   }
@@ -193,7 +208,7 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
   /** From the reactor, once before the next submission. */
   turnEnds(): void {
     this.#turnEndAsked = false;
-    if (this.#ending !== null) return;
+    if (this.#ending !== null || this.#detaching !== null) return;
     if (!this.#sending && this.#sendHead < this.#sendOffsets.length) this.#startSend();
     if (this.#finishing && !this.#sending) {
       this.#end("finished here");
@@ -210,14 +225,14 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
         break;
       case TAG_WATCH:
         this.#watching = false;
-        if (this.#paused) this.#end("the peer went away");
+        if (this.#paused && result !== -ERRNO.ECANCELED) this.#end("the peer went away");
         break;
       default:
         this.#receiving = false;
         this.#moreWaits = (flags & CQE_FLAG.socketNonEmpty) !== 0;
         this.#received(tag, result);
     }
-    if (this.#ending !== null) this.#deferClose();
+    if (this.#ending !== null || this.#detaching !== null) this.#deferClose();
   }
 
   // ---- receiving ----------------------------------------------------------------------------
@@ -440,16 +455,36 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
     if (this.#inKernel > 0) {
       // Both wake what waits in the kernel; a half of them may find nothing to do.
       libc.shutdown(this.#fd, SHUT_RDWR);
-      const entry = this.#reactor.ring.prepareIgnored(RING_OP.asyncCancel, this.#fd);
-      this.#reactor.ring.words[entry + SQE.opFlags] = CANCEL_ALL | CANCEL_FD;
+      this.#cancel();
     }
     this.#deferClose();
+  }
+
+  #cancel(): void {
+    const entry = this.#reactor.ring.prepareIgnored(RING_OP.asyncCancel, this.#fd);
+    this.#reactor.ring.words[entry + SQE.opFlags] = CANCEL_ALL | CANCEL_FD;
   }
 
   #deferClose(): void {
     if (this.#inKernel > 0 || this.#closeDeferred) return;
     this.#closeDeferred = true;
-    this.#reactor.defer(() => this.#finishClose());
+    this.#reactor.defer(() => {
+      if (this.#detaching === null) this.#finishClose();
+      else this.#finishDetach(this.#detaching);
+    });
+  }
+
+  #finishDetach(done: (handle: number | null) => void): void {
+    if (this.#ending === null && this.#readFrom < this.#readTo) this.#ending = "bytes nobody used";
+    if (this.#ending !== null) {
+      this.#finishClose();
+      return done(null);
+    }
+    this.#ending = "given away";
+    this.#closed = true;
+    this.#reactor.memory.release(this.#controlAt);
+    this.#reactor.memory.release(this.#receiveAt);
+    done(this.#fd);
   }
 
   #finishClose(): void {
@@ -478,6 +513,24 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
     this.#reactor.memory.release(this.#receiveAt);
     this.onClose(this.#ending as string);
   }
+}
+
+/**
+ * A socket whose other end is another thread's, a descriptor: what carries a host's connection
+ * while TLS is done elsewhere. `peer` is the host. Null where there is no room (R13).
+ */
+export function socketToRelay(
+  reactor: Reactor,
+  peer: { address: string; port: number },
+): { socket: StreamSocket; other: number } | null {
+  const pair = trySocketPair();
+  if (pair === null) return null;
+  const [own, other] = pair;
+  const socket = RingSocket.create(reactor, own, peer);
+  if (socket !== null) return { socket, other };
+  closeDescriptor(own);
+  closeDescriptor(other);
+  return null;
 }
 
 function unset(): number {

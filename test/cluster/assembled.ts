@@ -3,6 +3,7 @@
 // What tests, demo and judge ask of a lab's units together: is it one cluster, who has which part,
 // is a volume whole. Everything is asked over REST, of several units where they must agree.
 
+import type { TlsRule } from "#base/tls.ts";
 import type { UnitStatus, VolumeView } from "#appliance/backend.ts";
 import type { Protection } from "#base/layout.ts";
 import type { Lab } from "./lab.ts";
@@ -67,6 +68,7 @@ export interface VolumeWish {
   name: string;
   sizeBytes: number;
   protection?: Protection;
+  tls?: TlsRule;
 }
 
 /** Creates it for this machine as its host, once the cluster can. */

@@ -4,6 +4,7 @@
 // the wire with a token, as an administrator's machine does.
 
 import type {
+  ChangeVolume,
   CreateVolume,
   DiskView,
   EventView,
@@ -64,6 +65,9 @@ export class UnitApi {
   createVolume(request: CreateVolume, options = { dryRun: false }): Promise<VolumeView> {
     const query = options.dryRun ? "?dryRun=true" : "";
     return this.#ask("POST", `volumes${query}`, { body: request, limitMs: CREATE_MS });
+  }
+  changeVolume(name: string, change: ChangeVolume): Promise<VolumeView> {
+    return this.#ask("PATCH", `volumes/${name}`, { body: change });
   }
   async deleteVolume(name: string): Promise<void> {
     await this.#ask("DELETE", `volumes/${name}`);

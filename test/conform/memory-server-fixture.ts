@@ -7,6 +7,7 @@
 //   bun test/conform/memory-server-fixture.ts <size in bytes>
 
 import { writeSync } from "node:fs";
+import type { StreamSocket } from "#base/stream.ts";
 import { Listener } from "#machine/listener.ts";
 import { Reactor } from "#machine/reactor.ts";
 import { HostCredit } from "#protocol/nbd/credit.ts";
@@ -21,12 +22,15 @@ const volume = {
   sizeBytes,
   readOnly: false,
   multiConn: true,
+  tls: "optional" as const,
   target: new MemoryVolume(reactor.memory, sizeBytes),
 };
 const readOnly = { ...volume, name: "vol-ro", readOnly: true };
 const exported = [volume, readOnly];
 const options = {
   credit: new HostCredit(96 << 20),
+  tls: "none" as const,
+  defer: (act: () => void) => reactor.defer(act),
   exports: {
     find: (name: string) => exported.find((one) => one.name === name) ?? null,
     list: () => exported,
@@ -35,6 +39,7 @@ const options = {
 const sessions = new Set<NbdSession>();
 const effects = {
   entered: () => {},
+  secure: (socket: StreamSocket, done: (plain: null) => void) => socket.detach(() => done(null)),
   finished: (session: NbdSession) => void sessions.delete(session),
 };
 const listener = new Listener(reactor, { address: "127.0.0.1", port: 0 }, {}, (socket) => {

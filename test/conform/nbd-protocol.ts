@@ -120,29 +120,30 @@ export function errorChecks(facts: () => Facts): void {
     ["unknown flag", READ, () => ({ flags: 1 << 14, length: 512 }), EINVAL],
     ["REQ_ONE on a read", READ, () => ({ flags: CommandFlag.REQ_ONE, length: 512 }), EINVAL],
   ];
-  for (const structured of [false, true]) {
-    test(`Error values, structured replies ${structured}: each as asked for`, async () => {
-      using client = await RawClient.entered(facts(), { structured });
+  for (const headers of ["simple", "structured", "extended"] as const) {
+    test(`Error values, ${headers} headers: each as asked for`, async () => {
+      if (headers === "extended" && !facts().extended) return;
+      using client = await RawClient.entered(facts(), { headers });
       for (const [name, type, fields, error] of cases) {
         const wanted = facts().isQemu && error === ENOSPC ? EINVAL : error;
         expect([name, (await client.request(type, fields())).error]).toEqual([name, wanted]);
         expect((await client.request(READ, { length: 512 })).error).toBe(0);
       }
-      if (facts().caches) return;
-      expect((await client.request(CACHE, { length: 512 })).error).toBe(EINVAL);
+      expect((await client.request(CACHE, { length: 4096 })).error).toBe(0);
+      expect((await client.request(CACHE, { offset: end(), length: 512 })).error).toBe(EINVAL);
     });
   }
 
   test("Size constraints: off the smallest block → EINVAL, or done if 1 is offered", async () => {
     const error = facts().minimumBlockBytes === 1 ? 0 : EINVAL;
-    using client = await RawClient.entered(facts(), { structured: true });
+    using client = await RawClient.entered(facts(), { headers: "structured" });
     expect((await client.request(READ, { offset: 1, length: 512 })).error).toBe(error);
     expect((await client.request(WRITE, { payload: Buffer.alloc(100) })).error).toBe(error);
     expect((await client.request(READ, { length: 512 })).error).toBe(0);
   });
 
   test("Size constraints: a write of 32 MiB → done; beyond → dropped or refused", async () => {
-    using client = await RawClient.entered(facts(), { structured: true });
+    using client = await RawClient.entered(facts(), { headers: "structured" });
     expect((await client.request(READ, { length: 32 * MIB })).data.length).toBe(32 * MIB);
     client.send(requestBytes(WRITE, { length: 32 * MIB + 1 }));
     await client.ended();
@@ -151,7 +152,7 @@ export function errorChecks(facts: () => Facts): void {
   test("read-only → EPERM for what changes", async () => {
     const { readOnlyName } = facts();
     if (readOnlyName === null) return;
-    using client = await RawClient.entered(facts(), { structured: true, name: readOnlyName });
+    using client = await RawClient.entered(facts(), { headers: "structured", name: readOnlyName });
     expect(client.flags & TransmissionFlag.READ_ONLY).toBe(TransmissionFlag.READ_ONLY);
     expect((await client.request(WRITE, { payload })).error).toBe(NbdError.EPERM);
     expect((await client.request(TRIM, { length: 512 })).error).toBe(NbdError.EPERM);
@@ -159,7 +160,7 @@ export function errorChecks(facts: () => Facts): void {
   });
 
   test("Request types: length 0 → no disconnect", async () => {
-    using client = await RawClient.entered(facts(), { structured: true });
+    using client = await RawClient.entered(facts(), { headers: "structured" });
     for (const type of [READ, WRITE, TRIM, WRITE_ZEROES]) await client.request(type);
     expect((await client.request(READ, { length: 512 })).error).toBe(0);
   });
@@ -167,7 +168,7 @@ export function errorChecks(facts: () => Facts): void {
 
 export function transmissionChecks(facts: () => Facts): void {
   test("DF on a read of data and holes → one content chunk", async () => {
-    using client = await RawClient.entered(facts(), { structured: true });
+    using client = await RawClient.entered(facts(), { headers: "structured" });
     await client.request(WRITE_ZEROES, { length: MIB });
     await client.request(WRITE, { offset: 16384, payload: Buffer.alloc(4096, 7) });
     const reply = await client.request(READ, { length: 65536, flags: CommandFlag.DF });
@@ -176,7 +177,7 @@ export function transmissionChecks(facts: () => Facts): void {
   });
 
   test("BLOCK_STATUS → runs from the offset on; REQ_ONE → one, not longer", async () => {
-    using client = await RawClient.entered(facts(), { structured: true });
+    using client = await RawClient.entered(facts(), { headers: "structured" });
     const reply = await client.request(BLOCK_STATUS, { offset: 4096, length: MIB });
     const [chunk] = reply.chunks;
     expect(chunk?.type).toBe(5);
@@ -188,7 +189,7 @@ export function transmissionChecks(facts: () => Facts): void {
   });
 
   test("zeroes with NO_HOLE → read zero and are allocated", async () => {
-    using client = await RawClient.entered(facts(), { structured: true });
+    using client = await RawClient.entered(facts(), { headers: "structured" });
     await client.request(WRITE, { payload: Buffer.alloc(65536, 3) });
     const flags = CommandFlag.NO_HOLE;
     expect((await client.request(WRITE_ZEROES, { length: 65536, flags })).error).toBe(0);
@@ -197,7 +198,7 @@ export function transmissionChecks(facts: () => Facts): void {
   });
 
   test("FUA on every command that may carry it → done", async () => {
-    using client = await RawClient.entered(facts(), { structured: true });
+    using client = await RawClient.entered(facts(), { headers: "structured" });
     const flags = CommandFlag.FUA;
     for (const [type, fields] of [
       [WRITE, { payload: Buffer.alloc(4096, 1) }],
@@ -213,8 +214,8 @@ export function transmissionChecks(facts: () => Facts): void {
 
 export function connectionChecks(facts: () => Facts): void {
   test("H1, multi-conn: acked on one connection → read on another, flushed by either", async () => {
-    using first = await RawClient.entered(facts(), { structured: false });
-    using second = await RawClient.entered(facts(), { structured: true });
+    using first = await RawClient.entered(facts(), { headers: "simple" });
+    using second = await RawClient.entered(facts(), { headers: "structured" });
     expect(Boolean(first.flags & TransmissionFlag.CAN_MULTI_CONN)).toBe(facts().multiConn);
     for (let round = 1; round <= 50; round++) {
       const payload = Buffer.alloc(4096, round);
@@ -226,7 +227,7 @@ export function connectionChecks(facts: () => Facts): void {
   });
 
   test("DISC with requests under way → they are answered, then the server ends it", async () => {
-    using client = await RawClient.entered(facts(), { structured: false });
+    using client = await RawClient.entered(facts(), { headers: "simple" });
     client.send(
       Buffer.concat([
         requestBytes(WRITE, { cookie: 1, payload: Buffer.alloc(4096, 5) }),
@@ -242,9 +243,9 @@ export function connectionChecks(facts: () => Facts): void {
   });
 
   test("half a write, then the connection is cut → the old bytes stay", async () => {
-    using checker = await RawClient.entered(facts(), { structured: false });
+    using checker = await RawClient.entered(facts(), { headers: "simple" });
     await checker.request(WRITE, { offset: 8192, payload: Buffer.alloc(65536, 0x77) });
-    const cut = await RawClient.entered(facts(), { structured: false });
+    const cut = await RawClient.entered(facts(), { headers: "simple" });
     const bytes = requestBytes(WRITE, { offset: 8192, payload: Buffer.alloc(65536, 0x99) });
     cut.send(bytes.subarray(0, 30000));
     cut.terminate();
@@ -265,7 +266,7 @@ export function connectionChecks(facts: () => Facts): void {
       if (prng.chance(0.5)) client.terminate();
       else client[Symbol.dispose]();
     }
-    using after = await RawClient.entered(facts(), { structured: true });
+    using after = await RawClient.entered(facts(), { headers: "structured" });
     expect((await after.request(READ, { length: 4096 })).error).toBe(0);
   });
 }

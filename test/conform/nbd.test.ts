@@ -5,6 +5,7 @@
 
 import { afterAll, beforeAll, describe, setDefaultTimeout } from "bun:test";
 import { copyChecks, fioChecks, nbdinfoChecks, qemuIoChecks } from "./nbd-clients.ts";
+import { extendedChecks } from "./nbd-extended.ts";
 import {
   connectionChecks,
   errorChecks,
@@ -40,10 +41,12 @@ function conforms(name: string, start: () => Promise<Server>): void {
     qemuIoChecks(facts);
     copyChecks(facts);
     fioChecks(facts);
+    extendedChecks(facts);
   });
 }
 
-conforms("qemu-nbd, to judge the suite", () => qemuServer(VOLUME_BYTES));
+conforms("qemu-nbd, to judge the suite", () => qemuServer(VOLUME_BYTES, { newer: false }));
+conforms("a newer qemu-nbd, to judge it too", () => qemuServer(VOLUME_BYTES, { newer: true }));
 conforms("session and reactor over memory", () => memoryServer(VOLUME_BYTES));
 conforms("a unit, its disk a file", () => unitOnFile(VOLUME_BYTES));
 conforms("a unit, its disk a loop device", () => unitOnLoopDevice(VOLUME_BYTES));

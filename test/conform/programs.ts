@@ -2,6 +2,9 @@
 //
 // Runs a program to its end, within a time, and fails with its output.
 
+import { existsSync } from "node:fs";
+import path from "node:path";
+
 const TIME_MS_DEFAULT = 60_000;
 
 export interface Result {
@@ -15,6 +18,15 @@ export function program(name: string): string {
   const found = Bun.which(name);
   if (found === null) throw new Error(`${name} is not installed: npm run setup installs it`);
   return found;
+}
+
+/**
+ * One of qemu's programs, new enough to speak NBD's extended headers: the machine's own, or the one
+ * that `npm run setup` fetched.
+ */
+export function newerQemu(name: string): string {
+  const own = path.join(import.meta.dir, "../../.cache/qemu/usr/bin", name);
+  return existsSync(own) ? own : program(name);
 }
 
 /** Runs it whatever it answers; a program that does not end in time fails. */

@@ -7,8 +7,23 @@ import { EventEmitter, once } from "node:events";
 import type { Socket } from "bun";
 import type { Facts } from "./servers.ts";
 import type { RequestOptions } from "#protocol/nbd/host-fixture.ts";
-import { infoData, option, requestBytes, text, u32s } from "#protocol/nbd/host-fixture.ts";
-import { CHUNK_MAGIC, Command, Option, Reply, SIMPLE_REPLY_MAGIC } from "#protocol/nbd/nbd.wire.ts";
+import type { HeaderStyle } from "#protocol/nbd/handshake.ts";
+import {
+  extendedRequestBytes,
+  infoData,
+  option,
+  requestBytes,
+  text,
+  u32s,
+} from "#protocol/nbd/host-fixture.ts";
+import {
+  CHUNK_MAGIC,
+  Command,
+  EXTENDED_CHUNK_MAGIC,
+  Option,
+  Reply,
+  SIMPLE_REPLY_MAGIC,
+} from "#protocol/nbd/nbd.wire.ts";
 
 /** Longest wait for an answer; a server that owes one fails the check. */
 const ANSWER_MS = 5000;
@@ -23,30 +38,68 @@ export interface RawReply {
 export class RawClient implements Disposable {
   #socket: Socket | null = null;
   #received = Buffer.alloc(0);
+  #unsent = Buffer.alloc(0);
   #ended = false;
   readonly #events = new EventEmitter();
-  #structured = false;
+  #headers: HeaderStyle = "simple";
   flags = 0;
   sizeBytes = 0;
 
   static async open(facts: Facts): Promise<RawClient> {
     const client = new RawClient();
-    client.#socket = await Bun.connect({
-      hostname: facts.host,
-      port: facts.port,
-      socket: {
-        data: (_, bytes) => {
-          client.#received = Buffer.concat([client.#received, bytes]);
-          client.#events.emit("change");
-        },
-        close: () => {
-          client.#ended = true;
-          client.#events.emit("change");
-        },
-        error: () => {},
-      },
-    });
+    const socket = client.#handler;
+    client.#socket = await Bun.connect({ hostname: facts.host, port: facts.port, socket });
     return client;
+  }
+
+  get #handler(): Bun.SocketHandler<undefined> {
+    return {
+      data: (_, bytes) => {
+        this.#received = Buffer.concat([this.#received, bytes]);
+        this.#events.emit("change");
+      },
+      drain: () => this.#flush(),
+      close: () => {
+        this.#ended = true;
+        this.#events.emit("change");
+      },
+      error: () => {},
+    };
+  }
+
+  /** Begins TLS after STARTTLS was acknowledged. */
+  async secure(tls: Bun.TLSOptions): Promise<void> {
+    let isDone = false;
+    const socket = {
+      ...this.#handler,
+      handshake: (_: Socket, success: boolean) => {
+        isDone = success;
+        this.#events.emit("change");
+      },
+    };
+    const [, secured] = (this.#socket as Socket).upgradeTLS({ tls, socket } as never);
+    this.#socket = secured as unknown as Socket;
+    while (!isDone) {
+      if (this.#ended) throw new Error("TLS failed");
+      await this.#change();
+    }
+  }
+
+  /** Takes nothing more: its receive window fills up. */
+  stopReading(): void {
+    this.#socket?.pause();
+  }
+
+  /** A read nobody waits for. */
+  sendRead(fields: RequestOptions): void {
+    this.#unsent = Buffer.concat([this.#unsent, requestBytes(Command.READ, fields)]);
+    this.#flush();
+  }
+
+  #flush(): void {
+    if (this.#unsent.length === 0) return;
+    const took = Math.max(0, this.#socket?.write(this.#unsent) ?? 0);
+    this.#unsent = this.#unsent.subarray(took);
   }
 
   /** Greeting and flags done. */
@@ -60,15 +113,17 @@ export class RawClient implements Disposable {
   /** In transmission. */
   static async entered(
     facts: Facts,
-    options: { structured: boolean; name?: string },
+    options: { headers: HeaderStyle; name?: string },
   ): Promise<RawClient> {
     const client = await RawClient.haggling(facts);
     const name = options.name ?? facts.name;
-    if (options.structured) {
-      await client.ask(Option.STRUCTURED_REPLY);
+    const { headers } = options;
+    if (headers !== "simple") {
+      const isExtended = headers === "extended";
+      await client.ask(isExtended ? Option.EXTENDED_HEADERS : Option.STRUCTURED_REPLY);
       const context = Buffer.concat([text(name), u32s(1), text("base:allocation")]);
       await client.ask(Option.SET_META_CONTEXT, context);
-      client.#structured = true;
+      client.#headers = headers;
     }
     const replies = await client.ask(Option.GO, infoData(name));
     const info = replies.find(
@@ -137,12 +192,14 @@ export class RawClient implements Disposable {
   /** Sends one request, the only one under way, and takes its whole reply. */
   async request(type: number, fields: RequestOptions = {}): Promise<RawReply> {
     const cookie = 0x01020304;
-    this.send(requestBytes(type, { ...fields, cookie }));
+    const bytes = this.#headers === "extended" ? extendedRequestBytes : requestBytes;
+    this.send(bytes(type, { ...fields, cookie }));
     return this.#reply(type, fields, cookie);
   }
 
   async #reply(type: number, fields: RequestOptions, cookie: number): Promise<RawReply> {
-    const { length = 0, offset = 0 } = fields;
+    const { length = 0 } = fields;
+    const offset = fields.offset ?? 0;
     const reply: RawReply = { error: 0, chunks: [], data: Buffer.alloc(0) };
     if (type === Command.READ) reply.data = Buffer.alloc(length);
     for (;;) {
@@ -152,18 +209,25 @@ export class RawClient implements Disposable {
         reply.error = head.readUInt32BE(0);
         if (head.readUInt32BE(8) !== cookie) throw new Error("a reply to another request");
         const reads = type === Command.READ && reply.error === 0;
-        if (reads && this.#structured) throw new Error("a simple reply to a read");
+        if (this.#headers === "extended") throw new Error("a simple reply");
+        if (reads && this.#headers !== "simple") throw new Error("a simple reply to a read");
         if (reads) reply.data = await this.take(length);
         return reply;
       }
-      if (magic !== CHUNK_MAGIC || !this.#structured) throw new Error("no reply");
-      const head = await this.take(16);
+      const isExtended = this.#headers === "extended";
+      if (magic !== (isExtended ? EXTENDED_CHUNK_MAGIC : CHUNK_MAGIC)) throw new Error("no reply");
+      if (this.#headers === "simple") throw new Error("a chunk that was not negotiated");
+      const head = await this.take(isExtended ? 28 : 16);
       if (head.readUInt32BE(8) !== cookie) throw new Error("a reply to another request");
-      const chunk = { type: head.readUInt16BE(2), data: await this.take(head.readUInt32BE(12)) };
+      if (isExtended && head.readBigUInt64BE(12) !== BigInt(offset)) {
+        throw new Error("a reply to another offset");
+      }
+      const bytes = isExtended ? Number(head.readBigUInt64BE(20)) : head.readUInt32BE(12);
+      const chunk = { type: head.readUInt16BE(2), data: await this.take(bytes) };
       reply.chunks.push(chunk);
       if (chunk.type >= 0x8000) reply.error = chunk.data.readUInt32BE(0);
       if (chunk.type === 1) {
-        chunk.data.copy(reply.data, Number(chunk.data.readBigUInt64BE(0)) - offset, 8);
+        chunk.data.copy(reply.data, Number(chunk.data.readBigUInt64BE(0)) - Number(offset), 8);
       }
       if ((head.readUInt16BE(0) & 1) !== 0) return reply;
     }

@@ -6,7 +6,7 @@
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { program, run } from "./programs.ts";
+import { newerQemu, program, run } from "./programs.ts";
 
 /** What a server is expected to be; the checks go by this. */
 export interface Facts {
@@ -23,8 +23,8 @@ export interface Facts {
   multiConn: boolean;
   /** Trim and write zeroes free space, and block status shows it. */
   thin: boolean;
-  /** CACHE is on offer. */
-  caches: boolean;
+  /** EXTENDED_HEADERS is on offer. */
+  extended: boolean;
   /** Where qemu-nbd 7.2 does not do what the protocol asks: checked for what it does instead. */
   isQemu: boolean;
 }
@@ -38,8 +38,8 @@ export function uriOf({ host, port }: Facts, name: string): string {
   return `nbd://${address}:${port}/${name}`;
 }
 
-/** qemu-nbd on a raw file. */
-export async function qemuServer(sizeBytes: number): Promise<Server> {
+/** qemu-nbd on a raw file: the machine's, or one that has extended headers. */
+export async function qemuServer(sizeBytes: number, options: { newer: boolean }): Promise<Server> {
   const directory = mkdtempSync(path.join(tmpdir(), "cairn-conform-"));
   const file = path.join(directory, "disk.raw");
   writeFileSync(file, "");
@@ -47,7 +47,8 @@ export async function qemuServer(sizeBytes: number): Promise<Server> {
   const pidFile = path.join(directory, "pid");
   const port = freePort();
   // With --fork it returns once it listens.
-  await run("qemu-nbd", [
+  const nbd = options.newer ? newerQemu("qemu-nbd") : "qemu-nbd";
+  await run(nbd, [
     ...["--fork", "--persistent", "--format=raw", "--discard=unmap", "--shared=32"],
     ...["--bind=127.0.0.1", `--port=${port}`, "--export-name=vol", `--pid-file=${pidFile}`, file],
   ]);
@@ -63,7 +64,7 @@ export async function qemuServer(sizeBytes: number): Promise<Server> {
       minimumBlockBytes: 1,
       multiConn: true,
       thin: true,
-      caches: true,
+      extended: await hasExtendedHeaders(nbd),
       isQemu: true,
     },
     async [Symbol.asyncDispose]() {
@@ -71,6 +72,13 @@ export async function qemuServer(sizeBytes: number): Promise<Server> {
       rmSync(directory, { recursive: true });
     },
   };
+}
+
+/** From qemu 8.2 on. */
+async function hasExtendedHeaders(nbd: string): Promise<boolean> {
+  const said = /qemu-nbd (\d+)\.(\d+)/.exec(await run(nbd, ["--version"]));
+  const [major, minor] = [Number(said?.[1]), Number(said?.[2])];
+  return major > 8 || (major === 8 && minor >= 2);
 }
 
 /** memory-server-fixture.ts */
@@ -93,7 +101,7 @@ export async function memoryServer(sizeBytes: number): Promise<Server> {
       minimumBlockBytes: 512,
       multiConn: true,
       thin: true,
-      caches: false,
+      extended: true,
       isQemu: false,
     },
     async [Symbol.asyncDispose]() {
@@ -121,7 +129,7 @@ export async function givenServer(uri: string): Promise<Server> {
       minimumBlockBytes: 512,
       multiConn: true,
       thin: true,
-      caches: false,
+      extended: true,
       isQemu: false,
     },
     async [Symbol.asyncDispose]() {},

@@ -63,7 +63,7 @@ async function serve(start: (lab: Lab) => Promise<LabUnit>, sizeBytes: number): 
         minimumBlockBytes: 512,
         multiConn: true,
         thin: true,
-        caches: false,
+        extended: true,
         isQemu: false,
       },
       async [Symbol.asyncDispose]() {

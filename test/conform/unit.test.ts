@@ -166,7 +166,7 @@ function factsOf(name: string): Facts {
     minimumBlockBytes: 512,
     multiConn: true,
     thin: true,
-    caches: false,
+    extended: true,
     isQemu: false,
   };
 }
@@ -385,7 +385,7 @@ test("a host taken off the allow list → its connections end, others stay", asy
   const request = { sizeBytes: 32 * MIB, protection: "none" as const, allow: [lab.hostAddress] };
   await unit.api.createVolume({ name: "other", ...request });
   const attachedTo = (name: string) =>
-    lab.until(name, () => RawClient.entered(factsOf(name), { structured: false }), ANSWER_MS);
+    lab.until(name, () => RawClient.entered(factsOf(name), { headers: "simple" }), ANSWER_MS);
   using cut = await attachedTo("deny");
   using kept = await attachedTo("other");
   expect((await cairn("volume", "allow", "deny", "--nobody")).exitCode).toBe(0);
@@ -395,7 +395,7 @@ test("a host taken off the allow list → its connections end, others stay", asy
 });
 
 test("a volume deleted while a host is attached → its connection ends", async () => {
-  using client = await RawClient.entered(factsOf("other"), { structured: false });
+  using client = await RawClient.entered(factsOf("other"), { headers: "simple" });
   await unit.api.deleteVolume("other");
   await client.ended();
   await expect(attach("other")).rejects.toThrow();

@@ -127,6 +127,12 @@ describe("volumes", () => {
     const allow = ["10.0.0.0/8", "fd00::1"];
     const changed = await send("PATCH", "/api/v1/volumes/one", { allow });
     expect(schemas.VolumeSchema.parse(await changed.json()).allow).toEqual(allow);
+    expect(volume.tls).toBe("optional");
+    const secured = await send("PATCH", "/api/v1/volumes/one", { tls: "required" });
+    expect(await secured.json()).toMatchObject({ tls: "required", allow });
+    for (const body of [{}, { tls: "no" }, { tls: "off", size: 1 }]) {
+      await expectFault(await send("PATCH", "/api/v1/volumes/one", body), 400, "badRequest");
+    }
     const gone = await ask("/api/v1/volumes/one", { method: "DELETE" });
     expect([gone.status, await gone.text()]).toEqual([204, ""]);
     await expectFault(await ask("/api/v1/volumes/one"), 404, "notFound");
@@ -164,6 +170,7 @@ describe("volumes", () => {
     ["unknown protection", { ...ONE, protection: "raid-5" }],
     ["range that is none", { ...ONE, allow: ["10.0.0.0/33"] }],
     ["too many ranges", { ...ONE, allow: Array(65).fill("10.0.0.1") }],
+    ["unknown rule of TLS", { ...ONE, tls: "always" }],
     ["unknown field", { ...ONE, colour: "red" }],
     ["no object", [ONE]],
   ];

@@ -168,7 +168,7 @@ function addVolumeChanges(api: Api, backend: Backend): void {
   });
   api.openapi(routes.changeVolumeRoute, async (context) => {
     const { id } = context.req.valid("param");
-    return context.json(await backend.setAllow(id, context.req.valid("json").allow), 200);
+    return context.json(await backend.changeVolume(id, context.req.valid("json")), 200);
   });
 }
 

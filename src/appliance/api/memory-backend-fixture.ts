@@ -7,8 +7,10 @@
 import { Fault } from "#base/fault.ts";
 import { passwordFault } from "#appliance/password-rule.ts";
 import { layouts } from "#base/layout.ts";
+import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type {
   Asker,
+  ChangeVolume,
   Backend,
   ClaimRequest,
   CreateVolume,
@@ -153,9 +155,10 @@ export class MemoryBackend implements Backend {
     this.#volumes.splice(this.#volumes.indexOf(this.volume(nameOrNumber)), 1);
   }
 
-  async setAllow(nameOrNumber: string, allow: string[]): Promise<VolumeView> {
+  async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
     const volume = this.volume(nameOrNumber);
-    volume.allow = allow;
+    if (change.allow !== undefined) volume.allow = change.allow;
+    if (change.tls !== undefined) volume.tls = change.tls;
     return volume;
   }
 
@@ -229,7 +232,7 @@ export class MemoryBackend implements Backend {
   }
 
   #view(request: CreateVolume): VolumeView {
-    const { name, sizeBytes, protection, allow } = request;
+    const { name, sizeBytes, protection, allow, tls } = request;
     return {
       volume: this.#nextVolume,
       uuid: "ef".repeat(16),
@@ -242,6 +245,7 @@ export class MemoryBackend implements Backend {
       rebuildingPercent: null,
       sentence: "",
       allow,
+      tls: tls ?? TLS_RULE_DEFAULT,
       front: 1,
       uris: [`nbd://10.0.0.1/${name}`],
       slices: [

@@ -9,6 +9,7 @@ import { BLOCK_BYTES, SLICE_BYTES_MAX } from "#base/grains.ts";
 import { layouts } from "#base/layout.ts";
 import type { Protection } from "#base/layout.ts";
 import { VOLUME_SLICES_MAX } from "#base/limits.ts";
+import { TLS_RULES, TLS_RULE_DEFAULT } from "#base/tls.ts";
 import { parseRange } from "#cluster/address-range.ts";
 import { nameSchema } from "#cluster/state.ts";
 import type {
@@ -106,6 +107,7 @@ export const VolumeSchema = z
     rebuildingPercent: z.number().nullable(),
     sentence: z.string().describe("what it waits for, or what would lose it"),
     allow: z.array(z.string()).describe("address ranges that may attach; empty: nobody"),
+    tls: z.enum(TLS_RULES).describe("whether hosts attach without TLS, over it, or either way"),
     front: numberOrNull.describe("the unit where hosts should attach"),
     uris: z.array(z.string()).describe("NBD URIs, the front's first"),
     slices: z.array(
@@ -183,10 +185,14 @@ export const CreateVolumeSchema = z
       .multipleOf(BLOCK_BYTES),
     protection: z.enum(protectionNames).default("mirror-2"),
     allow: allow.default([]),
+    tls: z.enum(TLS_RULES).optional().describe(`${TLS_RULE_DEFAULT}, if not said`),
   })
   .openapi("CreateVolume");
 
-export const ChangeVolumeSchema = z.strictObject({ allow }).openapi("ChangeVolume");
+export const ChangeVolumeSchema = z
+  .strictObject({ allow: allow.optional(), tls: z.enum(TLS_RULES).optional() })
+  .refine((change) => Object.keys(change).length > 0, "allow or tls, or both")
+  .openapi("ChangeVolume");
 
 export const ClaimSchema = z
   .strictObject({

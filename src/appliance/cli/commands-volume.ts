@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Commands about volumes: list, show, create, say who may attach, delete.
+// Commands about volumes: list, show, create, say who may attach and how, delete.
 
 import { layouts } from "#base/layout.ts";
+import { TLS_RULES } from "#base/tls.ts";
 import type { VolumeView } from "#appliance/backend.ts";
 import { VolumeSchema, VolumesSchema } from "#appliance/api/schemas.ts";
 import { parseSize, sizeInWords } from "#appliance/api/words.ts";
@@ -29,6 +30,7 @@ const columns: Column<VolumeView>[] = [
   { head: "STATE", cell: stateInWords },
   { head: "ATTACH AT", cell: (volume) => volume.uris[0] ?? "" },
   { head: "WHO MAY", cell: (volume) => volume.allow.join(", ") || "nobody", wide: true },
+  { head: "TLS", cell: (volume) => volume.tls, wide: true },
   { head: "USED", cell: usedInWords, wide: true },
   { head: "SENTENCE", cell: (volume) => volume.sentence, wide: true },
 ];
@@ -80,6 +82,7 @@ function volumeText(volume: VolumeView): string {
     ["State", stateInWords(volume)],
     ["", volume.sentence],
     ["Who may", volume.allow.join(", ") || "nobody"],
+    ["TLS", volume.tls],
     ["Front", volume.front === null ? "none" : `unit ${volume.front}`],
     ...volume.uris.map((uri, at): [string, string] => [at === 0 ? "Attach at" : "or", uri]),
   ];
@@ -117,6 +120,12 @@ const create: Command = {
       value: "RANGE",
       sentence: "who may attach: an address or 10.0.0.0/24; may be repeated; none: nobody",
     },
+    {
+      name: "tls",
+      kind: "text",
+      value: TLS_RULES.join("|"),
+      sentence: "whether hosts attach without TLS, over it, or either way; optional if not said",
+    },
     DRY_RUN_FLAG,
   ],
   sentence: "create a volume; done when it can be attached",
@@ -129,11 +138,13 @@ async function createVolume(call: Call): Promise<number> {
   const sizeBytes = parseSize(size);
   if (sizeBytes === null) throw new Misuse(`--size ${size}: needs a size such as 100G`);
   const protection = call.flags.word("protection");
+  const tls = call.flags.word("tls");
   const request = {
     name: call.operands[0],
     sizeBytes,
     ...(protection === null ? {} : { protection }),
     allow: call.flags.words("allow") ?? [],
+    ...(tls === null ? {} : { tls }),
   };
   const dryRun = call.flags.isSet("dry-run");
   const path = `/api/v1/volumes?dryRun=${dryRun}`;
@@ -175,6 +186,28 @@ async function allowVolume(call: Call): Promise<number> {
   return 0;
 }
 
+const tls: Command = {
+  words: ["volume", "tls"],
+  operands: [VOLUME, { name: TLS_RULES.join("|"), kind: "one" }],
+  flags: [...ASKING_FLAGS, DRY_RUN_FLAG],
+  sentence: "say whether hosts attach without TLS, over it, or either way",
+  run: changeTls,
+};
+
+async function changeTls(call: Call): Promise<number> {
+  const rule = TLS_RULES.find((one) => one === call.operands[1]);
+  if (rule === undefined) throw new Misuse(`say one of ${TLS_RULES.join(", ")}`);
+  if (call.flags.isSet("dry-run")) {
+    const { value, body } = await call.ask(VolumeSchema, "GET", pathOf(call));
+    await call.print(body, () => `${value.name}: TLS is ${value.tls}; would be ${rule}\n`);
+    await call.note(DRY_RUN_NOTE);
+    return 0;
+  }
+  const { value, body } = await call.ask(VolumeSchema, "PATCH", pathOf(call), { tls: rule });
+  await call.print(body, () => `${value.name}: TLS is ${value.tls}\n`);
+  return 0;
+}
+
 const remove: Command = {
   words: ["volume", "delete"],
   operands: [VOLUME],
@@ -209,4 +242,4 @@ async function askFirst(call: Call, volume: VolumeView): Promise<void> {
   if (answer.trim() !== volume.name) throw new Misuse("not deleted: that is not its name");
 }
 
-export const volumeCommands: readonly Command[] = [list, show, create, allow, remove];
+export const volumeCommands: readonly Command[] = [list, show, create, allow, tls, remove];

@@ -156,6 +156,20 @@ describe("volumes", () => {
     expect([out, backend.volumes()]).toEqual(["one is deleted\n", []]);
   });
 
+  test("tls: said at creation, changed, shown; another word → misuse", async () => {
+    expect(await run("volume create one --size 1G --tls required")).toBe(0);
+    expect(backend.volume("one").tls).toBe("required");
+    expect(await run("volume tls one off")).toBe(0);
+    expect(out).toBe("one: TLS is off\n");
+    expect(await run("volume tls one optional --dry-run")).toBe(0);
+    expect(out).toBe("one: TLS is off; would be optional\n");
+    expect(backend.volume("one").tls).toBe("off");
+    expect(await run("volume tls one sometimes")).toBe(2);
+    expect(err).toContain("off, optional, required");
+    expect(await run("volume create two --size 1G --tls maybe")).not.toBe(0);
+    expect(backend.volumes()).toHaveLength(1);
+  });
+
   test("-o json → what the API says, whole", async () => {
     await run("volume create one --size 1G -o json");
     expect(printed()).toEqual(backend.volume("one"));

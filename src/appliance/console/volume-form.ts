@@ -55,7 +55,7 @@ export function wantedVolume(form: VolumeForm): CreateVolume {
 
 export function wantedAllow(text: string): string[] {
   const parsed = ChangeVolumeSchema.safeParse({ allow: linesOf(text) });
-  if (parsed.success) return parsed.data.allow;
+  if (parsed.success) return parsed.data.allow ?? [];
   throw issueFault(parsed.error.issues[0]);
 }
 

@@ -94,7 +94,7 @@ function addOne(app: ConsoleApp, desk: Desk): void {
       const allow = (await desk.form(call, session)).get("allow") ?? "";
       const volume = backend.volume(nameIn(call));
       const fault = await desk.attempt(call, async () => {
-        await backend.setAllow(String(volume.volume), wantedAllow(allow));
+        await backend.changeVolume(String(volume.volume), { allow: wantedAllow(allow) });
       });
       if (fault !== null) return show(call, session, { volume, allow, fault });
       session.note = "The list is saved.";

@@ -85,6 +85,7 @@ export function aVolume(name: string, more: Partial<VolumeView> = {}): VolumeVie
     rebuildingPercent: null,
     sentence: "",
     allow: [],
+    tls: "off",
     front: 1,
     uris: [],
     slices: [],

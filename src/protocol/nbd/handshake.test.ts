@@ -30,7 +30,7 @@ describe("options", () => {
     expect(replies[0]?.data.toString("latin1")).toBe("\0\x01vol");
     expect(replies[1]?.data.toString("latin1")).toBe("\0\x02a test volume");
     expect(replies[2]?.data.toString("hex")).toBe("0003" + "00000200" + "00001000" + "02000000");
-    expect(replies[3]?.data.toString("hex")).toBe("0000" + "0000000000100000" + "096d");
+    expect(replies[3]?.data.toString("hex")).toBe("0000" + "0000000000100000" + "0d6d");
     expect(made.entered).toBe(0);
     expect(types(ask(made, Option.ABORT))).toEqual([Reply.ACK]);
     expect(made.finished).toEqual(["the host ended the handshake"]);
@@ -40,7 +40,7 @@ describe("options", () => {
     const made = host();
     expect(types(ask(made, Option.STRUCTURED_REPLY))).toEqual([Reply.ACK]);
     const replies = ask(made, Option.GO, infoData("vol"));
-    expect(replies.at(-2)?.data.toString("hex")).toBe("0000" + "0000000000100000" + "09ed");
+    expect(replies.at(-2)?.data.toString("hex")).toBe("0000" + "0000000000100000" + "0ded");
     expect(made.entered).toBe(1);
   });
 
@@ -49,13 +49,13 @@ describe("options", () => {
     made.exported.readOnly = true;
     made.exported.multiConn = false;
     const replies = ask(made, Option.INFO, infoData("vol"));
-    expect(replies.at(-2)?.data.toString("hex")).toBe("0000" + "0000000000100000" + "000f");
+    expect(replies.at(-2)?.data.toString("hex")).toBe("0000" + "0000000000100000" + "040f");
   });
 
   test("EXPORT_NAME → size, flags and 124 zeroes, or none if so negotiated", () => {
     const made = host(1);
     const answer = made.exchange(option(Option.EXPORT_NAME, Buffer.from("vol")));
-    expect(answer.toString("hex")).toBe("0000000000100000" + "096d" + "00".repeat(124));
+    expect(answer.toString("hex")).toBe("0000000000100000" + "0d6d" + "00".repeat(124));
     expect(made.entered).toBe(1);
     const other = host(3);
     expect(other.exchange(option(Option.EXPORT_NAME, Buffer.from("vol"))).length).toBe(10);
@@ -75,19 +75,111 @@ describe("options", () => {
     expect(types(ask(made, Option.LIST, Buffer.from("x")))).toEqual([Reply.ERR_INVALID]);
   });
 
-  test("STARTTLS and unknown options → UNSUP, their data skipped", () => {
+  test("unknown options → UNSUP, their data skipped, however long", () => {
     const made = host();
-    expect(types(ask(made, Option.STARTTLS))).toEqual([Reply.ERR_UNSUP]);
-    expect(types(ask(made, 11, Buffer.alloc(999)))).toEqual([Reply.ERR_UNSUP]);
+    for (const number of [4, 12, 99, 0xffffffff]) {
+      expect(types(ask(made, number, Buffer.alloc(999)))).toEqual([Reply.ERR_UNSUP]);
+      expect(types(ask(made, number, Buffer.alloc(200_000)))).toEqual([Reply.ERR_UNSUP]);
+    }
     expect(types(ask(made, Option.LIST))).toEqual([Reply.SERVER, Reply.ACK]);
+  });
+
+  test("ABORT with data, however long → ACK, the data ignored", () => {
+    for (const length of [0, 10, 200_000]) {
+      const made = host();
+      expect(types(ask(made, Option.ABORT, Buffer.alloc(length)))).toEqual([Reply.ACK]);
+      expect(made.finished).toEqual(["the host ended the handshake"]);
+    }
+  });
+
+  test("EXTENDED_HEADERS → structured replies are refused then, EXPORT_NAME dropped", () => {
+    const made = host();
+    expect(types(ask(made, Option.EXTENDED_HEADERS, Buffer.from("x")))).toEqual([
+      Reply.ERR_INVALID,
+    ]);
+    ask(made, Option.STRUCTURED_REPLY);
+    expect(types(ask(made, Option.EXTENDED_HEADERS))).toEqual([Reply.ACK]);
+    expect(types(ask(made, Option.STRUCTURED_REPLY))).toEqual([Reply.ERR_EXT_HEADER_REQD]);
+    expect(types(ask(made, Option.EXTENDED_HEADERS))).toEqual([Reply.ACK]);
+    expect(made.exchange(option(Option.EXPORT_NAME, Buffer.from("vol"))).length).toBe(0);
+    expect(made.finished).toEqual(["no such export"]);
+  });
+
+  test("EXTENDED_HEADERS → status payload on offer where a context was selected", () => {
+    const flagsOf = (replies: { data: Buffer }[]) => replies.at(-2)?.data.toString("hex").slice(-4);
+    const query = Buffer.concat([text("vol"), u32s(1), text("base:allocation")]);
+    const made = host();
+    ask(made, Option.EXTENDED_HEADERS);
+    expect(flagsOf(ask(made, Option.INFO, infoData("vol")))).toBe("0ded");
+    expect(types(ask(made, Option.SET_META_CONTEXT, query))).toEqual([
+      Reply.META_CONTEXT,
+      Reply.ACK,
+    ]);
+    expect(flagsOf(ask(made, Option.INFO, infoData("vol")))).toBe("1ded");
+    const other = host();
+    ask(other, Option.STRUCTURED_REPLY);
+    ask(other, Option.SET_META_CONTEXT, query);
+    expect(flagsOf(ask(other, Option.INFO, infoData("vol")))).toBe("0ded");
+  });
+
+  test("a unit that goes down → SHUTDOWN to every option but ABORT; EXPORT_NAME is dropped", () => {
+    const made = host();
+    made.session.drain();
+    for (const number of [Option.LIST, Option.GO, Option.STARTTLS, 99]) {
+      expect(types(ask(made, number))).toEqual([Reply.ERR_SHUTDOWN]);
+    }
+    expect(types(ask(made, Option.GO, Buffer.alloc(50_000)))).toEqual([Reply.ERR_SHUTDOWN]);
+    expect(types(ask(made, Option.ABORT))).toEqual([Reply.ACK]);
+    expect(made.finished).toEqual(["the host ended the handshake"]);
+    const other = host();
+    other.session.drain();
+    other.exchange(option(Option.EXPORT_NAME, Buffer.from("vol")));
+    expect(other.finished).toEqual(["no such export"]);
+    expect(other.memory.usedBytes).toBe(0);
+  });
+
+  test("a thousand exports → listed in parts, none of them large in memory", () => {
+    const memory = new Memory(new ArrayBuffer(1 << 20));
+    const made = new Host({ memory });
+    const many = Array.from({ length: 1000 }, (_, index) => ({
+      ...made.exported,
+      name: `volume-${index}-${"x".repeat(40)}`,
+    }));
+    made.listed = many;
+    made.socket.takeSent();
+    made.exchange(u32s(3));
+    const before = memory.usedBytes;
+    let most = 0;
+    const { allocate } = memory;
+    memory.allocate = (lengthBytes) => {
+      most = Math.max(most, lengthBytes);
+      return allocate.call(memory, lengthBytes);
+    };
+    const replies = ask(made, Option.LIST);
+    expect(replies).toHaveLength(1001);
+    expect(replies.at(-1)?.type).toBe(Reply.ACK);
+    const names = replies.slice(0, -1).map(({ data }) => data.subarray(4, 4 + data.readUInt32BE()));
+    expect(names.map(String)).toEqual(many.map(({ name }) => name));
+    expect(most).toBeLessThanOrEqual(36 << 10);
+    expect(memory.usedBytes).toBe(before);
+    expect(types(ask(made, Option.INFO, infoData("vol"))).at(-1)).toBe(Reply.ACK);
   });
 
   test("an address that is not allowed → sees no export, not even that there is one", () => {
     const memory = new Memory(new ArrayBuffer(1 << 20));
     const socket = new MemorySocket(memory, "198.51.100.1");
     const allowed = new Host();
-    const options = { credit: new HostCredit(1), exports: { find, list } };
-    const effects = { entered: () => expect.unreachable(), finished: () => {} };
+    const options = {
+      credit: new HostCredit(1),
+      exports: { find, list },
+      tls: "none" as const,
+      defer: () => {},
+    };
+    const effects = {
+      entered: () => expect.unreachable(),
+      secure: () => expect.unreachable(),
+      finished: () => {},
+    };
     function find(name: string, from: string) {
       return from === "192.0.2.7" && name === "vol" ? allowed.exported : null;
     }

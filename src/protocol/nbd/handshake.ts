@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The handshake of one NBD connection: fixed newstyle negotiation (doc/proto.md, "Newstyle
-// negotiation" to "Termination of the session during option haggling", "Option types"). Whole
-// options come in, whole replies go out; the session moves the bytes. TLS is not offered (NOTLS
-// mode).
+// negotiation" to "TLS support", "Option types"). Whole options come in, whole replies go out; the
+// session moves the bytes, and whoever composes it upgrades the connection to TLS.
 //
 // Which exports there are is asked anew for every option and filtered by the peer's address: an
 // export the peer may not use is unknown to it, in LIST too.
+//
+// Invariants
+// - "Server-side requirements": the mode of TLS is the connection's from its first byte on. In
+//   `none` nothing answers ERR_TLS_REQD; in `forced` nothing but STARTTLS and ABORT answers
+//   otherwise before TLS; in `selective` only INFO and GO of an export that asks for TLS do.
+// - "STARTTLS": nothing that was negotiated before it counts after it.
 
 import { SECTOR_BYTES } from "#base/grains.ts";
 import { REQUEST_BYTES_MAX } from "#base/limits.ts";
 import type { OperationTarget } from "#base/operation.ts";
+import type { TlsRule } from "#base/tls.ts";
 import {
   CONTEXT_ALLOCATION,
   CONTEXT_ID,
@@ -25,15 +31,14 @@ import {
   INIT_MAGIC,
   Info,
   OPTION_MAGIC,
-  OPTION_REPLY,
-  OPTION_REPLY_BYTES_MAX,
-  OPTION_REPLY_MAGIC,
   Option,
   PREFERRED_BYTES,
+  REPLY_PART_BYTES,
   Reply,
   STRING_BYTES_MAX,
   TransmissionFlag,
 } from "./nbd.wire.ts";
+import { OptionReader, ReplyWriter } from "./option-bytes.ts";
 
 /**
  * A volume as NBD shows it. The session looks at `sizeBytes` and `readOnly` anew at every request.
@@ -46,6 +51,7 @@ export interface NbdExport {
   readonly readOnly: boolean;
   /** H4: a flush covers what was acked on any connection, through any unit. */
   readonly multiConn: boolean;
+  readonly tls: TlsRule;
   /** Takes operations at offsets within the volume, multiples of a sector. */
   readonly target: OperationTarget;
 }
@@ -56,34 +62,54 @@ export interface NbdExports {
   list(peerAddress: string): NbdExport[];
 }
 
+/**
+ * "Server-side requirements": NOTLS, SELECTIVETLS and FORCEDTLS. The same for a connection's whole
+ * life.
+ */
+export type TlsMode = "none" | "selective" | "forced";
+
+/** How requests and replies are headed. */
+export type HeaderStyle = "simple" | "structured" | "extended";
+
 /** What transmission needs to know of the handshake. */
 export interface Negotiated {
   volume: NbdExport;
-  structuredReplies: boolean;
+  headers: HeaderStyle;
   /** base:allocation was selected for this export. */
   allocationContext: boolean;
 }
 
-/** What comes after the reply to an option. */
-export type Next = "option" | "transmission" | "finish" | "close";
+/** What comes after the reply to an option; `secure`: TLS. */
+export type Next = "option" | "transmission" | "finish" | "close" | "secure";
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const encoder = new TextEncoder();
 
+export interface HandshakeOptions {
+  exports: NbdExports;
+  peerAddress: string;
+  tls: TlsMode;
+}
+
 export class Handshake {
   /** Set once `option` answered "transmission". */
   negotiated: Negotiated | null = null;
-  readonly #exports: NbdExports;
-  readonly #peerAddress: string;
+  /** "Termination of the session during option haggling": the server is going down. */
+  shuttingDown = false;
+  /** TLS is there, or about to be. */
+  secured = false;
+  readonly #options: HandshakeOptions;
   readonly #reply = new ReplyWriter();
+  #fixedNewstyle = false;
   #zeroes = true;
-  #structuredReplies = false;
+  #headers: HeaderStyle = "simple";
   /** The export for which base:allocation was selected last. */
-  #contextFor: string | null = null;
+  #contextFor: NbdExport | null = null;
+  /** What a LIST under way has still to tell. */
+  #listing: NbdExport[] = [];
 
-  constructor(exports: NbdExports, peerAddress: string) {
-    this.#exports = exports;
-    this.#peerAddress = peerAddress;
+  constructor(options: HandshakeOptions) {
+    this.#options = options;
   }
 
   /** The server speaks first. */
@@ -98,47 +124,100 @@ export class Handshake {
 
   /** False: a flag we did not offer; the connection MUST be dropped. */
   clientFlags(flags: number): boolean {
+    this.#fixedNewstyle = (flags & ClientFlag.FIXED_NEWSTYLE) !== 0;
     this.#zeroes = (flags & ClientFlag.NO_ZEROES) === 0;
     return (flags & ~(ClientFlag.FIXED_NEWSTYLE | ClientFlag.NO_ZEROES)) === 0;
   }
 
-  /** Bytes to send for the last option; valid until the next one. */
+  /** Bytes to send for the last option; valid until the next one or `continueReply`. */
   get reply(): Uint8Array {
     return this.#reply.written;
+  }
+
+  /** Puts the next part of a long answer into `reply`; false when it was all. */
+  continueReply(): boolean {
+    if (this.#listing.length === 0) return false;
+    this.#reply.goOn();
+    this.#listPart();
+    return true;
   }
 
   /** An option whose data was longer than we take; it was skipped. */
   tooLong(option: number): Next {
     this.#reply.begin(option);
-    // EXPORT_NAME has no error reply: the server must end the session.
-    if (option === Option.EXPORT_NAME) return "close";
-    return this.#refuse(Reply.ERR_TOO_BIG, "option data too long");
+    const barred = this.#barred(option);
+    if (barred !== null) return barred;
+    switch (option) {
+      case Option.EXPORT_NAME: // It has no error reply: the server must end the session.
+        return "close";
+      case Option.ABORT:
+        return this.#abort();
+      case Option.LIST:
+      case Option.STARTTLS:
+      case Option.STRUCTURED_REPLY:
+      case Option.EXTENDED_HEADERS:
+        return this.#refuse(Reply.ERR_INVALID, "unexpected option data");
+      case Option.INFO:
+      case Option.GO:
+      case Option.LIST_META_CONTEXT:
+        return this.#refuse(Reply.ERR_TOO_BIG, "option data too long");
+      case Option.SET_META_CONTEXT:
+        this.#contextFor = null;
+        return this.#refuse(Reply.ERR_TOO_BIG, "option data too long");
+      default:
+        return this.#unknown();
+    }
   }
 
   option(option: number, data: Uint8Array): Next {
     this.#reply.begin(option);
+    const barred = this.#barred(option);
+    if (barred !== null) return barred;
     switch (option) {
       case Option.EXPORT_NAME:
         return this.#exportName(data);
       case Option.ABORT:
-        this.#reply.add(Reply.ACK);
-        return "finish";
+        return this.#abort();
       case Option.LIST:
         return this.#list(data);
+      case Option.STARTTLS:
+        return this.#startTls(data);
       case Option.INFO:
       case Option.GO:
         return this.#info(option, data);
       case Option.STRUCTURED_REPLY:
-        if (data.length > 0) return this.#refuse(Reply.ERR_INVALID, "unexpected option data");
-        this.#structuredReplies = true;
-        return this.#accept();
+      case Option.EXTENDED_HEADERS:
+        return this.#headerStyle(option, data);
       case Option.LIST_META_CONTEXT:
       case Option.SET_META_CONTEXT:
         return this.#metaContext(option, data);
       default:
-        // "NOTLS mode": STARTTLS too, as an option we do not have.
-        return this.#refuse(Reply.ERR_UNSUP, "option not supported");
+        return this.#unknown();
     }
+  }
+
+  /** What is refused whatever it says; null: nothing stands against it. */
+  #barred(option: number): Next | null {
+    if (option === Option.ABORT) return null;
+    if (this.shuttingDown) {
+      if (option === Option.EXPORT_NAME) return "close";
+      return this.#refuse(Reply.ERR_SHUTDOWN, "the unit is going down");
+    }
+    const isForced = this.#options.tls === "forced" && !this.secured;
+    if (!isForced || option === Option.STARTTLS) return null;
+    if (option === Option.EXPORT_NAME) return "close";
+    // NOTLS mode is all that a client without fixed newstyle may be offered.
+    const type = this.#fixedNewstyle ? Reply.ERR_TLS_REQD : Reply.ERR_POLICY;
+    return this.#refuse(type, "only over TLS");
+  }
+
+  #unknown(): Next {
+    return this.#refuse(Reply.ERR_UNSUP, "option not supported");
+  }
+
+  #abort(): Next {
+    this.#reply.add(Reply.ACK);
+    return "finish";
   }
 
   #accept(): Next {
@@ -152,21 +231,31 @@ export class Handshake {
   }
 
   #find(name: Uint8Array): NbdExport | null {
-    return this.#exports.find(decoder.decode(name), this.#peerAddress);
+    return this.#options.exports.find(decoder.decode(name), this.#options.peerAddress);
+  }
+
+  /** Why an export may not be entered as the connection is now; null: it may. */
+  #refusalOf({ tls }: NbdExport): Reply | null {
+    if (this.secured) return tls === "off" ? Reply.ERR_POLICY : null;
+    if (tls !== "required") return null;
+    const offered = this.#options.tls !== "none" && this.#fixedNewstyle;
+    return offered ? Reply.ERR_TLS_REQD : Reply.ERR_POLICY;
   }
 
   #enter(volume: NbdExport): Next {
     this.negotiated = {
       volume,
-      structuredReplies: this.#structuredReplies,
-      allocationContext: this.#contextFor === volume.name,
+      headers: this.#headers,
+      allocationContext: this.#contextFor === volume,
     };
     return "transmission";
   }
 
   #exportName(data: Uint8Array): Next {
+    // EXTENDED_HEADERS: a client that has them must not use this option.
+    if (this.#headers === "extended") return "close";
     const volume = data.length > STRING_BYTES_MAX ? null : this.#find(data);
-    if (volume === null) return "close";
+    if (volume === null || this.#refusalOf(volume) !== null) return "close";
     const answer = new Uint8Array(EXPORT_REPLY.size + (this.#zeroes ? EXPORT_REPLY_ZEROES : 0));
     const view = EXPORT_REPLY.view().at(answer, 0);
     view.sizeBytes = volume.sizeBytes;
@@ -177,17 +266,48 @@ export class Handshake {
 
   #list(data: Uint8Array): Next {
     if (data.length > 0) return this.#refuse(Reply.ERR_INVALID, "unexpected option data");
-    for (const { name, description } of this.#exports.list(this.#peerAddress)) {
-      const nameBytes = encoder.encode(name);
-      const more = encoder.encode(description);
-      const answer = new Uint8Array(4 + nameBytes.length + more.length);
-      new DataView(answer.buffer).setUint32(0, nameBytes.length);
-      answer.set(nameBytes, 4);
-      answer.set(more, 4 + nameBytes.length);
-      if (this.#reply.written.length + answer.length > OPTION_REPLY_BYTES_MAX) {
-        return this.#refuse(Reply.ERR_TOO_BIG, "too many exports to list");
-      }
+    const { exports, peerAddress } = this.#options;
+    const all = exports.list(peerAddress).filter((one) => this.#refusalOf(one) === null);
+    this.#listing = all.reverse(); // taken from its end
+    this.#listPart();
+    return "option";
+  }
+
+  #listPart(): void {
+    while (this.#reply.written.length < REPLY_PART_BYTES) {
+      const next = this.#listing.pop();
+      if (next === undefined) return this.#reply.add(Reply.ACK);
+      const name = encoder.encode(next.name);
+      const more = encoder.encode(next.description);
+      const answer = new Uint8Array(4 + name.length + more.length);
+      new DataView(answer.buffer).setUint32(0, name.length);
+      answer.set(name, 4);
+      answer.set(more, 4 + name.length);
       this.#reply.add(Reply.SERVER, answer);
+    }
+  }
+
+  #startTls(data: Uint8Array): Next {
+    if (data.length > 0) return this.#refuse(Reply.ERR_INVALID, "unexpected option data");
+    if (this.secured) return this.#refuse(Reply.ERR_INVALID, "TLS is there already");
+    if (this.#options.tls === "none" || !this.#fixedNewstyle) {
+      return this.#refuse(Reply.ERR_POLICY, "no TLS here");
+    }
+    this.#reply.add(Reply.ACK);
+    this.secured = true;
+    this.#headers = "simple";
+    this.#contextFor = null;
+    return "secure";
+  }
+
+  #headerStyle(option: number, data: Uint8Array): Next {
+    if (data.length > 0) return this.#refuse(Reply.ERR_INVALID, "unexpected option data");
+    if (option === Option.EXTENDED_HEADERS) {
+      this.#headers = "extended";
+    } else if (this.#headers === "extended") {
+      return this.#refuse(Reply.ERR_EXT_HEADER_REQD, "extended headers take precedence");
+    } else {
+      this.#headers = "structured";
     }
     return this.#accept();
   }
@@ -201,6 +321,10 @@ export class Handshake {
     }
     const volume = this.#find(name);
     if (volume === null) return this.#refuse(Reply.ERR_UNKNOWN, "no such export");
+    const refusal = this.#refusalOf(volume);
+    if (refusal !== null) {
+      return this.#refuse(refusal, this.secured ? "not over TLS" : "only over TLS");
+    }
     this.#addInfos(volume, requests);
     this.#reply.add(Reply.ACK);
     return option === Option.GO ? this.#enter(volume) : "option";
@@ -243,8 +367,10 @@ export class Handshake {
       flag.SEND_FLUSH |
       flag.SEND_FUA |
       (volume.readOnly ? flag.READ_ONLY : writable) |
+      flag.SEND_CACHE |
       (volume.multiConn ? flag.CAN_MULTI_CONN : 0) |
-      (this.#structuredReplies ? flag.SEND_DF : 0)
+      (this.#headers === "simple" ? 0 : flag.SEND_DF) |
+      (this.#headers === "extended" && this.#contextFor === volume ? flag.BLOCK_STATUS_PAYLOAD : 0)
     );
   }
 
@@ -258,11 +384,12 @@ export class Handshake {
     if (name === null || queries === null || !reader.atEnd) {
       return this.#refuse(Reply.ERR_INVALID, "malformed option");
     }
-    if (!this.#structuredReplies) {
+    if (this.#headers === "simple") {
       return this.#refuse(Reply.ERR_INVALID, "negotiate structured replies first");
     }
     const volume = this.#find(name);
-    if (volume === null) return this.#refuse(Reply.ERR_UNKNOWN, "no such export");
+    if (volume === null || this.#refusalOf(volume) !== null)
+      return this.#refuse(Reply.ERR_UNKNOWN, "no such export");
     const asked = queries.map((query) => decoder.decode(query));
     const listed = !sets && (asked.length === 0 || asked.includes(CONTEXT_WILDCARD));
     if (listed || asked.includes(CONTEXT_ALLOCATION)) {
@@ -272,110 +399,8 @@ export class Handshake {
       new DataView(answer.buffer).setUint32(0, sets ? CONTEXT_ID : 0);
       answer.set(context, 4);
       this.#reply.add(Reply.META_CONTEXT, answer);
-      if (sets) this.#contextFor = volume.name;
+      if (sets) this.#contextFor = volume;
     }
     return this.#accept();
-  }
-}
-
-/** The replies to one option, one behind the other. */
-class ReplyWriter {
-  #bytes = new Uint8Array(512);
-  #length = 0;
-  #option = 0;
-  readonly #view = OPTION_REPLY.view();
-
-  begin(option: number): void {
-    this.#option = option;
-    this.#length = 0;
-  }
-
-  get written(): Uint8Array {
-    return this.#bytes.subarray(0, this.#length);
-  }
-
-  add(type: Reply, data: Uint8Array = NO_DATA): void {
-    const at = this.#room(OPTION_REPLY.size + data.length);
-    const view = this.#view.at(this.#bytes, at);
-    [view.magicHigh, view.magicLow] = OPTION_REPLY_MAGIC;
-    view.option = this.#option;
-    view.type = type;
-    view.length = data.length;
-    this.#bytes.set(data, at + OPTION_REPLY.size);
-  }
-
-  /** Bytes without a reply's header: the answer to EXPORT_NAME. */
-  addRaw(data: Uint8Array): void {
-    this.#bytes.set(data, this.#room(data.length));
-  }
-
-  #room(length: number): number {
-    const at = this.#length;
-    this.#length += length;
-    if (this.#length > this.#bytes.length) {
-      const grown = new Uint8Array(Math.max(this.#length, 2 * this.#bytes.length));
-      grown.set(this.#bytes.subarray(0, at));
-      this.#bytes = grown;
-    }
-    return at;
-  }
-}
-const NO_DATA = new Uint8Array(0);
-
-/** Reads an option's data; null where a length does not fit what is left. */
-class OptionReader {
-  readonly #data: Uint8Array;
-  readonly #view: DataView;
-  #at = 0;
-
-  constructor(data: Uint8Array) {
-    this.#data = data;
-    this.#view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  }
-
-  get atEnd(): boolean {
-    return this.#at === this.#data.length;
-  }
-  get #left(): number {
-    return this.#data.length - this.#at;
-  }
-
-  /** A 32-bit length and that many bytes. */
-  string(): Uint8Array | null {
-    if (this.#left < 4) return null;
-    const length = this.#view.getUint32(this.#at);
-    if (length > STRING_BYTES_MAX || length > this.#left - 4) return null;
-    this.#at += 4 + length;
-    return this.#data.subarray(this.#at - length, this.#at);
-  }
-
-  /** A 32-bit count and that many strings. */
-  strings(): Uint8Array[] | null {
-    if (this.#left < 4) return null;
-    const count = this.#view.getUint32(this.#at);
-    this.#at += 4;
-    // Each is at least its length: the count is bounded by what is there.
-    if (count > this.#left / 4) return null;
-    const strings: Uint8Array[] = [];
-    for (let left = count; left > 0; left--) {
-      const next = this.string();
-      if (next === null) return null;
-      strings.push(next);
-    }
-    return strings;
-  }
-
-  /** A 16-bit count and that many 16-bit numbers. */
-  numbers16(): number[] | null {
-    if (this.#left < 2) return null;
-    const count = this.#view.getUint16(this.#at);
-    this.#at += 2;
-    if (count > this.#left / 2) return null;
-    const numbers: number[] = [];
-    for (let left = count; left > 0; left--) {
-      numbers.push(this.#view.getUint16(this.#at));
-      this.#at += 2;
-    }
-    return numbers;
   }
 }

@@ -5,10 +5,20 @@
 
 import { Memory } from "#base/memory.ts";
 import { HostCredit } from "./credit.ts";
-import type { NbdExport } from "./handshake.ts";
+import type { HeaderStyle, NbdExport, TlsMode } from "./handshake.ts";
 import { MemorySocket } from "./memory-socket-fixture.ts";
 import { MemoryVolume } from "./memory-volume-fixture.ts";
-import { CHUNK_MAGIC, Option, REQUEST_MAGIC, Reply, SIMPLE_REPLY_MAGIC } from "./nbd.wire.ts";
+import {
+  CHUNK_MAGIC,
+  Command,
+  CommandFlag,
+  EXTENDED_CHUNK_MAGIC,
+  EXTENDED_REQUEST_MAGIC,
+  Option,
+  REQUEST_MAGIC,
+  Reply,
+  SIMPLE_REPLY_MAGIC,
+} from "./nbd.wire.ts";
 import { NbdSession } from "./session.ts";
 
 export const VOLUME_BYTES = 1 << 20;
@@ -21,6 +31,8 @@ export interface Answer {
   chunk: number | null;
   /** Payload behind the head of the reply. */
   data: Buffer;
+  /** Of an extended reply: what it says of the request's offset. */
+  offset?: bigint;
 }
 
 export interface HostOptions {
@@ -28,19 +40,28 @@ export interface HostOptions {
   memory?: Memory;
   credit?: HostCredit;
   volume?: MemoryVolume;
+  tls?: TlsMode;
+  address?: string;
 }
 
 export class Host {
   readonly memory: Memory;
   readonly volume: MemoryVolume;
-  readonly socket: MemorySocket;
+  /** With TLS begun, the one that carries the plain side. */
+  socket: MemorySocket;
   readonly session: NbdSession;
   readonly credit: HostCredit;
   readonly exported: { -readonly [K in keyof NbdExport]: NbdExport[K] };
   entered = 0;
   /** Reasons `finished` was called with. */
   readonly finished: string[] = [];
-  structured = false;
+  headers: HeaderStyle = "simple";
+  /** What the session wants done in a later turn. */
+  readonly deferred: (() => void)[] = [];
+  /** What LIST tells instead of the one export. */
+  listed: NbdExport[] | null = null;
+  /** TLS cannot be had. */
+  withoutTls = false;
   /** Lengths of simple read replies by cookie: they do not tell. */
   readonly #readLengths = new Map<number, number>();
 
@@ -54,21 +75,31 @@ export class Host {
       sizeBytes: VOLUME_BYTES,
       readOnly: false,
       multiConn: true,
+      tls: "optional",
       target: this.volume,
     };
-    this.socket = new MemorySocket(this.memory, ALLOWED);
-    const allowed = (address: string) => address === ALLOWED;
+    const address = options.address ?? ALLOWED;
+    this.socket = new MemorySocket(this.memory, address);
+    const allowed = (from: string) => from === address;
     this.session = new NbdSession(
       this.memory,
       {
         credit: this.credit,
+        tls: options.tls ?? "none",
+        defer: (act) => void this.deferred.push(act),
         exports: {
           find: (name, from) => (allowed(from) && name === "vol" ? this.exported : null),
-          list: (from) => (allowed(from) ? [this.exported] : []),
+          list: (from) => (allowed(from) ? (this.listed ?? [this.exported]) : []),
         },
       },
       {
         entered: () => this.entered++,
+        secure: (socket, done) =>
+          socket.detach((handle) => {
+            if (handle === null || this.withoutTls) return done(null);
+            this.socket = new MemorySocket(this.memory, address);
+            done(this.socket);
+          }),
         finished: (_, reason) => this.finished.push(reason),
       },
       this.socket,
@@ -79,17 +110,27 @@ export class Host {
   /** Sends bytes and answers what came back. */
   exchange(bytes: Uint8Array): Buffer {
     this.socket.arrive(bytes);
-    this.socket.turn();
+    this.turn();
     return this.socket.takeSent();
   }
 
-  /** Greeting, flags, GO; with structured replies and base:allocation if asked for. */
-  negotiate(options: { structured: boolean }): this {
+  /** Turns of the loop until nothing more happens, what was deferred included. */
+  turn(): void {
+    this.socket.turn();
+    while (this.deferred.length > 0) {
+      for (const act of this.deferred.splice(0)) act();
+      this.socket.turn();
+    }
+  }
+
+  /** Greeting, flags, GO; with chunks and base:allocation if asked for. */
+  negotiate(headers: HeaderStyle): this {
     this.socket.takeSent();
     this.exchange(u32s(3));
-    this.structured = options.structured;
-    if (options.structured) {
-      this.exchange(option(Option.STRUCTURED_REPLY));
+    this.headers = headers;
+    if (headers !== "simple") {
+      const isExtended = headers === "extended";
+      this.exchange(option(isExtended ? Option.EXTENDED_HEADERS : Option.STRUCTURED_REPLY));
       const context = Buffer.concat([text("vol"), u32s(1), text("base:allocation")]);
       this.exchange(option(Option.SET_META_CONTEXT, context));
     }
@@ -106,6 +147,7 @@ export class Host {
   bytes(type: number, fields: RequestOptions = {}): Buffer {
     const { cookie = 1, length = fields.payload?.length ?? 0 } = fields;
     if (type === 0) this.#readLengths.set(cookie, length);
+    if (this.headers === "extended") return extendedRequestBytes(type, fields);
     return requestBytes(type, fields);
   }
 
@@ -117,18 +159,25 @@ export class Host {
       if (magic === SIMPLE_REPLY_MAGIC) {
         const error = bytes.readUInt32BE(at + 4);
         const cookie = bytes.readUInt32BE(at + 12);
-        const reads = error === 0 && !this.structured ? (this.#readLengths.get(cookie) ?? 0) : 0;
+        const reads =
+          error === 0 && this.headers === "simple" ? (this.#readLengths.get(cookie) ?? 0) : 0;
         const data = bytes.subarray(at + 16, at + 16 + reads);
         this.#readLengths.delete(cookie);
         answers.push({ cookie, error, chunk: null, data });
         at += 16 + reads;
-      } else if (magic === CHUNK_MAGIC) {
-        const length = bytes.readUInt32BE(at + 16);
+      } else if (magic === CHUNK_MAGIC || magic === EXTENDED_CHUNK_MAGIC) {
+        const isExtended = magic === EXTENDED_CHUNK_MAGIC;
+        if (isExtended !== (this.headers === "extended")) throw new Error("another kind of chunk");
+        const head = isExtended ? 32 : 20;
+        const length = isExtended
+          ? Number(bytes.readBigUInt64BE(at + 24))
+          : bytes.readUInt32BE(at + 16);
         const chunk = bytes.readUInt16BE(at + 6);
-        const data = bytes.subarray(at + 20, at + 20 + length);
+        const data = bytes.subarray(at + head, at + head + length);
         const error = chunk >= 0x8000 ? data.readUInt32BE(0) : 0;
-        answers.push({ cookie: bytes.readUInt32BE(at + 12), error, chunk, data });
-        at += 20 + length;
+        const answer = { cookie: bytes.readUInt32BE(at + 12), error, chunk, data };
+        answers.push(isExtended ? { ...answer, offset: bytes.readBigUInt64BE(at + 16) } : answer);
+        at += head + length;
       } else {
         throw new Error(`no reply at ${at}`);
       }
@@ -140,7 +189,7 @@ export class Host {
 export interface RequestOptions {
   flags?: number;
   cookie?: number;
-  offset?: number;
+  offset?: number | bigint;
   length?: number;
   payload?: Uint8Array;
 }
@@ -154,6 +203,20 @@ export function requestBytes(type: number, fields: RequestOptions = {}): Buffer 
   head.writeUInt32BE(cookie, 12);
   head.writeBigUInt64BE(BigInt(offset), 16);
   head.writeUInt32BE(fields.length ?? payload.length, 24);
+  return Buffer.concat([head, payload]);
+}
+
+/** With EXTENDED_HEADERS; PAYLOAD_LEN is set where there is a payload, or for any write. */
+export function extendedRequestBytes(type: number, fields: RequestOptions = {}): Buffer {
+  const { flags = 0, cookie = 1, offset = 0, payload = new Uint8Array(0) } = fields;
+  const pays = payload.length > 0 || type === Command.WRITE;
+  const head = Buffer.alloc(32);
+  head.writeUInt32BE(EXTENDED_REQUEST_MAGIC, 0);
+  head.writeUInt16BE(flags | (pays ? CommandFlag.PAYLOAD_LEN : 0), 4);
+  head.writeUInt16BE(type, 6);
+  head.writeUInt32BE(cookie, 12);
+  head.writeBigUInt64BE(BigInt(offset), 16);
+  head.writeBigUInt64BE(BigInt(fields.length ?? payload.length), 24);
   return Buffer.concat([head, payload]);
 }
 

@@ -16,6 +16,8 @@ interface Queued {
 }
 
 const RECEIVE_BYTES = 64 << 10;
+/** What detach gives. */
+export const HANDLE = 77;
 
 export class MemorySocket implements StreamSocket {
   readonly peerAddress: string;
@@ -36,6 +38,7 @@ export class MemorySocket implements StreamSocket {
   #paused = false;
   #finishing = false;
   #ending: string | null = null;
+  #detaching: ((handle: number | null) => void) | null = null;
 
   constructor(memory: Memory, peerAddress = "192.0.2.7") {
     this.#memory = memory;
@@ -68,6 +71,11 @@ export class MemorySocket implements StreamSocket {
     assert(!this.#finishing && length > 0, "nothing is sent after finish");
     this.#queue.push({ offset, length, done });
   }
+  detach(done: (handle: number | null) => void): void {
+    assert(this.#paused && this.#queue.length === 0, "given away when nothing is under way");
+    this.onClose = () => {};
+    this.#detaching = done;
+  }
   close(): void {
     this.#ending ??= "closed here";
   }
@@ -91,6 +99,7 @@ export class MemorySocket implements StreamSocket {
   /** Turns of the loop until nothing more happens. */
   turn(): void {
     for (let progress = true; progress && this.closedWith === null;) {
+      if (this.#detaching !== null) return this.#detach(this.#detaching);
       progress = this.#ending === null && (this.#presentOnce() || this.#sendOnce());
       if (this.#finishing && this.#queue.length === 0) this.#ending ??= "finished here";
       if (this.#ending !== null) this.#end(this.#ending);
@@ -102,6 +111,13 @@ export class MemorySocket implements StreamSocket {
     const joined = Buffer.concat(this.sent);
     this.sent = [];
     return joined;
+  }
+
+  #detach(done: (handle: number | null) => void): void {
+    this.#detaching = null;
+    const handle = this.#ending === null && this.#unread === 0 ? HANDLE : null;
+    this.#end(handle === null ? (this.#ending ?? "bytes nobody used up") : "given away");
+    done(handle);
   }
 
   #presentOnce(): boolean {

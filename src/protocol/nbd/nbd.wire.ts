@@ -2,8 +2,9 @@
 //
 // The NBD protocol's constants and structures, as in doc/proto.md of
 // https://github.com/NetworkBlockDevice/nbd (May 2026); section names in quotes are that
-// document's. Everything is big-endian. 64-bit magic numbers and cookies are two u32, since they
-// are opaque.
+// document's. What "EXTENDED_HEADERS" marks is of the same file on the branch extension-ext-header
+// (April 2023), as qemu, nbdkit and libnbd speak it. Everything is big-endian. 64-bit magic numbers
+// and cookies are two u32, since they are opaque.
 
 import { struct, u16, u32, u64 } from "#base/wire.ts";
 
@@ -62,7 +63,9 @@ export const TransmissionFlag = {
   SEND_WRITE_ZEROES: 1 << 6,
   SEND_DF: 1 << 7,
   CAN_MULTI_CONN: 1 << 8,
+  SEND_CACHE: 1 << 10,
   SEND_FAST_ZERO: 1 << 11,
+  BLOCK_STATUS_PAYLOAD: 1 << 12, // EXTENDED_HEADERS
 } as const;
 
 // "Option types"
@@ -77,6 +80,7 @@ export const Option = {
   STRUCTURED_REPLY: 8,
   LIST_META_CONTEXT: 9,
   SET_META_CONTEXT: 10,
+  EXTENDED_HEADERS: 11,
 } as const;
 
 // "Option reply types"
@@ -87,10 +91,13 @@ export const Reply = {
   INFO: 3,
   META_CONTEXT: 4,
   ERR_UNSUP: 0x80000001,
+  ERR_POLICY: 0x80000002,
   ERR_INVALID: 0x80000003,
+  ERR_TLS_REQD: 0x80000005,
   ERR_UNKNOWN: 0x80000006,
   ERR_SHUTDOWN: 0x80000007,
   ERR_TOO_BIG: 0x80000009,
+  ERR_EXT_HEADER_REQD: 0x8000000a,
 } as const;
 export type Reply = (typeof Reply)[keyof typeof Reply];
 
@@ -122,6 +129,9 @@ export const StateFlag = { HOLE: 1, ZERO: 2 } as const;
 export const REQUEST_MAGIC = 0x25609513;
 export const SIMPLE_REPLY_MAGIC = 0x67446698;
 export const CHUNK_MAGIC = 0x668e33ef;
+/** EXTENDED_HEADERS: requests and chunks of 32 bytes, lengths of 64 bits. */
+export const EXTENDED_REQUEST_MAGIC = 0x21e41c71;
+export const EXTENDED_CHUNK_MAGIC = 0x6e8a278c;
 
 export const REQUEST = struct("NBD request", 28, "big", {
   magic: u32(0), // REQUEST_MAGIC
@@ -131,6 +141,22 @@ export const REQUEST = struct("NBD request", 28, "big", {
   cookieLow: u32(12),
   offset: u64(16), // bytes
   length: u32(24), // bytes
+});
+export const EXTENDED_REQUEST = struct("NBD extended request", 32, "big", {
+  magic: u32(0), // EXTENDED_REQUEST_MAGIC
+  flags: u16(4), // CommandFlag
+  type: u16(6), // Command
+  cookieHigh: u32(8),
+  cookieLow: u32(12),
+  offset: u64(16), // bytes
+  length: u64(24), // bytes: of the payload with PAYLOAD_LEN, else of the effect
+});
+/** The offset of an extended request as it came: its replies bear it, also one past 2^53. */
+export const OFFSET_ECHO_AT = 16;
+export const OFFSET_ECHO = struct("NBD offset", 8, "big", { high: u32(0), low: u32(4) });
+/** The payload of an extended BLOCK_STATUS; context ids (u32) follow. */
+export const STATUS_PAYLOAD = struct("NBD block status payload", 8, "big", {
+  effectLength: u64(0), // bytes
 });
 export const SIMPLE_REPLY = struct("NBD simple reply", 16, "big", {
   magic: u32(0), // SIMPLE_REPLY_MAGIC
@@ -146,6 +172,16 @@ export const CHUNK = struct("NBD structured reply chunk", 20, "big", {
   cookieLow: u32(12),
   length: u32(16), // of the payload behind it
 });
+export const EXTENDED_CHUNK = struct("NBD extended reply chunk", 32, "big", {
+  magic: u32(0), // EXTENDED_CHUNK_MAGIC
+  flags: u16(4), // ChunkFlag
+  type: u16(6), // ChunkType
+  cookieHigh: u32(8),
+  cookieLow: u32(12),
+  offsetHigh: u32(16), // the request's, as it came
+  offsetLow: u32(20),
+  length: u64(24), // of the payload behind it
+});
 
 // "Structured reply flags", "Structured reply types"
 
@@ -154,6 +190,7 @@ export const ChunkType = {
   NONE: 0,
   OFFSET_DATA: 1,
   BLOCK_STATUS: 5,
+  BLOCK_STATUS_EXT: 6, // EXTENDED_HEADERS
   ERROR: 0x8001,
   ERROR_OFFSET: 0x8002,
 } as const;
@@ -170,6 +207,15 @@ export const CHUNK_STATUS = struct("NBD block status chunk", 4, "big", { context
 export const DESCRIPTOR = struct("NBD block status descriptor", 8, "big", {
   length: u32(0), // bytes, not zero
   flags: u32(4), // StateFlag
+});
+/** Heads BLOCK_STATUS_EXT; extended descriptors follow. */
+export const CHUNK_STATUS_EXT = struct("NBD extended block status chunk", 8, "big", {
+  context: u32(0),
+  count: u32(4), // of descriptors
+});
+export const DESCRIPTOR_EXT = struct("NBD extended block status descriptor", 16, "big", {
+  length: u64(0), // bytes, not zero
+  flags: u64(8), // StateFlag
 });
 
 // "Request types", "Command flags"
@@ -191,6 +237,7 @@ export const CommandFlag = {
   DF: 1 << 2,
   REQ_ONE: 1 << 3,
   FAST_ZERO: 1 << 4,
+  PAYLOAD_LEN: 1 << 5, // EXTENDED_HEADERS
 } as const;
 
 // "Error values"
@@ -218,15 +265,28 @@ export const OPTION_BYTES_MAX = 16 << 10;
 export const OPTION_SKIP_BYTES_MAX = 1 << 20;
 /** Options one connection may send before it enters transmission. */
 export const OPTIONS_MAX = 256;
-/** All replies to one option (LIST of many exports). */
-export const OPTION_REPLY_BYTES_MAX = 4 << 20;
+/** Replies of one option are sent in parts of about this much (LIST of many exports), bytes. */
+export const REPLY_PART_BYTES = 32 << 10;
 /** "Size constraints": what we advertise and keep. */
 export const PREFERRED_BYTES = 4096;
 /** Requests of one connection that wait for their end or for their reply to be sent. */
 export const REQUESTS_MAX = 128;
-/** What one block status request looks at; the answer may be shorter than asked. */
-export const BLOCK_STATUS_BYTES_MAX = 64 << 20;
+/**
+ * "Structured reply types": what one block status answer takes at most. A map with more extents is
+ * answered in part.
+ */
+export const STATUS_REPLY_BYTES_MAX = 256 << 10;
+/** What one block status request looks at; the rest is left to the next one. */
+export const STATUS_LOOK_BYTES_MAX = 64 * 2 ** 30;
+/** A request for a long range is carried out in steps of this much, aligned, bytes. */
+export const STEP_BYTES = 2 ** 30;
+/** The same for zeroes that keep their space: each extent of it is an entry of its own. */
+export const STEP_ALLOCATING_BYTES = 64 << 20;
+/** What CACHE really reads, from the start of its range; more would push out what is in use. */
+export const CACHE_BYTES_MAX = 64 << 20;
 /** A connection must have chosen its export by then. */
 export const HANDSHAKE_MS = 30_000;
 /** A connection that holds memory and neither sends nor takes a byte for so long is dropped. */
 export const STALL_MS = 60_000;
+/** The same while others wait for memory. */
+export const STALL_CONTENDED_MS = 5000;

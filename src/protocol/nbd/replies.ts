@@ -1,30 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Replies of the transmission phase as bytes (doc/proto.md, "Simple reply message", "Structured
-// reply chunk message", "Structured reply types"). Success without data is always a simple reply,
-// which is allowed and shorter; reads, block status and errors are chunks where structured replies
-// were negotiated.
+// reply chunk message", "Structured reply types"; "Extended reply chunk message" on the branch
+// extension-ext-header). With structured replies, success without data is still a simple reply,
+// which is allowed and shorter; reads, block status and errors are chunks. With extended headers
+// everything is a chunk.
 
 import type { Memory } from "#base/memory.ts";
-import type { StatusRun } from "#base/operation.ts";
 import { ERROR_TEXT_BYTES_MAX, errorTexts } from "./errors.ts";
+import type { HeaderStyle } from "./handshake.ts";
 import {
-  BLOCK_STATUS_BYTES_MAX,
   CHUNK,
   CHUNK_ERROR,
   CHUNK_MAGIC,
   CHUNK_OFFSET,
   CHUNK_STATUS,
+  CHUNK_STATUS_EXT,
   CONTEXT_ID,
   ChunkFlag,
   ChunkType,
   Command,
-  CommandFlag,
   DESCRIPTOR,
+  DESCRIPTOR_EXT,
+  EXTENDED_CHUNK,
+  EXTENDED_CHUNK_MAGIC,
   NbdError,
   SIMPLE_REPLY,
   SIMPLE_REPLY_MAGIC,
-  StateFlag,
 } from "./nbd.wire.ts";
 
 /** Room for any reply but data and long block status. */
@@ -33,45 +35,54 @@ export const SLOT_BYTES = 128;
 /** What a reply is made from. */
 export interface Answered {
   readonly type: number;
-  readonly flags: number;
   readonly offset: number;
   readonly length: number;
   readonly cookieHigh: number;
   readonly cookieLow: number;
+  readonly offsetHigh: number;
+  readonly offsetLow: number;
   readonly error: NbdError;
   readonly faultOffset: number;
-  readonly runs: StatusRun[] | null;
 }
 
 export class ReplyEncoder {
   /** Bytes in front of a read's data. */
   readonly readHeadBytes: number;
+  /** Bytes in front of a status' descriptors, and of each of them. */
+  readonly statusHeadBytes: number;
+  readonly descriptorBytes: number;
   readonly #bytes: Uint8Array;
-  readonly #structured: boolean;
+  readonly #headers: HeaderStyle;
   readonly #simple = SIMPLE_REPLY.view();
   readonly #chunk = CHUNK.view();
+  readonly #extended = EXTENDED_CHUNK.view();
   readonly #error = CHUNK_ERROR.view();
   readonly #offset = CHUNK_OFFSET.view();
   readonly #status = CHUNK_STATUS.view();
+  readonly #statusExt = CHUNK_STATUS_EXT.view();
   readonly #descriptor = DESCRIPTOR.view();
+  readonly #descriptorExt = DESCRIPTOR_EXT.view();
 
-  constructor(memory: Memory, structured: boolean) {
+  constructor(memory: Memory, headers: HeaderStyle) {
     this.#bytes = memory.bytes;
-    this.#structured = structured;
-    this.readHeadBytes = structured ? CHUNK.size + CHUNK_OFFSET.size : SIMPLE_REPLY.size;
+    this.#headers = headers;
+    const isExtended = headers === "extended";
+    const chunkBytes = isExtended ? EXTENDED_CHUNK.size : CHUNK.size;
+    this.readHeadBytes = headers === "simple" ? SIMPLE_REPLY.size : chunkBytes + CHUNK_OFFSET.size;
+    this.statusHeadBytes = chunkBytes + (isExtended ? CHUNK_STATUS_EXT.size : CHUNK_STATUS.size);
+    this.descriptorBytes = isExtended ? DESCRIPTOR_EXT.size : DESCRIPTOR.size;
   }
 
   /** Each writes at `at` in Memory and answers its length. */
   success(request: Answered, at: number): number {
-    // A read of nothing: a chunk of no data is not allowed, a reply that is simple neither.
-    if (this.#structured && request.type === Command.READ) {
-      return this.#writeChunk(request, at, ChunkType.NONE, 0);
-    }
-    return this.#writeSimple(request, at);
+    // Of a read of nothing: a chunk of no data is not allowed, a reply that is simple neither.
+    const isChunk = this.#headers === "structured" && request.type === Command.READ;
+    if (!isChunk && this.#headers !== "extended") return this.#writeSimple(request, at);
+    return this.#writeChunk(request, at, ChunkType.NONE, 0);
   }
 
   readHead(request: Answered, at: number): number {
-    if (!this.#structured) return this.#writeSimple(request, at);
+    if (this.#headers === "simple") return this.#writeSimple(request, at);
     const { offset, length } = request;
     const end =
       at + this.#writeChunk(request, at, ChunkType.OFFSET_DATA, CHUNK_OFFSET.size + length);
@@ -80,7 +91,7 @@ export class ReplyEncoder {
   }
 
   error(request: Answered, at: number): number {
-    if (!this.#structured) return this.#writeSimple(request, at);
+    if (this.#headers === "simple") return this.#writeSimple(request, at);
     const { error, faultOffset, offset, length } = request;
     const text = errorTexts.get(error) ?? NO_TEXT;
     const located = faultOffset >= offset && faultOffset < offset + length;
@@ -100,26 +111,28 @@ export class ReplyEncoder {
     return end - at;
   }
 
-  /** As many descriptors as `room` bytes hold; at least one, since `room` holds a slot. */
-  status(request: Answered, at: number, room: number): number {
-    const runs = runsOf(request);
-    const head = CHUNK.size + CHUNK_STATUS.size;
-    const one = (request.flags & CommandFlag.REQ_ONE) !== 0;
-    const fitting = Math.floor((room - head) / DESCRIPTOR.size);
-    const count = one ? 1 : Math.min(runs.length, fitting);
-    const size = CHUNK_STATUS.size + count * DESCRIPTOR.size;
-    let end = at + this.#writeChunk(request, at, ChunkType.BLOCK_STATUS, size);
-    this.#status.at(this.#bytes, end).context = CONTEXT_ID;
-    end += CHUNK_STATUS.size;
-    for (let index = 0; index < count; index++) {
-      const { lengthBytes, allocated } = runs[index] as StatusRun;
-      const view = this.#descriptor.at(this.#bytes, end);
-      view.length = lengthBytes;
-      // H9: never a hole or zero where there may be data.
-      view.flags = allocated ? 0 : StateFlag.HOLE | StateFlag.ZERO;
-      end += DESCRIPTOR.size;
+  /** The heads of a status whose `count` descriptors lie behind them; answers all of its length. */
+  statusHead(request: Answered, at: number, count: number): number {
+    const listBytes = count * this.descriptorBytes;
+    if (this.#headers === "extended") {
+      const payload = CHUNK_STATUS_EXT.size + listBytes;
+      const end = at + this.#writeChunk(request, at, ChunkType.BLOCK_STATUS_EXT, payload);
+      const view = this.#statusExt.at(this.#bytes, end);
+      view.context = CONTEXT_ID;
+      view.count = count;
+    } else {
+      const payload = CHUNK_STATUS.size + listBytes;
+      const end = at + this.#writeChunk(request, at, ChunkType.BLOCK_STATUS, payload);
+      this.#status.at(this.#bytes, end).context = CONTEXT_ID;
     }
-    return end - at;
+    return this.statusHeadBytes + listBytes;
+  }
+
+  descriptor(at: number, lengthBytes: number, flags: number): void {
+    const source = this.#headers === "extended" ? this.#descriptorExt : this.#descriptor;
+    const view = source.at(this.#bytes, at);
+    view.length = lengthBytes;
+    view.flags = flags;
   }
 
   #writeSimple(request: Answered, at: number): number {
@@ -133,6 +146,7 @@ export class ReplyEncoder {
 
   /** A chunk's head; every reply of ours is one chunk, so it is the last. */
   #writeChunk(request: Answered, at: number, type: number, length: number): number {
+    if (this.#headers === "extended") return this.#writeExtended(request, at, type, length);
     const view = this.#chunk.at(this.#bytes, at);
     view.magic = CHUNK_MAGIC;
     view.flags = ChunkFlag.DONE;
@@ -142,24 +156,23 @@ export class ReplyEncoder {
     view.length = length;
     return CHUNK.size;
   }
+
+  #writeExtended(request: Answered, at: number, type: number, length: number): number {
+    const view = this.#extended.at(this.#bytes, at);
+    view.magic = EXTENDED_CHUNK_MAGIC;
+    view.flags = ChunkFlag.DONE;
+    view.type = type;
+    view.cookieHigh = request.cookieHigh;
+    view.cookieLow = request.cookieLow;
+    view.offsetHigh = request.offsetHigh;
+    view.offsetLow = request.offsetLow;
+    view.length = length;
+    return EXTENDED_CHUNK.size;
+  }
 }
 
 const NO_TEXT = new Uint8Array(0);
 
-/** Bytes `status` needs to send every run. */
-export function statusReplyBytes(request: Answered): number {
-  return CHUNK.size + CHUNK_STATUS.size + runsOf(request).length * DESCRIPTOR.size;
-}
-
-/**
- * The runs to answer with. A volume that has none to tell counts as allocated, which is always safe
- * to say (H9).
- */
-function runsOf({ runs, length }: Answered): StatusRun[] {
-  if (runs !== null && runs.length > 0) return runs;
-  return [{ lengthBytes: Math.min(length, BLOCK_STATUS_BYTES_MAX), allocated: true }];
-}
-
 /** A slot holds the longest error: chunk, error, text and offset. */
 export const ERROR_REPLY_BYTES_MAX =
-  CHUNK.size + CHUNK_ERROR.size + ERROR_TEXT_BYTES_MAX + CHUNK_OFFSET.size;
+  EXTENDED_CHUNK.size + CHUNK_ERROR.size + ERROR_TEXT_BYTES_MAX + CHUNK_OFFSET.size;

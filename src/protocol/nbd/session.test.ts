@@ -10,7 +10,16 @@ import { Prng } from "#base/prng.ts";
 import { Status } from "#base/status.ts";
 import { HostCredit } from "./credit.ts";
 import { errorTexts, ERROR_TEXT_BYTES_MAX, nbdErrorOf } from "./errors.ts";
-import { Host, VOLUME_BYTES, infoData, option, requestBytes, text, u32s } from "./host-fixture.ts";
+import {
+  Host,
+  VOLUME_BYTES,
+  extendedRequestBytes,
+  infoData,
+  option,
+  requestBytes,
+  text,
+  u32s,
+} from "./host-fixture.ts";
 import { MemoryVolume } from "./memory-volume-fixture.ts";
 import { Command, NbdError, Option } from "./nbd.wire.ts";
 import { ERROR_REPLY_BYTES_MAX, SLOT_BYTES } from "./replies.ts";
@@ -34,6 +43,7 @@ describe("recorded dialogues", () => {
   for (const [name, count] of [
     ["nbdinfo.txt", 3],
     ["qemu-io.txt", 1],
+    ["qemu-io-extended.txt", 1],
   ] as const) {
     test(`${name} → every answer as recorded`, () => {
       const connections = dialogues(name);
@@ -99,7 +109,9 @@ describe("model", () => {
   for (const structured of [false, true]) {
     test(`random requests, cuts and order of ends, chunks ${structured} → no byte wrong`, () => {
       const prng = new Prng(structured ? 11 : 12);
-      const host = new Host({ arenaBytes: 16 << 20 }).negotiate({ structured });
+      const host = new Host({ arenaBytes: 16 << 20 }).negotiate(
+        structured ? "structured" : "simple",
+      );
       const shadow = Buffer.alloc(VOLUME_BYTES);
       host.volume.held = [];
       const submitted: Sent[] = [];
@@ -180,25 +192,36 @@ test("200,000 mutated messages → no crash, nothing kept after the connections 
     option(Option.INFO, infoData("vol", 0, 1, 2, 3)),
     option(Option.LIST),
     option(Option.STRUCTURED_REPLY),
+    option(Option.EXTENDED_HEADERS),
+    option(Option.STARTTLS),
     option(10, Buffer.concat([text("vol"), u32s(1), text("base:allocation")])),
     option(9, Buffer.concat([text("vol"), u32s(0)])),
     option(Option.EXPORT_NAME, Buffer.from("vol")),
   ];
-  const requests = [
-    requestBytes(Command.READ, { offset: 4096, length: 8192 }),
-    requestBytes(Command.WRITE, { offset: 512, payload: Buffer.alloc(1024, 3) }),
-    requestBytes(Command.WRITE_ZEROES, { offset: 0, length: 4096, flags: 2 }),
-    requestBytes(Command.TRIM, { offset: 65536, length: 65536, flags: 1 }),
-    requestBytes(Command.BLOCK_STATUS, { length: VOLUME_BYTES }),
-    requestBytes(Command.FLUSH),
+  const requestsOf = (make: typeof requestBytes) => [
+    make(Command.READ, { offset: 4096, length: 8192 }),
+    make(Command.WRITE, { offset: 512, payload: Buffer.alloc(1024, 3) }),
+    make(Command.WRITE_ZEROES, { offset: 0, length: 4096, flags: 2 }),
+    make(Command.TRIM, { offset: 65536, length: 65536, flags: 1 }),
+    make(Command.CACHE, { offset: 0, length: 65536 }),
+    make(Command.BLOCK_STATUS, { length: VOLUME_BYTES }),
+    make(Command.FLUSH),
+  ];
+  const compact = requestsOf(requestBytes);
+  const statusPayload = Buffer.concat([u32s(0, 65536), u32s(1)]);
+  const extended = [
+    ...requestsOf(extendedRequestBytes),
+    extendedRequestBytes(Command.BLOCK_STATUS, { payload: statusPayload }),
+    extendedRequestBytes(Command.TRIM, { payload: Buffer.alloc(40) }),
   ];
   const ends = new Map<string, number>();
   let messages = 0;
   while (messages < 200_000) {
-    const host = new Host({ memory, credit, volume });
-    if (prng.chance(0.7)) host.negotiate({ structured: prng.chance(0.5) });
+    const host = new Host({ memory, credit, volume, tls: prng.pick(["none", "selective"]) });
+    if (prng.chance(0.7)) host.negotiate(prng.pick(["simple", "structured", "extended"]));
     else host.exchange(u32s(3));
     for (let left = 25; left > 0 && host.finished.length === 0; left--, messages++) {
+      const requests = host.headers === "extended" ? extended : compact;
       const message = Buffer.from(prng.pick(host.entered > 0 ? requests : options));
       // Rarely in the magic, or few would come further than that.
       for (let changes = prng.below(4); changes > 0; changes--) {
@@ -207,13 +230,13 @@ test("200,000 mutated messages → no crash, nothing kept after the connections 
       }
       const cut = prng.chance(0.3) ? prng.below(message.length + 1) : message.length;
       host.socket.arrive(message.subarray(0, cut));
-      host.socket.turn();
+      host.turn();
       if (prng.chance(0.9)) host.socket.arrive(message.subarray(cut));
-      host.socket.turn();
+      host.turn();
       host.socket.sent = [];
     }
     host.socket.hangUp();
-    host.socket.turn();
+    host.turn();
     expect(host.finished).toHaveLength(1);
     const reason = host.finished[0] as string;
     ends.set(reason, (ends.get(reason) ?? 0) + 1);

@@ -2,19 +2,23 @@
 //
 // One host's NBD connection, from its first byte to the end of its last request. A state machine
 // over a StreamSocket handed in: handshake.ts speaks until an export is chosen, transmission.ts
-// after that.
+// after that. STARTTLS changes the socket: the old one is given away as it is, the new one carries
+// the same conversation decrypted.
 //
 // Invariants
 // - In the handshake one option is worked on at a time: the next is looked at when the kernel has
-//   taken the reply. A connection without an export holds at most one option's bytes and one reply.
+//   taken the reply. A connection without an export holds at most one option's bytes and one part
+//   of a reply.
+// - Nothing that came in the clear is taken for what comes by TLS: a byte behind STARTTLS, before
+//   its reply was sent, ends the connection.
 // - `finished` is called exactly once, after the connection ended and the last request of it did
 //   too: from then on nothing of this connection takes effect (H7).
 
 import type { Memory } from "#base/memory.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import type { StreamSocket } from "#base/stream.ts";
-import type { HostCredit } from "./credit.ts";
-import type { NbdExport, NbdExports, Next } from "./handshake.ts";
+import type { HostAccount, HostCredit } from "./credit.ts";
+import type { NbdExport, NbdExports, Next, TlsMode } from "./handshake.ts";
 import { Handshake } from "./handshake.ts";
 import {
   CLIENT_FLAGS,
@@ -24,6 +28,7 @@ import {
   OPTION_BYTES_MAX,
   OPTION_MAGIC,
   OPTION_SKIP_BYTES_MAX,
+  STALL_CONTENDED_MS,
   STALL_MS,
 } from "./nbd.wire.ts";
 import type { TransmissionCounters } from "./transmission.ts";
@@ -33,26 +38,45 @@ export interface NbdSessionOptions {
   exports: NbdExports;
   /** Shared by all connections of the reactor. */
   credit: HostCredit;
+  /** "Server-side requirements", for this connection. */
+  tls: TlsMode;
+  /** Runs `act` in a later turn of the loop. */
+  defer(act: () => void): void;
 }
 
 export interface NbdSessionEffects {
   /** The host chose an export. */
   entered(session: NbdSession): void;
+  /**
+   * The host is told that TLS begins: `socket`, with nothing queued, is the callee's from now on.
+   * `done` with what carries its plain side, or null where there can be none.
+   */
+  secure(socket: StreamSocket, done: (plain: StreamSocket | null) => void): void;
   /** The connection and everything it asked for is over; `reason` is for the log. */
   finished(session: NbdSession, reason: string): void;
 }
 
-type Phase = "flags" | "option" | "optionData" | "optionSkip" | "transmission" | "over";
+type Phase =
+  "flags" | "option" | "optionData" | "optionSkip" | "securing" | "transmission" | "over";
+
+/** Where a reply leads; `finish` is left when it was sent. */
+const PHASE_AFTER = {
+  option: "option",
+  transmission: "transmission",
+  secure: "securing",
+  finish: "option",
+} as const satisfies Record<Exclude<Next, "close">, Phase>;
 
 export class NbdSession {
   readonly peerAddress: string;
   readonly #memory: Memory;
   readonly #options: NbdSessionOptions;
   readonly #effects: NbdSessionEffects;
-  readonly #socket: StreamSocket;
+  readonly #account: HostAccount;
   readonly #handshake: Handshake;
   readonly #flagsView = CLIENT_FLAGS.view();
   readonly #optionView = OPTION.view();
+  #socket: StreamSocket;
   #phase: Phase = "flags";
   #transmission: Transmission | null = null;
   #slab = NO_BUFFER;
@@ -63,6 +87,8 @@ export class NbdSession {
   #optionCount = 0;
   /** A reply is on its way; nothing more is looked at until it left. */
   #replying = false;
+  /** The socket is being secured, and nobody's here. */
+  #isAway = false;
   #draining = false;
   #closed = false;
   #reason = "";
@@ -81,11 +107,17 @@ export class NbdSession {
     this.#memory = memory;
     this.#options = options;
     this.#effects = effects;
+    this.#account = options.credit.open(socket.peerAddress, () => this.#transmission?.resume());
+    const { exports, tls } = options;
+    this.#handshake = new Handshake({ exports, peerAddress: socket.peerAddress, tls });
     this.#socket = socket;
-    this.#handshake = new Handshake(options.exports, socket.peerAddress);
+    this.#listen(socket);
+    this.#send(this.#handshake.greeting(), null);
+  }
+
+  #listen(socket: StreamSocket): void {
     socket.onBytes = (at, lengthBytes) => this.#feed(at, lengthBytes);
     socket.onClose = (reason) => this.#onClose(reason);
-    this.#send(this.#handshake.greeting(), null);
   }
 
   /** The export in use; null before one was chosen. */
@@ -95,6 +127,14 @@ export class NbdSession {
   get counters(): Readonly<TransmissionCounters> | null {
     return this.#transmission?.counters ?? null;
   }
+  /** TLS is there, or about to be. */
+  get secured(): boolean {
+    return this.#handshake.secured;
+  }
+  /** Nothing of it is heard any more; what it asked for may still be under way. */
+  get isOver(): boolean {
+    return this.#phase === "over";
+  }
   /** Requests under way, also after the connection ended. */
   get inFlight(): number {
     return this.#transmission?.inFlight ?? 0;
@@ -103,19 +143,21 @@ export class NbdSession {
   /**
    * An orderly end: no further request is taken, what is under way is answered, then the connection
    * is closed. Requests not taken are not refused: the host sends them again where it reconnects,
-   * and sees a pause instead of an error.
+   * and sees a pause instead of an error. A host that is still haggling is told so by the reply to
+   * its next option.
    */
   drain(): void {
     if (this.#draining || this.#phase === "over") return;
     this.#draining = true;
-    if (this.#transmission !== null) this.#transmission.drain();
-    else this.#close("the unit is going down");
+    this.#handshake.shuttingDown = true;
+    this.#transmission?.drain();
   }
 
   /** Ends the connection now: the host lost its right, or the volume is gone. */
   close(reason: string): void {
     this.#close(reason);
-    this.#socket.close();
+    // Given away: whoever secures it is told when it asks for the session to go on.
+    if (!this.#isAway) this.#socket.close();
   }
 
   /** Every second or so: ends what does not get on, and retries what waited for memory. */
@@ -131,14 +173,19 @@ export class NbdSession {
     this.#transmission.resume();
     // Receiving half a payload or not taking replies: either holds memory that others want.
     const holds = this.#transmission.receiving || this.#socket.queuedBytes > 0;
-    if (holds && nowMs - this.#movedMs >= STALL_MS) this.#close("no byte moved for a minute");
+    const stalledMs = nowMs - this.#movedMs;
+    if (holds && stalledMs >= STALL_MS) return this.#close("no byte moved for a minute");
+    const isWanted = this.#options.credit.isContended && this.#transmission.heldBytes > 0;
+    if (holds && isWanted && stalledMs >= STALL_CONTENDED_MS) {
+      this.#close("no byte moved while others waited for memory");
+    }
   }
 
   #close(reason: string): void {
     if (this.#phase === "over") return;
     this.#phase = "over";
     this.#reason = reason;
-    this.#socket.close();
+    if (!this.#isAway) this.#socket.close();
   }
 
   #onClose(reason: string): void {
@@ -152,6 +199,7 @@ export class NbdSession {
   #finish(): void {
     if (this.#slab !== NO_BUFFER) this.#memory.release(this.#slab);
     this.#slab = NO_BUFFER;
+    this.#account.close();
     this.#effects.finished(this, this.#reason);
   }
 
@@ -199,6 +247,9 @@ export class NbdSession {
       case "optionData":
       case "optionSkip":
         return this.#feedOptionData(at, lengthBytes);
+      case "securing":
+        if (lengthBytes > 0) this.#close("bytes in the clear behind STARTTLS");
+        return 0;
       case "transmission":
       case "over":
         return 0;
@@ -255,22 +306,41 @@ export class NbdSession {
     if (next === "close") return this.#close("no such export");
     // Before the reply: the host may send its first request as soon as it has it.
     if (next === "transmission" && !this.#enter()) return;
-    this.#phase = next === "transmission" ? "transmission" : "option";
+    this.#phase = PHASE_AFTER[next];
     this.#replying = true;
-    const sent = () => this.#replied(next);
-    if (this.#send(this.#handshake.reply, sent)) this.#socket.pauseReceive();
+    if (this.#reply(next)) this.#socket.pauseReceive();
+  }
+
+  #reply(next: Next): boolean {
+    return this.#send(this.#handshake.reply, () => this.#replied(next));
   }
 
   #replied(next: Next): void {
-    this.#replying = false;
     if (this.#closed || this.#phase === "over") return;
-    if (next === "finish") {
-      this.#phase = "over";
-      this.#reason = "the host ended the handshake";
-      this.#socket.finish();
-      return;
+    if (this.#handshake.continueReply()) return void this.#reply(next);
+    this.#replying = false;
+    switch (next) {
+      case "finish":
+        this.#phase = "over";
+        this.#reason = "the host ended the handshake";
+        return this.#socket.finish();
+      case "secure":
+        return this.#secure();
+      default:
+        this.#socket.resumeReceive();
     }
-    this.#socket.resumeReceive();
+  }
+
+  #secure(): void {
+    this.#isAway = true;
+    this.#effects.secure(this.#socket, (plain) => {
+      this.#isAway = false;
+      if (plain === null) return this.#onClose(this.#reason || "no TLS");
+      this.#socket = plain;
+      this.#listen(plain);
+      if (this.#phase === "over") return plain.close();
+      this.#phase = "option";
+    });
   }
 
   #enter(): boolean {
@@ -283,8 +353,9 @@ export class NbdSession {
     const options = {
       memory: this.#memory,
       socket: this.#socket,
-      credit: this.#options.credit,
+      account: this.#account,
       negotiated,
+      defer: (act: () => void) => this.#options.defer(act),
       broken: (reason: string) => this.#close(reason),
       idle: () => this.#idle(),
     };

@@ -1,40 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The transmission phase of one NBD connection (doc/proto.md, "Transmission"): requests in,
-// operations to the volume, replies out, in whatever order they end.
+// The transmission phase of one NBD connection (doc/proto.md, "Transmission"): requests in, replies
+// out, in whatever order they end. What a request does to the volume: work.ts.
 //
 // Invariants
-// - Bounded: REQUESTS_MAX requests and REQUEST_BYTES_MAX of buffers per connection, HostCredit over
-//   all of them. A request counts until the kernel took its reply. Beyond that receiving is paused
-//   (R13).
+// - Bounded: REQUESTS_MAX requests and their buffers (buffers.ts) per connection. A request counts
+//   until the kernel took its reply. Beyond that receiving is paused (R13).
 // - A write is submitted only when its whole payload is here.
-// - A buffer belongs to its request until the operation ended and the reply was sent, also when the
-//   connection is gone by then; `idle` is called once nothing is under way (H7: the fence).
+// - A buffer belongs to its request until the operations ended and the reply was sent, also when
+//   the connection is gone by then; `idle` is called once nothing is under way (H7: the fence).
 // - A reply's header lies in the request's slot of the slab, or, for a short read, right before the
 //   data, so that one piece is sent.
 
 import { assert } from "#base/assert.ts";
 import { REQUEST_BYTES_MAX, TRANSFER_BYTES_MAX } from "#base/limits.ts";
 import type { Memory } from "#base/memory.ts";
-import { NO_BUFFER } from "#base/memory.ts";
-import type { Operation, StatusRun } from "#base/operation.ts";
-import { FLAG_FUA, FLAG_NO_HOLE, OperationKind, OperationPool } from "#base/operation.ts";
+import type { Operation } from "#base/operation.ts";
 import { Status } from "#base/status.ts";
 import type { StreamSocket } from "#base/stream.ts";
-import type { HostCredit } from "./credit.ts";
+import { Buffers } from "./buffers.ts";
+import type { HostAccount } from "./credit.ts";
 import { nbdErrorOf } from "./errors.ts";
 import type { Negotiated } from "./handshake.ts";
-import {
-  BLOCK_STATUS_BYTES_MAX as STATUS_MAX,
-  Command,
-  CommandFlag,
-  NbdError,
-  REQUEST,
-  REQUESTS_MAX,
-  REQUEST_MAGIC,
-} from "./nbd.wire.ts";
-import { ReplyEncoder, SLOT_BYTES, statusReplyBytes } from "./replies.ts";
+import { Command, NbdError, REQUESTS_MAX } from "./nbd.wire.ts";
+import { ReplyEncoder, SLOT_BYTES } from "./replies.ts";
+import { Request } from "./request.ts";
 import { requestError } from "./request-check.ts";
+import { RequestHeader } from "./request-header.ts";
+import { StatusReply } from "./status-reply.ts";
+import { Work } from "./work.ts";
 
 /** Room for a reply's header in front of a read's data, which stays aligned to a page. */
 const HEAD_ROOM_BYTES = 4096;
@@ -51,46 +45,14 @@ export interface TransmissionCounters {
 export interface TransmissionOptions {
   memory: Memory;
   socket: StreamSocket;
-  credit: HostCredit;
+  account: HostAccount;
   negotiated: Negotiated;
+  /** Runs `act` in a later turn of the loop. */
+  defer(act: () => void): void;
   /** The client broke the protocol: the connection must be dropped. */
   broken(reason: string): void;
   /** Nothing is under way any more after `end`, or nothing worth waiting for after `drain`. */
   idle(): void;
-}
-
-/** One request, pooled. */
-export class Request {
-  type = 0;
-  flags = 0;
-  offset = 0;
-  length = 0;
-  cookieHigh = 0;
-  cookieLow = 0;
-  error: NbdError = NbdError.NONE;
-  /** Of a failed read: where, if known, else -1. */
-  faultOffset = -1;
-  runs: StatusRun[] | null = null;
-  /** The payload's buffer or NO_BUFFER; data may start behind room for a header. */
-  bufferOffset = NO_BUFFER;
-  dataOffset = 0;
-  heldBytes = 0;
-  /** Its operations under way; more than one for a long read or write. */
-  readonly operations = new Set<Operation>();
-  /** How they ended: ok, or the first that was not. */
-  status: Status = Status.ok;
-  /** Where in Memory its reply's header may be written, SLOT_BYTES long. */
-  readonly slotOffset: number;
-  readonly received: (status: Status) => void;
-  readonly sent: (status: Status) => void;
-  readonly done: (operation: Operation) => void;
-
-  constructor(slotOffset: number, owner: Transmission) {
-    this.slotOffset = slotOffset;
-    this.received = (status) => owner.payloadReceived(this, status);
-    this.sent = () => owner.replySent(this);
-    this.done = (operation) => owner.operationDone(this, operation);
-  }
 }
 
 export class Transmission {
@@ -103,36 +65,50 @@ export class Transmission {
   readonly #options: TransmissionOptions;
   readonly #memory: Memory;
   readonly #socket: StreamSocket;
+  readonly #buffers: Buffers;
   readonly #replies: ReplyEncoder;
-  readonly #operations = new OperationPool();
-  readonly #view = REQUEST.view();
+  readonly #status: StatusReply;
+  readonly #work: Work;
+  readonly #header: RequestHeader;
   readonly #slab: number;
   readonly #requests: Request[] = [];
   readonly #free: Request[] = [];
-  #heldBytes = 0;
   /** Its payload is being received into its buffer. */
   #receiving = false;
-  /** A refused write, and how much of its payload is still to be thrown away. */
+  /** A request that is refused, and how much of its payload is still to be thrown away. */
   #refused: Request | null = null;
   #refusedBytes = 0;
   #paused = false;
   /** No further requests are taken. */
   #draining = false;
   #ended = false;
-  readonly #wake = () => this.resume();
 
   /** `slab` is a buffer of SLAB_BYTES that belongs to the transmission until it is idle. */
   constructor(options: TransmissionOptions, slab: number) {
+    const { memory, account, negotiated } = options;
     this.#options = options;
-    this.#memory = options.memory;
+    this.#memory = memory;
     this.#socket = options.socket;
     this.#slab = slab;
-    this.#replies = new ReplyEncoder(options.memory, options.negotiated.structuredReplies);
+    this.#header = new RequestHeader(memory, { extended: negotiated.headers === "extended" });
+    this.#buffers = new Buffers(memory, account);
+    this.#replies = new ReplyEncoder(memory, negotiated.headers);
+    this.#status = new StatusReply(this.#buffers, this.#replies);
+    this.#work = new Work({
+      volume: negotiated.volume,
+      status: this.#status,
+      defer: (act) => options.defer(act),
+      ended: (request) => this.#workEnded(request),
+    });
   }
 
   /** Requests that have not ended or whose reply is not sent yet. */
   get inFlight(): number {
     return this.#requests.length - this.#free.length;
+  }
+  /** Bytes of Memory that its requests hold. */
+  get heldBytes(): number {
+    return this.#buffers.heldBytes;
   }
   /** A write's payload has begun to come and is not whole. */
   get receiving(): boolean {
@@ -148,7 +124,7 @@ export class Transmission {
         if (this.#refused !== null) break;
         continue;
       }
-      if (lengthBytes - used < REQUEST.size) break;
+      if (lengthBytes - used < this.#header.size) break;
       const took = this.#begin(at + used, lengthBytes - used);
       if (took === 0) break;
       used += took;
@@ -163,7 +139,7 @@ export class Transmission {
    */
   drain(): void {
     if (this.#draining || this.#ended) return;
-    this.#options.credit.forget(this.#wake);
+    this.#buffers.stopWaiting();
     if (this.#refused !== null) this.#giveUpRefused();
     this.#socket.pauseReceive();
     this.#paused = true;
@@ -177,11 +153,9 @@ export class Transmission {
    */
   end(): void {
     assert(!this.#ended, "a connection ends once");
-    this.#options.credit.forget(this.#wake);
+    this.#buffers.stopWaiting();
     if (this.#refused !== null) this.#giveUpRefused();
-    for (const request of this.#requests) {
-      for (const operation of request.operations) operation.cancelled = true;
-    }
+    this.#work.cancel(this.#requests);
     this.#ended = true;
     this.#tellIdle();
   }
@@ -197,35 +171,39 @@ export class Transmission {
 
   /** The request at `at`; the answer is how many bytes it took, 0 when it has to wait. */
   #begin(at: number, available: number): number {
-    const view = this.#view.at(this.#memory.bytes, at);
-    if (view.magic !== REQUEST_MAGIC) return this.#broken("not an NBD request", available);
-    const { type, length } = view;
-    if (type === Command.DISC) {
+    const header = this.#header.at(at);
+    if (!header.isRequest) return this.#broken("not an NBD request", available);
+    if (header.type === Command.DISC) {
       this.drain();
       return available;
     }
-    const writes = type === Command.WRITE;
-    if (writes && length > REQUEST_BYTES_MAX) {
-      return this.#broken("a write longer than 32 MiB", available);
+    if (header.payloadBytes > REQUEST_BYTES_MAX) {
+      return this.#broken("a payload longer than 32 MiB", available);
     }
+    const headBytes = header.wholeBytes;
+    if (available < headBytes) return 0;
     const request = this.#free.pop() ?? this.#newRequest();
     if (request === null) return this.#pause();
-    this.#fill(request);
-    request.error = requestError(request, this.#options.negotiated);
-    if (request.error !== NbdError.NONE || length === 0) {
+    header.fill(request);
+    if (request.error === NbdError.NONE) {
+      request.error = requestError(request, this.#options.negotiated);
+    }
+    const isOver = request.error !== NbdError.NONE || isNothing(request);
+    if (isOver) {
       this.counters.requests++;
-      return REQUEST.size + this.#answerAtOnce(request);
+      this.#answerAtOnce(request);
+      return headBytes;
     }
     if (!this.#takeBuffer(request)) {
       this.#free.push(request);
       return this.#pause();
     }
     this.counters.requests++;
-    if (!writes) {
-      this.#submit(request);
-      return REQUEST.size;
+    if (request.type === Command.WRITE) {
+      return headBytes + this.#receive(request, at + headBytes, available - headBytes);
     }
-    return REQUEST.size + this.#receive(request, at + REQUEST.size, available - REQUEST.size);
+    this.#work.begin(request);
+    return headBytes;
   }
 
   #broken(reason: string, available: number): number {
@@ -241,29 +219,11 @@ export class Transmission {
     return request;
   }
 
-  #fill(request: Request): void {
-    const view = this.#view;
-    request.type = view.type;
-    request.flags = view.flags;
-    request.offset = view.offset;
-    request.length = view.length;
-    request.cookieHigh = view.cookieHigh;
-    request.cookieLow = view.cookieLow;
-    request.faultOffset = -1;
-    request.runs = null;
-  }
-
-  /** Nothing to do but answer; the payload of a write is thrown away first. */
-  #answerAtOnce(request: Request): number {
-    if (request.type === Command.FLUSH && request.error === NbdError.NONE) {
-      this.#submit(request);
-    } else if (request.type === Command.WRITE && request.length > 0) {
-      this.#refused = request;
-      this.#refusedBytes = request.length;
-    } else {
-      this.#answer(request);
-    }
-    return 0;
+  /** Nothing to do but answer; a payload is thrown away first. */
+  #answerAtOnce(request: Request): void {
+    if (request.payloadBytes === 0) return this.#answer(request);
+    this.#refused = request;
+    this.#refusedBytes = request.payloadBytes;
   }
 
   #throwAway(available: number): number {
@@ -291,21 +251,22 @@ export class Transmission {
 
   #takeBuffer(request: Request): boolean {
     const { type, length } = request;
-    if (type !== Command.READ && type !== Command.WRITE) return true;
-    const room = type === Command.READ && length <= HEAD_ROOM_READ_MAX ? HEAD_ROOM_BYTES : 0;
-    const bytes = blockBytes(room + length);
-    if (this.#heldBytes > 0 && this.#heldBytes + bytes > REQUEST_BYTES_MAX) return false;
-    if (!this.#options.credit.take(bytes, this.#wake)) return false;
-    request.bufferOffset = this.#memory.allocate(room + length);
-    if (request.bufferOffset === NO_BUFFER) {
-      // Others hold the arena: the next tick tries again.
-      this.#options.credit.give(bytes);
-      return false;
+    switch (type) {
+      case Command.READ: {
+        const room = length <= HEAD_ROOM_READ_MAX ? HEAD_ROOM_BYTES : 0;
+        if (!this.#buffers.take(request, room + length)) return false;
+        request.dataOffset = request.bufferOffset + room;
+        return true;
+      }
+      case Command.WRITE:
+        if (!this.#buffers.take(request, length)) return false;
+        request.dataOffset = request.bufferOffset;
+        return true;
+      case Command.CACHE:
+        return this.#buffers.take(request, Math.min(length, TRANSFER_BYTES_MAX));
+      default:
+        return true;
     }
-    request.dataOffset = request.bufferOffset + room;
-    request.heldBytes = bytes;
-    this.#heldBytes += bytes;
-    return true;
   }
 
   /** A write's payload: at once when all of it is here, else straight into its buffer. */
@@ -313,7 +274,7 @@ export class Transmission {
     const { length, dataOffset } = request;
     if (available >= length) {
       this.#memory.bytes.copyWithin(dataOffset, at, at + length);
-      this.#submit(request);
+      this.#work.begin(request);
       return length;
     }
     this.#receiving = true;
@@ -325,74 +286,18 @@ export class Transmission {
     this.#receiving = false;
     // Half a payload is no request: nothing of it was submitted (H7).
     if (status !== Status.ok || this.#ended) this.#retire(request);
-    else this.#submit(request);
-  }
-
-  // Operations
-
-  #submit(request: Request): void {
-    const { type, offset, length, bufferOffset } = request;
-    const kind = operationKind(type);
-    request.status = Status.ok;
-    if (bufferOffset === NO_BUFFER) {
-      const isStatus = type === Command.BLOCK_STATUS;
-      this.#prepare(request, kind, offset, isStatus ? Math.min(length, STATUS_MAX) : length);
-    } else {
-      // Data moves between members in pieces of that size; a request is nothing atomic (H2).
-      for (let done = 0; done < length; done += TRANSFER_BYTES_MAX) {
-        const piece = Math.min(TRANSFER_BYTES_MAX, length - done);
-        const operation = this.#prepare(request, kind, offset + done, piece);
-        operation.bufferOffset = request.dataOffset + done;
-      }
-    }
-    this.#start(request);
-  }
-
-  #prepare(
-    request: Request,
-    kind: OperationKind,
-    offsetBytes: number,
-    lengthBytes: number,
-  ): Operation {
-    const operation = this.#operations.take();
-    operation.kind = kind;
-    operation.offsetBytes = offsetBytes;
-    operation.lengthBytes = lengthBytes;
-    operation.flags = operationFlags(request);
-    operation.done = request.done;
-    operation.cancelled = this.#ended;
-    request.operations.add(operation);
-    return operation;
-  }
-
-  /** All are known to the request before the first can end; ending may add another. */
-  #start(request: Request): void {
-    const { target } = this.#options.negotiated.volume;
-    const { operations } = request;
-    if (operations.size > 1) {
-      for (const operation of [...operations]) target.submit(operation);
-      return;
-    }
-    for (const only of operations) return target.submit(only);
+    else this.#work.begin(request);
   }
 
   operationDone(request: Request, operation: Operation): void {
-    const { status, faultOffsetBytes } = operation;
-    assert(request.operations.delete(operation), "an operation ends once");
-    if (status !== Status.ok && request.status === Status.ok) {
-      request.status = status;
-      request.faultOffset = faultOffsetBytes;
-    }
-    request.runs = operation.runs;
-    const { kind } = operation;
-    this.#operations.give(operation);
-    if (request.operations.size > 0) return;
-    const fua = (request.flags & CommandFlag.FUA) !== 0;
-    if (kind === OperationKind.trim && fua && request.status === Status.ok) {
-      // H5: below, a trim has no force unit access of its own; the flush covers it.
-      this.#prepare(request, OperationKind.flush, 0, 0);
-      return this.#start(request);
-    }
+    this.#work.operationDone(request, operation);
+  }
+
+  goOn(request: Request): void {
+    this.#work.pump(request);
+  }
+
+  #workEnded(request: Request): void {
     request.error = nbdErrorOf(request.status, request.type);
     this.#answer(request);
   }
@@ -433,15 +338,8 @@ export class Transmission {
   }
 
   #answerStatus(request: Request): void {
-    const bytes = statusReplyBytes(request);
-    let at = request.slotOffset;
-    if (bytes > SLOT_BYTES) {
-      request.bufferOffset = this.#memory.allocate(bytes);
-      // No memory: the few descriptors that fit the slot are a valid answer too.
-      if (request.bufferOffset !== NO_BUFFER) at = request.bufferOffset;
-    }
-    const room = at === request.slotOffset ? SLOT_BYTES : bytes;
-    this.#socket.send(at, this.#replies.status(request, at, room), request.sent);
+    const lengthBytes = this.#status.finish(request);
+    this.#socket.send(this.#status.startOf(request), lengthBytes, request.sent);
   }
 
   replySent(request: Request): void {
@@ -449,19 +347,10 @@ export class Transmission {
   }
 
   #retire(request: Request): void {
-    if (request.bufferOffset !== NO_BUFFER) {
-      this.#memory.release(request.bufferOffset);
-      request.bufferOffset = NO_BUFFER;
-      request.dataOffset = 0;
-    }
-    request.runs = null;
-    const { heldBytes } = request;
-    request.heldBytes = 0;
-    this.#heldBytes -= heldBytes;
+    this.#buffers.give(request);
     this.#free.push(request);
     assert(this.#free.length <= this.#requests.length, "a request is retired once");
     this.resume();
-    if (heldBytes > 0) this.#options.credit.give(heldBytes);
     this.#tellIdle();
   }
 
@@ -471,33 +360,9 @@ export class Transmission {
   }
 }
 
-/** What Memory takes for a buffer of that length: a power of two from 4 KiB. */
-function blockBytes(lengthBytes: number): number {
-  return Math.max(4096, 2 ** (32 - Math.clz32(lengthBytes - 1)));
-}
-
-function operationKind(type: number): OperationKind {
-  switch (type) {
-    case Command.READ:
-      return OperationKind.read;
-    case Command.WRITE:
-      return OperationKind.write;
-    case Command.FLUSH:
-      return OperationKind.flush;
-    case Command.TRIM:
-      return OperationKind.trim;
-    case Command.WRITE_ZEROES:
-      return OperationKind.writeZeroes;
-    default:
-      assert(type === Command.BLOCK_STATUS, "a checked request has a known type");
-      return OperationKind.blockStatus;
-  }
-}
-
-function operationFlags({ type, flags }: Request): number {
-  const changes = type === Command.WRITE || type === Command.WRITE_ZEROES;
-  const fua = changes && (flags & CommandFlag.FUA) !== 0 ? FLAG_FUA : 0;
-  return fua | ((flags & CommandFlag.NO_HOLE) !== 0 ? FLAG_NO_HOLE : 0);
+/** A transfer or a range of length 0: unspecified, and no reason to disconnect. */
+function isNothing({ type, length }: Request): boolean {
+  return length === 0 && type !== Command.FLUSH;
 }
 
 /** Bytes of the slab a transmission needs. */

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The NBD portal: which host sees and keeps which volume, how TLS is asked for, and that one host
+// cannot take the connections of all.
+
+import { describe, expect, test } from "bun:test";
+import {
+  CONNECTIONS_MAX,
+  CONNECTIONS_PER_HOST_MAX,
+  HANDSHAKES_PER_HOST_MAX,
+} from "#base/limits.ts";
+import { Memory } from "#base/memory.ts";
+import { infoData, option, splitOptionReplies, u32s } from "#protocol/nbd/host-fixture.ts";
+import { MemorySocket } from "#protocol/nbd/memory-socket-fixture.ts";
+import { MemoryVolume } from "#protocol/nbd/memory-volume-fixture.ts";
+import { HANDSHAKE_MS, Option, Reply } from "#protocol/nbd/nbd.wire.ts";
+import { NbdPortal } from "./nbd-portal.ts";
+import type { ExportedVolume } from "./reactor-messages.ts";
+
+const MIB = 1 << 20;
+const NEAR = "10.0.0.7";
+const FAR = "198.51.100.1";
+
+function exported(change: Partial<ExportedVolume> = {}): ExportedVolume {
+  return {
+    volume: 1,
+    name: "one",
+    uuid: "ab".repeat(16),
+    sizeBytes: MIB,
+    sliceBytes: MIB,
+    slices: [1],
+    allow: ["10.0.0.0/8"],
+    tls: "optional",
+    ...change,
+  };
+}
+
+class Bench {
+  readonly memory = new Memory(new ArrayBuffer(64 * MIB));
+  readonly portal: NbdPortal;
+  /** The plain sides of connections that were secured. */
+  readonly plain: MemorySocket[] = [];
+  readonly sentences: string[] = [];
+
+  constructor(options: { tls?: boolean } = {}) {
+    const log = {
+      write: (_level: string, sentence: string, facts: Record<string, unknown> = {}) =>
+        void this.sentences.push(`${sentence}: ${Object.values(facts).join(", ")}`),
+    };
+    const target = new MemoryVolume(this.memory, MIB);
+    this.portal = new NbdPortal(this.memory, log, {
+      creditBytes: 32 * MIB,
+      target: () => target,
+      defer: (act) => act(),
+      secure:
+        options.tls !== true
+          ? null
+          : (socket, done) =>
+              socket.detach((handle) => {
+                const plain = new MemorySocket(this.memory, socket.peerAddress);
+                if (handle !== null) this.plain.push(plain);
+                done(handle === null ? null : plain);
+              }),
+    });
+  }
+
+  connect(address = NEAR): Connection {
+    const socket = new MemorySocket(this.memory, address);
+    this.portal.accepted(socket);
+    socket.turn();
+    return new Connection(this, socket);
+  }
+}
+
+class Connection {
+  socket: MemorySocket;
+  readonly #bench: Bench;
+
+  constructor(bench: Bench, socket: MemorySocket) {
+    this.#bench = bench;
+    this.socket = socket;
+  }
+
+  /** Whether the server is still there. */
+  get isOpen(): boolean {
+    this.socket.turn();
+    return this.socket.closedWith === null;
+  }
+  flags(): this {
+    this.socket.arrive(u32s(3));
+    this.socket.turn();
+    this.socket.takeSent();
+    return this;
+  }
+  ask(number: number, data?: Uint8Array): number[] {
+    this.socket.arrive(option(number, data));
+    this.socket.turn();
+    return splitOptionReplies(this.socket.takeSent()).map(({ type }) => type);
+  }
+  /** The last reply to GO. */
+  go(name = "one"): number {
+    return this.ask(Option.GO, infoData(name)).at(-1) as number;
+  }
+  secure(): this {
+    expect(this.ask(Option.STARTTLS)).toEqual([Reply.ACK]);
+    this.socket = this.#bench.plain.at(-1) as MemorySocket;
+    return this;
+  }
+}
+
+describe("who sees what", () => {
+  test("by the allow-list; by name and by uuid; the unix socket as 127.0.0.1", () => {
+    const bench = new Bench();
+    bench.portal.setVolume(exported());
+    expect(bench.connect().flags().go()).toBe(Reply.ACK);
+    expect(bench.connect().flags().go("ab".repeat(16))).toBe(Reply.ACK);
+    expect(bench.connect(FAR).flags().go()).toBe(Reply.ERR_UNKNOWN);
+    expect(bench.connect(FAR).flags().ask(Option.LIST)).toEqual([Reply.ACK]);
+    expect(bench.connect("unix").flags().go()).toBe(Reply.ERR_UNKNOWN);
+    bench.portal.setVolume(exported({ allow: ["127.0.0.1"] }));
+    expect(bench.connect("unix").flags().go()).toBe(Reply.ACK);
+  });
+
+  test("off the list, or the volume deleted → its connections end, others stay", () => {
+    const bench = new Bench();
+    bench.portal.setVolume(exported());
+    bench.portal.setVolume(exported({ volume: 2, name: "two", uuid: "cd".repeat(16) }));
+    const [one, two] = [bench.connect().flags(), bench.connect().flags()];
+    expect([one.go(), two.go("two")]).toEqual([Reply.ACK, Reply.ACK]);
+    bench.portal.setVolume(exported({ allow: [] }));
+    expect([one.isOpen, two.isOpen]).toEqual([false, true]);
+    bench.portal.removeVolume(2);
+    expect(two.isOpen).toBe(false);
+    expect(bench.portal.connections).toBe(0);
+    const idle = bench.memory.usedBytes;
+    expect(idle).toBe(0);
+  });
+
+  test("a volume that grew → the new size for whoever comes", () => {
+    const bench = new Bench();
+    bench.portal.setVolume(exported());
+    const sizeSeen = () => {
+      const { socket } = bench.connect().flags();
+      socket.arrive(option(Option.EXPORT_NAME, Buffer.from("one")));
+      socket.turn();
+      return Number(socket.takeSent().readBigUInt64BE(0));
+    };
+    expect(sizeSeen()).toBe(MIB);
+    bench.portal.setVolume(exported({ sizeBytes: 4 * MIB, slices: [1, 2, 3, 4] }));
+    expect(sizeSeen()).toBe(4 * MIB);
+  });
+});
+
+describe("TLS", () => {
+  test("no certificate → none; a volume that asks for it cannot be had", () => {
+    const bench = new Bench();
+    bench.portal.setVolume(exported({ tls: "required" }));
+    const host = bench.connect().flags();
+    expect(host.ask(Option.STARTTLS)).toEqual([Reply.ERR_POLICY]);
+    expect(host.go()).toBe(Reply.ERR_POLICY);
+  });
+
+  test("all that a host may use asks for it → forced for that host; else its choice", () => {
+    const bench = new Bench({ tls: true });
+    bench.portal.setVolume(exported({ tls: "required" }));
+    const forced = bench.connect().flags();
+    expect(forced.ask(Option.LIST)).toEqual([Reply.ERR_TLS_REQD]);
+    expect(forced.secure().go()).toBe(Reply.ACK);
+    // From there nothing is to be had, and no TLS either.
+    const stranger = bench.connect(FAR).flags();
+    expect(stranger.ask(Option.LIST)).toEqual([Reply.ACK]);
+    expect(stranger.ask(Option.STARTTLS)).toEqual([Reply.ERR_POLICY]);
+    bench.portal.setVolume(exported({ volume: 2, name: "two", uuid: "cd".repeat(16) }));
+    const selective = bench.connect().flags();
+    expect(selective.ask(Option.LIST)).toEqual([Reply.SERVER, Reply.ACK]);
+    expect(selective.go()).toBe(Reply.ERR_TLS_REQD);
+    expect(selective.go("two")).toBe(Reply.ACK);
+  });
+
+  test("the rule is tightened → who came in the other way is put out", () => {
+    const bench = new Bench({ tls: true });
+    bench.portal.setVolume(exported());
+    const [plain, secured] = [bench.connect().flags(), bench.connect().flags().secure()];
+    expect([plain.go(), secured.go()]).toEqual([Reply.ACK, Reply.ACK]);
+    bench.portal.setVolume(exported({ tls: "required" }));
+    expect([plain.isOpen, secured.isOpen]).toEqual([false, true]);
+    bench.portal.setVolume(exported({ tls: "off" }));
+    expect(secured.isOpen).toBe(false);
+    expect(bench.sentences.at(-1)).toContain("not over TLS any more");
+    expect(bench.memory.usedBytes).toBe(0);
+  });
+});
+
+describe("one host among others (R13)", () => {
+  test("connections that say nothing → so many of one host, and others get in", () => {
+    const bench = new Bench();
+    bench.portal.setVolume(exported());
+    const own = Array.from({ length: HANDSHAKES_PER_HOST_MAX + 5 }, () => bench.connect(FAR));
+    expect(own.filter((one) => one.isOpen)).toHaveLength(HANDSHAKES_PER_HOST_MAX);
+    expect(bench.connect().flags().go()).toBe(Reply.ACK);
+    bench.portal.tick(0);
+    bench.portal.tick(HANDSHAKE_MS);
+    expect(own.filter((one) => one.isOpen)).toHaveLength(0);
+    expect(bench.connect(FAR).isOpen).toBe(true);
+  });
+
+  test("attached ones → so many of one host", () => {
+    const bench = new Bench();
+    bench.portal.setVolume(exported());
+    let attached = 0;
+    for (let count = 0; count < CONNECTIONS_PER_HOST_MAX + 3; count++) {
+      const host = bench.connect();
+      if (host.isOpen && host.flags().go() === Reply.ACK) attached++;
+    }
+    expect(attached).toBe(CONNECTIONS_PER_HOST_MAX);
+    expect(bench.connect("10.0.0.8").flags().go()).toBe(Reply.ACK);
+  });
+
+  test("no room at all → the oldest without a volume gives way, nobody attached", () => {
+    const bench = new Bench();
+    bench.portal.setVolume(exported());
+    const attached = bench.connect().flags();
+    expect(attached.go()).toBe(Reply.ACK);
+    const idle = Array.from({ length: CONNECTIONS_MAX - 1 }, (_, index) =>
+      bench.connect(`203.0.113.${index % 200}`),
+    );
+    expect(bench.portal.connections).toBe(CONNECTIONS_MAX);
+    expect(bench.connect("10.0.0.9").flags().go()).toBe(Reply.ACK);
+    expect(idle.map((one) => one.isOpen).indexOf(true)).toBe(1);
+    expect(attached.isOpen).toBe(true);
+  });
+});
+
+test("draining → attached ones end, haggling ones are told, new ones are not let in", () => {
+  const bench = new Bench();
+  bench.portal.setVolume(exported());
+  const attached = bench.connect().flags();
+  const haggling = bench.connect().flags();
+  expect(attached.go()).toBe(Reply.ACK);
+  expect(bench.portal.attached).toBe(1);
+  bench.portal.drain();
+  expect([attached.isOpen, haggling.isOpen, bench.connect().isOpen]).toEqual([false, true, false]);
+  expect(bench.portal.attached).toBe(0);
+  expect(haggling.ask(Option.LIST)).toEqual([Reply.ERR_SHUTDOWN]);
+  bench.portal.close();
+  expect(haggling.isOpen).toBe(false);
+  expect(bench.memory.usedBytes).toBe(0);
+});

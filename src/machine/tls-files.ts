@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Certificate, key and authority for TLS, from PEM files that somebody else renews: read again when
+// they change, so that a renewed certificate needs no restart. Files that cannot be used leave what
+// was there before in use.
+
+import { X509Certificate, createPrivateKey } from "node:crypto";
+import { readFileSync, statSync } from "node:fs";
+import { Fault } from "#base/fault.ts";
+
+/** A chain of certificates, or a list of authorities, is no larger. */
+const FILE_BYTES_MAX = 1 << 20;
+
+export interface TlsFiles {
+  /** The certificate to show, and what leads from it to its authority. */
+  certificateFile: string;
+  keyFile: string;
+  /** Clients must show a certificate of one of these; null: none is asked for. */
+  clientAuthorityFile: string | null;
+}
+
+/** What Bun wants to be told. */
+export interface TlsIdentity {
+  cert: string;
+  key: string;
+  ca?: string;
+  requestCert: boolean;
+  rejectUnauthorized: boolean;
+}
+
+/** Throws Fault badConfiguration, in a sentence that names the file and never what is in it. */
+export function readTlsFiles(files: TlsFiles): TlsIdentity {
+  const { certificateFile, keyFile, clientAuthorityFile } = files;
+  const cert = readText(certificateFile);
+  const key = readText(keyFile);
+  const certificate = certificateOf(certificateFile, cert);
+  let matches = false;
+  try {
+    matches = certificate.checkPrivateKey(createPrivateKey(key));
+  } catch (cause) {
+    throw fault(keyFile, "holds no private key that can be used", cause);
+  }
+  if (!matches) throw fault(keyFile, `is not the key of ${certificateFile}`);
+  const isAsked = clientAuthorityFile !== null;
+  const identity = { cert, key, requestCert: isAsked, rejectUnauthorized: isAsked };
+  if (!isAsked) return identity;
+  const ca = readText(clientAuthorityFile);
+  certificateOf(clientAuthorityFile, ca);
+  return { ...identity, ca };
+}
+
+/** When each of the files changed last; another text means that they are to be read again. */
+export function tlsFilesMark({ certificateFile, keyFile, clientAuthorityFile }: TlsFiles): string {
+  return [certificateFile, keyFile, clientAuthorityFile].map(markOf).join(" ");
+}
+
+function markOf(file: string | null): string {
+  if (file === null) return "";
+  const found = statSync(file, { throwIfNoEntry: false });
+  return found === undefined ? "none" : `${found.ino}-${found.mtimeMs}-${found.size}`;
+}
+
+function readText(file: string): string {
+  try {
+    if (statSync(file).size > FILE_BYTES_MAX) throw fault(file, "is larger than 1 MiB");
+    return readFileSync(file, "utf8");
+  } catch (cause) {
+    if (cause instanceof Fault) throw cause;
+    throw fault(file, `cannot be read (${(cause as NodeJS.ErrnoException).code})`, cause);
+  }
+}
+
+function certificateOf(file: string, text: string): X509Certificate {
+  try {
+    return new X509Certificate(text);
+  } catch (cause) {
+    throw fault(file, "holds no certificate in PEM form", cause);
+  }
+}
+
+function fault(file: string, what: string, cause?: unknown): Fault {
+  return new Fault(
+    "badConfiguration",
+    `TLS: ${file} ${what}`,
+    cause === undefined ? {} : { cause },
+  );
+}

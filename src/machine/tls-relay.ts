@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// TLS for connections of the reactor, which has no event loop: a Worker of its own takes a
+// connection's descriptor in the moment when TLS begins, and one end of a socket pair whose other
+// end the reactor goes on with. X.509 by Bun's TLS, version 1.2 or 1.3 (docs/decisions/0020).
+//
+// Invariants
+// - Nothing is passed on before the handshake ended well, a client's certificate included where
+//   one is asked for.
+// - Back-pressure: of each direction at most what one read gave is held here; while the one side
+//   does not take it, the other one is not read. So a host that does not read holds up nobody, and
+//   the reactor sees it as on a plain connection.
+// - What came before an orderly end is passed on before the end is; after an error nothing is.
+// - Both descriptors are this side's from `take` on, and closed together.
+
+import { Fault } from "#base/fault.ts";
+import type { Log, Timers } from "#base/world.ts";
+import { closeDescriptor, setNonBlocking } from "./socket-pair.ts";
+import type { TlsFiles, TlsIdentity } from "./tls-files.ts";
+import { readTlsFiles, tlsFilesMark } from "./tls-files.ts";
+
+/** A handshake that takes longer is given up. */
+const HANDSHAKE_MS = 15_000;
+/** Between an orderly end here and a cut, where the host does not end it too. */
+const ENDING_MS = 5000;
+/** How often changed files are looked for, at most. */
+const LOOK_EVERY_MS = 1000;
+
+/** A connection to be secured. */
+export interface Upgrade {
+  /** The host's connection, its TLS handshake still to come. */
+  encrypted: number;
+  /** Carries what is in it, decrypted. */
+  plain: number;
+  /** For the log. */
+  peer: string;
+}
+
+export interface TlsRelayParts {
+  log: Log;
+  timers: Timers;
+  nowMs(): number;
+}
+
+type Socket = Bun.Socket<undefined>;
+
+/** What Bun offers and its types do not know: a descriptor to connect by, TLS as the server. */
+interface Adopting {
+  connect(options: { fd: number; socket: Bun.SocketHandler<undefined> }): Promise<Socket>;
+}
+interface Upgrading {
+  upgradeTLS(options: {
+    isServer: boolean;
+    tls: TlsIdentity & { isServer: boolean };
+    socket: Bun.SocketHandler<undefined>;
+  }): [Socket, Socket];
+}
+
+export class TlsRelay {
+  readonly #files: TlsFiles;
+  readonly #parts: TlsRelayParts;
+  readonly #relays = new Set<Relay>();
+  #identity: TlsIdentity;
+  #mark: string;
+  #lookedMs: number;
+
+  /** Throws Fault badConfiguration. */
+  constructor(files: TlsFiles, parts: TlsRelayParts) {
+    this.#files = files;
+    this.#parts = parts;
+    this.#mark = tlsFilesMark(files);
+    this.#identity = readTlsFiles(files);
+    this.#lookedMs = parts.nowMs();
+  }
+
+  /** Connections in its hands. */
+  get count(): number {
+    return this.#relays.size;
+  }
+
+  take(upgrade: Upgrade): void {
+    this.#lookForChanges();
+    const relay: Relay = new Relay(this.#parts, upgrade, () => this.#relays.delete(relay));
+    this.#relays.add(relay);
+    relay.start(this.#identity);
+  }
+
+  /** Cuts all connections. */
+  close(): void {
+    for (const relay of this.#relays) relay.cut("the unit is going down");
+  }
+
+  #lookForChanges(): void {
+    const nowMs = this.#parts.nowMs();
+    if (nowMs - this.#lookedMs < LOOK_EVERY_MS) return;
+    this.#lookedMs = nowMs;
+    const mark = tlsFilesMark(this.#files);
+    if (mark === this.#mark) return;
+    this.#mark = mark;
+    try {
+      this.#identity = readTlsFiles(this.#files);
+      this.#parts.log.write("info", "the certificate for TLS was read anew", {});
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error;
+      const reason = error.message;
+      this.#parts.log.write("error", "changed files for TLS cannot be used", { reason });
+    }
+  }
+}
+
+/** One direction: what came from `from` and was not taken by `to` yet. */
+class Lane {
+  #from: Socket | null = null;
+  #to: Socket | null = null;
+  #rest: Uint8Array[] = [];
+  #ending = false;
+
+  join(from: Socket, to: Socket): void {
+    this.#from = from;
+    this.#to = to;
+  }
+
+  /** `bytes` may be kept. */
+  data(bytes: Uint8Array): void {
+    const took = this.#rest.length > 0 ? 0 : this.#write(bytes);
+    if (took === bytes.length) return;
+    this.#rest.push(took === 0 ? bytes : bytes.subarray(took));
+    this.#from?.pause();
+  }
+
+  /** `to` takes more. */
+  drain(): void {
+    while (this.#rest.length > 0) {
+      const first = this.#rest[0] as Uint8Array;
+      const took = this.#write(first);
+      if (took < first.length) {
+        this.#rest[0] = first.subarray(took);
+        return;
+      }
+      this.#rest.shift();
+    }
+    if (this.#ending) this.#to?.end();
+    else this.#from?.resume();
+  }
+
+  /** Nothing more comes: the end follows what is left. */
+  end(): void {
+    this.#ending = true;
+    if (this.#rest.length === 0) this.#to?.end();
+  }
+
+  #write(bytes: Uint8Array): number {
+    return Math.max(0, this.#to?.write(bytes) ?? 0);
+  }
+}
+
+class Relay {
+  readonly #parts: TlsRelayParts;
+  readonly #upgrade: Upgrade;
+  readonly #gone: () => void;
+  readonly #inward = new Lane();
+  readonly #outward = new Lane();
+  #host: Socket | null = null;
+  #tls: Socket | null = null;
+  #plain: Socket | null = null;
+  #secured = false;
+  #over = false;
+  #cancelTimer: () => void = () => {};
+
+  constructor(parts: TlsRelayParts, upgrade: Upgrade, gone: () => void) {
+    this.#parts = parts;
+    this.#upgrade = upgrade;
+    this.#gone = gone;
+  }
+
+  start(identity: TlsIdentity): void {
+    const { encrypted, plain } = this.#upgrade;
+    this.#cancelTimer = this.#parts.timers.after(HANDSHAKE_MS, () => this.cut("no TLS in time"));
+    setNonBlocking(encrypted);
+    setNonBlocking(plain);
+    // The plain side is listened to from the start: its end means that the reactor gave up.
+    void this.#adopt(identity);
+  }
+
+  /** Never rejects: a descriptor that cannot be adopted ends the relay. */
+  async #adopt(identity: TlsIdentity): Promise<void> {
+    const { encrypted, plain } = this.#upgrade;
+    const bun = Bun as unknown as Adopting;
+    const ignoring = { data: () => {}, error: () => {}, close: () => this.cut("the host is gone") };
+    try {
+      this.#plain = await bun.connect({ fd: plain, socket: this.#plainHandler() });
+      this.#host = await bun.connect({ fd: encrypted, socket: ignoring });
+    } catch (error) {
+      if (this.#plain === null) closeDescriptor(plain);
+      if (this.#host === null) closeDescriptor(encrypted);
+      return this.cut(`a connection could not be taken over: ${String(error)}`);
+    }
+    if (this.#over) return this.#terminate();
+    const options = {
+      isServer: true,
+      tls: { ...identity, isServer: true },
+      socket: this.#tlsHandler(identity),
+    };
+    this.#tls = (this.#host as unknown as Upgrading).upgradeTLS(options)[1];
+    this.#inward.join(this.#tls, this.#plain);
+    this.#outward.join(this.#plain, this.#tls);
+  }
+
+  #tlsHandler(identity: TlsIdentity): Bun.SocketHandler<undefined> {
+    return {
+      handshake: (socket, isDone, error) => {
+        // Where no certificate is asked for, `error` complains that there is none.
+        const isKnown = !identity.requestCert || (error === null && socket.authorized);
+        if (isDone && isKnown) return this.#begin(socket);
+        this.cut(`TLS failed: ${error?.message ?? "the host is not authorized"}`);
+      },
+      data: (_, bytes) => {
+        if (this.#secured) this.#inward.data(bytes);
+      },
+      drain: () => this.#outward.drain(),
+      end: () => this.#inward.end(),
+      error: (_, error) => this.cut(`TLS failed: ${error.message}`),
+      close: () => this.cut("the host ended the connection"),
+    };
+  }
+
+  #plainHandler(): Bun.SocketHandler<undefined> {
+    return {
+      data: (_, bytes) => {
+        if (this.#secured) this.#outward.data(bytes);
+        else this.cut("the reactor spoke before there was TLS");
+      },
+      drain: () => this.#inward.drain(),
+      end: () => this.#end(),
+      error: (_, error) => this.cut(`the reactor's side failed: ${error.message}`),
+      close: () => this.#end(),
+    };
+  }
+
+  #begin(socket: Socket): void {
+    this.#cancelTimer();
+    this.#secured = true;
+    const subject = socket.getPeerCertificate()?.subject as { CN?: string } | undefined;
+    this.#parts.log.write("info", "TLS begins", {
+      host: this.#upgrade.peer,
+      version: String(socket.getTLSVersion()),
+      ...(subject?.CN === undefined ? {} : { certificate: subject.CN }),
+    });
+  }
+
+  /** The reactor is done with the host: what it said last goes out first. */
+  #end(): void {
+    if (!this.#secured) return this.cut("the handshake was given up");
+    this.#cancelTimer();
+    this.#cancelTimer = this.#parts.timers.after(ENDING_MS, () => this.cut("ended"));
+    this.#outward.end();
+  }
+
+  cut(reason: string): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#cancelTimer();
+    if (!this.#secured) {
+      const { peer } = this.#upgrade;
+      this.#parts.log.write("info", "TLS did not come about", { host: peer, reason });
+    }
+    this.#terminate();
+    this.#gone();
+  }
+
+  #terminate(): void {
+    this.#tls?.terminate();
+    this.#host?.terminate();
+    this.#plain?.terminate();
+  }
+}
