@@ -161,7 +161,7 @@ describe("how a request becomes parts", () => {
     expect(whole.status).toBe(Status.noSpace);
   });
 
-  test("H9: a part that tells too little, too much or nothing → allocated, the rest in place", () => {
+  test("H9: a part tells too little, too much or nothing → allocated, the rest in place", () => {
     const hole = (lengthBytes: number): StatusRun => ({ lengthBytes, allocated: false });
     for (const [told, want] of [
       [[hole(4096)], [hole(4096), { lengthBytes: SLICE - 4096, allocated: true }]],

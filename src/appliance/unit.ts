@@ -63,11 +63,6 @@ const LINKS_EVERY_MS = 2000;
 const STOP_MS_MAX = 6000;
 const NO_SECRET = new Uint8Array(32);
 const NO_CLUSTER = new Uint8Array(16);
-const CLUSTER_STATES = {
-  virgin: ClusterState.virgin,
-  used: ClusterState.used,
-  yielding: ClusterState.yielding,
-} as const;
 
 export interface UnitOutside {
   world: World;
@@ -302,7 +297,7 @@ export class Unit {
     return {
       ...this.identity,
       clusterId: life === null ? NO_CLUSTER : idBytes(life.clusterId),
-      clusterState: life === null ? ClusterState.none : CLUSTER_STATES[state],
+      clusterState: life === null ? ClusterState.none : ClusterState[state],
       unitNumber: life?.unit ?? 0,
       featureLevel: FEATURE_LEVEL,
     };

@@ -58,7 +58,7 @@ test("R13: many small buffers of every size, all given back → the largest are 
   expect(memory.allocate(4096)).toBe(NO_BUFFER);
 });
 
-test("random sizes, all given back → as if nothing had been; an odd arena is used to its end", () => {
+test("random sizes, all given back → as before; an odd arena is used to its end", () => {
   const prng = new Prng(8);
   for (let round = 0; round < 60; round++) {
     const pages = prng.between(1, 3000);

@@ -40,7 +40,15 @@ function descriptors(data: Buffer): [number, number][] {
 }
 
 export function extendedChecks(facts: () => Facts): void {
-  test("EXTENDED_HEADERS: offered or unknown; then no structured replies, no EXPORT_NAME", async () => {
+  haggling(facts);
+  commands(facts);
+  blockStatus(facts);
+  invalid(facts);
+  qemuClient(facts);
+}
+
+function haggling(facts: () => Facts): void {
+  test("EXTENDED_HEADERS: offered or unknown; then no structured, no EXPORT_NAME", async () => {
     using client = await RawClient.haggling(facts());
     const [answer] = await client.ask(Option.EXTENDED_HEADERS);
     expect(answer?.type).toBe(facts().extended ? Reply.ACK : Reply.ERR_UNSUP);
@@ -51,6 +59,17 @@ export function extendedChecks(facts: () => Facts): void {
     await client.ended();
   });
 
+  test("SET_META_CONTEXT with extended headers alone → selected", async () => {
+    if (!facts().extended) return;
+    using client = await RawClient.haggling(facts());
+    const query = Buffer.concat([text(facts().name), u32s(1), text("base:allocation")]);
+    await client.ask(Option.EXTENDED_HEADERS);
+    const replies = await client.ask(Option.SET_META_CONTEXT, query);
+    expect(replies.map(({ type }) => type)).toEqual([Reply.META_CONTEXT, Reply.ACK]);
+  });
+}
+
+function commands(facts: () => Facts): void {
   test("every command by 32-byte headers → done, each by a chunk", async () => {
     if (!facts().extended) return;
     using client = await RawClient.entered(facts(), { headers: "extended" });
@@ -72,8 +91,10 @@ export function extendedChecks(facts: () => Facts): void {
     const read = await client.request(READ, { offset: MIB, length: 65536 });
     expect(read.data.equals(payload)).toBe(true);
   });
+}
 
-  test("block status: 64-bit descriptors; by payload for one context; unknown ones → EINVAL", async () => {
+function blockStatus(facts: () => Facts): void {
+  test("block status: 64-bit descriptors; a payload's context; unknown ones → EINVAL", async () => {
     if (!facts().extended) return;
     using client = await RawClient.entered(facts(), { headers: "extended" });
     await client.request(WRITE, { offset: MIB, payload: Buffer.alloc(MIB, 1) });
@@ -96,8 +117,10 @@ export function extendedChecks(facts: () => Facts): void {
     }
     expect((await client.request(READ, { length: 512 })).error).toBe(0);
   });
+}
 
-  test("a payload where none belongs → EINVAL, consumed; lengths past the end → refused", async () => {
+function invalid(facts: () => Facts): void {
+  test("a payload where none belongs → EINVAL; lengths past the end → refused", async () => {
     if (!facts().extended) return;
     using client = await RawClient.entered(facts(), { headers: "extended" });
     for (const type of [READ, TRIM, FLUSH]) {
@@ -111,7 +134,9 @@ export function extendedChecks(facts: () => Facts): void {
     }
     expect((await client.request(READ, { length: 512 })).error).toBe(0);
   });
+}
 
+function qemuClient(facts: () => Facts): void {
   test("qemu's client with extended headers: patterns, whole-volume zero, map, copy", async () => {
     const { name, sizeBytes, thin } = facts();
     const uri = uriOf(facts(), name);
@@ -149,14 +174,5 @@ export function extendedChecks(facts: () => Facts): void {
       false,
       false,
     ]);
-  });
-
-  test("SET_META_CONTEXT with extended headers alone → selected", async () => {
-    if (!facts().extended) return;
-    using client = await RawClient.haggling(facts());
-    const query = Buffer.concat([text(facts().name), u32s(1), text("base:allocation")]);
-    await client.ask(Option.EXTENDED_HEADERS);
-    const replies = await client.ask(Option.SET_META_CONTEXT, query);
-    expect(replies.map(({ type }) => type)).toEqual([Reply.META_CONTEXT, Reply.ACK]);
   });
 }

@@ -144,7 +144,7 @@ describe("who gets in", () => {
     }
   });
 
-  test("SELECTIVETLS, to the letter: TLS_REQD for the volume, UNKNOWN for what is not there", async () => {
+  test("SELECTIVETLS: TLS_REQD for the volume, UNKNOWN for what is not there", async () => {
     using client = await RawClient.haggling(facts("vault"));
     for (const number of [Option.INFO, Option.GO]) {
       expect(await client.ask(number, infoData("vault"))).toMatchObject([
@@ -236,7 +236,7 @@ describe("real clients over TLS", () => {
 });
 
 describe("changes while it runs", () => {
-  test("the rule is tightened → who is there in the clear is put out; loosened → let in", async () => {
+  test("the rule is tightened → who is in the clear is put out; loosened → let in", async () => {
     using host = await RawClient.entered(facts("open"), { headers: "simple" });
     expect((await host.request(Command.READ, { length: 512 })).error).toBe(0);
     await unit.api.changeVolume("open", { tls: "required" });
@@ -273,7 +273,7 @@ describe("hosts that do not get on", () => {
     expect(exitCode).toBe(0);
   };
 
-  test("garbage instead of TLS, silence, and ends at any moment → served on, nothing kept", async () => {
+  test("garbage instead of TLS, silence, ends at any time → served on, nothing kept", async () => {
     await served();
     const before = descriptors();
     const prng = new Prng(6);
@@ -303,7 +303,7 @@ describe("hosts that do not get on", () => {
     expect(log).not.toContain('"level":"error"');
   });
 
-  test("R13: one that asks and does not read → the others go on, its memory is bounded", async () => {
+  test("R13: one asks and does not read → the others go on, its memory is bounded", async () => {
     const rss = () =>
       Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${strict.pid}/status`, "utf8"))?.[1]);
     const credentials = { ca: readFileSync(trusted.authority, "utf8") };

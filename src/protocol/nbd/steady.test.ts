@@ -75,7 +75,7 @@ function connection(headers: HeaderStyle) {
 
 const { READ, WRITE, FLUSH, TRIM, WRITE_ZEROES } = Command;
 for (const headers of ["simple", "structured", "extended"] as const) {
-  test(`${headers} headers: reads, writes, flushes, trims, refusals → no object per request`, () => {
+  test(`${headers} headers: reads, writes, flushes, trims → no object per request`, () => {
     const make = headers === "extended" ? extendedRequestBytes : requestBytes;
     const repeat = connection(headers);
     for (const bytes of [
