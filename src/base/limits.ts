@@ -43,3 +43,14 @@ export const FORWARD_AGE_MAX_MS = 2000;
 export const FORWARD_RESENDS_MAX = 2;
 /** A region with no write in flight this long is flushed and made inactive. */
 export const REGION_IDLE_MS = 1000;
+
+// Scrubs and disks that lie (R9): what a cluster's settings begin with.
+
+const DAY_MS = 24 * 3600 * 1000;
+/** Every block of a disk is read at least this often. */
+export const SCRUB_EVERY_MS = 14 * DAY_MS;
+/** What a scrub reads of a disk that is otherwise quiet, bytes per second. */
+export const SCRUB_BYTES_PER_SECOND_MAX = 50 << 20;
+/** A disk on which so many places were found wrong within DISK_ERRORS_WITHIN_MS is replaced. */
+export const DISK_ERRORS_MAX = 50;
+export const DISK_ERRORS_WITHIN_MS = DAY_MS;

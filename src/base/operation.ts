@@ -41,6 +41,14 @@ export const FLAG_UNVERIFIED = 16;
  * A forwarder sent this before, so it may have taken effect: whoever forgot must refuse it (H7).
  */
 export const FLAG_RESENT = 32;
+// 64 is FLAG_DIGEST, of verbs alone (raid/digest.ts).
+/**
+ * A write that writes nothing: its blocks, whole ones, read as damaged from now on, until they are
+ * written (H8). No buffer.
+ */
+export const FLAG_LOST = 128;
+/** A write that puts right what was wrong on that disk: counted there (R9). */
+export const FLAG_MENDS = 256;
 
 /** R13: four classes; one waits only for a lower number. */
 export const TrafficClass = { control: 0, replica: 1, forwarded: 2, host: 3 } as const;
