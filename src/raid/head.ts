@@ -28,11 +28,14 @@ import type { Log } from "#base/world.ts";
 import { Activity } from "./activity.ts";
 import type { Applier } from "./applier.ts";
 import { Change } from "./change.ts";
+import { Compare } from "./compare.ts";
 import { Credit } from "./credit.ts";
 import { Flusher } from "./flusher.ts";
+import type { Happening } from "./happening.ts";
 import { Heal } from "./heal.ts";
 import { HostRead } from "./host-read.ts";
 import type { Returns } from "./membership.ts";
+import { Mender } from "./mender.ts";
 import type { Origins } from "./origins.ts";
 import { policyOf } from "./policy.ts";
 import type { Policy } from "./policy.ts";
@@ -50,8 +53,12 @@ export interface Counters {
   reconciled: number;
   /** Blocks torn by a crash and taken as they were. */
   accepted: number;
-  /** Blocks that no member could read. */
+  /** Blocks that no member could read, each time somebody tried. */
   unreadable: number;
+  /** Blocks that differ from the head's on a member though both match their checksums. */
+  diverged: number;
+  /** Unreadable blocks marked so on disks that were brought up. */
+  carried: number;
   resyncedBytes: number;
 }
 
@@ -82,6 +89,8 @@ export interface HeadHost {
   /** This disk cannot serve any more. */
   giveUp(reason: string): void;
   changed(): void;
+  /** Something about wrong blocks, for the event history. */
+  happened(happening: Happening): void;
 }
 
 export class Head {
@@ -100,6 +109,8 @@ export class Head {
   readonly credit = new Credit(this);
   readonly flusher = new Flusher(this);
   readonly heal = new Heal(this);
+  readonly mender = new Mender(this);
+  readonly compare = new Compare(this);
   readonly reconcile: Reconcile;
   /** All under way, so that they can be offered again and ended. */
   readonly spreads = new Set<Spread>();
@@ -282,6 +293,12 @@ export class Head {
       return;
     }
     if (this.inSyncPeers().length > 0) this.#host.giveUp(`write failed: ${statusName(status)}`);
+  }
+  giveUp(reason: string): void {
+    if (!this.ended) this.#host.giveUp(reason);
+  }
+  happened(happening: Happening): void {
+    this.#host.happened(happening);
   }
   forget(request: Change | HostRead): void {
     this.#requests.delete(request);

@@ -193,6 +193,7 @@ export class Sessions {
     replica.grantTickMs = Math.max(replica.grantTickMs, verb.tickMs);
     if (replica.allocating === 0) replica.credit = verb.credit;
     this.#head.wakeReaders();
+    if (verb.entries !== null) this.#head.mender.heard(replica, verb.entries);
   }
 
   /** A member of the set, or one that was, said which run of its disk is there. */
