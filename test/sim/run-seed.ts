@@ -67,6 +67,10 @@ export function planOf(seed: number): ClusterPlan {
     clockRates: Array.from({ length: units }, () =>
       drift ? 1 + (prng.fraction() - 0.5) * 0.0009 : 1,
     ),
+    scrub: {
+      everyMs: prng.pick([0, 2000, 5000]),
+      bytesPerSecondMax: prng.pick([MIB, 8 * MIB, 100 * MIB]),
+    },
   };
 }
 
@@ -134,5 +138,9 @@ function sometimesOf(cluster: SimCluster): Map<string, number> {
   add("sector lost by a power cut", lost);
   add("write under way at a power cut", torn);
   add("I/O error", errors);
+  const { flips, lost: lostWrites, misdirected } = cluster.rot.counts;
+  add("bit flipped at rest", flips);
+  add("write lost by its disk", lostWrites);
+  add("write misdirected by its disk", misdirected);
   return cluster.reached;
 }

@@ -4,21 +4,32 @@
 // stores, the control store in memory, simulated disks and links, hosts, and the history they make.
 // Scenarios and the random runs are both built on this.
 
-import { EXTENT_BYTES, REGION_BYTES, SECTOR_BYTES } from "#base/grains.ts";
+import type { ScrubPace } from "#base/disk-health.ts";
+import {
+  BLOCKS_PER_EXTENT,
+  BLOCK_BYTES,
+  EXTENT_BYTES,
+  REGION_BYTES,
+  SECTORS_PER_BLOCK,
+  SECTOR_BYTES,
+} from "#base/grains.ts";
 import { Memory, NO_BUFFER } from "#base/memory.ts";
 import { Operation, OperationKind } from "#base/operation.ts";
 import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { Status, statusName } from "#base/status.ts";
+import type { SliceHappening } from "#appliance/data-plane.ts";
 import type { VolumeShape } from "#appliance/forwarder.ts";
 import { MemoryControlStore } from "#cluster/memory-control-store.ts";
 import { keys, parseSlice } from "#cluster/state.ts";
 import type { MemberStore } from "#base/member-store.ts";
+import { HappeningKind } from "#raid/happening.ts";
 import { formatDisk } from "#store/format-disk.ts";
 import { History } from "./history.ts";
 import { judge } from "./judge.ts";
 import type { Verdict } from "./judge.ts";
 import { MemoryLosses } from "./memory-losses.ts";
 import type { SlicePlace } from "./memory-losses.ts";
+import { Rot } from "./rot.ts";
 import { SectorTags } from "./sector-tags.ts";
 import { SimDisk } from "./sim-disk.ts";
 import { HostCounts, SimHost } from "./sim-host.ts";
@@ -47,6 +58,8 @@ export interface ClusterPlan {
   net?: Partial<NetOptions>;
   /** Per unit; 1 is right. */
   clockRates?: number[];
+  /** Absent: never, but at the end. */
+  scrub?: ScrubPace;
 }
 
 export const MIX_USUAL: WorkMix = {
@@ -64,6 +77,9 @@ export const MIX_USUAL: WorkMix = {
   patienceMs: 12_000,
 };
 
+/** At the end: as fast as it goes; and then never again. */
+const SCRUB_AT_END: ScrubPace = { everyMs: 0, bytesPerSecondMax: 1 << 30 };
+const SCRUB_MS = 90_000;
 /** Of the hosts that look at the end. */
 const PATIENT: WorkMix = { ...MIX_USUAL, patienceMs: 600_000 };
 const DISK_UUID = (disk: DiskNumber) => disk.toString(16).padStart(32, "0");
@@ -88,12 +104,15 @@ export class SimCluster {
   readonly hostVolumes: HostVolume[];
   /** The nemesis is over: what it planned is not done any more. */
   healed = false;
+  readonly rot: Rot;
   /** A disk could not read: what only it had may be unreadable for good (H8). */
   rotten = false;
   /** Told once, of the next record that is committed. */
   onNextCommit: ((record: SliceRecord) => void) | null = null;
   /** "Sometimes" conditions: named, counted. */
   readonly reached = new Map<string, number>();
+  /** What heads told of wrong blocks. */
+  readonly happenings: SliceHappening[] = [];
   readonly #slicePlaces = new Map<SliceNumber, SlicePlace>();
   readonly #placement = new Map<DiskNumber, UnitNumber>();
   readonly #tags = new WeakMap<UnitProcess, SectorTags>();
@@ -107,6 +126,7 @@ export class SimCluster {
     this.net = new SimNet(this.simulation, { ...NET_USUAL, ...plan.net });
     this.shapes = shapesOf(plan, this.#slicePlaces);
     this.hostVolumes = this.shapes.map((shape) => this.#hostVolume(shape));
+    this.rot = new Rot(this);
     this.losses = new MemoryLosses(this.#slicePlaces, (slice, place) => {
       this.simulation.trace("loss", slice);
       this.sometimes("all in-sync members lost their memory");
@@ -188,6 +208,13 @@ export class SimCluster {
       },
       powerCut: (disk) => this.losses.powerCut(disk),
       gaveUp: (process) => this.#gaveUp(process),
+      scrubPace: () => (this.healed ? SCRUB_AT_END : (this.plan.scrub ?? SCRUB_AT_END)),
+      happened: (process, happening) => this.#happened(process, happening),
+      accepted: (slice, offsetBytes) => this.rot.wasAccepted(slice, offsetBytes),
+      scrubbed: (disk) => {
+        this.simulation.trace("scrubbed", disk);
+        this.sometimes("a scrub came to its end");
+      },
       violation: (sentence) => this.violation(sentence),
     };
   }
@@ -205,6 +232,34 @@ export class SimCluster {
     });
   }
 
+  #happened(process: UnitProcess, happening: SliceHappening): void {
+    const { kind, slice, disk, offsetBytes, blocks } = happening;
+    this.simulation.trace(`happening-${kind}`, slice, disk, offsetBytes / BLOCK_BYTES, blocks);
+    this.happenings.push(happening);
+    switch (kind) {
+      case HappeningKind.healed:
+        return this.sometimes("a block was healed");
+      case HappeningKind.unreadable:
+        return this.sometimes("a block was unreadable on all");
+      case HappeningKind.carried:
+        return this.sometimes("an unreadable block was carried to a new copy");
+      case HappeningKind.keepsNothing:
+        return this.sometimes("a disk kept nothing");
+      case HappeningKind.diverged:
+        // Where disks could not be read for a while, nobody could make them equal.
+        if (this.rotten) return;
+        this.violation(`slice ${slice} differs on disk ${disk} and unit ${process.unit}'s (H2)`);
+    }
+  }
+
+  /** Where a sector of a volume lies. */
+  placeOf(volume: number, sector: number): { slice: SliceNumber; block: number } {
+    const shape = this.shapes.find((one) => one.volume === volume) as VolumeShape;
+    const sliceSectors = shape.sliceBytes / SECTOR_BYTES;
+    const slice = shape.slices[Math.floor(sector / sliceSectors)] as SliceNumber;
+    return { slice, block: Math.floor((sector % sliceSectors) / SECTORS_PER_BLOCK) };
+  }
+
   #hostWorld(): HostWorld {
     return {
       simulation: this.simulation,
@@ -215,7 +270,8 @@ export class SimCluster {
       tagsOf: (process) => this.#tagsOf(process),
       counts: this.counts,
       violation: (sentence) => this.violation(sentence),
-      rotten: () => this.rotten,
+      rotten: ({ volume, firstSector, count }) =>
+        this.rotten || this.rot.mayBeUnreadable(volume, firstSector, count),
     };
   }
 
@@ -361,6 +417,7 @@ export class SimCluster {
       if (unit.process !== null) unit.process.client.watchDelayMs = 0;
       for (const disk of unit.disks.values()) {
         disk.slowFactor = 1;
+        disk.lie = null;
         if (disk.fault === null) continue;
         disk.fault = null;
         unit.kill();
@@ -380,6 +437,8 @@ export class SimCluster {
     this.rest();
     this.#checkProtected();
     this.run(4000);
+    this.#scrubAll();
+    this.run(4000);
     this.#readAll();
     const { revision } = this.controlStore;
     this.run(6000);
@@ -390,6 +449,10 @@ export class SimCluster {
     this.#compareMembers();
     const verdict = judge(this.history);
     for (const { volume, sector, sentence } of verdict.violations) {
+      if (sector >= 0 && this.rot.excuses(volume, sector)) {
+        this.sometimes("harm was taken as it was after a crash");
+        continue;
+      }
       this.violation(`volume ${volume} sector ${sector}: ${sentence}`);
     }
     return verdict;
@@ -453,11 +516,31 @@ export class SimCluster {
   }
 
   #isWhole(record: SliceRecord): boolean {
-    if (record.inSync.length >= record.copies && record.resyncing.length === 0) return true;
-    // H8: what nobody can read any more keeps a target out until a host writes it anew.
-    const head = this.unit(record.head).process?.plane.sliceReports() ?? [];
-    const report = head.find(({ slice }) => slice === record.slice);
-    return this.rotten && report?.waitsFor.includes("unreadable") === true;
+    return record.inSync.length >= record.copies && record.resyncing.length === 0;
+  }
+
+  /** C: scrub finds nothing, once it has been through and what it found is healed. */
+  #scrubAll(): void {
+    const { simulation } = this;
+    for (const round of [1, 2]) {
+      const stores = this.units.flatMap(({ process }) => [...(process?.stores.values() ?? [])]);
+      const before = stores.map((store) => store.scrub.report());
+      for (const { process } of this.units) process?.plane.setScrubPace(SCRUB_AT_END);
+      for (const store of stores) store.scrub.start({ urgent: true });
+      const isThrough = () =>
+        stores.every((store, index) => {
+          const { scrub } = store.scrub.report();
+          const was = before[index]?.scrub;
+          return scrub.count > (was?.count ?? 0) && !scrub.running && store.scrub.doubted === 0;
+        });
+      simulation.run(simulation.nowMs + SCRUB_MS, () => isThrough() || this.#exhausted());
+      if (!isThrough()) return this.violation(`scrub ${round} of all disks does not end`);
+      if (round === 1) continue;
+      for (const [index, store] of stores.entries()) {
+        const found = store.scrub.report().found - (before[index]?.found ?? 0);
+        if (found > 0) this.violation(`a second scrub finds ${found} blocks on ${store.number}`);
+      }
+    }
   }
 
   /** Every written place through every portal: into the history, for the judge. */
@@ -469,7 +552,9 @@ export class SimCluster {
           let acked = false;
           const wish = { kind: OperationKind.read, volume, firstSector, count, flags: 0 };
           reader.act(process, wish, (ok, status) => {
-            acked = ok || (this.rotten && status === Status.mediumError);
+            const isHonest =
+              this.rotten || this.rot.mayBeUnreadable(volume.volume, firstSector, count);
+            acked = ok || (isHonest && status === Status.mediumError);
           });
           const { nowMs } = this.simulation;
           this.simulation.run(nowMs + 5000, () => acked || this.#exhausted());
@@ -530,6 +615,7 @@ export class SimCluster {
       }
       for (const extent of [...extents].sort((a, b) => a - b)) {
         const seen = record.inSync.map(({ disk }) => this.#readExtent(disk, record.slice, extent));
+        this.#checkReadable(record, extent, seen);
         const first = seen[0];
         for (let at = 1; at < seen.length; at++) {
           if (first === null || seen[at] === null) continue;
@@ -542,6 +628,45 @@ export class SimCluster {
         }
       }
     }
+  }
+
+  /** R9: a block that one member has is right on all of them; one that none has was harmed. */
+  #checkReadable(record: SliceRecord, extent: number, seen: (Uint8Array | null)[]): void {
+    if (!seen.includes(null)) return;
+    const good = new Set<number>();
+    const bad = new Map<number, DiskNumber>();
+    for (const { disk } of record.inSync) {
+      for (let at = 0; at < BLOCKS_PER_EXTENT; at++) {
+        const block = extent * BLOCKS_PER_EXTENT + at;
+        if (this.#readBlock(disk, record.slice, block)) good.add(block);
+        else bad.set(block, disk);
+      }
+    }
+    for (const [block, disk] of bad) {
+      const where = `slice ${record.slice} block ${block}`;
+      if (good.has(block)) this.violation(`${where} is wrong on disk ${disk} though another has it`);
+      else if (!this.rotten && !this.rot.has(record.slice, block)) {
+        this.violation(`${where} is unreadable on all, though it was never harmed (H8)`);
+      }
+    }
+  }
+
+  #readBlock(disk: DiskNumber, slice: SliceNumber, block: number): boolean {
+    const process = this.unit(disk).process as UnitProcess;
+    const buffer = process.memory.allocate(BLOCK_BYTES);
+    const operation = new Operation();
+    operation.kind = OperationKind.read;
+    operation.offsetBytes = block * BLOCK_BYTES;
+    operation.lengthBytes = BLOCK_BYTES;
+    operation.bufferOffset = buffer;
+    let ended = false;
+    operation.done = () => {
+      ended = true;
+    };
+    this.#member(disk, slice)?.submit(operation);
+    this.simulation.run(this.simulation.nowMs + 5000, () => ended);
+    process.memory.release(buffer);
+    return operation.status === Status.ok;
   }
 
   #readExtent(disk: DiskNumber, slice: SliceNumber, extent: number): Uint8Array | null {
@@ -566,7 +691,8 @@ export class SimCluster {
     const bytes = process.memory.bytes.slice(buffer, buffer + EXTENT_BYTES);
     if (ended) process.memory.release(buffer);
     if (ended && operation.status === Status.ok) return bytes;
-    if (ended && this.rotten && operation.status === Status.checksumMismatch) return null;
+    // Which of its blocks, and whether that may be, is looked at by itself.
+    if (ended && operation.status === Status.checksumMismatch) return null;
     const status = ended ? statusName(operation.status) : "no answer";
     this.violation(`slice ${slice} extent ${extent} on disk ${disk}: ${status} at the end (R9)`);
     return null;
