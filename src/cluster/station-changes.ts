@@ -9,6 +9,7 @@ import { BLOCK_BYTES } from "#base/grains.ts";
 import { layouts } from "#base/layout.ts";
 import type { UnitNumber } from "#base/record.ts";
 import type { CommandArguments, CommandName } from "./commands.ts";
+import { reportDisk, scrubDisk, tellBlocks } from "./disk-changes.ts";
 import type { Draft } from "./draft.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
 import type { PlacedSlice } from "./placement.ts";
@@ -48,6 +49,9 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   announceUpdate,
   startUpdate: (draft, args, facts) => startUpdate(draft, args, facts.voters),
   stopUpdate,
+  reportDisk,
+  tellBlocks,
+  scrubDisk,
 };
 
 function admitUnit(
@@ -179,7 +183,9 @@ function registerDisk(
       unit: unit.number,
     });
   }
-  draft.put(keys.disk(known.number), { ...known, ...args, unit: unit.number, state: "ready" });
+  // One that was retired stays so, whatever starts again.
+  const state = known.state === "leaving" ? "leaving" : "ready";
+  draft.put(keys.disk(known.number), { ...known, ...args, unit: unit.number, state });
   return { disk: known.number };
 }
 

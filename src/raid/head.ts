@@ -285,14 +285,17 @@ export class Head {
   failedHere(spread: Spread, status: Status): void {
     if (this.ended || status === Status.cancelled) return;
     if (spread.kind === "flush") return this.#host.giveUp(`flush failed: ${statusName(status)}`);
-    if (status === Status.mediumError) {
-      const end = spread.offsetBytes + spread.lengthBytes;
-      for (let at = spread.offsetBytes; at < end; at += EXTENT_BYTES) {
-        this.reconcile.unequal(Math.floor(at / EXTENT_BYTES));
-      }
-      return;
-    }
+    if (status === Status.mediumError) return this.leftUnequal(spread);
     if (this.inSyncPeers().length > 0) this.#host.giveUp(`write failed: ${statusName(status)}`);
+  }
+  /** A change that some members carried out and others could not: they are made equal (H2, H8). */
+  leftUnequal(spread: Spread): void {
+    if (this.ended || spread.kind === "flush") return;
+    const end = spread.offsetBytes + spread.lengthBytes;
+    const last = Math.floor((end - 1) / EXTENT_BYTES);
+    for (let extent = Math.floor(spread.offsetBytes / EXTENT_BYTES); extent <= last; extent++) {
+      this.reconcile.unequal(extent);
+    }
   }
   giveUp(reason: string): void {
     if (!this.ended) this.#host.giveUp(reason);

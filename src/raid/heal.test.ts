@@ -185,6 +185,62 @@ describe("a doubt", () => {
   });
 });
 
+describe("a write of parts of blocks", () => {
+  test("one end is wrong on the head, the other on a member → both right, all alike (H2)", () => {
+    for (const [first, last] of [
+      [1, 2],
+      [2, 1],
+      [2, 3],
+    ] as const) {
+      const cluster = new Cluster({ copies: 3, linkMs: 4 });
+      cluster.write(5, 1);
+      cluster.write(7, 1);
+      cluster.node(first).disk.bad.add(5);
+      cluster.node(last).disk.bad.add(7);
+      const write = cluster.submit(1, OperationKind.write, 5 * BLOCK + 512, 2 * BLOCK, { tag: 2 });
+      cluster.until(() => write.status !== null);
+      expect(write.status).toBe(Status.ok);
+      for (const disk of [1, 2, 3]) {
+        expect(cluster.node(disk).disk.bad.size).toBe(0);
+        const blocks = cluster.node(disk).disk.cache.get(0)?.blocks;
+        const bytes = [blocks?.get(5)?.[0], blocks?.get(5)?.[512], blocks?.get(7)?.[511]];
+        expect(bytes.concat(blocks?.get(7)?.[512])).toEqual([1, 2, 2, 1]);
+      }
+    }
+  });
+
+  test("a member cannot take it for good → an error, and whoever took it is made equal (H8)", () => {
+    const cluster = new Cluster();
+    cluster.write(5, 1);
+    cluster.write(7, 1);
+    // The head's copy of the end rots while the member asks for it.
+    cluster.node(2).disk.bad.add(7);
+    cluster.onDelivered = ({ kind, status }) => {
+      const asks = kind === VerbKind.done && status === Status.checksumMismatch;
+      if (asks) cluster.node(1).disk.bad.add(7);
+    };
+    const write = cluster.submit(1, OperationKind.write, 6 * BLOCK, BLOCK + 512, { tag: 2 });
+    cluster.until(() => write.status !== null);
+    cluster.onDelivered = null;
+    expect(write.status).toBe(Status.mediumError);
+    cluster.run(3000);
+    expect(cluster.tagOn(1, 6)).toBe(cluster.tagOn(2, 6));
+  });
+
+  test("a member that does not answer the question may have the block: no error for that", () => {
+    const cluster = new Cluster();
+    cluster.write(5, 1);
+    cluster.node(1).disk.bad.add(5);
+    let answers = 0;
+    cluster.onDelivered = (verb) => {
+      if (verb.kind !== VerbKind.done || verb.payloadBytes === 0 || answers++ > 0) return;
+      verb.status = Status.staleEpoch;
+    };
+    expect(cluster.read(5)).toBe(1);
+    expect(answers).toBeGreaterThan(1);
+  });
+});
+
 describe("a disk that does not keep what is written to it", () => {
   test("the head's, and another has the block → the other takes over, no host sees an error", () => {
     const cluster = new Cluster();

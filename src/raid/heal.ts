@@ -172,7 +172,7 @@ export class Heal {
     if (head.ended) return done(Status.cancelled);
     if (replica.state !== "open") return done(Status.linkLost);
     this.#right(offsetBytes, replica, (status, bufferOffset) => {
-      if (status === Status.mediumError) return this.#unreadable(offsetBytes, done);
+      if (status === Status.mediumError) return this.#perhapsRight(replica, offsetBytes, done);
       if (status !== Status.ok) return done(status);
       const flags = FLAG_MENDS;
       this.#mendPeer(replica, { offsetBytes, bufferOffset, flags }, TRIES_MAX, (outcome) => {
@@ -180,6 +180,14 @@ export class Heal {
         if (outcome === Status.ok) this.#healed(replica.disk, offsetBytes);
         done(outcome);
       });
+    });
+  }
+
+  /** Nobody else has it: perhaps it is right there, and wrong elsewhere. */
+  #perhapsRight(replica: Replica, offsetBytes: number, done: HealDone): void {
+    this.#readBackPeer(replica, offsetBytes, (seen) => {
+      if (seen === Status.checksumMismatch) this.#unreadable(offsetBytes, done);
+      else done(seen);
     });
   }
 
@@ -206,8 +214,12 @@ export class Heal {
     });
   }
 
-  /** The same on a member: the head's block is written there whole. */
-  peerEdges(replica: Replica, spread: Spread, done: HealDone): void {
+  /** The same on a member, which says which block is wrong (or, if it is older, does not). */
+  peerEdges(replica: Replica, spread: Spread, fault: number, done: HealDone): void {
+    const end = spread.offsetBytes + spread.lengthBytes;
+    if (fault > spread.offsetBytes - BLOCK_BYTES && fault < end) {
+      return this.peer(replica, fault - (fault % BLOCK_BYTES), done);
+    }
     this.#eachEdge(spread, done, (offsetBytes, _bufferOffset, next) => {
       this.peer(replica, offsetBytes, next);
     });
@@ -260,12 +272,27 @@ export class Heal {
       verb.offsetBytes = offsetBytes;
       verb.lengthBytes = BLOCK_BYTES;
       const asker = new Once((answer) => {
-        if (answer === null) return restart();
-        if (answer.status === Status.busy) return head.onNextTick(restart);
-        if (answer.status !== Status.ok || answer.payloadBytes !== BLOCK_BYTES) return askNext();
-        const { bufferOffset } = answer;
-        answer.bufferOffset = NO_BUFFER; // Ours now.
-        done(Status.ok, bufferOffset);
+        switch (answer?.status) {
+          case undefined:
+            return restart();
+          case Status.ok: {
+            const { bufferOffset } = answer as PeerVerb;
+            (answer as PeerVerb).bufferOffset = NO_BUFFER; // Ours now.
+            return done(Status.ok, bufferOffset);
+          }
+          case Status.checksumMismatch:
+          case Status.mediumError:
+            return askNext();
+          case Status.busy:
+            return head.onNextTick(restart);
+          case Status.staleEpoch:
+            // H8: whoever does not answer the question may have it all the same.
+            head.sessions.doubted(replica);
+            return head.onNextTick(restart);
+          default:
+            head.sessions.failed(replica, (answer as PeerVerb).status);
+            return head.onNextTick(restart);
+        }
       });
       if (!head.ask(replica, verb, asker, false)) head.onNextTick(restart);
     };

@@ -139,7 +139,7 @@ export class Spread implements Asker {
         this.#head.sessions.doubted(replica);
         return;
       case Status.checksumMismatch:
-        this.#repairPeer(replica, index);
+        this.#repairPeer(replica, index, verb.offsetBytes);
         return;
       default:
         this.#asked[index] = false;
@@ -246,18 +246,20 @@ export class Spread implements Asker {
     this.check();
   }
 
-  #repairPeer(replica: Replica, index: number): void {
+  #repairPeer(replica: Replica, index: number, fault: number): void {
     if (this.kind === "flush") {
       this.#asked[index] = false;
       return this.#head.sessions.failed(replica, Status.checksumMismatch);
     }
-    this.#head.heal.peerEdges(replica, this, (status) => {
+    this.#head.heal.peerEdges(replica, this, fault, (status) => {
       const now = this.#waiting.indexOf(replica);
       if (now < 0) return;
       this.#asked[now] = false;
       if (status === Status.ok) return this.offer(replica);
       if (status === Status.linkLost) return; // Asked again when its session opens.
       if (this.status === Status.ok) this.status = status;
+      // H8: others may have the new bytes already.
+      this.#head.leftUnequal(this);
       this.check();
     });
   }

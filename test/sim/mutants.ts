@@ -257,8 +257,8 @@ const scrubbing: Mutant[] = [
   },
   {
     name: "heal-outside-the-lock",
-    sentence: "what a scrub doubts is healed without the range's lock (R1)",
-    install: () => installLocklessHeals(),
+    sentence: "what a scrub doubts is healed without the range's lock, in its own time (R1)",
+    install: (world) => installLocklessHeals(world),
   },
   {
     name: "heal-from-the-wrong-member",
@@ -280,12 +280,7 @@ const scrubbing: Mutant[] = [
   },
 ];
 
-export const mutants: readonly Mutant[] = [
-  ...stable,
-  ...replication,
-  ...remembering,
-  ...scrubbing,
-];
+export const mutants: readonly Mutant[] = [...stable, ...replication, ...remembering, ...scrubbing];
 
 function installLaggingReads(): () => void {
   const shapes = new WeakMap<DataPlane, VolumeShape[]>();
@@ -422,8 +417,13 @@ function doOnceMore(memory: Memory, member: Member, offsetBytes: number, bytes: 
   member.submit(ghost);
 }
 
-/** Locks asked for while the mender begins a job are granted at once, and hold nobody up. */
-function installLocklessHeals(): () => void {
+const SLOW_HEAL_MS = 20;
+
+/**
+ * Locks asked for while the mender begins a job are granted at once, and hold nobody up; what is
+ * healed on a member is written a while after it was read.
+ */
+function installLocklessHeals(world: MutantWorld): () => void {
   const loose = new WeakSet<Ticket>();
   let isMending = false;
   const undo = [
@@ -442,7 +442,9 @@ function installLocklessHeals(): () => void {
       "acquire",
       (original) =>
         function (this: RangeLock, range, granted) {
-          if (!isMending) return original.call(this, range, granted);
+          // What is to be reconciled there first keeps its order.
+          const isOther = range.lengthBytes === EXTENT_BYTES;
+          if (!isMending || isOther) return original.call(this, range, granted);
           isMending = false;
           const { offsetBytes, lengthBytes } = range;
           const ticket = new Ticket(offsetBytes, offsetBytes + lengthBytes, true, granted);
@@ -458,6 +460,17 @@ function installLocklessHeals(): () => void {
         function (this: RangeLock, ticket) {
           if (loose.has(ticket)) ticket.released = true;
           else original.call(this, ticket);
+        },
+    ),
+    patch(
+      UnitProcess.prototype,
+      "receive",
+      (original) =>
+        function (this: UnitProcess, from, verb) {
+          const isHeal = verb.kind === VerbKind.write && (verb.flags & FLAG_MENDS) !== 0;
+          const act = () => original.call(this, from, verb);
+          if (isHeal) world.after(SLOW_HEAL_MS, () => this.deliver(act));
+          else act();
         },
     ),
   ];

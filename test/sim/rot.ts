@@ -29,6 +29,7 @@ interface Place {
 
 const LONGEST_MISDIRECTED_BYTES = 16 << 10;
 const ATTEMPTS = 20;
+const RECENT_ACTS = 60;
 
 export class Rot {
   /** Bits flipped, writes lost, writes misdirected. */
@@ -73,7 +74,8 @@ export class Rot {
 
   /** Flips a bit of some block; answers where, or null when nothing was found to harm. */
   flip(prng: Prng, disk: DiskNumber): Place | null {
-    const place = this.#somePlace(prng, disk);
+    const place =
+      (prng.chance(0.6) ? this.#hotPlace(prng, disk) : null) ?? this.#somePlace(prng, disk);
     if (place === null) return null;
     const at = place.offsetBytes + prng.below(BLOCK_BYTES);
     if (!this.#cluster.disk(disk).rot(at)) return null;
@@ -138,6 +140,21 @@ export class Rot {
     if (record === null || !isSpare(record, disk)) return false;
     const harmed = this.#harmed.get(`${slice}:${block}`);
     return harmed === undefined || harmed === disk;
+  }
+
+  /** Where hosts have just written. */
+  #hotPlace(prng: Prng, disk: DiskNumber): Place | null {
+    const { acts } = this.#cluster.history;
+    const act = acts[acts.length - 1 - prng.below(Math.min(acts.length, RECENT_ACTS))];
+    if (act?.kind !== "write") return null;
+    const { slice, block } = this.#cluster.placeOf(act.volume, act.firstSector);
+    const physical = this.#member(disk, slice)?.state.map.physicalOf(
+      Math.floor(block / BLOCKS_PER_EXTENT),
+    );
+    if (physical === undefined || physical < 0) return null;
+    const at = physical * EXTENT_BYTES + (block % BLOCKS_PER_EXTENT) * BLOCK_BYTES;
+    const place = { disk, slice, block, offsetBytes: this.#plan.dataOffset + at };
+    return this.#mayHarm(place) ? place : null;
   }
 
   #somePlace(prng: Prng, disk: DiskNumber): Place | null {

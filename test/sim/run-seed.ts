@@ -76,7 +76,7 @@ export function planOf(seed: number): SeedPlan {
       everyMs: prng.pick([0, 1000, 5000]),
       bytesPerSecondMax: prng.pick([MIB, 8 * MIB, 100 * MIB]),
     },
-    decayMs: prng.pick([0, 0, 30, 200]),
+    decayMs: prng.pick([0, 0, 30, 100]),
   };
 }
 
@@ -122,10 +122,14 @@ export function runSeed(seed: number, options: SeedOptions = {}): SeedResult {
   };
 }
 
+/** Bits flip while everything else goes on. */
 function decay(cluster: SimCluster, prng: Prng, everyMs: number): void {
   cluster.simulation.after(everyMs * (0.2 + 1.6 * prng.fraction()), () => {
     if (cluster.healed) return;
     cluster.rot.flip(prng, prng.pick(cluster.units).number);
+    // Scrubs that do not wait for hosts to rest.
+    const { process, number } = prng.pick(cluster.units);
+    if (prng.chance(0.3)) process?.plane.startScrub(number, { urgent: true });
     decay(cluster, prng, everyMs);
   });
 }
