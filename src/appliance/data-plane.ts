@@ -89,6 +89,7 @@ export class DataPlane {
   readonly #records = new Map<SliceNumber, SliceRecord>();
   readonly #volumes = new Map<VolumeNumber, VolumeShape>();
   readonly #diskUnits = new Map<DiskNumber, UnitNumber>();
+  #leaving: ReadonlySet<DiskNumber> = new Set();
   readonly #links = new Set<UnitNumber>();
   readonly #pool = new OperationPool();
   readonly #forwarder: Forwarder;
@@ -181,6 +182,12 @@ export class DataPlane {
     for (const { slice } of this.#slices.values()) slice.linkUp(disk);
   }
 
+  /** Disks that are being retired, from the control state. */
+  setLeaving(disks: readonly DiskNumber[]): void {
+    this.#leaving = new Set(disks);
+    for (const { slice } of this.#slices.values()) slice.setLeaving(this.#leaving);
+  }
+
   /** A record, committed and confirmed. Late and repeated ones are harmless. */
   recordChanged(record: SliceRecord): void {
     const known = this.#records.get(record.slice);
@@ -243,6 +250,7 @@ export class DataPlane {
       happened: (happening) => this.#happened(number, happening),
     });
     this.#slices.set(number, { slice, disk: store.number });
+    slice.setLeaving(this.#leaving);
     for (const [disk, unit] of this.#diskUnits) if (this.#links.has(unit)) slice.linkUp(disk);
     const record = this.#records.get(number);
     if (record !== undefined) slice.recordChanged(record);

@@ -12,6 +12,8 @@ import type {
   UnitNumber,
   VolumeNumber,
 } from "#base/record.ts";
+import type { DiskHealth, ScrubPace } from "#base/disk-health.ts";
+import type { HappeningKind } from "#raid/happening.ts";
 import type { SliceReport } from "./data-plane.ts";
 import type { VolumeShape } from "./forwarder.ts";
 
@@ -88,6 +90,12 @@ export type ToReactor =
   | { kind: "volume"; volume: ExportedVolume }
   | { kind: "volumeGone"; volume: VolumeNumber }
   | { kind: "proposalEnded"; id: number; outcome: Outcome; current: SliceRecord | null }
+  /** R9: how often disks are scrubbed, and how fast; from the cluster's settings. */
+  | { kind: "scrubPace"; pace: ScrubPace }
+  /** Scrubs a disk at once; urgent: without yielding to hosts. */
+  | { kind: "scrub"; disk: DiskNumber; urgent: boolean }
+  /** Disks that are being retired. */
+  | { kind: "leaving"; disks: DiskNumber[] }
   /** Orderly stop: heads released, disks closed, then stopped is said and the Worker ends. */
   | { kind: "stop" };
 
@@ -104,6 +112,18 @@ export interface OpenedDisk {
   /** What slices may use, and what is free of it. */
   sizeBytes: number;
   freeBytes: number;
+  /** How well it keeps what it is given, and how far its scrub is. */
+  health: DiskHealth;
+}
+
+/** What heads here met of wrong blocks since this was last told, by kind, disk and volume. */
+export interface BlocksTold {
+  kind: HappeningKind;
+  disk: DiskNumber;
+  volume: VolumeNumber;
+  blocks: number;
+  /** The first of them, in the volume. */
+  offsetBytes: number;
 }
 
 export interface ReactorReport {
@@ -123,6 +143,8 @@ export type FromReactor =
   | { kind: "diskFailed"; uuid: string; sentence: string }
   | { kind: "link"; unit: UnitNumber; up: boolean; reason: string }
   | { kind: "propose"; id: number; next: SliceRecord; expected: SliceRecord }
+  /** At most twice a second. */
+  | { kind: "blocks"; told: BlocksTold[] }
   /** Twice a second when something changed, else every five seconds. */
   | { kind: "report"; report: ReactorReport }
   | { kind: "log"; level: "debug" | "info" | "warn" | "error"; sentence: string; facts?: object }

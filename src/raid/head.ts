@@ -76,6 +76,8 @@ export interface HeadHost {
   readonly linkGraceMs: number;
   /** Disks whose unit is linked. */
   readonly links: ReadonlySet<DiskNumber>;
+  /** Disks that are being retired. */
+  leaving(): ReadonlySet<DiskNumber>;
   nowMs(): number;
   send(verb: PeerVerb): boolean;
   nextSequence(): number;
@@ -202,6 +204,11 @@ export class Head {
       if (replica.required && !replica.grantHolds(nowMs)) return false;
     }
     return true;
+  }
+  /** In-sync members that are not being retired. */
+  get stayingCount(): number {
+    const leaving = this.#host.leaving();
+    return this.record.inSync.filter((member) => !leaving.has(member.disk)).length;
   }
   inSyncPeers(): Replica[] {
     return [...this.replicas.values()].filter((replica) => replica.inSync);

@@ -397,8 +397,8 @@ export class Resync implements Asker {
   // Finishing.
 
   #finish(): void {
-    const { record } = this.#head;
-    if (record.inSync.length >= record.copies) {
+    const { record, stayingCount } = this.#head;
+    if (stayingCount >= record.copies) {
       // Others were brought up first; whether it stays is the control station's to say.
       this.obstacle = "enough members are in sync";
       return;

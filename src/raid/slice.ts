@@ -98,6 +98,8 @@ export class Slice {
   readonly #member: Member;
   readonly #answers = new Answers();
   readonly #links = new Set<DiskNumber>();
+  /** Disks that are to be let go once others hold their copies (a hint of the control station). */
+  #leaving: ReadonlySet<DiskNumber> = new Set();
   readonly #returns: Returns;
   readonly #linkGraceMs: number;
   readonly #counters: Counters = {
@@ -185,6 +187,7 @@ export class Slice {
       returns: this.#returns,
       linkGraceMs: this.#linkGraceMs,
       links: this.#links,
+      leaving: () => this.#leaving,
       nextSequence: () => ++this.#sequence,
       enquire: (disk: DiskNumber) => {
         this.#effects.send(this.#own(VerbKind.enquire, disk));
@@ -328,6 +331,11 @@ export class Slice {
     this.#answers.linkDown(disk);
     this.#member.linkDown(disk);
     this.#head?.sessions.linkDown(disk);
+  }
+
+  /** Disks that are being retired: replaced by whoever is brought up, then let go. */
+  setLeaving(disks: ReadonlySet<DiskNumber>): void {
+    this.#leaving = disks;
   }
 
   // Records.
