@@ -51,11 +51,7 @@ export class DiskWatch {
   #cancelTimer: (() => void) | null = null;
   #stopped = false;
 
-  constructor(
-    world: Pick<World, "clock"> & { log: Log },
-    timers: Timers,
-    parts: WatchParts,
-  ) {
+  constructor(world: Pick<World, "clock"> & { log: Log }, timers: Timers, parts: WatchParts) {
     this.#world = world;
     this.#timers = timers;
     this.#parts = parts;

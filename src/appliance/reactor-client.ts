@@ -4,7 +4,13 @@
 
 import type { Log } from "#base/world.ts";
 import type { ControlEnd } from "#machine/control-channel.ts";
-import type { BlocksTold, FromReactor, OpenedDisk, ReactorReport, ToReactor } from "./reactor-messages.ts";
+import type {
+  BlocksTold,
+  FromReactor,
+  OpenedDisk,
+  ReactorReport,
+  ToReactor,
+} from "./reactor-messages.ts";
 
 export type Heard<K extends FromReactor["kind"]> = Extract<FromReactor, { kind: K }>;
 

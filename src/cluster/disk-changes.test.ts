@@ -119,7 +119,7 @@ describe("a disk that keeps lying", () => {
     expect(() => made.ask("createVolume", wish)).toThrow(/room|unit/);
   });
 
-  test("one that does not keep what is written → retired whatever the count; switched off → not", () => {
+  test("one that keeps nothing → retired whatever the count; switched off → not", () => {
     const made = rack();
     const tell = { disk: 2, volume: 1, blocks: 1, offsetBytes: 0 };
     made.ask("tellBlocks", { kind: "keepsNothing", ...tell });

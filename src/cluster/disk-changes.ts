@@ -138,15 +138,15 @@ function blockSentence(
       return {
         severity: "alarm",
         sentence:
-          `no copy of ${blocks} ${where}, can be read: hosts get errors there, never wrong bytes, ` +
-          `until they write them anew`,
+          `no copy of ${blocks} ${where}, can be read: hosts get errors there, ` +
+          `never wrong bytes, until they write them anew`,
       };
     case "diverged":
       return {
         severity: "alarm",
         sentence:
-          `${disk} holds other bytes than the head in ${blocks} ${where}, though both match their ` +
-          `checksums: which are right is not known, nothing was changed`,
+          `${disk} holds other bytes than the head in ${blocks} ${where}, though both match ` +
+          `their checksums: which are right is not known, nothing was changed`,
       };
     case "carried":
       return {

@@ -149,6 +149,8 @@ export class Compare {
   }
 
   #lacks(extent: number): boolean {
-    return extent * EXTENT_BYTES < this.#head.record.sizeBytes && this.#head.store.stampOf(extent) === 0;
+    return (
+      extent * EXTENT_BYTES < this.#head.record.sizeBytes && this.#head.store.stampOf(extent) === 0
+    );
   }
 }

@@ -156,7 +156,7 @@ describe("a doubt", () => {
     }
   });
 
-  test("while the link is away, or the head dies → said again, healed by whoever heads then", () => {
+  test("the link is away, or the head dies → said again, healed by whoever heads then", () => {
     const cluster = new Cluster({ copies: 3 });
     cluster.write(5, 1);
     cluster.node(3).disk.bad.add(5);
@@ -209,7 +209,7 @@ describe("a write of parts of blocks", () => {
     }
   });
 
-  test("a member cannot take it for good → an error, and whoever took it is made equal (H8)", () => {
+  test("a member cannot take it for good → an error, who took it is made equal (H8)", () => {
     const cluster = new Cluster();
     cluster.write(5, 1);
     cluster.write(7, 1);
@@ -242,7 +242,7 @@ describe("a write of parts of blocks", () => {
 });
 
 describe("a disk that does not keep what is written to it", () => {
-  test("the head's, and another has the block → the other takes over, no host sees an error", () => {
+  test("the head's, another has the block → that one takes over, no host sees an error", () => {
     const cluster = new Cluster();
     cluster.write(5, 1);
     cluster.node(1).disk.bad.add(5);

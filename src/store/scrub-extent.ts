@@ -127,8 +127,7 @@ export class ExtentScrub implements DescriptorUser {
       const isComparable = wasSettled && isSettled() && descriptor.sequence === sequence;
       if (isComparable) {
         const matches =
-          status === Status.ok &&
-          descriptor.matchesSlots(core.memory.bytes, buffer, core.identity);
+          status === Status.ok && descriptor.matchesSlots(core.memory.bytes, buffer, core.identity);
         this.#look.slotIsBad = !matches;
       }
       core.memory.release(buffer);

@@ -128,7 +128,8 @@ export class MetadataScrub {
       if (status !== Status.ok || state !== PageState.ok) return done(1);
       header.at(this.#bytes, this.#buffer);
       const { pages, bodyChecksum } = header;
-      if (header.sequence !== sequence || (1 + pages) * PAGE_BYTES > checkpointBytes) return done(1);
+      if (header.sequence !== sequence || (1 + pages) * PAGE_BYTES > checkpointBytes)
+        return done(1);
       const from = { page: 0, checksum: 0, rotten: 0 };
       this.#body({ slotAt, sequence, pages, bodyChecksum }, from, done);
     });

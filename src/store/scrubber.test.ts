@@ -563,11 +563,7 @@ describe("what a head asks of a member", () => {
   });
 });
 
-function submitWrite(
-  bench: Bench,
-  write: { at: number; buffer: number },
-  done: () => void,
-): void {
+function submitWrite(bench: Bench, write: { at: number; buffer: number }, done: () => void): void {
   const operation = new Operation();
   operation.kind = OperationKind.write;
   operation.offsetBytes = write.at;

@@ -126,7 +126,10 @@ export class MemoryBackend implements Backend {
       sizeBytes: 512,
       freeBytes: 0,
     };
-    return [...ours, { ...other, state: "left alone", reason: "it holds ext4", slices: [], health: null }];
+    return [
+      ...ours,
+      { ...other, state: "left alone", reason: "it holds ext4", slices: [], health: null },
+    ];
   }
 
   readonly scrubs: [DiskNumber, boolean][] = [];

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sizes, times and durations in the words of people, for the CLI and the status page. Pure: times are UTC and
-// computed from the milliseconds alone. Sizes are binary, as disks of volumes are: 1G is 2^30
-// bytes.
+// Sizes, times and durations in the words of people, for the CLI and the status page. Pure: times
+// are UTC and computed from the milliseconds alone. Sizes are binary, as disks of volumes are: 1G
+// is 2^30 bytes.
 
 const UNITS = ["", "K", "M", "G", "T", "P"] as const;
 const MS_PER_DAY = 86_400_000;

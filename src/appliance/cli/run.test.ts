@@ -233,7 +233,12 @@ describe("the cluster", () => {
       scrubBytesPerSecondMax: 100 << 20,
       diskErrorsMax: 0,
     });
-    for (const line of ["scrubEveryMs often", "scrubEveryMs 1e3d", "nothing 1", "diskErrorsMax -1"]) {
+    for (const line of [
+      "scrubEveryMs often",
+      "scrubEveryMs 1e3d",
+      "nothing 1",
+      "diskErrorsMax -1",
+    ]) {
       expect(await run(`setting set ${line}`)).toBe(2);
     }
     // The bounds are the unit's to hold.
