@@ -98,8 +98,30 @@ export interface DiskView {
   state: string;
   /** Why it is used, or why it is left alone, in a sentence. */
   reason: string;
+  /** How well it keeps what it is given; null: not known (not ours, or nothing said yet). */
+  health: DiskHealthView | null;
   /** Original figure 5: the slices on it. */
   slices: { slice: SliceNumber; volume: VolumeNumber; state: string }[];
+}
+
+export interface DiskHealthView {
+  /** Blocks found wrong since the disk was made, and what became of them. */
+  found: number;
+  healed: number;
+  /** Wrong and not healed. */
+  unhealed: number;
+  /** Places that were wrong within a day; a disk with too many is retired. */
+  recentPlaces: number;
+  scrub: {
+    /** Null: only the disk's own unit knows. */
+    running: boolean | null;
+    /** Of the running scrub; null as above. */
+    percent: number | null;
+    /** When the last one ended; null: never yet. */
+    endedAtMs: number | null;
+    /** It cannot keep to the time that is set, at the rate that is set. */
+    late: boolean;
+  };
 }
 
 export interface VolumeView {
@@ -154,10 +176,29 @@ export interface ChangeVolume {
   tls?: TlsRule | undefined;
 }
 
+/** What the cluster's owner may set. */
+export interface SettingsView {
+  /** How long a slice may lack a copy before another disk takes its place, ms. */
+  reprotectAfterMs: number;
+  /** Every block of every disk is read at least this often, ms; 0: only when asked. */
+  scrubEveryMs: number;
+  /** The most that a scrub reads of a disk, bytes per second. */
+  scrubBytesPerSecondMax: number;
+  /** A disk that was wrong in so many places within a day is retired; 0: never by itself. */
+  diskErrorsMax: number;
+}
+
+/** Those not named stay. */
+export type SettingsChange = { [K in keyof SettingsView]?: SettingsView[K] | undefined };
+
 export interface Backend {
   status(): UnitStatus;
   units(): UnitView[];
   disks(): DiskView[];
+  /** Starts a scrub of a disk of any unit; `urgent`: without yielding to hosts. */
+  scrubDisk(disk: DiskNumber, options: { urgent: boolean }): Promise<void>;
+  settings(): SettingsView;
+  changeSettings(changes: SettingsChange): Promise<SettingsView>;
   volumes(): VolumeView[];
   /** By name or number; a Fault notFound. */
   volume(nameOrNumber: string): VolumeView;

@@ -33,6 +33,7 @@ import { callUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
 import type { SavedMembership, VoterPlace } from "./membership.ts";
 import type { ReactorClient } from "./reactor-client.ts";
+import { DiskWatch } from "./disk-watch.ts";
 import { ReactorFeed } from "./reactor-feed.ts";
 import { Voter } from "./voter.ts";
 
@@ -68,6 +69,7 @@ export class ClusterLife {
   readonly commands: CommandClient;
   readonly lease: UnitLease;
   readonly voter: Voter;
+  readonly watch: DiskWatch;
   readonly #world: World;
   readonly #timers: Timers;
   readonly #parts: LifeParts;
@@ -132,6 +134,11 @@ export class ClusterLife {
       recordChanged: (record) => parts.reactor.send({ kind: "records", records: [record] }),
       recordRemoved: (slice) => parts.reactor.send({ kind: "sliceGone", slice }),
     });
+    this.watch = new DiskWatch(world, timers, {
+      commands: this.commands,
+      view: this.follower.view,
+      reactor: parts.reactor,
+    });
     new ReactorFeed(parts.reactor, this.follower.view, {
       ownUnit: unit,
       exportsUnclaimed: parts.exportsUnclaimed,
@@ -155,6 +162,7 @@ export class ClusterLife {
   /** In order: the lead and the liveness are given back, so that nobody waits for them. */
   async stop(): Promise<void> {
     this.#station.stop();
+    this.watch.stop();
     await this.lease.stop();
     this.#records.stop();
     this.follower.stop();

@@ -28,10 +28,13 @@ import type {
 import { disksOf, supersedes } from "#base/record.ts";
 import { Status } from "#base/status.ts";
 import { PeerVerb, VerbKind } from "#base/verbs.ts";
+import type { ScrubPace } from "#base/disk-health.ts";
 import type { World } from "#base/world.ts";
+import type { Happening } from "#raid/happening.ts";
 import { Slice } from "#raid/slice.ts";
 import type { SliceOptions, SliceStatus } from "#raid/slice.ts";
 import type { DiskStore } from "#store/disk-store.ts";
+import type { ScrubListener } from "#store/scrubber.ts";
 import { Forwarder } from "./forwarder.ts";
 import type { HeadPlace, VolumeShape } from "./forwarder.ts";
 
@@ -46,11 +49,25 @@ export interface DataPlaneEffects {
   propose(next: SliceRecord, expected: SliceRecord, done: ProposeDone): void;
   /** Something a person or the control station should know changed on this slice. */
   sliceChanged(slice: SliceNumber): void;
+  /** A head here met wrong blocks (R9). */
+  happened?(happening: SliceHappening): void;
+  /** A disk here was scrubbed to its end. */
+  scrubbed?(disk: DiskNumber): void;
+}
+
+/** A happening, and where. */
+export interface SliceHappening extends Happening {
+  slice: SliceNumber;
+  volume: VolumeNumber;
+  /** Where in the volume the first such block lies, bytes. */
+  volumeOffsetBytes: number;
 }
 
 export interface DataPlaneOptions {
   unit: UnitNumber;
   slice: SliceOptions;
+  /** Absent: as the store has it. */
+  scrub?: ScrubPace;
 }
 
 /** What `sliceStatuses` reports, for the console and the control station. */
@@ -72,9 +89,11 @@ export class DataPlane {
   readonly #records = new Map<SliceNumber, SliceRecord>();
   readonly #volumes = new Map<VolumeNumber, VolumeShape>();
   readonly #diskUnits = new Map<DiskNumber, UnitNumber>();
+  #leaving: ReadonlySet<DiskNumber> = new Set();
   readonly #links = new Set<UnitNumber>();
   readonly #pool = new OperationPool();
   readonly #forwarder: Forwarder;
+  #scrubPace: ScrubPace | null;
   /** Heads are given up once; a slice started later has none to give. */
   #released = false;
   #lastBeatMs = Number.NEGATIVE_INFINITY;
@@ -89,6 +108,7 @@ export class DataPlane {
     this.#memory = memory;
     this.#options = options;
     this.#effects = effects;
+    this.#scrubPace = options.scrub ?? null;
     this.#forwarder = new Forwarder(world, memory, {
       headOf: (slice) => this.#headOf(slice),
       send: (unit, verb) => this.#links.has(unit) && effects.send(unit, verb),
@@ -101,10 +121,57 @@ export class DataPlane {
   addDisk(store: DiskStore): void {
     this.#disks.set(store.number, store);
     this.#diskUnits.set(store.number, this.#options.unit);
+    store.scrub.listener = this.#scrubListener(store);
+    if (this.#scrubPace !== null) store.scrub.pace = this.#scrubPace;
     for (const slice of store.slices()) {
       if (!this.#slices.has(slice)) this.#startSlice(store, slice);
     }
     for (const record of this.#records.values()) this.#adopt(record);
+  }
+
+  // Scrubs (R9): the store reads, the slice heals, or has it healed by its head.
+
+  setScrubPace(pace: ScrubPace): void {
+    this.#scrubPace = pace;
+    for (const store of this.#disks.values()) store.scrub.pace = pace;
+  }
+
+  /** Scrubs a disk at once; false: it is not here, or out of use. */
+  startScrub(disk: DiskNumber, options: { urgent: boolean }): boolean {
+    const store = this.#disks.get(disk);
+    if (store === undefined || store.failed) return false;
+    store.scrub.start(options);
+    return true;
+  }
+
+  #scrubListener(store: DiskStore): ScrubListener {
+    const sliceOf = (number: SliceNumber) => {
+      const entry = this.#slices.get(number);
+      return entry?.disk === store.number ? entry.slice : null;
+    };
+    return {
+      doubted: (doubt) => sliceOf(doubt.slice)?.doubted(doubt),
+      verified: (number, extent, done) => {
+        const slice = sliceOf(number);
+        if (slice === null) done();
+        else slice.verified(extent, done);
+      },
+      sliceVerified: (number, done) => {
+        const slice = sliceOf(number);
+        if (slice === null) done();
+        else slice.allVerified(done);
+      },
+      ended: () => this.#effects.scrubbed?.(store.number),
+    };
+  }
+
+  #happened(slice: SliceNumber, happening: Happening): void {
+    const record = this.#records.get(slice);
+    if (record === undefined) return;
+    const { volume, index } = record;
+    const sliceBytes = this.#volumes.get(volume)?.sliceBytes ?? record.sizeBytes;
+    const volumeOffsetBytes = index * sliceBytes + happening.offsetBytes;
+    this.#effects.happened?.({ ...happening, slice, volume, volumeOffsetBytes });
   }
 
   /** Which unit a disk is in, from the control state. */
@@ -113,6 +180,12 @@ export class DataPlane {
     this.#diskUnits.set(disk, unit);
     if (!this.#links.has(unit)) return;
     for (const { slice } of this.#slices.values()) slice.linkUp(disk);
+  }
+
+  /** Disks that are being retired, from the control state. */
+  setLeaving(disks: readonly DiskNumber[]): void {
+    this.#leaving = new Set(disks);
+    for (const { slice } of this.#slices.values()) slice.setLeaving(this.#leaving);
   }
 
   /** A record, committed and confirmed. Late and repeated ones are harmless. */
@@ -174,8 +247,10 @@ export class DataPlane {
       send: (verb) => this.#sendToDisk(verb),
       propose: (next, expected, done) => this.#propose(next, expected, done),
       statusChanged: () => this.#effects.sliceChanged(number),
+      happened: (happening) => this.#happened(number, happening),
     });
     this.#slices.set(number, { slice, disk: store.number });
+    slice.setLeaving(this.#leaving);
     for (const [disk, unit] of this.#diskUnits) if (this.#links.has(unit)) slice.linkUp(disk);
     const record = this.#records.get(number);
     if (record !== undefined) slice.recordChanged(record);
@@ -342,7 +417,8 @@ export class DataPlane {
 
   /** Every 50 ms or so. */
   tick(nowMs: number): void {
-    for (const store of this.#disks.values()) store.tick(nowMs);
+    const wallMs = this.#world.clock.wallMs();
+    for (const store of this.#disks.values()) store.tick(nowMs, wallMs);
     for (const { slice } of this.#slices.values()) slice.tick(nowMs);
     this.#forwarder.tick();
     if (nowMs - this.#lastBeatMs < BEACON_EVERY_MS) return;

@@ -147,11 +147,15 @@ async function turns(): Promise<void> {
   for (let count = 0; count < 20; count++) await Promise.resolve();
 }
 
+const NO_TROUBLE = { found: 0, healed: 0, unhealed: 0, recentPlaces: 0, metadataMended: 0 };
+const NO_SCRUB = { running: false, percent: 0, count: 0, endedAtMs: 0, late: false };
+
 function opened(file: string, more: Partial<OpenedDisk> = {}): OpenedDisk {
   const place = { path: file, offsetBytes: 1 << 20, sizeBytes: 60 << 20, direct: true };
   return {
     ...{ path: file, place, uuid: UUID, clusterId: CLUSTER, number: 0, slices: 0 },
     ...{ incarnation: 3, sizeBytes: 50 << 20, freeBytes: 50 << 20 },
+    health: { ...NO_TROUBLE, scrub: NO_SCRUB },
     ...more,
   };
 }

@@ -169,6 +169,10 @@ describe("what a run remembers for the next", () => {
       slices: 0,
       sizeBytes: 1,
       freeBytes: 1,
+      health: {
+        ...{ found: 0, healed: 0, unhealed: 0, recentPlaces: 0, metadataMended: 0 },
+        scrub: { running: false, percent: 0, count: 0, endedAtMs: 0, late: false },
+      },
     },
   });
   const now = { disks: [disk("b", "ready")], networkCards: 1, uptimeMs: 1000, trial: false };

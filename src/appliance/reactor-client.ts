@@ -4,7 +4,13 @@
 
 import type { Log } from "#base/world.ts";
 import type { ControlEnd } from "#machine/control-channel.ts";
-import type { FromReactor, OpenedDisk, ReactorReport, ToReactor } from "./reactor-messages.ts";
+import type {
+  BlocksTold,
+  FromReactor,
+  OpenedDisk,
+  ReactorReport,
+  ToReactor,
+} from "./reactor-messages.ts";
 
 export type Heard<K extends FromReactor["kind"]> = Extract<FromReactor, { kind: K }>;
 
@@ -18,6 +24,7 @@ export interface ReactorListeners {
   link(link: Heard<"link">): void;
   propose(proposal: Heard<"propose">): void;
   reported(report: ReactorReport): void;
+  blocks(told: BlocksTold[]): void;
 }
 
 export class ReactorClient {
@@ -70,6 +77,8 @@ export class ReactorClient {
         return listeners?.reported(message.report);
       case "log":
         return this.#log.write(message.level, message.sentence, message.facts as never);
+      case "blocks":
+        return listeners?.blocks(message.told);
       case "diskOpened":
         return listeners?.diskOpened(message.disk);
       case "diskRefused":

@@ -14,6 +14,7 @@ import type { PeerUnit } from "./reactor-messages.ts";
 export class ReactorFeed {
   readonly #reactor: Pick<ReactorClient, "send">;
   readonly #view: ClusterView;
+  #leaving = "";
   readonly #options: { ownUnit: UnitNumber; exportsUnclaimed: boolean };
 
   constructor(
@@ -32,6 +33,8 @@ export class ReactorFeed {
     if (changes.some((change) => change.kind === "administrator")) {
       for (const number of this.#view.volumes.keys()) this.#sendVolume(number);
     }
+    if (changes.some((change) => change.kind === "settings")) this.#sendScrubPace();
+    if (changes.some((change) => change.kind === "disk")) this.#sendLeaving();
     const places: { disk: DiskNumber; unit: UnitNumber }[] = [];
     for (const change of changes) {
       const number = Number(change.rest);
@@ -43,6 +46,20 @@ export class ReactorFeed {
       }
     }
     if (places.length > 0) this.#reactor.send({ kind: "places", places });
+  }
+
+  #sendScrubPace(): void {
+    const { scrubEveryMs, scrubBytesPerSecondMax } = this.#view.settings;
+    const pace = { everyMs: scrubEveryMs, bytesPerSecondMax: scrubBytesPerSecondMax };
+    this.#reactor.send({ kind: "scrubPace", pace });
+  }
+
+  #sendLeaving(): void {
+    const disks = [...this.#view.disks.values()].filter((disk) => disk.state === "leaving");
+    const numbers = disks.map((disk) => disk.number).sort((left, right) => left - right);
+    if (numbers.join() === this.#leaving) return;
+    this.#leaving = numbers.join();
+    this.#reactor.send({ kind: "leaving", disks: numbers });
   }
 
   #sendPeers(): void {

@@ -13,6 +13,8 @@ import type {
   VolumeNumber,
 } from "#base/record.ts";
 import type { TlsRule } from "#base/tls.ts";
+import type { DiskHealth, ScrubPace } from "#base/disk-health.ts";
+import type { HappeningKind } from "#raid/happening.ts";
 import type { SliceReport } from "./data-plane.ts";
 import type { VolumeShape } from "./forwarder.ts";
 
@@ -92,6 +94,12 @@ export type ToReactor =
   | { kind: "volume"; volume: ExportedVolume }
   | { kind: "volumeGone"; volume: VolumeNumber }
   | { kind: "proposalEnded"; id: number; outcome: Outcome; current: SliceRecord | null }
+  /** R9: how often disks are scrubbed, and how fast; from the cluster's settings. */
+  | { kind: "scrubPace"; pace: ScrubPace }
+  /** Scrubs a disk at once; urgent: without yielding to hosts. */
+  | { kind: "scrub"; disk: DiskNumber; urgent: boolean }
+  /** Disks that are being retired. */
+  | { kind: "leaving"; disks: DiskNumber[] }
   /** Orderly stop: heads released, disks closed, then stopped is said and the Worker ends. */
   | { kind: "stop" };
 
@@ -108,6 +116,18 @@ export interface OpenedDisk {
   /** What slices may use, and what is free of it. */
   sizeBytes: number;
   freeBytes: number;
+  /** How well it keeps what it is given, and how far its scrub is. */
+  health: DiskHealth;
+}
+
+/** What heads here met of wrong blocks since this was last told, by kind, disk and volume. */
+export interface BlocksTold {
+  kind: HappeningKind;
+  disk: DiskNumber;
+  volume: VolumeNumber;
+  blocks: number;
+  /** The first of them, in the volume. */
+  offsetBytes: number;
 }
 
 export interface ReactorReport {
@@ -132,6 +152,8 @@ export type FromReactor =
    * with. Descriptors of this process, the receiver's from now on.
    */
   | { kind: "secure"; encrypted: number; plain: number; peer: string }
+  /** At most twice a second. */
+  | { kind: "blocks"; told: BlocksTold[] }
   /** Twice a second when something changed, else every five seconds. */
   | { kind: "report"; report: ReactorReport }
   | { kind: "log"; level: "debug" | "info" | "warn" | "error"; sentence: string; facts?: object }

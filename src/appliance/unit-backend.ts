@@ -3,13 +3,14 @@
 // The Backend of a unit: what the console is told and may ask, from this unit's view of the control
 // state, its reactor's last report, and commands to the control station.
 
+import type { DiskHealth } from "#base/disk-health.ts";
 import { Fault } from "#base/fault.ts";
-import type { SliceRecord, UnitNumber } from "#base/record.ts";
+import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { World } from "#base/world.ts";
 import { Draft } from "#cluster/draft.ts";
 import { OWNER } from "#cluster/state.ts";
-import type { UnitRecord, VolumeRecord } from "#cluster/state.ts";
+import type { DiskRecord, UnitRecord, VolumeRecord } from "#cluster/state.ts";
 import { decisions, planVolume } from "#cluster/station-changes.ts";
 import type { ClusterView } from "#cluster/view.ts";
 import { volumeState } from "#cluster/volume-state.ts";
@@ -22,10 +23,13 @@ import type {
   Backend,
   ClaimRequest,
   CreateVolume,
+  DiskHealthView,
   DiskView,
   EventView,
   MetricSample,
   ResyncView,
+  SettingsChange,
+  SettingsView,
   StrangerView,
   UnitStatus,
   UnitView,
@@ -155,7 +159,8 @@ export class UnitBackend implements Backend {
         sizeBytes: disk.sizeBytes,
         freeBytes: unpromisedBytes(view, disk.number, disk.sizeBytes),
         state: view.isAlive(disk.unit) ? disk.state : "away",
-        reason: view.isAlive(disk.unit) ? "in use by this cluster" : "its unit is away",
+        reason: view.isAlive(disk.unit) ? useOf(disk) : "its unit is away",
+        health: recordedHealth(disk.health),
         slices: slicesOn(view, disk.number),
       }));
     return [...own.map((disk) => this.#ownDisk(disk, life)), ...others];
@@ -174,10 +179,31 @@ export class UnitBackend implements Backend {
       sizeBytes,
       freeBytes:
         view === null || number === 0 ? sizeBytes : unpromisedBytes(view, number, sizeBytes),
-      state: disk.state,
-      reason: disk.reason,
+      state: view?.disks.get(number)?.state === "leaving" ? "leaving" : disk.state,
+      reason: retiredReason(view?.disks.get(number)) ?? disk.reason,
+      health: opened === null ? null : ownHealth(opened.health),
       slices: view === null || number === 0 ? [] : slicesOn(view, number),
     };
+  }
+
+  async scrubDisk(disk: DiskNumber, options: { urgent: boolean }): Promise<void> {
+    const life = this.#life();
+    await life.commands.ask("scrubDisk", { disk, urgent: options.urgent });
+  }
+
+  settings(): SettingsView {
+    const { settings } = this.#life().follower.view;
+    const { reprotectAfterMs, scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax } = settings;
+    return { reprotectAfterMs, scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax };
+  }
+
+  async changeSettings(change: SettingsChange): Promise<SettingsView> {
+    const life = this.#life();
+    const changes = Object.entries(change).filter(([, value]) => value !== undefined);
+    await life.commands.ask("setSettings", Object.fromEntries(changes));
+    const { view } = life.follower;
+    await this.#until(life, () => changes.every(([name, value]) => view.settings[name] === value));
+    return this.settings();
   }
 
   volumes(): VolumeView[] {
@@ -432,6 +458,33 @@ function phaseOf(unit: Unit): UnitStatus["phase"] {
 function unpromisedBytes(view: ClusterView, disk: number, sizeBytes: number): number {
   const promised = view.slicesOfDisk(disk).reduce((sum, slice) => sum + slice.sizeBytes, 0);
   return Math.max(0, sizeBytes - promised);
+}
+
+/** What a disk of another unit is to the cluster. */
+function useOf(disk: DiskRecord): string {
+  return retiredReason(disk) ?? "in use by this cluster";
+}
+
+function retiredReason(disk: DiskRecord | undefined): string | null {
+  if (disk?.state !== "leaving") return null;
+  const then = disk.emptied === true ? "it holds nothing any more" : "its copies go elsewhere";
+  return `being retired, because it ${disk.why ?? "is to leave"}; ${then}`;
+}
+
+function recordedHealth(health: DiskRecord["health"]): DiskHealthView | null {
+  if (health === undefined) return null;
+  const { found, healed, unhealed, recentPlaces, scrubEndedAtMs } = health;
+  const endedAtMs = scrubEndedAtMs === 0 ? null : scrubEndedAtMs;
+  const scrub = { running: null, percent: null, endedAtMs, late: false };
+  return { found, healed, unhealed, recentPlaces, scrub };
+}
+
+function ownHealth(health: DiskHealth): DiskHealthView {
+  const { found, healed, unhealed, recentPlaces } = health;
+  const { running, percent, late } = health.scrub;
+  const endedAtMs = health.scrub.endedAtMs === 0 ? null : health.scrub.endedAtMs;
+  const scrub = { running, percent, endedAtMs, late };
+  return { found, healed, unhealed, recentPlaces, scrub };
 }
 
 function slicesOn(view: ClusterView, disk: number): DiskView["slices"] {

@@ -4,6 +4,7 @@
 
 import { machineMemory } from "#machine/load.ts";
 import type { MetricSample, VolumeView } from "./backend.ts";
+import type { OpenedDisk } from "./reactor-messages.ts";
 import type { Unit } from "./unit.ts";
 
 const AVAILABILITIES = ["online", "waiting", "read-only", "offline"] as const;
@@ -45,11 +46,53 @@ export function unitMetrics(unit: Unit, volumes: readonly VolumeView[]): MetricS
       "Blocks that no member could read.",
       sum((slice) => slice.counters.unreadable),
     ),
-    ...report.disks.flatMap((disk) => [
-      gauge("cairn_disk_size_bytes", "What slices may use.", disk.sizeBytes, { disk: disk.path }),
-      gauge("cairn_disk_free_bytes", "What is free of it.", disk.freeBytes, { disk: disk.path }),
-    ]),
+    counter(
+      "cairn_unit_diverged_blocks",
+      "Blocks in which two copies differ though both match their checksums.",
+      sum((slice) => slice.counters.diverged),
+    ),
+    counter(
+      "cairn_unit_carried_blocks",
+      "Unreadable blocks that were marked so on new copies.",
+      sum((slice) => slice.counters.carried),
+    ),
+    ...report.disks.flatMap(diskMetrics),
     ...volumes.flatMap(volumeMetrics),
+  ];
+}
+
+function diskMetrics(disk: OpenedDisk): MetricSample[] {
+  const labels = { disk: disk.path };
+  const { found, healed, unhealed, metadataMended, scrub } = disk.health;
+  const counted = (name: string, help: string, value: number): MetricSample => {
+    return { ...counter(name, help, value), labels };
+  };
+  return [
+    gauge("cairn_disk_size_bytes", "What slices may use.", disk.sizeBytes, labels),
+    gauge("cairn_disk_free_bytes", "What is free of it.", disk.freeBytes, labels),
+    counted("cairn_disk_checksum_errors_blocks", "Blocks found wrong.", found),
+    counted("cairn_disk_healed_blocks", "Of these, healed from another copy.", healed),
+    gauge("cairn_disk_unhealed_blocks", "Wrong and not healed.", unhealed, labels),
+    counted("cairn_disk_metadata_mended_pages", "Own pages written again.", metadataMended),
+    counted("cairn_disk_scrubs_count", "Scrubs that came to their end.", scrub.count),
+    gauge(
+      "cairn_disk_scrub_ended_seconds",
+      "When the last scrub ended, since 1970; 0: never.",
+      Math.floor(scrub.endedAtMs / 1000),
+      labels,
+    ),
+    gauge(
+      "cairn_disk_scrub_progress_ratio",
+      "How much of the running scrub is done; 0 while none runs.",
+      scrub.percent / 100,
+      labels,
+    ),
+    gauge(
+      "cairn_disk_scrub_late_state",
+      "1: the scrub cannot keep to its time at the rate that is set.",
+      Number(scrub.late),
+      labels,
+    ),
   ];
 }
 

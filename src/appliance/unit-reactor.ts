@@ -27,10 +27,11 @@ import { openDisk } from "#store/open-disk.ts";
 import { lookAtArea } from "./area-look.ts";
 import type { AreaLook } from "./area-look.ts";
 import { DataPlane } from "./data-plane.ts";
-import type { ProposeDone } from "./data-plane.ts";
+import type { ProposeDone, SliceHappening } from "./data-plane.ts";
 import { NbdPortal } from "./nbd-portal.ts";
 import { PeerLinks } from "./peer-links.ts";
 import type {
+  BlocksTold,
   DiskPlace,
   FromReactor,
   OpenedDisk,
@@ -80,6 +81,8 @@ export class UnitReactor {
   readonly #keepsakes = new Set<string>();
   readonly #listeners: Listener[] = [];
   readonly #proposals = new Map<number, ProposeDone>();
+  /** Not told yet. */
+  readonly #blocks = new Map<string, BlocksTold>();
   readonly #early: ToReactor[] = [];
   #plane: DataPlane | null = null;
   /** The cluster of the plane. */
@@ -144,6 +147,13 @@ export class UnitReactor {
       case "places":
         for (const { disk, unit } of message.places) plane.placeDisk(disk, unit);
         return;
+      case "scrubPace":
+        return plane.setScrubPace(message.pace);
+      case "scrub":
+        plane.startScrub(message.disk, { urgent: message.urgent });
+        return;
+      case "leaving":
+        return plane.setLeaving(message.disks);
       case "volume":
         plane.volumeChanged(message.volume);
         this.#portal?.setVolume(message.volume);
@@ -404,10 +414,27 @@ export class UnitReactor {
         sliceChanged: () => {
           this.#changed = true;
         },
+        happened: (happening) => this.#noteBlocks(happening),
+        scrubbed: () => {
+          this.#changed = true;
+        },
       },
     );
     for (const held of this.#disks.values()) if (held.store.number !== 0) this.#ready(held);
     for (const early of this.#early.splice(0)) this.#takeClusterMessage(early);
+  }
+
+  /** Blocks of one kind, disk and volume are told together. */
+  #noteBlocks({ kind, disk, volume, blocks, volumeOffsetBytes }: SliceHappening): void {
+    const key = `${kind}:${disk}:${volume}`;
+    const known = this.#blocks.get(key);
+    this.#changed = true;
+    if (known !== undefined) {
+      known.blocks += blocks;
+      known.offsetBytes = Math.min(known.offsetBytes, volumeOffsetBytes);
+      return;
+    }
+    this.#blocks.set(key, { kind, disk, volume, blocks, offsetBytes: volumeOffsetBytes });
   }
 
   #linkChanged(unit: UnitNumber, up: boolean, reason: string): void {
@@ -434,6 +461,8 @@ export class UnitReactor {
     if (sinceMs < REPORT_BUSY_MS || (!this.#changed && sinceMs < REPORT_IDLE_MS)) return;
     const { report, resyncing } = this.#report();
     this.#changed = resyncing;
+    if (this.#blocks.size > 0) this.#post({ kind: "blocks", told: [...this.#blocks.values()] });
+    this.#blocks.clear();
     this.#reportedMs = nowMs;
     this.#post({ kind: "report", report });
   }
@@ -546,6 +575,7 @@ function describe(held: HeldDisk): OpenedDisk {
     incarnation: store.incarnation,
     sizeBytes: extents * EXTENT_BYTES,
     freeBytes: free * EXTENT_BYTES,
+    health: store.scrub.report(),
   };
 }
 

@@ -273,7 +273,9 @@ export class Unit {
       reported: (report) => {
         this.disks.refresh(report.disks);
         this.life?.dropDeleted(report.slices);
+        this.life?.watch.reported(report.disks);
       },
+      blocks: (told) => this.life?.watch.blocks(told),
     };
   }
 

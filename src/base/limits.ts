@@ -54,3 +54,14 @@ export const REGION_IDLE_MS = 1000;
  */
 export const REGION_IDLE_BUSY_MS = 10_000;
 export const REGION_IDLE_BUSY_MS_EACH = 2;
+
+// Scrubs and disks that lie (R9): what a cluster's settings begin with.
+
+const DAY_MS = 24 * 3600 * 1000;
+/** Every block of a disk is read at least this often. */
+export const SCRUB_EVERY_MS = 14 * DAY_MS;
+/** What a scrub reads of a disk that is otherwise quiet, bytes per second. */
+export const SCRUB_BYTES_PER_SECOND_MAX = 50 << 20;
+/** A disk on which so many places were found wrong within DISK_ERRORS_WITHIN_MS is replaced. */
+export const DISK_ERRORS_MAX = 50;
+export const DISK_ERRORS_WITHIN_MS = DAY_MS;

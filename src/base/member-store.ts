@@ -13,11 +13,15 @@
 // maps, stamps included. A resync copy carries its source's stamp (FLAG_KEEP_STAMP), so that what
 // is owed to a third member stays owed (R7).
 
+import type { Incident } from "./disk-health.ts";
 import type { OperationTarget } from "./operation.ts";
 import type { DiskNumber, Incarnation, SliceNumber, SliceRecord } from "./record.ts";
 import type { Status } from "./status.ts";
 
 export type StoreDone = (status: Status) => void;
+
+/** Of a block of which nobody knows what it held: in what `checksumsOf` answers. */
+export const LOST_CHECKSUM = 0;
 
 /** One entry of a member's extent map. */
 export interface MapEntry {
@@ -78,6 +82,14 @@ export interface MemberStore extends OperationTarget {
   deactivate(regions: readonly number[]): void;
   /** R4: stores a record that supersedes the stored one, durably, and re-stamps (see above). */
   putRecord(record: SliceRecord, done: StoreDone): void;
+  /**
+   * R9: the checksums of an extent's blocks as they are stored, without reading the blocks. A block
+   * that reads zero without ever having been written has the zero block's, one that is known to be
+   * damaged LOST_CHECKSUM. Null: the disk does not say.
+   */
+  checksumsOf(extent: number, done: (checksums: Uint32Array | null) => void): void;
+  /** R9: what became of wrong blocks of this disk; counted. */
+  noteIncident(incident: Incident, offsetBytes: number): void;
   /** R10: keeps `extents` free extents for this slice; answers how many it now holds in reserve. */
   reserve(extents: number): number;
   /** Gives all of the member's space back and forgets the slice, durably. */

@@ -45,7 +45,15 @@ export const FLAG_RESENT = 32;
  * A read whose bytes nobody wants now: they are to be at hand later (NBD's CACHE). A head on
  * another unit sends none back.
  */
-export const FLAG_WARM = 64;
+export const FLAG_WARM = 1024;
+// 64 and 512 are FLAG_DIGEST and FLAG_STORED, of verbs alone (raid/digest.ts).
+/**
+ * A write that writes nothing: its blocks, whole ones, read as damaged from now on, until they are
+ * written (H8). No buffer.
+ */
+export const FLAG_LOST = 128;
+/** A write that puts right what was wrong on that disk: counted there (R9). */
+export const FLAG_MENDS = 256;
 
 /** R13: four classes; one waits only for a lower number. */
 export const TrafficClass = { control: 0, replica: 1, forwarded: 2, host: 3 } as const;

@@ -23,7 +23,10 @@ export const VerbKind = {
   attach: 1,
   /** Payload at offset/length, flags FUA and KEEP_STAMP, epoch, stamp. Answered by done. */
   write: 2,
-  /** offset/length, epoch, stamp. Answered by done. */
+  /**
+   * offset/length, epoch, stamp. Answered by done. With FLAG_LOST nothing is trimmed: `regions` are
+   * blocks of the extent at `offset` that read as damaged from now on (H8); its length is 0.
+   */
   trim: 3,
   /** offset/length, flags NO_HOLE and FUA, epoch, stamp. Answered by done. */
   writeZeroes: 4,
@@ -31,7 +34,10 @@ export const VerbKind = {
   flush: 5,
   /** regions, epoch: the order to make them inactive (R6). Not answered. */
   deactivate: 6,
-  /** offset/length, epoch. Answered by done with payload (heal, reconcile). */
+  /**
+   * offset/length, epoch, flags PAST_CACHE and those of raid/digest.ts. Answered by done with
+   * payload, or with the offset of the first wrong block (heal, reconcile, scrub).
+   */
   read: 7,
   /** From extent `offset / EXTENT_BYTES`; answered by map. epoch. */
   mapRead: 8,
@@ -49,7 +55,7 @@ export const VerbKind = {
   done: 17,
   /** entries, ascending; `flags` 1 when there are more. sequence. */
   map: 18,
-  /** tickMs echoes the beacon's. epoch (R4). */
+  /** tickMs echoes the beacon's. epoch (R4). entries: blocks in doubt (R9, raid/doubt.ts). */
   grant: 19,
 
   // Between members when the head is away (R3).

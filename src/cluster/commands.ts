@@ -15,11 +15,12 @@ import { TLS_RULES } from "#base/tls.ts";
 import type { Timers, World } from "#base/world.ts";
 import { parseRange } from "./address-range.ts";
 import type { ControlStore } from "./control-store.ts";
-import { AdministratorSchema, SettingsSchema, UNIT_ROLES, UnitSchema } from "./state.ts";
+import { diskCommands } from "./disk-changes.ts";
+import { AdministratorSchema, UNIT_ROLES, UnitSchema, settingShapes } from "./state.ts";
 import { CommandSchema, idSchema, keys, nameSchema, parseValue, valueText } from "./state.ts";
 import { passwordHashSchema } from "./state.ts";
 import type { CommandRecord } from "./state.ts";
-import { UpdateSchema } from "./update-state.ts";
+import { UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
 import type { ViewFollower } from "./view-follower.ts";
 import { newId } from "./voters.ts";
 
@@ -79,7 +80,7 @@ export const commandArguments = {
   }),
   /** Whoever asked the unit is the owner: another password for the pages from now on. */
   setPassword: z.object({ passwordHash: passwordHashSchema }),
-  setSettings: SettingsSchema.partial(),
+  setSettings: z.object({ ...settingShapes, update: UpdateSettingsSchema }).partial(),
   /** The asking unit holds the whole payload of a signed manifest. */
   announceUpdate: UpdateSchema.pick({ digest: true, manifest: true, signature: true }),
   startUpdate: z.object({
@@ -90,6 +91,7 @@ export const commandArguments = {
     only: UpdateSchema.shape.only,
   }),
   stopUpdate: z.object({}),
+  ...diskCommands,
 } as const;
 
 export type CommandName = keyof typeof commandArguments;
@@ -109,6 +111,9 @@ export interface CommandAnswers {
   announceUpdate: Record<string, never>;
   startUpdate: Record<string, never>;
   stopUpdate: Record<string, never>;
+  reportDisk: Record<string, never>;
+  tellBlocks: Record<string, never>;
+  scrubDisk: Record<string, never>;
 }
 
 /** Commands that may be waiting at once in the whole cluster. */

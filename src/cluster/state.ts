@@ -23,8 +23,11 @@ import { layouts } from "#base/layout.ts";
 import type { Protection } from "#base/layout.ts";
 import {
   COPIES_MAX,
+  DISK_ERRORS_MAX,
   MEMBERS_MAX,
   NAME_CHARACTERS_MAX,
+  SCRUB_BYTES_PER_SECOND_MAX,
+  SCRUB_EVERY_MS,
   UNITS_MAX,
   VOLUME_SLICES_MAX,
 } from "#base/limits.ts";
@@ -149,6 +152,19 @@ export type AliveRecord = z.infer<typeof AliveSchema>;
 export const StationSchema = z.looseObject({ unit: positive, term: positive });
 export type StationRecord = z.infer<typeof StationSchema>;
 
+/** How a disk is, as its unit last reported it (R9). */
+export const DiskHealthSchema = z.looseObject({
+  /** Blocks found wrong since the disk was made, and what became of them. */
+  found: countOrZero,
+  healed: countOrZero,
+  unhealed: countOrZero,
+  /** Places that were wrong lately (DISK_ERRORS_WITHIN_MS). */
+  recentPlaces: countOrZero,
+  /** When its last scrub ended, by its unit's wall clock; 0: never. */
+  scrubEndedAtMs: countOrZero,
+});
+export type DiskHealthRecord = z.infer<typeof DiskHealthSchema>;
+
 export const DiskSchema = z.looseObject({
   number: positive,
   uuid: idSchema,
@@ -166,6 +182,13 @@ export const DiskSchema = z.looseObject({
    * back.
    */
   state: z.enum(["ready", "failed", "leaving", "gone"]),
+  /** Why it is leaving: the rest of a sentence about it. */
+  why: z.string().max(256).optional(),
+  /** It is leaving, and that it holds nothing any more was told. */
+  emptied: z.boolean().optional(),
+  health: DiskHealthSchema.optional(),
+  /** Asked by a person; its unit acts when the number rises. */
+  scrubAsked: z.looseObject({ number: positive, urgent: z.boolean() }).optional(),
 });
 export type DiskRecord = z.infer<typeof DiskSchema>;
 
@@ -232,14 +255,43 @@ export type AdministratorRecord = z.infer<typeof AdministratorSchema>;
 /** Whoever claims the cluster; there is no other administrator yet. */
 export const OWNER = "owner";
 
-export const SettingsSchema = z.looseObject({
+const DAY_MS = 24 * 3600 * 1000;
+/** Every setting of the cluster with its bounds. */
+export const settingShapes = {
   /** How long a slice may lack a member before another disk takes its place, ms. */
-  reprotectAfterMs: z.number().int().min(0).max(604_800_000),
+  reprotectAfterMs: z
+    .number()
+    .int()
+    .min(0)
+    .max(7 * DAY_MS),
+  /** R9: every block of every disk is read at least this often, ms; 0: only when asked. */
+  scrubEveryMs: z
+    .number()
+    .int()
+    .min(0)
+    .max(3650 * DAY_MS),
+  /** The most that a scrub reads of a disk, bytes per second. */
+  scrubBytesPerSecondMax: z
+    .number()
+    .int()
+    .min(1 << 20)
+    .max(2 ** 40),
+  /** A disk that was wrong in so many places within a day is retired; 0: never by itself. */
+  diskErrorsMax: z.number().int().min(0).max(1_000_000),
+} as const;
+// Those that came later have their defaults where an older version wrote the record.
+export const SettingsSchema = z.looseObject({
+  reprotectAfterMs: settingShapes.reprotectAfterMs,
+  scrubEveryMs: settingShapes.scrubEveryMs.default(SCRUB_EVERY_MS),
+  scrubBytesPerSecondMax: settingShapes.scrubBytesPerSecondMax.default(SCRUB_BYTES_PER_SECOND_MAX),
+  diskErrorsMax: settingShapes.diskErrorsMax.default(DISK_ERRORS_MAX),
   /** Absent: as UPDATE_SETTINGS_DEFAULT says. */
   update: UpdateSettingsSchema.optional(),
 });
 export type SettingsRecord = z.infer<typeof SettingsSchema>;
-export const SETTINGS_DEFAULT: SettingsRecord = { reprotectAfterMs: 600_000 };
+export const SETTINGS_DEFAULT: SettingsRecord = SettingsSchema.parse({
+  reprotectAfterMs: 600_000,
+});
 
 /** A unit's place among the voters, and the one-time ticket for its empty etcd directory (R12). */
 export const VoterSchema = z.looseObject({

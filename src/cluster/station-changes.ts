@@ -11,6 +11,7 @@ import type { UnitNumber } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { TlsRule } from "#base/tls.ts";
 import type { CommandArguments, CommandName } from "./commands.ts";
+import { reportDisk, scrubDisk, tellBlocks } from "./disk-changes.ts";
 import type { Draft } from "./draft.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
 import type { PlacedSlice } from "./placement.ts";
@@ -51,6 +52,9 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   announceUpdate,
   startUpdate: (draft, args, facts) => startUpdate(draft, args, facts.voters),
   stopUpdate,
+  reportDisk,
+  tellBlocks,
+  scrubDisk,
 };
 
 function admitUnit(
@@ -182,7 +186,9 @@ function registerDisk(
       unit: unit.number,
     });
   }
-  draft.put(keys.disk(known.number), { ...known, ...args, unit: unit.number, state: "ready" });
+  // One that was retired stays so, whatever starts again.
+  const state = known.state === "leaving" ? "leaving" : "ready";
+  draft.put(keys.disk(known.number), { ...known, ...args, unit: unit.number, state });
   return { disk: known.number };
 }
 

@@ -13,6 +13,7 @@ import { assert } from "#base/assert.ts";
 import { layouts } from "#base/layout.ts";
 import { disksOf } from "#base/record.ts";
 import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
+import { tellEmptied } from "./disk-changes.ts";
 import { Draft } from "./draft.ts";
 import { placeMember, placeSlices, sliceSizes } from "./placement.ts";
 import type { DiskRoom } from "./placement.ts";
@@ -32,7 +33,19 @@ export const EVENTS_KEPT = 500;
 
 /** The next piece of upkeep, or null when there is nothing to do. */
 export function nextUpkeep(view: ClusterView, lacks: LackClock, nowMs: number): Draft | null {
-  return fillVolumes(view) ?? emptyVolumes(view) ?? protect(view, lacks, nowMs) ?? trimEvents(view);
+  return (
+    fillVolumes(view) ??
+    emptyVolumes(view) ??
+    protect(view, lacks, nowMs) ??
+    emptied(view) ??
+    trimEvents(view)
+  );
+}
+
+function emptied(view: ClusterView): Draft | null {
+  const draft = new Draft(view);
+  tellEmptied(draft);
+  return draft.isEmpty ? null : draft;
 }
 
 function fillVolumes(view: ClusterView): Draft | null {
@@ -164,7 +177,7 @@ export class LackClock {
   }
 
   #working(view: ClusterView, record: SliceRecord): number {
-    return disksOf(record).filter((disk) => view.diskServes(disk)).length;
+    return disksOf(record).filter((disk) => view.diskServes(disk) && !isLeaving(view, disk)).length;
   }
 
   lacksForMs(slice: SliceNumber, nowMs: number): number {
@@ -205,16 +218,22 @@ function betterTargets(
   at: { nowMs: number; afterMs: number },
 ): SliceRecord | null {
   const { view } = draft;
-  const inSync = record.inSync.filter((member) => !lacks.isLost(view, member.disk, at)).length;
-  const live = record.inSync.filter((member) => view.diskServes(member.disk)).length;
+  // A disk that leaves serves as a source, and counts as no copy.
+  const staying = record.inSync.filter((member) => !isLeaving(view, member.disk));
+  const inSync = staying.filter((member) => !lacks.isLost(view, member.disk, at)).length;
+  const live = staying.filter((member) => view.diskServes(member.disk)).length;
   // All promised members serve: whoever else was on the way is not needed any more.
   if (live >= record.copies) {
     return record.resyncing.length === 0 ? null : changed(record, []);
   }
-  const kept = record.resyncing.filter((disk) => !lacks.isLost(view, disk, at));
+  const kept = record.resyncing.filter((disk) => {
+    return !lacks.isLost(view, disk, at) && !isLeaving(view, disk);
+  });
   let targets = kept;
   const lacking = inSync + kept.length < record.copies;
-  const longEnough = lacks.lacksForMs(record.slice, at.nowMs) >= at.afterMs;
+  // It does not come back by waiting.
+  const isRetired = staying.length < record.inSync.length;
+  const longEnough = isRetired || lacks.lacksForMs(record.slice, at.nowMs) >= at.afterMs;
   // Without a head there is nobody to copy from; first another member takes over.
   if (lacking && longEnough && view.diskServes(record.head)) {
     const disk = newMember(draft, record, kept);
@@ -222,6 +241,10 @@ function betterTargets(
   }
   if (targets.length === record.resyncing.length && targets === kept) return null;
   return changed(record, targets);
+}
+
+function isLeaving(view: ClusterView, disk: DiskNumber): boolean {
+  return view.disks.get(disk)?.state === "leaving";
 }
 
 function changed(record: SliceRecord, resyncing: DiskNumber[]): SliceRecord {

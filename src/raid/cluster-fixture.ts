@@ -14,6 +14,7 @@ import { Outcome, supersedes } from "#base/record.ts";
 import type { SliceRecord } from "#base/record.ts";
 import { Status } from "#base/status.ts";
 import { PeerVerb } from "#base/verbs.ts";
+import type { Happening } from "./happening.ts";
 import { FixtureDisk, FixtureStore } from "./member-store-fixture.ts";
 import { Slice } from "./slice.ts";
 import type { SliceOptions } from "./slice.ts";
@@ -81,6 +82,7 @@ export class Cluster {
   /** Verbs for which this holds stay on the wire until `deliverHeld`. */
   hold: ((verb: PeerVerb) => boolean) | null = null;
   held: Sent[] = [];
+  readonly happenings: Happening[] = [];
   /** Every verb delivered. */
   onDelivered: ((verb: PeerVerb) => void) | null = null;
   /** Every verb delivered is delivered again right after. */
@@ -226,6 +228,7 @@ export class Cluster {
     node.slice = new Slice(world, node.memory, this.#options.slice ?? {}, node.store, {
       send: (verb) => isLive() && this.#send(node, verb),
       propose: (next, expected, done) => this.#propose(node, isLive, next, expected, done),
+      happened: (happening) => void this.happenings.push(happening),
     });
   }
 

@@ -28,11 +28,14 @@ import type { Log } from "#base/world.ts";
 import { Activity } from "./activity.ts";
 import type { Applier } from "./applier.ts";
 import { Change } from "./change.ts";
+import { Compare } from "./compare.ts";
 import { Credit } from "./credit.ts";
 import { Flusher } from "./flusher.ts";
+import type { Happening } from "./happening.ts";
 import { Heal } from "./heal.ts";
 import { HostRead } from "./host-read.ts";
 import type { Returns } from "./membership.ts";
+import { Mender } from "./mender.ts";
 import type { Origins } from "./origins.ts";
 import { policyOf } from "./policy.ts";
 import type { Policy } from "./policy.ts";
@@ -50,8 +53,12 @@ export interface Counters {
   reconciled: number;
   /** Blocks torn by a crash and taken as they were. */
   accepted: number;
-  /** Blocks that no member could read. */
+  /** Blocks that no member could read, each time somebody tried. */
   unreadable: number;
+  /** Blocks that differ from the head's on a member though both match their checksums. */
+  diverged: number;
+  /** Unreadable blocks marked so on disks that were brought up. */
+  carried: number;
   resyncedBytes: number;
 }
 
@@ -70,6 +77,8 @@ export interface HeadHost {
   readonly activeRegionsMax: number;
   /** Disks whose unit is linked. */
   readonly links: ReadonlySet<DiskNumber>;
+  /** Disks that are being retired. */
+  leaving(): ReadonlySet<DiskNumber>;
   nowMs(): number;
   send(verb: PeerVerb): boolean;
   nextSequence(): number;
@@ -83,6 +92,8 @@ export interface HeadHost {
   /** This disk cannot serve any more. */
   giveUp(reason: string): void;
   changed(): void;
+  /** Something about wrong blocks, for the event history. */
+  happened(happening: Happening): void;
 }
 
 export class Head {
@@ -102,6 +113,8 @@ export class Head {
   readonly credit = new Credit(this);
   readonly flusher = new Flusher(this);
   readonly heal = new Heal(this);
+  readonly mender = new Mender(this);
+  readonly compare = new Compare(this);
   readonly reconcile: Reconcile;
   /** All under way, so that they can be offered again and ended. */
   readonly spreads = new Set<Spread>();
@@ -195,6 +208,11 @@ export class Head {
     }
     return true;
   }
+  /** In-sync members that are not being retired. */
+  get stayingCount(): number {
+    const leaving = this.#host.leaving();
+    return this.record.inSync.filter((member) => !leaving.has(member.disk)).length;
+  }
   inSyncPeers(): Replica[] {
     return [...this.replicas.values()].filter((replica) => replica.inSync);
   }
@@ -277,14 +295,23 @@ export class Head {
   failedHere(spread: Spread, status: Status): void {
     if (this.ended || status === Status.cancelled) return;
     if (spread.kind === "flush") return this.#host.giveUp(`flush failed: ${statusName(status)}`);
-    if (status === Status.mediumError) {
-      const end = spread.offsetBytes + spread.lengthBytes;
-      for (let at = spread.offsetBytes; at < end; at += EXTENT_BYTES) {
-        this.reconcile.unequal(Math.floor(at / EXTENT_BYTES));
-      }
-      return;
-    }
+    if (status === Status.mediumError) return this.leftUnequal(spread);
     if (this.inSyncPeers().length > 0) this.#host.giveUp(`write failed: ${statusName(status)}`);
+  }
+  /** A change that some members carried out and others could not: they are made equal (H2, H8). */
+  leftUnequal(spread: Spread): void {
+    if (this.ended || spread.kind === "flush") return;
+    const end = spread.offsetBytes + spread.lengthBytes;
+    const last = Math.floor((end - 1) / EXTENT_BYTES);
+    for (let extent = Math.floor(spread.offsetBytes / EXTENT_BYTES); extent <= last; extent++) {
+      this.reconcile.unequal(extent);
+    }
+  }
+  giveUp(reason: string): void {
+    if (!this.ended) this.#host.giveUp(reason);
+  }
+  happened(happening: Happening): void {
+    this.#host.happened(happening);
   }
   forget(request: Change | HostRead): void {
     this.#requests.delete(request);

@@ -5,10 +5,19 @@
 // Not the real store, which is simulated with the slices in test/sim.
 
 import { assert } from "#base/assert.ts";
-import { BLOCK_BYTES, EXTENT_BYTES, REGION_BYTES } from "#base/grains.ts";
+import { ZERO_BLOCK_CHECKSUM, blockChecksum } from "#base/checksum.ts";
+import type { Incident } from "#base/disk-health.ts";
+import { BLOCKS_PER_EXTENT, BLOCK_BYTES, EXTENT_BYTES, REGION_BYTES } from "#base/grains.ts";
+import { LOST_CHECKSUM } from "#base/member-store.ts";
 import type { MapEntry, MemberStore, StoreDone } from "#base/member-store.ts";
 import type { Memory } from "#base/memory.ts";
-import { FLAG_FUA, FLAG_NO_HOLE, FLAG_UNVERIFIED, OperationKind } from "#base/operation.ts";
+import {
+  FLAG_FUA,
+  FLAG_LOST,
+  FLAG_NO_HOLE,
+  FLAG_UNVERIFIED,
+  OperationKind,
+} from "#base/operation.ts";
 import type { Operation } from "#base/operation.ts";
 import { inSyncEntry } from "#base/record.ts";
 import type { Prng } from "#base/prng.ts";
@@ -35,7 +44,12 @@ export class FixtureDisk {
   active = new Set<number>();
   media = new Map<number, Extent>();
   cache = new Map<number, Extent>();
+  /** Blocks whose bytes do not match. */
   readonly bad = new Set<number>();
+  /** Blocks that were marked as lost; also bad. */
+  readonly lost = new Set<number>();
+  /** Blocks that do not keep what is written to them. */
+  readonly broken = new Set<number>();
 
   constructor(disk: number, slice: number, sizeBytes: number) {
     this.disk = disk;
@@ -101,6 +115,7 @@ export class FixtureStore implements MemberStore {
   delayMs: (operation: Operation) => number = () => 1;
   /** Status to end the operation with instead, once. */
   fault: ((operation: Operation) => Status) | null = null;
+  readonly incidents: { incident: Incident; block: number }[] = [];
   /** Operations never end while this is set. */
   stuck = false;
 
@@ -193,6 +208,21 @@ export class FixtureStore implements MemberStore {
   drop(done: StoreDone): void {
     this.#soon(1, () => done(Status.ok));
   }
+  checksumsOf(extent: number, done: (checksums: Uint32Array | null) => void): void {
+    this.#soon(1, () => {
+      const checksums = new Uint32Array(BLOCKS_PER_EXTENT).fill(ZERO_BLOCK_CHECKSUM);
+      for (let index = 0; index < BLOCKS_PER_EXTENT; index++) {
+        const block = extent * BLOCKS_PER_EXTENT + index;
+        const bytes = this.#block(block);
+        if (this.#on.lost.has(block)) checksums[index] = LOST_CHECKSUM;
+        else if (bytes !== undefined) checksums[index] = blockChecksum(bytes, 0, BLOCK_BYTES);
+      }
+      done(checksums);
+    });
+  }
+  noteIncident(incident: Incident, offsetBytes: number): void {
+    this.incidents.push({ incident, block: offsetBytes / BLOCK_BYTES });
+  }
 
   submit(operation: Operation): void {
     const status = this.fault?.(operation) ?? Status.ok;
@@ -220,9 +250,10 @@ export class FixtureStore implements MemberStore {
   #read(operation: Operation): Status {
     const { offsetBytes, lengthBytes, bufferOffset, flags } = operation;
     for (const piece of pieces(offsetBytes, lengthBytes)) {
-      if (this.#on.bad.has(piece.block) && (flags & FLAG_UNVERIFIED) === 0) {
+      const isUnverified = (flags & FLAG_UNVERIFIED) !== 0;
+      if (this.#on.bad.has(piece.block) && (!isUnverified || this.#on.lost.has(piece.block))) {
         operation.faultOffsetBytes = piece.block * BLOCK_BYTES;
-        return Status.checksumMismatch;
+        return isUnverified ? Status.mediumError : Status.checksumMismatch;
       }
       const bytes = this.#block(piece.block);
       const at = bufferOffset + piece.done;
@@ -258,13 +289,17 @@ export class FixtureStore implements MemberStore {
       const before = entry.blocks.get(block);
       if (before !== undefined) bytes.set(before);
       if (zeroes) bytes.fill(0, from, from + length);
-      else {
+      else if ((flags & FLAG_LOST) === 0) {
         const at = bufferOffset + done;
         bytes.set(this.#memory.bytes.subarray(at, at + length), from);
       }
       if (zeroes && length === BLOCK_BYTES) entry.blocks.delete(block);
       else entry.blocks.set(block, bytes);
-      this.#on.bad.delete(block);
+      const isLost = (flags & FLAG_LOST) !== 0;
+      if (isLost || this.#on.broken.has(block)) this.#on.bad.add(block);
+      else this.#on.bad.delete(block);
+      if (isLost) this.#on.lost.add(block);
+      else this.#on.lost.delete(block);
     }
     if (keepsHoles) this.#freeWhole(offsetBytes, lengthBytes);
     if ((flags & FLAG_FUA) !== 0) this.#on.flush();

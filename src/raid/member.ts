@@ -15,15 +15,25 @@
 //   it since that order was sent: orders and writes travel on different lanes.
 // - R4: `lastGrantMs` is read before the grant is sent, so whoever counts from it counts late.
 
-import { BLOCK_BYTES, EXTENT_BYTES, REGION_BYTES, SECTOR_BYTES } from "#base/grains.ts";
+import { Incident } from "#base/disk-health.ts";
+import {
+  BLOCK_BYTES,
+  BLOCKS_PER_EXTENT,
+  EXTENT_BYTES,
+  REGION_BYTES,
+  SECTOR_BYTES,
+} from "#base/grains.ts";
 import { TRANSFER_BYTES_MAX } from "#base/limits.ts";
-import type { MemberStore } from "#base/member-store.ts";
+import type { MapEntry, MemberStore } from "#base/member-store.ts";
 import type { Memory } from "#base/memory.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import {
   FLAG_FUA,
   FLAG_KEEP_STAMP,
+  FLAG_LOST,
+  FLAG_MENDS,
   FLAG_NO_HOLE,
+  FLAG_PAST_CACHE,
   OperationKind,
   TrafficClass,
 } from "#base/operation.ts";
@@ -35,7 +45,9 @@ import { PeerVerb, VerbKind } from "#base/verbs.ts";
 import { STAMP_CURRENT } from "./applier.ts";
 import type { Applier } from "./applier.ts";
 import { CREDIT_EXTENTS } from "./credit.ts";
-import { FLAG_DIGEST, digestBytes, putDigests } from "./digest.ts";
+import { FLAG_DIGEST, FLAG_STORED, digestBytes, putDigests, putStored } from "./digest.ts";
+import { DOUBTS_PER_GRANT, entryOfDoubt } from "./doubt.ts";
+import type { DoubtedRange } from "./doubt.ts";
 import type { Origins } from "./origins.ts";
 
 /** Map entries in one answer. */
@@ -78,6 +90,8 @@ export class Member {
   #attaching: PeerVerb | null = null;
   /** The sequence number of the last write per region in this session. */
   readonly #written = new Map<number, number>();
+  /** What a scrub of the disk doubts, for the head (R9): goes with the next grant. */
+  readonly #doubts = new Map<number, MapEntry>();
   /** When the head of the session was last heard. */
   lastHeardMs: number;
   /** R4: when a grant was given last, to whomever. A fresh run may have given one just before. */
@@ -124,6 +138,12 @@ export class Member {
     session.seen[slot] = verb.sequence;
     this.lastHeardMs = this.#host.nowMs();
     this.#carryOut(verb);
+  }
+
+  /** R9: wrong blocks that only the head may put right. */
+  doubted(range: DoubtedRange): void {
+    const entry = entryOfDoubt(range);
+    if (this.#doubts.size < DOUBTS_PER_GRANT) this.#doubts.set(entry.extent, entry);
   }
 
   /** The link to a head went away: what it asked may be asked again, in a new session. */
@@ -260,6 +280,7 @@ export class Member {
   }
 
   #change(verb: PeerVerb): void {
+    if (verb.kind === VerbKind.trim && (verb.flags & FLAG_LOST) !== 0) return this.#lose(verb);
     const isWrite = verb.kind === VerbKind.write;
     const isSound =
       this.#isRange(verb, isWrite ? TRANSFER_BYTES_MAX : this.#host.store.sizeBytes) &&
@@ -267,12 +288,7 @@ export class Member {
     if (!isSound) return this.#answer(verb, VerbKind.done, Status.invalid);
     const { bufferOffset, offsetBytes, lengthBytes, origin } = verb;
     verb.bufferOffset = NO_BUFFER; // Ours until it is applied.
-    const first = Math.floor(offsetBytes / REGION_BYTES);
-    const last = Math.floor((offsetBytes + lengthBytes - 1) / REGION_BYTES);
-    for (let region = first; region <= last; region++) {
-      const before = this.#written.get(region) ?? 0;
-      this.#written.set(region, Math.max(before, verb.sequence));
-    }
+    this.#noteWritten(verb, offsetBytes, lengthBytes);
     const change = {
       kind: changeKind(verb.kind),
       offsetBytes,
@@ -287,11 +303,53 @@ export class Member {
       if (bufferOffset !== NO_BUFFER) this.#host.memory.release(bufferOffset);
       if (status === Status.ok) {
         this.#host.origins.applied(origin, offsetBytes, this.#host.nowMs());
+        const mends = (verb.flags & FLAG_MENDS) !== 0;
+        if (mends) this.#host.store.noteIncident(Incident.healed, offsetBytes);
       }
       const answer = this.#make(verb, VerbKind.done, status);
       if (fault >= 0) answer.offsetBytes = fault;
       this.#host.send(answer);
     });
+  }
+
+  #noteWritten({ sequence }: PeerVerb, offsetBytes: number, lengthBytes: number): void {
+    const first = Math.floor(offsetBytes / REGION_BYTES);
+    const last = Math.floor((offsetBytes + lengthBytes - 1) / REGION_BYTES);
+    for (let region = first; region <= last; region++) {
+      const before = this.#written.get(region) ?? 0;
+      this.#written.set(region, Math.max(before, sequence));
+    }
+  }
+
+  /** H8: blocks of one extent that nobody can read are to read as damaged here as well. */
+  #lose(verb: PeerVerb): void {
+    const { offsetBytes, stamp } = verb;
+    const blocks = verb.regions ?? [];
+    const isSound =
+      offsetBytes % EXTENT_BYTES === 0 &&
+      offsetBytes + EXTENT_BYTES <= this.#host.store.sizeBytes &&
+      blocks.length > 0 &&
+      blocks.every((block) => block < BLOCKS_PER_EXTENT);
+    if (!isSound) return this.#answer(verb, VerbKind.done, Status.invalid);
+    this.#noteWritten(verb, offsetBytes, EXTENT_BYTES);
+    this.#host.origins.copied(offsetBytes, EXTENT_BYTES);
+    const left = [...blocks];
+    const next = (status: Status) => {
+      const block = left.shift();
+      if (status !== Status.ok || block === undefined) {
+        return this.#answer(verb, VerbKind.done, status);
+      }
+      const change = {
+        kind: OperationKind.write,
+        offsetBytes: offsetBytes + block * BLOCK_BYTES,
+        lengthBytes: BLOCK_BYTES,
+        flags: FLAG_LOST,
+        bufferOffset: NO_BUFFER,
+        stamp,
+      };
+      this.#host.applier.apply(change, NEVER_ENDED, next);
+    };
+    next(Status.ok);
   }
 
   #flush(verb: PeerVerb): void {
@@ -320,6 +378,7 @@ export class Member {
   #read(verb: PeerVerb): void {
     const { offsetBytes, lengthBytes } = verb;
     const wantsDigest = (verb.flags & FLAG_DIGEST) !== 0;
+    if (wantsDigest && (verb.flags & FLAG_STORED) !== 0) return this.#readStored(verb);
     const isWhole = offsetBytes % BLOCK_BYTES === 0 && lengthBytes % BLOCK_BYTES === 0;
     if (!this.#isRange(verb, TRANSFER_BYTES_MAX) || (wantsDigest && !isWhole)) {
       return this.#answer(verb, VerbKind.done, Status.invalid);
@@ -333,10 +392,12 @@ export class Member {
       operation.offsetBytes = offsetBytes;
       operation.lengthBytes = lengthBytes;
       operation.bufferOffset = bufferOffset;
+      operation.flags = verb.flags & FLAG_PAST_CACHE;
       operation.done = (ended) => {
-        const { status } = ended;
+        const { status, faultOffsetBytes } = ended;
         pool.give(ended);
         const answer = this.#make(verb, VerbKind.done, status);
+        if (faultOffsetBytes >= 0) answer.offsetBytes = faultOffsetBytes;
         if (status === Status.ok) {
           answer.bufferOffset = bufferOffset;
           answer.payloadBytes = lengthBytes;
@@ -349,6 +410,27 @@ export class Member {
         if (!this.#host.send(answer) && status === Status.ok) memory.release(bufferOffset);
       };
       applier.submit(operation);
+    });
+  }
+
+  /** R9: what is stored of one extent's blocks, to be compared. */
+  #readStored(verb: PeerVerb): void {
+    const { memory, store } = this.#host;
+    const { offsetBytes, lengthBytes } = verb;
+    const isSound = offsetBytes % EXTENT_BYTES === 0 && lengthBytes === EXTENT_BYTES;
+    if (!isSound || !this.#isRange(verb, EXTENT_BYTES)) {
+      return this.#answer(verb, VerbKind.done, Status.invalid);
+    }
+    store.checksumsOf(Math.floor(offsetBytes / EXTENT_BYTES), (checksums) => {
+      if (checksums === null) return this.#answer(verb, VerbKind.done, Status.ioError);
+      const bufferOffset = memory.allocate(digestBytes(EXTENT_BYTES));
+      if (bufferOffset === NO_BUFFER) return this.#answer(verb, VerbKind.done, Status.busy);
+      putStored(memory, checksums, bufferOffset);
+      const answer = this.#make(verb, VerbKind.done, Status.ok);
+      answer.bufferOffset = bufferOffset;
+      answer.payloadBytes = digestBytes(EXTENT_BYTES);
+      answer.sent = () => memory.release(bufferOffset);
+      if (!this.#host.send(answer)) memory.release(bufferOffset);
     });
   }
 
@@ -367,6 +449,11 @@ export class Member {
     this.lastGrantMs = this.#host.nowMs();
     const answer = this.#make(verb, VerbKind.grant, Status.ok);
     answer.tickMs = verb.tickMs;
+    if (this.#doubts.size > 0) {
+      // Said again by the scrub until they are right, so that none is lost with a link.
+      answer.entries = [...this.#doubts.values()].sort((a, b) => a.extent - b.extent);
+      this.#doubts.clear();
+    }
     this.#host.send(answer);
   }
 

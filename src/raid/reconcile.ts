@@ -6,7 +6,8 @@
 //
 // The head's content wins: block by block the one that matches its checksum, the head's first. It
 // is written to the others with the head's stamp, so that what is owed to a fourth stays owed;
-// where the head has nothing mapped, the others are trimmed.
+// where the head has nothing mapped, the others are trimmed. A block that nobody can read is left
+// out: it gives medium errors (H8), and whatever becomes readable of it again may still be good.
 //
 // A job queues for its extent's lock when it is made, and whoever needs the extent queues behind
 // it: arrival order holds, and nobody who holds a lock waits for a job.
@@ -18,6 +19,7 @@ import { Status } from "#base/status.ts";
 import { regionOfExtent } from "./activity.ts";
 import { ExtentSet } from "./extent-set.ts";
 import type { Head } from "./head.ts";
+import { runsAround } from "./heal.ts";
 import type { Ticket } from "./range-lock.ts";
 import { Spread } from "./spread.ts";
 
@@ -134,38 +136,59 @@ export class Reconcile {
       this.#ready.unshift(job);
       return; // The head's next tick tries again.
     }
+    const unreadable: number[] = [];
     const range = {
       offsetBytes: job.extent * EXTENT_BYTES,
       lengthBytes: EXTENT_BYTES,
       bufferOffset,
       acceptOwn: this.#crashed.has(job.extent),
+      unreadable,
     };
     head.heal.read(range, (status) => {
-      if (status === Status.ok && !head.ended) return this.#push(job, bufferOffset);
+      if (status === Status.ok && !head.ended) return this.#push(job, bufferOffset, unreadable);
       head.memory.release(bufferOffset);
-      // Unreadable on every member alike: reads say so (H8); there is nothing to make equal.
+      // The disk contradicts itself: nothing can be made equal to that.
       this.#finish(job, status === Status.mediumError);
     });
   }
 
-  #push(job: Job, bufferOffset: number): void {
+  /** Makes the others equal to what is in the buffer, but for `unreadable` blocks. */
+  #push(job: Job, bufferOffset: number, unreadable: readonly number[] = []): void {
     const head = this.#head;
-    const offsetBytes = job.extent * EXTENT_BYTES;
+    const from = job.extent * EXTENT_BYTES;
+    const runs = runsAround(from, from + EXTENT_BYTES, unreadable);
     const region = regionOfExtent(job.extent);
     head.activity.enterAnyway(region, region);
-    const spread = new Spread(head, bufferOffset === NO_BUFFER ? "trim" : "write", (ended) => {
+    const next = (status: Status) => {
+      const run = runs.shift();
+      if (status === Status.ok && run !== undefined && !head.ended) {
+        const at = bufferOffset === NO_BUFFER ? NO_BUFFER : bufferOffset + run.offsetBytes - from;
+        return this.#spread(run, at, next);
+      }
       head.activity.leave(region, region);
       if (bufferOffset !== NO_BUFFER) head.memory.release(bufferOffset);
-      const isEqual = ended.status === Status.ok;
+      const isEqual = status === Status.ok && !head.ended;
       if (isEqual) head.counters.reconciled++;
       this.#finish(job, isEqual);
-    });
+    };
+    next(Status.ok);
+  }
+
+  #spread(
+    run: { offsetBytes: number; lengthBytes: number },
+    bufferOffset: number,
+    done: (status: Status) => void,
+  ): void {
+    const head = this.#head;
+    const { offsetBytes, lengthBytes } = run;
+    const kind = bufferOffset === NO_BUFFER ? "trim" : "write";
+    const spread = new Spread(head, kind, (ended) => done(ended.status));
     spread.offsetBytes = offsetBytes;
-    spread.lengthBytes = EXTENT_BYTES;
+    spread.lengthBytes = lengthBytes;
     spread.bufferOffset = bufferOffset;
-    if (bufferOffset !== NO_BUFFER) spread.flags = FLAG_KEEP_STAMP;
-    spread.dropped = (replica) => replica.resync?.miss(offsetBytes, EXTENT_BYTES);
-    spread.start(head.recipients(offsetBytes, EXTENT_BYTES), { local: false });
+    if (kind === "write") spread.flags = FLAG_KEEP_STAMP;
+    spread.dropped = (replica) => replica.resync?.miss(offsetBytes, lengthBytes);
+    spread.start(head.recipients(offsetBytes, lengthBytes), { local: false });
   }
 
   #finish(job: Job, isSettled: boolean): void {

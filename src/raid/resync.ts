@@ -19,7 +19,7 @@
 import { BLOCK_BYTES, EXTENT_BYTES, EXTENTS_PER_REGION } from "#base/grains.ts";
 import type { MapEntry } from "#base/member-store.ts";
 import { NO_BUFFER } from "#base/memory.ts";
-import { FLAG_KEEP_STAMP } from "#base/operation.ts";
+import { FLAG_KEEP_STAMP, FLAG_LOST } from "#base/operation.ts";
 import type { Incarnation } from "#base/record.ts";
 import { Status } from "#base/status.ts";
 import type { PeerVerb } from "#base/verbs.ts";
@@ -27,8 +27,9 @@ import { VerbKind } from "#base/verbs.ts";
 import { regionOfExtent } from "./activity.ts";
 import { FLAG_DIGEST, digestBytes, matchesDigests } from "./digest.ts";
 import { ExtentSet } from "./extent-set.ts";
+import { HappeningKind } from "./happening.ts";
 import type { Head } from "./head.ts";
-import { Once } from "./heal.ts";
+import { Once, runsAround } from "./heal.ts";
 import type { Ticket } from "./range-lock.ts";
 import type { Asker, Replica } from "./replica.ts";
 import { Spread } from "./spread.ts";
@@ -36,7 +37,7 @@ import { Spread } from "./spread.ts";
 /** Copies under way: alone, and beside host I/O (R13: a class waits only for a higher one). */
 const COPIES_MAX = 4;
 const COPIES_BESIDE_HOST_MAX = 2;
-/** After a copy failed for want of space or of a readable block. */
+/** After a copy failed for want of space. */
 const RETRY_MS = 1000;
 
 export type ResyncPhase = "comparing" | "copying" | "flushing" | "ready";
@@ -101,6 +102,11 @@ export class Resync implements Asker {
     if (isCovered && (this.#replica.state === "open" || this.#replica.promoting)) return true;
     this.miss(offsetBytes, lengthBytes);
     return false;
+  }
+
+  /** It is to be copied yet, as far as is known. */
+  awaits(extent: number): boolean {
+    return extent >= this.#compared || this.#pending.has(extent);
   }
 
   /** The target did not get a change. */
@@ -241,16 +247,72 @@ export class Resync implements Asker {
     const bufferOffset = head.memory.allocate(EXTENT_BYTES);
     if (bufferOffset === NO_BUFFER) return over(false);
     const offsetBytes = extent * EXTENT_BYTES;
-    const range = { offsetBytes, lengthBytes: EXTENT_BYTES, bufferOffset, acceptOwn: false };
+    const unreadable: number[] = [];
+    const range = {
+      offsetBytes,
+      lengthBytes: EXTENT_BYTES,
+      bufferOffset,
+      acceptOwn: false,
+      unreadable,
+    };
     head.heal.read(range, (status) => {
       if (status === Status.ok && !head.ended) {
+        if (unreadable.length > 0) {
+          return this.#copyAround({ extent, bufferOffset, unreadable }, over);
+        }
         return this.#compareContent(extent, bufferOffset, over);
       }
       head.memory.release(bufferOffset);
-      // H8: the target must not answer for a block that nobody can read.
-      if (status === Status.mediumError) this.#hold(`extent ${extent} is unreadable everywhere`);
       over(false);
     });
+  }
+
+  /**
+   * H8: blocks that nobody can read are marked so on the target, the others are copied: it answers
+   * for what there is, and one block does not hold up all protection.
+   */
+  #copyAround(
+    copy: { extent: number; bufferOffset: number; unreadable: readonly number[] },
+    over: (isCopied: boolean) => void,
+  ): void {
+    const head = this.#head;
+    const { extent, bufferOffset, unreadable } = copy;
+    const from = extent * EXTENT_BYTES;
+    const region = regionOfExtent(extent);
+    // Active until all of it is there: half of it must not look whole after a restart (R7).
+    head.activity.enterAnyway(region, region);
+    const finish = (isCopied: boolean) => {
+      head.activity.leave(region, region);
+      head.memory.release(bufferOffset);
+      if (isCopied) this.#carried(extent, unreadable);
+      over(isCopied);
+    };
+    const runs = runsAround(from, from + EXTENT_BYTES, unreadable);
+    const next = (isSent: boolean) => {
+      const run = runs.shift();
+      if (!isSent || run === undefined || head.ended) return finish(isSent && !head.ended);
+      const at = bufferOffset + (run.offsetBytes - from);
+      this.#spread({ ...run, bufferOffset: at, lost: null, allocates: false }, next);
+    };
+    const lost = unreadable.map((offset) => (offset - from) / BLOCK_BYTES);
+    const allocates = !this.#mappedThere.has(extent);
+    const mark = { offsetBytes: from, lengthBytes: EXTENT_BYTES, bufferOffset: NO_BUFFER };
+    this.#spread({ ...mark, lost, allocates }, (isMarked) => {
+      if (isMarked) this.#mappedThere.add(extent);
+      next(isMarked);
+    });
+  }
+
+  #carried(extent: number, unreadable: readonly number[]): void {
+    const head = this.#head;
+    const { disk } = this.#replica;
+    const blocks = unreadable.length;
+    head.counters.carried += blocks;
+    const offsetBytes = unreadable[0] ?? extent * EXTENT_BYTES;
+    const { volume, slice } = head.record;
+    const facts = { volume, slice, disk, offsetBytes, blocks };
+    head.log.write("error", "unreadable blocks were marked as such on a new copy", facts);
+    head.happened({ kind: HappeningKind.carried, disk, offsetBytes, blocks });
   }
 
   /** What is mapped on both sides may be equal all the same: then only its stamp goes over. */
@@ -288,20 +350,44 @@ export class Resync implements Asker {
     const isTrim = bufferOffset === NO_BUFFER;
     const region = regionOfExtent(extent);
     head.activity.enterAnyway(region, region);
-    let wasDropped = false;
-    const spread = new Spread(head, isTrim ? "trim" : "write", (ended) => {
+    const allocates = !isTrim && !this.#mappedThere.has(extent);
+    const whole = { offsetBytes: extent * EXTENT_BYTES, lengthBytes, bufferOffset };
+    this.#spread({ ...whole, lost: null, allocates }, (isCopied) => {
       head.activity.leave(region, region);
       if (!isTrim) head.memory.release(bufferOffset);
-      const isCopied = ended.status === Status.ok && !wasDropped;
-      if (isCopied && !isTrim) head.counters.resyncedBytes += lengthBytes;
-      if (isCopied) this.obstacle = "";
       over(isCopied);
     });
-    spread.offsetBytes = extent * EXTENT_BYTES;
+  }
+
+  /** One message to the target: bytes, none (a trim), or which blocks are lost. */
+  #spread(
+    part: {
+      offsetBytes: number;
+      lengthBytes: number;
+      bufferOffset: number;
+      lost: number[] | null;
+      allocates: boolean;
+    },
+    done: (isDone: boolean) => void,
+  ): void {
+    const head = this.#head;
+    const { bufferOffset, lengthBytes, lost } = part;
+    const isWrite = bufferOffset !== NO_BUFFER;
+    let wasDropped = false;
+    const kind = lost !== null ? "lose" : isWrite ? "write" : "trim";
+    const spread = new Spread(head, kind, (ended) => {
+      const isDone = ended.status === Status.ok && !wasDropped;
+      if (isDone && isWrite) head.counters.resyncedBytes += lengthBytes;
+      if (isDone) this.obstacle = "";
+      done(isDone);
+    });
+    spread.offsetBytes = part.offsetBytes;
     spread.lengthBytes = lengthBytes;
     spread.bufferOffset = bufferOffset;
-    spread.allocates = !isTrim && !this.#mappedThere.has(extent);
-    if (!isTrim) spread.flags = FLAG_KEEP_STAMP;
+    spread.lostBlocks = lost;
+    spread.allocates = part.allocates;
+    if (kind === "write") spread.flags = FLAG_KEEP_STAMP;
+    if (kind === "lose") spread.flags = FLAG_KEEP_STAMP | FLAG_LOST;
     spread.dropped = () => {
       wasDropped = true;
     };
@@ -311,8 +397,8 @@ export class Resync implements Asker {
   // Finishing.
 
   #finish(): void {
-    const { record } = this.#head;
-    if (record.inSync.length >= record.copies) {
+    const { record, stayingCount } = this.#head;
+    if (stayingCount >= record.copies) {
       // Others were brought up first; whether it stays is the control station's to say.
       this.obstacle = "enough members are in sync";
       return;

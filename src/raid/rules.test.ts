@@ -373,21 +373,6 @@ describe("R9: checksums", () => {
       }
     }
   });
-
-  test("a copy meets a block that nobody can read → the target does not come in", () => {
-    const cluster = new Cluster();
-    cluster.write(5, 1);
-    cluster.kill(2, { power: true });
-    cluster.until(() => cluster.inSync.length === 1);
-    cluster.node(1).disk.bad.add(5);
-    cluster.restart(2);
-    cluster.run(5000);
-    expect(cluster.inSync).toEqual([1]);
-    expect(cluster.node(1).slice.status().waitsFor).toContain("unreadable");
-    cluster.write(5, 2);
-    cluster.settle();
-    expect(cluster.tagOn(2, 5)).toBe(2);
-  });
 });
 
 describe("R10: space", () => {

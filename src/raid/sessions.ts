@@ -193,6 +193,7 @@ export class Sessions {
     replica.grantTickMs = Math.max(replica.grantTickMs, verb.tickMs);
     if (replica.allocating === 0) replica.credit = verb.credit;
     this.#head.wakeReaders();
+    if (verb.entries !== null) this.#head.mender.heard(replica, verb.entries);
   }
 
   /** A member of the set, or one that was, said which run of its disk is there. */
@@ -262,9 +263,31 @@ export class Sessions {
       return replica !== undefined && nowMs - replica.openMs > TARGET_AWAY_MS;
     });
     if (gone.length > 0) return this.#propose({ gone });
+    if (record.inSync.length > record.copies && this.#letGo()) return;
     const isShort = record.inSync.length + record.resyncing.length < record.copies;
     const returning = isShort ? this.#host.returns.next(nowMs, record, this.#host.links) : null;
     if (returning !== null) this.#propose({ returning });
+  }
+
+  /**
+   * More are in sync than promised: one that is being retired goes. Where that is the head's own
+   * disk, another takes over (R3), as after any release.
+   */
+  #letGo(): boolean {
+    const { record, store } = this.#head;
+    const leaving = this.#host.leaving();
+    const going = record.inSync.find(({ disk }) => leaving.has(disk) && disk !== store.disk);
+    if (going !== undefined) {
+      this.#head.log.write("info", "a retired disk is let go", {
+        slice: record.slice,
+        disk: going.disk,
+      });
+      this.#propose({ lost: [going.disk] });
+      return true;
+    }
+    if (!leaving.has(store.disk)) return false;
+    this.#head.giveUp("its disk is being retired, and others hold all copies");
+    return true;
   }
 
   #reasonToDrop(replica: Replica, nowMs: number): string | null {

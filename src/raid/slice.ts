@@ -7,7 +7,8 @@
 // member.
 //
 // Parts: head.ts (epochs, sessions, membership) with change.ts, host-read.ts, flusher.ts,
-// spread.ts, activity.ts, credit.ts, reconcile.ts, resync.ts, heal.ts; member.ts; takeover.ts;
+// spread.ts, activity.ts, credit.ts, reconcile.ts, resync.ts, heal.ts, mender.ts, compare.ts;
+// member.ts; takeover.ts;
 // applier.ts (the one way to the own disk); origins.ts (at most once across resends).
 //
 // Invariants
@@ -31,6 +32,8 @@ import { PeerVerb, VerbKind } from "#base/verbs.ts";
 import type { World } from "#base/world.ts";
 import { Applier } from "./applier.ts";
 import { CREDIT_EXTENTS } from "./credit.ts";
+import type { DoubtedRange } from "./doubt.ts";
+import type { Happening } from "./happening.ts";
 import { Head } from "./head.ts";
 import type { Counters } from "./head.ts";
 import { Member } from "./member.ts";
@@ -68,6 +71,8 @@ export interface SliceEffects {
     done: (outcome: Outcome, current: SliceRecord | null) => void,
   ): void;
   statusChanged?(): void;
+  /** Of wrong blocks, told by the head (R9). */
+  happened?(happening: Happening): void;
 }
 
 const LINK_GRACE_MS = 200;
@@ -95,6 +100,8 @@ export class Slice {
   readonly #member: Member;
   readonly #answers = new Answers();
   readonly #links = new Set<DiskNumber>();
+  /** Disks that are to be let go once others hold their copies (a hint of the control station). */
+  #leaving: ReadonlySet<DiskNumber> = new Set();
   readonly #returns: Returns;
   readonly #linkGraceMs: number;
   readonly #activeRegionsMax: number;
@@ -103,6 +110,8 @@ export class Slice {
     reconciled: 0,
     accepted: 0,
     unreadable: 0,
+    diverged: 0,
+    carried: 0,
     resyncedBytes: 0,
   };
   readonly #startedMs: number;
@@ -183,6 +192,7 @@ export class Slice {
       linkGraceMs: this.#linkGraceMs,
       activeRegionsMax: this.#activeRegionsMax,
       links: this.#links,
+      leaving: () => this.#leaving,
       nextSequence: () => ++this.#sequence,
       enquire: (disk: DiskNumber) => {
         this.#effects.send(this.#own(VerbKind.enquire, disk));
@@ -192,7 +202,29 @@ export class Slice {
         this.#propose(next, done),
       giveUp: (reason: string) => this.#giveUp(reason),
       changed: () => this.#effects.statusChanged?.(),
+      happened: (happening: Happening) => this.#effects.happened?.(happening),
     };
+  }
+
+  // Scrubs of the own disk (R9).
+
+  /** Blocks of this disk that may be wrong: the head puts right what is, under its range lock. */
+  doubted(range: DoubtedRange): void {
+    if (this.#stopped || this.#failure !== null) return;
+    if (this.#head !== null) this.#head.mender.doubted(null, range);
+    else this.#member.doubted(range);
+  }
+
+  /** An extent of this disk is right: its members are compared by their checksums. */
+  verified(extent: number, done: () => void): void {
+    if (this.#head === null || this.#stopped) done();
+    else this.#head.compare.extent(extent, done);
+  }
+
+  /** All extents of this disk were looked at: what only others have mapped is left. */
+  allVerified(done: () => void): void {
+    if (this.#head === null || this.#stopped) done();
+    else this.#head.compare.unmapped(done);
   }
 
   // Hosts.
@@ -304,6 +336,11 @@ export class Slice {
     this.#answers.linkDown(disk);
     this.#member.linkDown(disk);
     this.#head?.sessions.linkDown(disk);
+  }
+
+  /** Disks that are being retired: replaced by whoever is brought up, then let go. */
+  setLeaving(disks: ReadonlySet<DiskNumber>): void {
+    this.#leaving = disks;
   }
 
   // Records.

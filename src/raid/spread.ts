@@ -20,19 +20,21 @@ import { STAMP_CURRENT } from "./applier.ts";
 import type { Head } from "./head.ts";
 import type { Asker, Replica } from "./replica.ts";
 
-export type SpreadKind = "write" | "trim" | "writeZeroes" | "flush";
+export type SpreadKind = "write" | "trim" | "writeZeroes" | "flush" | "lose";
 
 const verbKinds = {
   write: VerbKind.write,
   trim: VerbKind.trim,
   writeZeroes: VerbKind.writeZeroes,
   flush: VerbKind.flush,
+  lose: VerbKind.trim,
 } as const;
 const operationKinds = {
   write: OperationKind.write,
   trim: OperationKind.trim,
   writeZeroes: OperationKind.writeZeroes,
   flush: OperationKind.flush,
+  lose: OperationKind.write,
 } as const;
 
 export class Spread implements Asker {
@@ -43,6 +45,8 @@ export class Spread implements Asker {
   flags = 0;
   bufferOffset = NO_BUFFER;
   origin = 0;
+  /** Of `lose`: blocks of the extent at `offsetBytes`, ascending. */
+  lostBlocks: number[] | null = null;
   /** Spends one extent of credit at each member (R10). */
   allocates = false;
   /** The first thing that went wrong on the head's own disk, or that no member can undo. */
@@ -97,6 +101,11 @@ export class Spread implements Asker {
       // Nothing mapped any more: the content is zero, of the present epoch.
       if (verb.stamp === 0) verb.stamp = verb.epoch;
     }
+    if (this.kind === "lose") {
+      // Without a length: who does not know of lost blocks refuses it, and writes no zeros.
+      verb.lengthBytes = 0;
+      verb.regions = this.lostBlocks;
+    }
     if (this.kind === "write") {
       verb.bufferOffset = this.bufferOffset;
       verb.payloadBytes = this.lengthBytes;
@@ -128,7 +137,7 @@ export class Spread implements Asker {
         this.#head.sessions.doubted(replica);
         return;
       case Status.checksumMismatch:
-        this.#repairPeer(replica, index);
+        this.#repairPeer(replica, index, verb.offsetBytes);
         return;
       default:
         this.#asked[index] = false;
@@ -235,18 +244,20 @@ export class Spread implements Asker {
     this.check();
   }
 
-  #repairPeer(replica: Replica, index: number): void {
+  #repairPeer(replica: Replica, index: number, fault: number): void {
     if (this.kind === "flush") {
       this.#asked[index] = false;
       return this.#head.sessions.failed(replica, Status.checksumMismatch);
     }
-    this.#head.heal.peerEdges(replica, this, (status) => {
+    this.#head.heal.peerEdges(replica, this, fault, (status) => {
       const now = this.#waiting.indexOf(replica);
       if (now < 0) return;
       this.#asked[now] = false;
       if (status === Status.ok) return this.offer(replica);
       if (status === Status.linkLost) return; // Asked again when its session opens.
       if (this.status === Status.ok) this.status = status;
+      // H8: others may have the new bytes already.
+      this.#head.leftUnequal(this);
       this.check();
     });
   }

@@ -9,6 +9,7 @@ import type { CheckpointPosition } from "./checkpoint.ts";
 import { chainChecksum } from "./checkpoint.ts";
 import type { DiskIo } from "./disk-io.ts";
 import type { DiskPlan } from "./disk-plan.ts";
+import { Health } from "./health.ts";
 import type { LogPosition } from "./metadata-log.ts";
 import { COMMIT_BUFFER_BYTES } from "./metadata-log.ts";
 import { Metadata } from "./metadata.ts";
@@ -21,6 +22,7 @@ export interface LoadedCheckpoint {
   /** Where the log goes on from it. */
   log: LogPosition;
   throughEntry: number;
+  health: Health;
   /** The first log record the other slot's checkpoint needs, or null when that is not whole. */
   olderLogFrom: number | null;
 }
@@ -37,6 +39,7 @@ interface Header {
   readonly number: number;
   readonly slices: number;
   readonly beforeEntry: number;
+  readonly health: Health;
 }
 
 type Loaded = (loaded: LoadedCheckpoint | null) => void;
@@ -90,7 +93,10 @@ export class CheckpointLoad {
     const { sequence, logFrom, previous, throughEntry, nextMapping } = header;
     const { pages, bodyChecksum, incarnation, number, slices, beforeEntry } = header;
     if (sequence % 2 !== slot || (1 + pages) * PAGE_BYTES > this.#plan.checkpointBytes) return null;
+    const health = new Health();
+    health.decode(bytes, this.#buffer);
     return {
+      health,
       sequence,
       logFrom,
       previous,
@@ -125,6 +131,7 @@ export class CheckpointLoad {
           entry: chosen.beforeEntry,
         },
         throughEntry: chosen.throughEntry,
+        health: chosen.health,
         olderLogFrom: older === undefined ? null : older.logFrom,
       });
     });

@@ -23,6 +23,7 @@ import { NOT_MAPPED } from "./extent-map.ts";
 import {
   CHECKPOINT_BODY,
   CHECKPOINT_HEADER,
+  CHECKPOINT_HEALTH,
   EntryKind,
   PAGE_BYTES,
   PageKind,
@@ -188,7 +189,8 @@ export class Checkpointer {
       header.number = number;
       header.slices = attempt.sections;
       header.beforeEntry = attempt.beforeEntry;
-      const used = CHECKPOINT_HEADER.size;
+      this.#core.health.encode(memory.bytes, this.#buffer);
+      const used = CHECKPOINT_HEALTH.size;
       sealPage(memory.bytes, this.#buffer, PageKind.checkpointHeader, used, identity);
       io.write(this.#slotAt(attempt.sequence), PAGE_BYTES, this.#buffer, (status) => {
         if (status !== Status.ok) return;

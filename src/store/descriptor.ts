@@ -107,6 +107,14 @@ export class Descriptor {
     return changed;
   }
 
+  /** Whatever the block held, nobody can give it: damaged, until it is written (H8). */
+  setLost(block: number): void {
+    this.checksums[block] = UNWRITTEN;
+    clearBit(this.#fresh, block);
+    setBit(this.#lost, block);
+    setBit(this.#touched, block);
+  }
+
   hasFresh(): boolean {
     for (let word = 0; word < BITMAP_WORDS; word++) if (this.#fresh[word] !== 0) return true;
     return false;
@@ -180,10 +188,26 @@ export class Descriptor {
       if (!touched) this.checksums[block] = found.checksums[block] as number;
       // Not its first write after all: what was flushed before must not read zero (H6).
       else if (found.isWritten(block)) clearBit(this.#fresh, block);
+      if (touched && this.isLost(block)) continue; // by order, not for want of the slot
       if (!found.isLost(block)) clearBit(this.#lost, block);
       else if (!touched) setBit(this.#lost, block);
     }
     this.unsure = false;
+  }
+
+  /**
+   * What the disk holds of it, both slots at `start`: `same`, when they are sound and the newer one
+   * says what memory does. To be asked only while memory and disk should agree.
+   */
+  matchesSlots(source: Uint8Array, start: number, identity: PageIdentity): boolean {
+    const found = new Descriptor(this.slice, this.extent, this.physical, this.mapping);
+    const { whole } = found.decode(source, start, identity, false);
+    if (!whole || found.sequence !== this.sequence) return false;
+    for (let block = 0; block < BLOCKS_PER_EXTENT; block++) {
+      if (found.checksums[block] !== this.checksums[block]) return false;
+      if (found.isLost(block) !== this.isLost(block)) return false;
+    }
+    return true;
   }
 
   /** Blocks of which only the missing slot could say whether they were written. */

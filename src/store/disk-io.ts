@@ -11,7 +11,7 @@
 
 import { NO_BUFFER } from "#base/memory.ts";
 import type { Memory } from "#base/memory.ts";
-import { OperationKind, OperationPool } from "#base/operation.ts";
+import { FLAG_PAST_CACHE, OperationKind, OperationPool } from "#base/operation.ts";
 import type { Area, Operation } from "#base/operation.ts";
 import { Status } from "#base/status.ts";
 
@@ -53,10 +53,12 @@ export class DiskIo {
     lengthBytes: number,
     bufferOffset: number,
     owner: IoOwner,
+    flags = 0,
   ): void {
     if (this.failed) return owner.ioDone(Status.ioError);
     const operation = this.#operations.take();
     operation.kind = kind;
+    operation.flags = flags;
     operation.offsetBytes = offsetBytes;
     operation.lengthBytes = lengthBytes;
     operation.bufferOffset = bufferOffset;
@@ -68,6 +70,17 @@ export class DiskIo {
 
   read(offsetBytes: number, lengthBytes: number, bufferOffset: number, done: IoDone): void {
     this.start(OperationKind.read, offsetBytes, lengthBytes, bufferOffset, { ioDone: done });
+  }
+
+  /** A read of the medium, past whatever keeps copies of it (R9). */
+  readPastCache(
+    offsetBytes: number,
+    lengthBytes: number,
+    bufferOffset: number,
+    done: IoDone,
+  ): void {
+    const owner = { ioDone: done };
+    this.start(OperationKind.read, offsetBytes, lengthBytes, bufferOffset, owner, FLAG_PAST_CACHE);
   }
 
   write(offsetBytes: number, lengthBytes: number, bufferOffset: number, done: IoDone): void {

@@ -16,6 +16,7 @@ import { EntryKind } from "./format.wire.ts";
 import { Member } from "./member.ts";
 import { validSliceSize } from "./metadata.ts";
 import { identityText } from "./page.ts";
+import { Scrubber } from "./scrubber.ts";
 import type { StoreCore } from "./store-core.ts";
 import type { Superblock } from "./superblock.ts";
 
@@ -32,6 +33,8 @@ export class DiskStore {
   /** 32 hexadecimal digits. */
   readonly uuid: string;
   readonly clusterId: string;
+  /** R9: reads it all through in its time. */
+  readonly scrub: Scrubber;
   /** Called once, when the disk is ejected (R10). */
   onFailed: (reason: string) => void = () => {};
   readonly #core: StoreCore;
@@ -49,6 +52,7 @@ export class DiskStore {
     this.#buffers = rest.buffers;
     this.uuid = identityText(rest.superblock.disk);
     this.clusterId = identityText(rest.superblock.cluster);
+    this.scrub = new Scrubber(core, checkpointer, rest.superblock);
     for (const slice of core.metadata.slices.keys()) this.#addMember(slice);
     const onDurable = core.log.onDurable;
     core.log.onDurable = () => {
@@ -58,6 +62,7 @@ export class DiskStore {
     core.io.onFailed = (reason) => {
       core.fail();
       checkpointer.fail();
+      this.scrub.stop();
       this.onFailed(reason);
     };
     checkpointer.maybe();
@@ -128,11 +133,15 @@ export class DiskStore {
     });
   }
 
-  /** Background work: commits what waits lazily, and checkpoints before the log is full. */
-  tick(_nowMs: number): void {
+  /**
+   * Background work: commits what waits lazily, checkpoints before the log is full, scrubs. The
+   * wall clock is for people (0: not known).
+   */
+  tick(nowMs: number, wallMs = 0): void {
     if (this.#core.io.failed || this.#core.closing) return;
     this.#core.log.commit();
     this.#checkpointer.maybe();
+    this.scrub.tick(nowMs, wallMs);
   }
 
   /** All on stable media: what the members wrote, and what the log says, in a checkpoint too. */
@@ -153,6 +162,7 @@ export class DiskStore {
     const core = this.#core;
     assert(!core.closing, "a store is closed once");
     core.closing = true;
+    this.scrub.stop();
     const flushed = () => {
       core.onIdle = () => {};
       core.cycle.request(() => {
@@ -187,7 +197,10 @@ export class DiskStore {
     const state = this.#core.metadata.slices.get(slice);
     // Dropped again before its creation was durable.
     if (state === undefined) return;
-    const onDropped = () => this.#members.delete(slice);
+    const onDropped = () => {
+      this.#members.delete(slice);
+      this.scrub.dropped(slice);
+    };
     this.#members.set(slice, new Member(this.#core, state, onDropped));
   }
 }

@@ -100,6 +100,29 @@ export const CHECKPOINT_HEADER = struct("checkpoint header", 96, "little", {
   beforeEntry: u64(88), // the last entry of the records before logFrom
 });
 
+/**
+ * Behind CHECKPOINT_HEADER in its page: how the disk is and how far its scrub (health.ts). All zero
+ * where a version wrote it that did not know of this; whoever does not know it ignores it.
+ */
+export const CHECKPOINT_HEALTH = struct("checkpoint health", 176, "little", {
+  header: bytes(0, 96), // CHECKPOINT_HEADER
+  found: u32(96), // blocks found wrong
+  healed: u32(100),
+  metadataMended: u32(104), // pages of metadata written again
+  scrubs: u32(108), // that came to their end
+  scrubEndedWallMs: u64(112), // the last one
+  running: u32(120), // 1: a scrub is under way
+  slice: u32(124), // where it goes on
+  extent: u32(128),
+  extentsDone: u32(132),
+  sinceStartMs: u64(136), // in use since the last scrub began
+  startedWallMs: u64(144),
+  placesBefore: u32(152), // wrong places in the last half of the time that counts
+  placesNow: u32(156), // in this half
+  halfMs: u64(160), // how much of this half is over
+  rest: reserved(168, 8),
+});
+
 /** A body page of a checkpoint: entries, packed like a log record's. */
 export const CHECKPOINT_BODY = struct("checkpoint body", 56, "little", {
   page: bytes(0, 32), // PAGE

@@ -5,7 +5,10 @@
 // durable.
 
 import { assert } from "#base/assert.ts";
-import { EXTENT_BYTES } from "#base/grains.ts";
+import { UNWRITTEN, ZERO_BLOCK_CHECKSUM } from "#base/checksum.ts";
+import type { Incident } from "#base/disk-health.ts";
+import { BLOCKS_PER_EXTENT, EXTENT_BYTES } from "#base/grains.ts";
+import { LOST_CHECKSUM } from "#base/member-store.ts";
 import type { MapEntry, MemberStore, StoreDone } from "#base/member-store.ts";
 import { OperationKind } from "#base/operation.ts";
 import type { Operation, StatusRun } from "#base/operation.ts";
@@ -13,6 +16,7 @@ import { supersedes } from "#base/record.ts";
 import type { DiskNumber, Incarnation, SliceNumber, SliceRecord } from "#base/record.ts";
 import { Status } from "#base/status.ts";
 import { BlockLocks } from "./block-locks.ts";
+import type { Descriptor } from "./descriptor.ts";
 import { NOT_MAPPED } from "./extent-map.ts";
 import { EntryKind } from "./format.wire.ts";
 import { NO_EXTENT } from "./free-space.ts";
@@ -87,6 +91,29 @@ export class Member implements MemberStore {
 
   mapFrom(fromExtent: number, limit: number): MapEntry[] {
     return this.state.map.list(fromExtent, limit);
+  }
+
+  checksumsOf(extent: number, done: (checksums: Uint32Array | null) => void): void {
+    const unusable = this.#core.io.failed || this.#core.closing || this.#dropped;
+    if (unusable || this.#dropping !== null) return done(null);
+    const checksums = new Uint32Array(BLOCKS_PER_EXTENT).fill(ZERO_BLOCK_CHECKSUM);
+    const physical = this.state.map.physicalOf(extent);
+    if (physical === NOT_MAPPED) return done(checksums);
+    this.#operationBegan();
+    const descriptorReady = (descriptor: Descriptor | null) => {
+      if (descriptor !== null) {
+        fillChecksums(checksums, descriptor);
+        this.#core.unpin(descriptor);
+      }
+      this.operationEnded();
+      done(descriptor === null ? null : checksums);
+    };
+    const where = { physical, mapping: this.state.map.mappingOf(extent) };
+    this.#core.cache.use(this.slice, extent, where, { descriptorReady });
+  }
+
+  noteIncident(incident: Incident, offsetBytes: number): void {
+    this.#core.health.note(incident, this.slice, offsetBytes);
   }
 
   submit(operation: Operation): void {
@@ -293,5 +320,13 @@ export class Member implements MemberStore {
     const entry = this.#core.log.append((pages) => pages.putDrop(this.slice));
     this.#onDropped();
     this.#core.log.sync(entry, done);
+  }
+}
+
+function fillChecksums(checksums: Uint32Array, descriptor: Descriptor): void {
+  for (let block = 0; block < BLOCKS_PER_EXTENT; block++) {
+    const stored = descriptor.checksums[block] as number;
+    if (stored !== UNWRITTEN) checksums[block] = stored;
+    else if (descriptor.isLost(block)) checksums[block] = LOST_CHECKSUM;
   }
 }

@@ -132,6 +132,11 @@ export class MetadataLog {
     this.commit();
   }
 
+  /** The last record known durable. */
+  get durableSequence(): number {
+    return this.#durableSequence;
+  }
+
   /** Whether an entry up to `entry` waits for a commit that has not begun. */
   waitsForCommit(entry: number): boolean {
     return entry > this.#sealedEntries;

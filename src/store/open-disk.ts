@@ -180,6 +180,7 @@ class Opening {
       plan: superblock.plan,
       identity: found.identity,
       metadata: loaded.metadata,
+      health: loaded.health,
       space: found.space,
       position,
       tail: held ? older : loaded.position.logFrom,

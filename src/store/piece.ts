@@ -23,6 +23,8 @@ export const PieceMode = {
   write: 3,
   /** The blocks read zero from now on. */
   clear: 4,
+  /** The blocks read as damaged from now on (FLAG_LOST). */
+  lose: 5,
 } as const;
 export type PieceMode = (typeof PieceMode)[keyof typeof PieceMode];
 
@@ -46,6 +48,8 @@ export class Piece implements IoOwner, DescriptorUser, BufferWaiter {
   /** Where the caller's bytes of the first block lie in Memory. */
   bufferOffset = NO_BUFFER;
   bounced = false;
+  /** Of a read: FLAG_PAST_CACHE or 0. */
+  flags = 0;
   #bounce = NO_BUFFER;
   #descriptor: Descriptor | null = null;
   /** Blocks really read, in the extent: from the first written one to the last. */
@@ -69,6 +73,7 @@ export class Piece implements IoOwner, DescriptorUser, BufferWaiter {
     this.#descriptor = descriptor;
     if (descriptor === null) return this.#end(Status.ioError, -1, false);
     if (this.mode === PieceMode.clear) return this.#clear(descriptor);
+    if (this.mode === PieceMode.lose) return this.#lose(descriptor);
     if (this.mode !== PieceMode.write && !this.#findWritten(descriptor)) {
       return this.#endUnwritten(descriptor);
     }
@@ -115,7 +120,7 @@ export class Piece implements IoOwner, DescriptorUser, BufferWaiter {
     const { physical } = this.#descriptor as Descriptor;
     const at = this.#core.plan.dataOffset + physical * EXTENT_BYTES + from * BLOCK_BYTES;
     const buffer = this.#data + (from - this.block) * BLOCK_BYTES;
-    this.#core.io.start(kind, at, (end - from) * BLOCK_BYTES, buffer, this);
+    this.#core.io.start(kind, at, (end - from) * BLOCK_BYTES, buffer, this, this.flags);
   }
 
   #findWritten(descriptor: Descriptor): boolean {
@@ -207,6 +212,18 @@ export class Piece implements IoOwner, DescriptorUser, BufferWaiter {
       this.#core.keepsake?.cleared(this.#place(descriptor));
     }
     this.#end(Status.ok, -1, changed);
+  }
+
+  /**
+   * Not in the keepsake: its region is active until a flush made it durable, and whoever restarts
+   * before is brought to what the others hold (R6).
+   */
+  #lose(descriptor: Descriptor): void {
+    for (let block = this.block; block < this.block + this.blocks; block++) {
+      descriptor.setLost(block);
+    }
+    this.#core.cache.markDirty(descriptor);
+    this.#end(Status.ok, -1, false);
   }
 
   #place({ slice, mapping }: Descriptor) {

@@ -21,6 +21,7 @@ import { FlushCycle } from "./flush-cycle.ts";
 import { BLOCK_BYTES } from "#base/grains.ts";
 import { DESCRIPTOR_PAIR_BYTES } from "./format.wire.ts";
 import { FreeSpace } from "./free-space.ts";
+import type { Health } from "./health.ts";
 import type { Keepsake } from "./keepsake.ts";
 import { MetadataLog, STAGED_PAGES_MAX } from "./metadata-log.ts";
 import type { LogPosition } from "./metadata-log.ts";
@@ -64,6 +65,7 @@ export interface CoreStart {
   plan: DiskPlan;
   identity: PageIdentity;
   metadata: Metadata;
+  health: Health;
   space: FreeSpace;
   position: LogPosition;
   tail: number;
@@ -78,6 +80,7 @@ export class StoreCore {
   readonly plan: DiskPlan;
   readonly identity: PageIdentity;
   readonly metadata: Metadata;
+  readonly health: Health;
   readonly space: FreeSpace;
   readonly log: MetadataLog;
   readonly cache: DescriptorCache;
@@ -92,6 +95,9 @@ export class StoreCore {
   readonly #stalled: Stalled[] = [];
   #resuming = false;
   #operations = 0;
+  #background = 0;
+  /** Operations of members begun so far. */
+  operationsBegun = 0;
   /** H6: what is not durable yet is noted there, so that only a power cut loses it; or null. */
   keepsake: Keepsake | null = null;
   /** H6: the first incarnation that had this cache of the disk. */
@@ -108,6 +114,7 @@ export class StoreCore {
     this.plan = plan;
     this.identity = identity;
     this.metadata = metadata;
+    this.health = start.health;
     this.space = start.space;
     this.#limits = limits;
     const { position, tail } = start;
@@ -216,15 +223,31 @@ export class StoreCore {
 
   operationBegan(): void {
     this.#operations++;
+    this.operationsBegun++;
   }
 
   operationEnded(): void {
     this.#operations--;
-    if (this.#operations === 0) this.onIdle();
+    if (this.idle) this.onIdle();
+  }
+
+  /** A scrub reads: closing waits for it, but nobody counts it as work. */
+  backgroundBegan(): void {
+    this.#background++;
+  }
+
+  backgroundEnded(): void {
+    this.#background--;
+    if (this.idle) this.onIdle();
   }
 
   get idle(): boolean {
-    return this.#operations === 0;
+    return this.#operations === 0 && this.#background === 0;
+  }
+
+  /** Operations of members under way. */
+  get working(): boolean {
+    return this.#operations > 0;
   }
 
   takePiece(): Piece {

@@ -22,7 +22,9 @@ import { NO_BUFFER } from "#base/memory.ts";
 import {
   FLAG_FUA,
   FLAG_KEEP_STAMP,
+  FLAG_LOST,
   FLAG_NO_HOLE,
+  FLAG_PAST_CACHE,
   FLAG_UNVERIFIED,
   OperationKind,
 } from "#base/operation.ts";
@@ -235,6 +237,8 @@ export class Transfer implements PieceOwner, LockWaiter, BufferWaiter, Stalled {
     } else if (this.#clearing) {
       this.#zeroEdges();
       if (first < end) this.#clearBody(first, end);
+    } else if ((operation.flags & FLAG_LOST) !== 0) {
+      this.#loseBody(first, end);
     } else {
       this.#copyEdges(true);
       this.#writeEdge(this.#head, 0);
@@ -306,6 +310,16 @@ export class Transfer implements PieceOwner, LockWaiter, BufferWaiter, Stalled {
     }
   }
 
+  /** Marks whole blocks as damaged; their extents were mapped as for a write. */
+  #loseBody(first: number, end: number): void {
+    for (let block = first; block < end;) {
+      const extent = Math.floor(block / BLOCKS_PER_EXTENT);
+      const blocks = Math.min(end, (extent + 1) * BLOCKS_PER_EXTENT) - block;
+      this.#piece(this, { mode: PieceMode.lose, block, blocks, buffer: NO_BUFFER });
+      block += blocks;
+    }
+  }
+
   /** Trim frees whole extents by one entry; parts, and what keeps its space, become unwritten. */
   #clearBody(first: number, end: number): void {
     const member = this.#member as Member;
@@ -339,6 +353,7 @@ export class Transfer implements PieceOwner, LockWaiter, BufferWaiter, Stalled {
     piece.blocks = what.blocks;
     piece.bufferOffset = what.buffer;
     piece.bounced = what.bounced === true;
+    piece.flags = (this.#operation as Operation).flags & FLAG_PAST_CACHE;
     this.#left++;
     const physical = state.map.physicalOf(extent);
     piece.start(state.slice, { physical, mapping: state.map.mappingOf(extent) });
@@ -383,8 +398,9 @@ export class Transfer implements PieceOwner, LockWaiter, BufferWaiter, Stalled {
 
 /** Why an operation cannot be taken at all; ok when it can. */
 export function admissible(operation: Operation, sizeBytes: number): Status {
-  const { offsetBytes, lengthBytes } = operation;
-  if (offsetBytes % SECTOR_BYTES !== 0 || lengthBytes % SECTOR_BYTES !== 0) return Status.invalid;
+  const { offsetBytes, lengthBytes, flags } = operation;
+  const grain = (flags & FLAG_LOST) === 0 ? SECTOR_BYTES : BLOCK_BYTES;
+  if (offsetBytes % grain !== 0 || lengthBytes % grain !== 0) return Status.invalid;
   if (offsetBytes < 0 || lengthBytes < 0) return Status.invalid;
   return offsetBytes + lengthBytes <= sizeBytes ? Status.ok : Status.outOfRange;
 }

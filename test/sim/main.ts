@@ -33,6 +33,11 @@ const MUST_REACH = [
   "I/O error",
   "a disk was given up",
   "orderly stop ended",
+  "bit flipped at rest",
+  "write lost by its disk",
+  "write misdirected by its disk",
+  "a block was healed",
+  "a scrub came to its end",
 ];
 
 function main(): number {

@@ -5,7 +5,13 @@
 // within a bounded number of seeds is worth nothing, so this runs in CI.
 
 import type { Memory } from "#base/memory.ts";
-import { FLAG_FUA, FLAG_KEEP_STAMP, Operation, OperationKind } from "#base/operation.ts";
+import {
+  FLAG_FUA,
+  FLAG_KEEP_STAMP,
+  FLAG_MENDS,
+  Operation,
+  OperationKind,
+} from "#base/operation.ts";
 import type { OperationTarget } from "#base/operation.ts";
 import { Outcome } from "#base/record.ts";
 import { EXTENT_BYTES, REGION_BYTES } from "#base/grains.ts";
@@ -16,9 +22,14 @@ import type { VolumeShape } from "#appliance/forwarder.ts";
 import type { ControlStore } from "#cluster/control-store.ts";
 import { keys, parseSlice } from "#cluster/state.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
-import { RangeLock } from "#raid/range-lock.ts";
+import { Head } from "#raid/head.ts";
+import { Mender } from "#raid/mender.ts";
+import { RangeLock, Ticket } from "#raid/range-lock.ts";
+import { planDisk } from "#store/disk-plan.ts";
+import type { DiskPlan } from "#store/disk-plan.ts";
 import { DiskStore } from "#store/disk-store.ts";
 import { Member } from "#store/member.ts";
+import { Doubts } from "#store/scrub-doubts.ts";
 import { SimDisk } from "./sim-disk.ts";
 import { UnitProcess } from "./sim-unit.ts";
 
@@ -230,7 +241,46 @@ const remembering: Mutant[] = [
   },
 ];
 
-export const mutants: readonly Mutant[] = [...stable, ...replication, ...remembering];
+const scrubbing: Mutant[] = [
+  {
+    name: "scrub-sees-nothing",
+    sentence: "a scrub passes over what does not match (R9)",
+    install: () =>
+      patch(
+        Doubts.prototype,
+        "add",
+        () =>
+          function (this: Doubts) {
+            // Nobody hears of it.
+          },
+      ),
+  },
+  {
+    name: "heal-outside-the-lock",
+    sentence: "what a scrub doubts is healed without the range's lock, in its own time (R1)",
+    install: (world) => installLocklessHeals(world),
+  },
+  {
+    name: "heal-from-the-wrong-member",
+    sentence: "blocks are healed from, and compared with, whoever is linked, in sync or not",
+    install: () =>
+      patch(
+        Head.prototype,
+        "inSyncPeers",
+        () =>
+          function (this: Head) {
+            return [...this.replicas.values()].filter((replica) => replica.state === "open");
+          },
+      ),
+  },
+  {
+    name: "heal-keeps-the-wrong-bytes",
+    sentence: "a member that is told to heal a block gives its own bytes a new checksum (R9)",
+    install: () => installSelfHeals(),
+  },
+];
+
+export const mutants: readonly Mutant[] = [...stable, ...replication, ...remembering, ...scrubbing];
 
 function installLaggingReads(): () => void {
   const shapes = new WeakMap<DataPlane, VolumeShape[]>();
@@ -365,4 +415,98 @@ function doOnceMore(memory: Memory, member: Member, offsetBytes: number, bytes: 
   memory.bytes.set(bytes, ghost.bufferOffset);
   ghost.done = () => memory.release(ghost.bufferOffset);
   member.submit(ghost);
+}
+
+const SLOW_HEAL_MS = 20;
+
+/**
+ * Locks asked for while the mender begins a job are granted at once, and hold nobody up; what is
+ * healed on a member is written a while after it was read.
+ */
+function installLocklessHeals(world: MutantWorld): () => void {
+  const loose = new WeakSet<Ticket>();
+  let isMending = false;
+  const undo = [
+    patch(
+      Mender.prototype,
+      "doubted",
+      (original) =>
+        function (this: Mender, replica, range) {
+          isMending = true;
+          original.call(this, replica, range);
+          isMending = false;
+        },
+    ),
+    patch(
+      RangeLock.prototype,
+      "acquire",
+      (original) =>
+        function (this: RangeLock, range, granted) {
+          // What is to be reconciled there first keeps its order.
+          const isOther = range.lengthBytes === EXTENT_BYTES;
+          if (!isMending || isOther) return original.call(this, range, granted);
+          isMending = false;
+          const { offsetBytes, lengthBytes } = range;
+          const ticket = new Ticket(offsetBytes, offsetBytes + lengthBytes, true, granted);
+          loose.add(ticket);
+          granted();
+          return ticket;
+        },
+    ),
+    patch(
+      RangeLock.prototype,
+      "release",
+      (original) =>
+        function (this: RangeLock, ticket) {
+          if (loose.has(ticket)) ticket.released = true;
+          else original.call(this, ticket);
+        },
+    ),
+    patch(
+      UnitProcess.prototype,
+      "receive",
+      (original) =>
+        function (this: UnitProcess, from, verb) {
+          const isHeal = verb.kind === VerbKind.write && (verb.flags & FLAG_MENDS) !== 0;
+          const act = () => original.call(this, from, verb);
+          if (isHeal) world.after(SLOW_HEAL_MS, () => this.deliver(act));
+          else act();
+        },
+    ),
+  ];
+  return () => undo.forEach((one) => one());
+}
+
+function installSelfHeals(): () => void {
+  const disks = new WeakMap<Memory, SimDisk>();
+  const undo = [
+    patch(
+      SimDisk.prototype,
+      "attach",
+      (original) =>
+        function (this: SimDisk, memory, deliver) {
+          disks.set(memory, this);
+          return original.call(this, memory, deliver);
+        },
+    ),
+    patch(
+      UnitProcess.prototype,
+      "receive",
+      (original) =>
+        function (this: UnitProcess, from, verb) {
+          const mends = verb.kind === VerbKind.write && (verb.flags & FLAG_MENDS) !== 0;
+          const map = this.stores.get(verb.toDisk)?.member(verb.slice)?.state.map;
+          const physical = map?.physicalOf(Math.floor(verb.offsetBytes / EXTENT_BYTES)) ?? -1;
+          const disk = disks.get(this.memory);
+          if (mends && physical >= 0 && disk !== undefined) {
+            const { dataOffset } = planDisk(disk.sizeBytes) as DiskPlan;
+            const at = dataOffset + physical * EXTENT_BYTES + (verb.offsetBytes % EXTENT_BYTES);
+            const { bufferOffset, payloadBytes } = verb;
+            disk.read(at, this.memory.bytes.subarray(bufferOffset, bufferOffset + payloadBytes));
+          }
+          original.call(this, from, verb);
+        },
+    ),
+  ];
+  return () => undo.forEach((one) => one());
 }

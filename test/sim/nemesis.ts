@@ -34,6 +34,9 @@ export const HARMS = [
   "watchLate",
   "orderlyStop",
   "atCommit",
+  "rot",
+  "lostWrite",
+  "misdirectedWrite",
 ] as const;
 export type Harm = (typeof HARMS)[number];
 
@@ -60,6 +63,9 @@ const USUAL: Record<Harm, number> = {
   watchLate: 1,
   orderlyStop: 1,
   atCommit: 3,
+  rot: 2,
+  lostWrite: 1,
+  misdirectedWrite: 1,
 };
 /** Longer than this nobody waits for a moment that is hard to meet. */
 const MOMENT_PATIENCE_MS = 500;
@@ -313,6 +319,17 @@ export class Nemesis {
         // Where no other member has it, a medium error is the truth (H8).
         this.#cluster.rotten = true;
         this.#fail(disk, OperationKind.read, again);
+        return true;
+      case "rot":
+        for (let bits = this.#prng.pick([1, 1, 4, 20]); bits > 0; bits--) {
+          this.#cluster.rot.flip(this.#prng, unit.number);
+        }
+        return true;
+      case "lostWrite":
+        this.#cluster.rot.deceive(this.#prng, unit.number, "lost");
+        return true;
+      case "misdirectedWrite":
+        this.#cluster.rot.deceive(this.#prng, unit.number, "misdirected");
         return true;
       case "stuckDisk":
         disk.fault = () => "stuck";

@@ -28,7 +28,12 @@ export interface SeedOptions {
 
 const MIB = 1 << 20;
 
-export function planOf(seed: number): ClusterPlan {
+export interface SeedPlan extends ClusterPlan {
+  /** While the nemesis works a bit flips on some disk this often, ms; 0: only as a harm. */
+  decayMs: number;
+}
+
+export function planOf(seed: number): SeedPlan {
   // Of its own, so that what the plan draws does not shift the run.
   const prng = new Prng(seed ^ 0x5eed);
   const units = prng.pick([2, 3, 3, 3, 3, 4]);
@@ -67,6 +72,11 @@ export function planOf(seed: number): ClusterPlan {
     clockRates: Array.from({ length: units }, () =>
       drift ? 1 + (prng.fraction() - 0.5) * 0.0009 : 1,
     ),
+    scrub: {
+      everyMs: prng.pick([0, 1000, 5000]),
+      bytesPerSecondMax: prng.pick([MIB, 8 * MIB, 100 * MIB]),
+    },
+    decayMs: prng.pick([0, 0, 30, 100]),
   };
 }
 
@@ -76,7 +86,8 @@ function pickDisks(prng: Prng, units: number, copies: number): DiskNumber[] {
 }
 
 export function runSeed(seed: number, options: SeedOptions = {}): SeedResult {
-  const cluster = new SimCluster(planOf(seed));
+  const plan = planOf(seed);
+  const cluster = new SimCluster(plan);
   const { simulation } = cluster;
   simulation.onTrace = options.onTrace ?? null;
   const undo = options.mutant?.install({
@@ -88,6 +99,7 @@ export function runSeed(seed: number, options: SeedOptions = {}): SeedResult {
     cluster.work();
     cluster.run(1000);
     nemesis.start();
+    if (plan.decayMs > 0) decay(cluster, simulation.prng.fork(), plan.decayMs);
     cluster.run(simulation.prng.pick([6000, 10_000, 16_000, 24_000]));
     nemesis.stop();
     cluster.finish();
@@ -108,6 +120,18 @@ export function runSeed(seed: number, options: SeedOptions = {}): SeedResult {
     simulatedMs: simulation.nowMs,
     events: simulation.eventCount,
   };
+}
+
+/** Bits flip while everything else goes on. */
+function decay(cluster: SimCluster, prng: Prng, everyMs: number): void {
+  cluster.simulation.after(everyMs * (0.2 + 1.6 * prng.fraction()), () => {
+    if (cluster.healed) return;
+    cluster.rot.flip(prng, prng.pick(cluster.units).number);
+    // Scrubs that do not wait for hosts to rest.
+    const { process, number } = prng.pick(cluster.units);
+    if (prng.chance(0.3)) process?.plane.startScrub(number, { urgent: true });
+    decay(cluster, prng, everyMs);
+  });
 }
 
 /** Conditions that many seeds together must have reached, else the runs prove little. */
@@ -134,5 +158,9 @@ function sometimesOf(cluster: SimCluster): Map<string, number> {
   add("sector lost by a power cut", lost);
   add("write under way at a power cut", torn);
   add("I/O error", errors);
+  const { flips, lost: lostWrites, misdirected } = cluster.rot.counts;
+  add("bit flipped at rest", flips);
+  add("write lost by its disk", lostWrites);
+  add("write misdirected by its disk", misdirected);
   return cluster.reached;
 }

@@ -4,21 +4,30 @@
 // stores, the control store in memory, simulated disks and links, hosts, and the history they make.
 // Scenarios and the random runs are both built on this.
 
-import { EXTENT_BYTES, REGION_BYTES, SECTOR_BYTES } from "#base/grains.ts";
-import { Memory, NO_BUFFER } from "#base/memory.ts";
-import { Operation, OperationKind } from "#base/operation.ts";
+import type { ScrubPace } from "#base/disk-health.ts";
+import {
+  BLOCK_BYTES,
+  EXTENT_BYTES,
+  REGION_BYTES,
+  SECTORS_PER_BLOCK,
+  SECTOR_BYTES,
+} from "#base/grains.ts";
+import { Memory } from "#base/memory.ts";
 import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { Status, statusName } from "#base/status.ts";
+import type { SliceHappening } from "#appliance/data-plane.ts";
 import type { VolumeShape } from "#appliance/forwarder.ts";
 import { MemoryControlStore } from "#cluster/memory-control-store.ts";
 import { keys, parseSlice } from "#cluster/state.ts";
-import type { MemberStore } from "#base/member-store.ts";
+import { HappeningKind } from "#raid/happening.ts";
 import { formatDisk } from "#store/format-disk.ts";
+import { AtEnd } from "./at-end.ts";
 import { History } from "./history.ts";
 import { judge } from "./judge.ts";
 import type { Verdict } from "./judge.ts";
 import { MemoryLosses } from "./memory-losses.ts";
 import type { SlicePlace } from "./memory-losses.ts";
+import { Rot } from "./rot.ts";
 import { SectorTags } from "./sector-tags.ts";
 import { SimDisk } from "./sim-disk.ts";
 import { HostCounts, SimHost } from "./sim-host.ts";
@@ -47,6 +56,8 @@ export interface ClusterPlan {
   net?: Partial<NetOptions>;
   /** Per unit; 1 is right. */
   clockRates?: number[];
+  /** Absent: never, but at the end. */
+  scrub?: ScrubPace;
 }
 
 export const MIX_USUAL: WorkMix = {
@@ -64,13 +75,12 @@ export const MIX_USUAL: WorkMix = {
   patienceMs: 12_000,
 };
 
+/** At the end: as fast as it goes; and then never again. */
+export const SCRUB_AT_END: ScrubPace = { everyMs: 0, bytesPerSecondMax: 1 << 30 };
 /** Of the hosts that look at the end. */
-const PATIENT: WorkMix = { ...MIX_USUAL, patienceMs: 600_000 };
+export const PATIENT: WorkMix = { ...MIX_USUAL, patienceMs: 600_000 };
 const DISK_UUID = (disk: DiskNumber) => disk.toString(16).padStart(32, "0");
 const CLUSTER_UUID = "c".repeat(32);
-/** Liveness (C): once all is whole again, every volume is writable within this. */
-const WRITABLE_MS = 10_000;
-const PROTECTED_MS = 60_000;
 const EVENTS_MAX = 6_000_000;
 
 export class SimCluster {
@@ -88,18 +98,20 @@ export class SimCluster {
   readonly hostVolumes: HostVolume[];
   /** The nemesis is over: what it planned is not done any more. */
   healed = false;
+  readonly rot: Rot;
   /** A disk could not read: what only it had may be unreadable for good (H8). */
   rotten = false;
   /** Told once, of the next record that is committed. */
   onNextCommit: ((record: SliceRecord) => void) | null = null;
   /** "Sometimes" conditions: named, counted. */
   readonly reached = new Map<string, number>();
+  /** What heads told of wrong blocks. */
+  readonly happenings: SliceHappening[] = [];
   readonly #slicePlaces = new Map<SliceNumber, SlicePlace>();
   readonly #placement = new Map<DiskNumber, UnitNumber>();
   readonly #tags = new WeakMap<UnitProcess, SectorTags>();
   readonly #arenas: ArrayBuffer[] = [];
   #tag = 0;
-  #probesEndMs = 0;
 
   constructor(plan: ClusterPlan) {
     this.plan = plan;
@@ -107,6 +119,7 @@ export class SimCluster {
     this.net = new SimNet(this.simulation, { ...NET_USUAL, ...plan.net });
     this.shapes = shapesOf(plan, this.#slicePlaces);
     this.hostVolumes = this.shapes.map((shape) => this.#hostVolume(shape));
+    this.rot = new Rot(this);
     this.losses = new MemoryLosses(this.#slicePlaces, (slice, place) => {
       this.simulation.trace("loss", slice);
       this.sometimes("all in-sync members lost their memory");
@@ -127,7 +140,7 @@ export class SimCluster {
     };
     for (let number = 1; number <= plan.units; number++) this.#addUnit(number);
     for (let number = 1; number <= plan.hosts; number++) {
-      this.hosts.push(new SimHost(this.#hostWorld(), number, plan.mix));
+      this.hosts.push(new SimHost(this.hostWorld(), number, plan.mix));
     }
   }
 
@@ -188,6 +201,13 @@ export class SimCluster {
       },
       powerCut: (disk) => this.losses.powerCut(disk),
       gaveUp: (process) => this.#gaveUp(process),
+      scrubPace: () => (this.healed ? SCRUB_AT_END : (this.plan.scrub ?? SCRUB_AT_END)),
+      happened: (process, happening) => this.#happened(process, happening),
+      accepted: (slice, offsetBytes) => this.rot.wasAccepted(slice, offsetBytes),
+      scrubbed: (disk) => {
+        this.simulation.trace("scrubbed", disk);
+        this.sometimes("a scrub came to its end");
+      },
       violation: (sentence) => this.violation(sentence),
     };
   }
@@ -205,7 +225,35 @@ export class SimCluster {
     });
   }
 
-  #hostWorld(): HostWorld {
+  #happened(process: UnitProcess, happening: SliceHappening): void {
+    const { kind, slice, disk, offsetBytes, blocks } = happening;
+    this.simulation.trace(`happening-${kind}`, slice, disk, offsetBytes / BLOCK_BYTES, blocks);
+    this.happenings.push(happening);
+    switch (kind) {
+      case HappeningKind.healed:
+        return this.sometimes("a block was healed");
+      case HappeningKind.unreadable:
+        return this.sometimes("a block was unreadable on all");
+      case HappeningKind.carried:
+        return this.sometimes("an unreadable block was carried to a new copy");
+      case HappeningKind.keepsNothing:
+        return this.sometimes("a disk kept nothing");
+      case HappeningKind.diverged:
+        // Where disks could not be read for a while, nobody could make them equal.
+        if (this.rotten) return;
+        this.violation(`slice ${slice} differs on disk ${disk} and unit ${process.unit}'s (H2)`);
+    }
+  }
+
+  /** Where a sector of a volume lies. */
+  placeOf(volume: number, sector: number): { slice: SliceNumber; block: number } {
+    const shape = this.shapes.find((one) => one.volume === volume) as VolumeShape;
+    const sliceSectors = shape.sliceBytes / SECTOR_BYTES;
+    const slice = shape.slices[Math.floor(sector / sliceSectors)] as SliceNumber;
+    return { slice, block: Math.floor((sector % sliceSectors) / SECTORS_PER_BLOCK) };
+  }
+
+  hostWorld(): HostWorld {
     return {
       simulation: this.simulation,
       history: this.history,
@@ -215,7 +263,8 @@ export class SimCluster {
       tagsOf: (process) => this.#tagsOf(process),
       counts: this.counts,
       violation: (sentence) => this.violation(sentence),
-      rotten: () => this.rotten,
+      rotten: ({ volume, firstSector, count }) =>
+        this.rotten || this.rot.mayBeUnreadable(volume, firstSector, count),
     };
   }
 
@@ -318,10 +367,10 @@ export class SimCluster {
 
   run(durationMs: number): void {
     const { simulation } = this;
-    simulation.run(simulation.nowMs + durationMs, () => this.#exhausted());
+    simulation.run(simulation.nowMs + durationMs, () => this.exhausted());
   }
 
-  #exhausted(): boolean {
+  exhausted(): boolean {
     if (this.simulation.eventCount < EVENTS_MAX) return false;
     if (!this.sentences.some((sentence) => sentence.includes("events"))) {
       this.violation(`more than ${EVENTS_MAX} events: something retries without bound`);
@@ -361,6 +410,7 @@ export class SimCluster {
       if (unit.process !== null) unit.process.client.watchDelayMs = 0;
       for (const disk of unit.disks.values()) {
         disk.slowFactor = 1;
+        disk.lie = null;
         if (disk.fault === null) continue;
         disk.fault = null;
         unit.kill();
@@ -373,209 +423,20 @@ export class SimCluster {
     }
   }
 
-  /** C, "at the end": heal, wait, read every sector through every portal and from every member. */
+  /** C, "at the end": heal, wait, look at everything, and let the judge speak. */
   finish(): Verdict {
     if (!this.healed) this.heal();
-    this.#checkWritable();
-    this.rest();
-    this.#checkProtected();
-    this.run(4000);
-    this.#readAll();
-    const { revision } = this.controlStore;
-    this.run(6000);
-    if (this.controlStore.revision !== revision) {
-      this.violation("idle slices change the control store (R14)");
-    }
-    this.#checkIdle();
-    this.#compareMembers();
+    new AtEnd(this).check();
     const verdict = judge(this.history);
     for (const { volume, sector, sentence } of verdict.violations) {
+      if (sector >= 0 && this.rot.excuses(volume, sector)) {
+        this.sometimes("harm was taken as it was after a crash");
+        continue;
+      }
       this.violation(`volume ${volume} sector ${sector}: ${sentence}`);
     }
     return verdict;
   }
-
-  /** Liveness: a write on every slice through every portal within 10 s. */
-  #checkWritable(): void {
-    const { simulation } = this;
-    const begun = simulation.nowMs;
-    const allUp = () => this.portals().length === this.units.length;
-    simulation.run(begun + WRITABLE_MS, () => allUp() || this.#exhausted());
-    if (!allUp()) return this.violation("units do not come up after healing");
-    this.#probesEndMs = begun + WRITABLE_MS;
-    const waiting = new Set<string>();
-    for (const process of this.portals()) {
-      for (const volume of this.hostVolumes) {
-        for (let first = 0; first < volume.sectors; first += volume.sliceSectors) {
-          const name = `volume ${volume.volume} sector ${first} through unit ${process.unit}`;
-          waiting.add(name);
-          this.#probe(process, volume, first + process.unit, () => waiting.delete(name));
-        }
-      }
-    }
-    simulation.run(begun + WRITABLE_MS, () => waiting.size === 0 || this.#exhausted());
-    if (waiting.size === 0) return;
-    this.violation(`not writable ${WRITABLE_MS} ms after healing: ${[...waiting].join(", ")}`);
-    this.#describe();
-  }
-
-  /** One write; again, as a host would, when it fails. */
-  #probe(process: UnitProcess, volume: HostVolume, sector: number, done: () => void): void {
-    if (this.#probesEndMs < this.simulation.nowMs) return;
-    const host = new SimHost(this.#hostWorld(), 0, PATIENT);
-    const wish = { kind: OperationKind.write, volume, flags: 0, firstSector: sector, count: 1 };
-    host.act(process, wish, (acked) => {
-      if (acked) done();
-      else this.simulation.after(100, () => this.#probe(process, volume, sector, done));
-    });
-  }
-
-  /** For people: what every slice says of itself. */
-  #describe(): void {
-    for (const unit of this.units) {
-      const used = unit.process?.memory.usedBytes ?? 0;
-      const waits = this.net.counts.noMemory;
-      this.simulation.say(() => `  unit ${unit.number}: ${used} bytes of memory, ${waits} waits`);
-      for (const report of unit.process?.plane.sliceReports() ?? []) {
-        this.simulation.say(() => `  unit ${unit.number} ${JSON.stringify(report)}`);
-      }
-    }
-  }
-
-  #checkProtected(): void {
-    const { simulation } = this;
-    const whole = () => this.losses.records().every((record) => this.#isWhole(record));
-    simulation.run(simulation.nowMs + PROTECTED_MS, () => whole() || this.#exhausted());
-    if (whole()) return;
-    const short = this.losses.records().filter((record) => !this.#isWhole(record));
-    this.violation(`not protected ${PROTECTED_MS} ms after healing: ${JSON.stringify(short)}`);
-    this.#describe();
-  }
-
-  #isWhole(record: SliceRecord): boolean {
-    if (record.inSync.length >= record.copies && record.resyncing.length === 0) return true;
-    // H8: what nobody can read any more keeps a target out until a host writes it anew.
-    const head = this.unit(record.head).process?.plane.sliceReports() ?? [];
-    const report = head.find(({ slice }) => slice === record.slice);
-    return this.rotten && report?.waitsFor.includes("unreadable") === true;
-  }
-
-  /** Every written place through every portal: into the history, for the judge. */
-  #readAll(): void {
-    const reader = new SimHost(this.#hostWorld(), 99, PATIENT);
-    for (const process of this.portals()) {
-      for (const volume of this.hostVolumes) {
-        for (const [firstSector, count] of this.#writtenRuns(volume.volume)) {
-          let acked = false;
-          const wish = { kind: OperationKind.read, volume, firstSector, count, flags: 0 };
-          reader.act(process, wish, (ok, status) => {
-            acked = ok || (this.rotten && status === Status.mediumError);
-          });
-          const { nowMs } = this.simulation;
-          this.simulation.run(nowMs + 5000, () => acked || this.#exhausted());
-          if (acked) continue;
-          const place = `volume ${volume.volume} sector ${firstSector} (${count})`;
-          this.violation(`${place} is not read through unit ${process.unit} at the end`);
-          return;
-        }
-      }
-    }
-  }
-
-  #writtenRuns(volume: number): [number, number][] {
-    const written = new Set<number>();
-    for (const act of this.history.acts) {
-      if (act.kind !== "write" || act.volume !== volume) continue;
-      for (let at = 0; at < act.count; at++) written.add(act.firstSector + at);
-    }
-    const runs: [number, number][] = [];
-    for (const sector of [...written].sort((a, b) => a - b)) {
-      const last = runs.at(-1);
-      if (last !== undefined && sector - (last[0] + last[1]) < 16 && last[1] < 1000) {
-        last[1] = sector - last[0] + 1;
-      } else {
-        runs.push([sector, 1]);
-      }
-    }
-    return runs;
-  }
-
-  /** R6, R13: an idle slice ends with no active region and no buffer held, on any member. */
-  #checkIdle(): void {
-    for (const { number, process } of this.units) {
-      const held = (process?.memory.usedBytes ?? 0) - (process?.usedBytesAtStart ?? 0);
-      if (held > 0) this.violation(`unit ${number} holds ${held} bytes of buffers though idle`);
-    }
-    for (const record of this.losses.records()) {
-      for (const { disk } of record.inSync) {
-        const active = this.#member(disk, record.slice)?.activeRegions() ?? [];
-        if (active.length === 0) continue;
-        const where = `slice ${record.slice} on disk ${disk}`;
-        this.violation(`${where}: regions ${active.join()} active though idle (R6)`);
-      }
-    }
-  }
-
-  #member(disk: DiskNumber, slice: SliceNumber): MemberStore | null {
-    return this.unit(disk).process?.stores.get(disk)?.member(slice) ?? null;
-  }
-
-  /** H2, C: all members equal, checksums right, in every extent that any of them maps. */
-  #compareMembers(): void {
-    for (const record of this.losses.records()) {
-      const extents = new Set<number>();
-      for (const { disk } of record.inSync) {
-        const map = this.#member(disk, record.slice)?.mapFrom(0, Number.MAX_SAFE_INTEGER) ?? [];
-        for (const { extent } of map) extents.add(extent);
-      }
-      for (const extent of [...extents].sort((a, b) => a - b)) {
-        const seen = record.inSync.map(({ disk }) => this.#readExtent(disk, record.slice, extent));
-        const first = seen[0];
-        for (let at = 1; at < seen.length; at++) {
-          if (first === null || seen[at] === null) continue;
-          if (Buffer.compare(first as Uint8Array, seen[at] as Uint8Array) === 0) continue;
-          const disks = `${record.inSync[0]?.disk} and ${record.inSync[at]?.disk}`;
-          const from = firstDifference(first as Uint8Array, seen[at] as Uint8Array);
-          this.violation(
-            `slice ${record.slice} extent ${extent} differs at byte ${from} on disks ${disks} (H2)`,
-          );
-        }
-      }
-    }
-  }
-
-  #readExtent(disk: DiskNumber, slice: SliceNumber, extent: number): Uint8Array | null {
-    const process = this.unit(disk).process as UnitProcess;
-    const member = this.#member(disk, slice);
-    const buffer = process.memory.allocate(EXTENT_BYTES);
-    if (member === null || buffer === NO_BUFFER) {
-      this.violation(`slice ${slice} cannot be read on disk ${disk} at the end`);
-      return null;
-    }
-    const operation = new Operation();
-    operation.kind = OperationKind.read;
-    operation.offsetBytes = extent * EXTENT_BYTES;
-    operation.lengthBytes = EXTENT_BYTES;
-    operation.bufferOffset = buffer;
-    let ended = false;
-    operation.done = () => {
-      ended = true;
-    };
-    member.submit(operation);
-    this.simulation.run(this.simulation.nowMs + 5000, () => ended);
-    const bytes = process.memory.bytes.slice(buffer, buffer + EXTENT_BYTES);
-    if (ended) process.memory.release(buffer);
-    if (ended && operation.status === Status.ok) return bytes;
-    if (ended && this.rotten && operation.status === Status.checksumMismatch) return null;
-    const status = ended ? statusName(operation.status) : "no answer";
-    this.violation(`slice ${slice} extent ${extent} on disk ${disk}: ${status} at the end (R9)`);
-    return null;
-  }
-}
-
-function firstDifference(left: Uint8Array, right: Uint8Array): number {
-  for (let at = 0; at < left.length; at++) if (left[at] !== right[at]) return at;
-  return -1;
 }
 
 function shapesOf(plan: ClusterPlan, places: Map<SliceNumber, SlicePlace>): VolumeShape[] {

@@ -9,7 +9,8 @@
 //   multi-sector writes tear; sectors do not (H3).
 // - What is under way when the process dies is done, in part or not at all.
 // - Writes under way at the same time complete in any order.
-// - On demand: I/O errors, I/O that never ends, slowness, rotten bytes.
+// - On demand: I/O errors, I/O that never ends, slowness, rotten bytes, writes that are lost or go
+//   to another place.
 
 import { assert } from "#base/assert.ts";
 import type { Memory } from "#base/memory.ts";
@@ -22,6 +23,9 @@ import { KEEPSAKE_BYTES_MIN } from "#store/keepsake.ts";
 import type { Simulation } from "./simulation.ts";
 
 const PAGE_BYTES = 4096;
+
+/** What becomes of a write that is acked all the same. */
+export type Lie = { kind: "lost" } | { kind: "misdirected"; offsetBytes: number };
 
 /** What a fault does to one operation: null lets it be. */
 export type DiskFault = "error" | "stuck" | null;
@@ -51,6 +55,8 @@ export class SimDisk {
   onNextWrite: (() => void) | null = null;
   /** Asked for every operation as it is submitted. */
   fault: ((operation: Operation) => DiskFault) | null = null;
+  /** Asked for every write as it is carried out: whether the disk lies about it. */
+  lie: ((operation: Operation) => Lie | null) | null = null;
   /** Figures for "sometimes": what really happened here. */
   readonly counts = { lostSectors: 0, tornWrites: 0, errors: 0, stuck: 0, flushes: 0, writes: 0 };
   readonly #simulation: Simulation;
@@ -109,6 +115,11 @@ export class SimDisk {
     return true;
   }
 
+  /** Whether anything was ever written there. */
+  holds(offset: number): boolean {
+    return this.#pages.has(Math.floor(offset / PAGE_BYTES));
+  }
+
   /** For the run: how long an operation takes now. */
   latencyMs(kind: OperationKind): number {
     const { readMs, writeMs, flushMs } = this.speed;
@@ -136,10 +147,14 @@ export class SimDisk {
       case OperationKind.read:
         this.read(offsetBytes, buffer.subarray(bufferOffset, bufferOffset + lengthBytes));
         return;
-      case OperationKind.write:
+      case OperationKind.write: {
         this.counts.writes++;
-        this.#write(offsetBytes, buffer.subarray(bufferOffset, bufferOffset + lengthBytes));
+        const lie = this.lie?.(operation) ?? null;
+        if (lie?.kind === "lost") return;
+        const at = lie === null ? offsetBytes : lie.offsetBytes;
+        this.#write(at, buffer.subarray(bufferOffset, bufferOffset + lengthBytes));
         return;
+      }
       default:
         this.counts.flushes++;
         // All that had completed when the flush was submitted; later ones stay volatile.

@@ -59,8 +59,8 @@ export interface HostWorld {
   tagsOf(process: UnitProcess): SectorTags;
   counts: HostCounts;
   violation(sentence: string): void;
-  /** Bits were flipped on some disk, so medium errors may be honest. */
-  rotten(): boolean;
+  /** Something may really be unreadable there, so that a medium error is honest (H8). */
+  rotten(act: HostAct): boolean;
 }
 
 export class HostCounts {
@@ -281,7 +281,7 @@ export class SimHost {
     const { counts, history } = this.#world;
     const name = statusName(status);
     counts.failed.set(name, (counts.failed.get(name) ?? 0) + 1);
-    if (status === Status.mediumError && !this.#world.rotten()) {
+    if (status === Status.mediumError && !this.#world.rotten(act)) {
       this.#world.violation(`medium error at sector ${act.firstSector} with no rotten bytes (H8)`);
     }
     // R10 holds per extent: a longer request may have been done in part before the space ran out.

@@ -9,7 +9,9 @@ import type { DiskNumber, SliceRecord, UnitNumber, VolumeNumber } from "#base/re
 import { statusName } from "#base/status.ts";
 import type { PeerVerb } from "#base/verbs.ts";
 import type { Clock, Log, Random } from "#base/world.ts";
+import type { ScrubPace } from "#base/disk-health.ts";
 import { DataPlane } from "#appliance/data-plane.ts";
+import type { SliceHappening } from "#appliance/data-plane.ts";
 import type { VolumeShape } from "#appliance/forwarder.ts";
 import type { MemoryControlClient, MemoryControlStore } from "#cluster/memory-control-store.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
@@ -38,6 +40,13 @@ export interface UnitWorld {
   diskOpened(disk: DiskNumber, incarnation: number): void;
   processGone(process: UnitProcess): void;
   powerCut(disk: DiskNumber): void;
+  /** How often disks are scrubbed. */
+  scrubPace(): ScrubPace;
+  /** A head met wrong blocks. */
+  happened(process: UnitProcess, happening: SliceHappening): void;
+  /** A head took a block as it was after a crash. */
+  accepted(slice: number, offsetBytes: number): void;
+  scrubbed(disk: DiskNumber): void;
   /** A slice gave up its disk there. */
   gaveUp(process: UnitProcess): void;
   violation(sentence: string): void;
@@ -184,6 +193,9 @@ export class UnitProcess implements Endpoint {
       log: {
         write: (level, sentence, facts) => {
           if (sentence.includes("is given up")) this.#gaveUp();
+          if (sentence.includes("taken as it is")) {
+            shared.accepted(Number(facts?.["slice"]), Number(facts?.["offsetBytes"]));
+          }
           shared.simulation.say(
             () => `  unit ${machine.number} ${level}: ${sentence} ${JSON.stringify(facts ?? {})}`,
           );
@@ -206,7 +218,7 @@ export class UnitProcess implements Endpoint {
     return new DataPlane(
       this.world,
       this.memory,
-      { unit: this.unit, slice: SLICE },
+      { unit: this.unit, slice: SLICE, scrub: this.#shared.scrubPace() },
       {
         send: (unit, verb) => !this.#ended && net.send(this.unit, unit, verb),
         propose: (next, expected, done) => {
@@ -217,6 +229,8 @@ export class UnitProcess implements Endpoint {
           );
         },
         sliceChanged: () => {},
+        happened: (happening) => this.#shared.happened(this, happening),
+        scrubbed: (disk) => this.#shared.scrubbed(disk),
       },
     );
   }

@@ -76,6 +76,29 @@ describe("reading", () => {
     expect(recovery).toEqual(backend.recovery());
   });
 
+  test("a disk is scrubbed, a setting changed; what makes no sense is refused", async () => {
+    const post = (path: string, method: string, body: unknown) =>
+      ask(path, {
+        method,
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(body),
+      });
+    const answer = await post("/api/v1/disks/2/scrub", "POST", { urgent: true });
+    expect([answer.status, await answer.text()]).toEqual([202, ""]);
+    expect((await post("/api/v1/disks/1/scrub", "POST", {})).status).toBe(202);
+    expect(backend.scrubs).toEqual([
+      [2, true],
+      [1, false],
+    ]);
+    expect((await post("/api/v1/disks/9/scrub", "POST", {})).status).toBe(404);
+    expect((await post("/api/v1/disks/one/scrub", "POST", {})).status).toBe(400);
+    const changed = await post("/api/v1/settings", "PATCH", { scrubEveryMs: 0 });
+    expect(await changed.json()).toMatchObject({ scrubEveryMs: 0, diskErrorsMax: 50 });
+    for (const wrong of [{}, { scrubEveryMs: -1 }, { scrubbing: 1 }, { diskErrorsMax: "many" }]) {
+      expect((await post("/api/v1/settings", "PATCH", wrong)).status).toBe(400);
+    }
+  });
+
   test("every answer says how old it is, faults too", async () => {
     backend.staleMs = 2500.4;
     for (const path of ["/api/v1/status", "/api/v1/nothing", "/login", "/metrics"]) {

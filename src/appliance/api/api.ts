@@ -53,6 +53,8 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   });
   addEdges(api, backend, options.world.log);
   addReading(api, backend);
+  addDiskChanges(api, backend);
+  addSettings(api, backend);
   addVolumeChanges(api, backend);
   addClaim(api, backend);
   addUpdates(api, backend);
@@ -146,6 +148,22 @@ function addPassword(api: Api, backend: Backend): void {
     if (askerOf(context.env) === "anybody") throw new Fault("unauthorised", "no token was shown");
     await backend.setPassword(context.req.valid("json").password);
     return context.body(null, 204);
+  });
+}
+
+function addDiskChanges(api: Api, backend: Backend): void {
+  api.openapi(routes.scrubDiskRoute, async (context) => {
+    const { disk } = context.req.valid("param");
+    await backend.scrubDisk(Number(disk), context.req.valid("json"));
+    return context.body(null, 202);
+  });
+}
+
+function addSettings(api: Api, backend: Backend): void {
+  api.openapi(routes.settingsRoute, (context) => context.json(backend.settings(), 200));
+  api.openapi(routes.changeSettingsRoute, async (context) => {
+    const changes = context.req.valid("json");
+    return context.json(await backend.changeSettings(changes), 200);
   });
 }
 

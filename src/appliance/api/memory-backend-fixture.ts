@@ -8,6 +8,7 @@ import { Fault } from "#base/fault.ts";
 import { passwordFault } from "#appliance/password-rule.ts";
 import { layouts } from "#base/layout.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
+import type { DiskNumber } from "#base/record.ts";
 import type {
   Asker,
   ChangeVolume,
@@ -17,6 +18,8 @@ import type {
   DiskView,
   EventView,
   MetricSample,
+  SettingsChange,
+  SettingsView,
   StrangerView,
   UnitStatus,
   UnitView,
@@ -104,6 +107,18 @@ export class MemoryBackend implements Backend {
       state: "ready",
       reason: "",
       slices: [{ slice: 1, volume: 1, state: "in-sync" }],
+      health: {
+        found: 3,
+        healed: 2,
+        unhealed: 1,
+        recentPlaces: 2,
+        scrub: {
+          running: disk === 1 ? true : null,
+          percent: disk === 1 ? 40 : null,
+          endedAtMs: disk === 1 ? NEW_YEAR_2026_MS : null,
+          late: false,
+        },
+      },
     }));
     const other = {
       disk: 0,
@@ -113,7 +128,31 @@ export class MemoryBackend implements Backend {
       sizeBytes: 512,
       freeBytes: 0,
     };
-    return [...ours, { ...other, state: "left alone", reason: "it holds ext4", slices: [] }];
+    return [
+      ...ours,
+      { ...other, state: "left alone", reason: "it holds ext4", slices: [], health: null },
+    ];
+  }
+
+  readonly scrubs: [DiskNumber, boolean][] = [];
+  async scrubDisk(disk: DiskNumber, { urgent }: { urgent: boolean }): Promise<void> {
+    if (disk > 2) throw new Fault("notFound", `no disk ${disk}`);
+    this.scrubs.push([disk, urgent]);
+  }
+
+  #settings: SettingsView = {
+    reprotectAfterMs: 600_000,
+    scrubEveryMs: 14 * 86_400_000,
+    scrubBytesPerSecondMax: 50 << 20,
+    diskErrorsMax: 50,
+  };
+  settings(): SettingsView {
+    return this.#settings;
+  }
+  async changeSettings(change: SettingsChange): Promise<SettingsView> {
+    const changes = Object.entries(change).filter(([, value]) => value !== undefined);
+    this.#settings = { ...this.#settings, ...Object.fromEntries(changes) };
+    return this.#settings;
   }
 
   volumes(): VolumeView[] {

@@ -6,18 +6,22 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { CLAIM_PATH, PASSWORD_PATH } from "./convention.ts";
 import {
+  ChangeSettingsSchema,
   ChangeVolumeSchema,
   ClaimSchema,
   ClaimedSchema,
   CreateHeadersSchema,
   CreateQuerySchema,
   CreateVolumeSchema,
+  DiskPathSchema,
   DisksSchema,
   EventsQuerySchema,
   EventsSchema,
   FaultSchema,
   PasswordSchema,
   RecoverySchema,
+  ScrubDiskSchema,
+  SettingsSchema,
   UnitStatusSchema,
   UnitsSchema,
   VolumePathSchema,
@@ -60,6 +64,14 @@ export const disksRoute = createRoute({
   path: "/api/v1/disks",
   summary: "The cluster's disks, those left alone with the reason, and the slices on each",
   responses: { 200: json(DisksSchema, "all disks"), ...faults },
+});
+
+export const scrubDiskRoute = createRoute({
+  method: "post",
+  path: "/api/v1/disks/{disk}/scrub",
+  summary: "Read a disk through at once, and heal what is wrong; a running scrub goes on",
+  request: { params: DiskPathSchema, body: body(ScrubDiskSchema) },
+  responses: { 202: { description: "asked for" }, ...faults },
 });
 
 export const volumesRoute = createRoute({
@@ -123,6 +135,21 @@ export const passwordRoute = createRoute({
   summary: "Set the owner's password for the pages; whoever is signed in by the old one is out",
   request: { body: body(PasswordSchema) },
   responses: { 204: { description: "set" }, ...faults },
+});
+
+export const settingsRoute = createRoute({
+  method: "get",
+  path: "/api/v1/settings",
+  summary: "The cluster's settings",
+  responses: { 200: json(SettingsSchema, "the settings"), ...faults },
+});
+
+export const changeSettingsRoute = createRoute({
+  method: "patch",
+  path: "/api/v1/settings",
+  summary: "Change settings of the cluster; those not named stay",
+  request: { body: body(ChangeSettingsSchema) },
+  responses: { 200: json(SettingsSchema, "the settings"), ...faults },
 });
 
 export const eventsRoute = createRoute({

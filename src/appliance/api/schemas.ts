@@ -11,11 +11,12 @@ import type { Protection } from "#base/layout.ts";
 import { VOLUME_SLICES_MAX } from "#base/limits.ts";
 import { TLS_RULES, TLS_RULE_DEFAULT } from "#base/tls.ts";
 import { parseRange } from "#cluster/address-range.ts";
-import { nameSchema } from "#cluster/state.ts";
+import { nameSchema, settingShapes } from "#cluster/state.ts";
 import type {
   DiskView,
   EventView,
   ResyncView,
+  SettingsView,
   UnitStatus,
   UnitView,
   VolumeView,
@@ -90,6 +91,20 @@ export const DiskSchema = z
     freeBytes: number,
     state: z.string(),
     reason: z.string().describe("why it is used, or why it is left alone"),
+    health: z
+      .object({
+        found: number.describe("blocks found wrong since the disk was made"),
+        healed: number,
+        unhealed: number.describe("wrong and not healed"),
+        recentPlaces: number.describe("places that were wrong within a day"),
+        scrub: z.object({
+          running: z.boolean().nullable().describe("null: only the disk's own unit knows"),
+          percent: numberOrNull,
+          endedAtMs: z.number().nullable().describe("when the last one ended; null: never yet"),
+          late: z.boolean().describe("it cannot keep to the time that is set"),
+        }),
+      })
+      .nullable(),
     slices: z.array(z.object({ slice: number, volume: number, state: z.string() })),
   })
   .openapi("Disk");
@@ -133,6 +148,28 @@ export const EventSchema = z
     sentence: z.string(),
   })
   .openapi("Event");
+
+export const SettingsSchema = z
+  .object({
+    reprotectAfterMs: settingShapes.reprotectAfterMs.describe(
+      "how long a slice may lack a copy before another disk takes its place",
+    ),
+    scrubEveryMs: settingShapes.scrubEveryMs.describe(
+      "every block of every disk is read at least this often; 0: only when asked",
+    ),
+    scrubBytesPerSecondMax: settingShapes.scrubBytesPerSecondMax.describe(
+      "the most that a scrub reads of a disk",
+    ),
+    diskErrorsMax: settingShapes.diskErrorsMax.describe(
+      "a disk that was wrong in so many places within a day is retired; 0: never by itself",
+    ),
+  })
+  .openapi("Settings");
+export const ChangeSettingsSchema = z
+  .strictObject(SettingsSchema.shape)
+  .partial()
+  .refine((changes) => Object.keys(changes).length > 0, "at least one setting")
+  .openapi("ChangeSettings");
 
 const ResyncSchema = z
   .object({
@@ -231,6 +268,19 @@ export const VolumePathSchema = z.object({
     .openapi({ param: { name: "id", in: "path" }, description: "name or number", example: "v1" }),
 });
 
+export const DiskPathSchema = z.object({
+  disk: z
+    .string()
+    .regex(/^[1-9]\d{0,14}$/, "a disk's number")
+    .openapi({ param: { name: "disk", in: "path" }, description: "its number", example: "1" }),
+});
+
+export const ScrubDiskSchema = z
+  .strictObject({
+    urgent: z.boolean().default(false).describe("true: hosts are not yielded to"),
+  })
+  .openapi("ScrubDisk");
+
 export const CreateQuerySchema = z.object({
   dryRun: z
     .enum(["true", "false"])
@@ -268,4 +318,5 @@ export const SCHEMAS_MATCH_BACKEND: [
   Same<z.infer<typeof VolumeSchema>, VolumeView>,
   Same<z.infer<typeof EventSchema>, EventView>,
   Same<z.infer<typeof ResyncSchema>, ResyncView>,
-] = [true, true, true, true, true, true];
+  Same<z.infer<typeof SettingsSchema>, SettingsView>,
+] = [true, true, true, true, true, true, true];

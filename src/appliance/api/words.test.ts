@@ -4,7 +4,7 @@
 
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { parseSize, sizeInWords, timeInWords } from "./words.ts";
+import { durationInWords, parseDuration, parseSize, sizeInWords, timeInWords } from "./words.ts";
 
 test("sizes: plain bytes, binary units in every spelling", () => {
   const sizes: [string, number][] = [
@@ -61,4 +61,19 @@ test("times are those of the system's calendar", () => {
       expect(timeInWords(atMs)).toBe(new Date(atMs).toISOString().slice(0, 19).replace("T", " "));
     }),
   );
+});
+
+test("durations: read in every unit, said in the largest that is whole", () => {
+  const read: [string, number | null][] = [
+    ["14d", 14 * 86_400_000],
+    ["1.5h", 5_400_000],
+    ["90 m", null],
+    ["250ms", 250],
+    ["7", null],
+    ["0.0001ms", null],
+    ["-1d", null],
+  ];
+  for (const [text, ms] of read) expect([text, parseDuration(text)]).toEqual([text, ms]);
+  const said = [0, 250, 5_400_000, 86_400_000, 14 * 86_400_000].map(durationInWords);
+  expect(said).toEqual(["0ms", "250ms", "90m", "1d", "14d"]);
 });

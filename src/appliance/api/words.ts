@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sizes and times in the words of people, for the CLI and the status page. Pure: times are UTC and
-// computed from the milliseconds alone. Sizes are binary, as disks of volumes are: 1G is 2^30
-// bytes.
+// Sizes, times and durations in the words of people, for the CLI and the status page. Pure: times
+// are UTC and computed from the milliseconds alone. Sizes are binary, as disks of volumes are: 1G
+// is 2^30 bytes.
 
 const UNITS = ["", "K", "M", "G", "T", "P"] as const;
 const MS_PER_DAY = 86_400_000;
@@ -30,6 +30,25 @@ export function sizeInWords(bytes: number): string {
   if (power === 0) return `${bytes} B`;
   const tenths = Math.floor((bytes / 1024 ** power) * 10) / 10;
   return `${tenths} ${UNITS[power]}iB`;
+}
+
+const DURATIONS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: MS_PER_DAY } as const;
+
+/** `14d`, `90m`, `250ms` as milliseconds; null when it is none, or no whole number of them. */
+export function parseDuration(text: string): number | null {
+  const match = /^(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)$/i.exec(text.trim());
+  if (match === null) return null;
+  const unit = DURATIONS[(match[2] ?? "ms").toLowerCase() as keyof typeof DURATIONS];
+  const ms = Number(match[1]) * unit;
+  return Number.isSafeInteger(ms) ? ms : null;
+}
+
+/** The largest unit that says it in a whole number: `14d`, `90m`. */
+export function durationInWords(ms: number): string {
+  for (const [name, unit] of Object.entries(DURATIONS).reverse()) {
+    if (ms !== 0 && ms % unit === 0) return `${ms / unit}${name}`;
+  }
+  return `${ms}ms`;
 }
 
 /** `2026-03-01 12:34:56`, UTC, of milliseconds since 1970. */

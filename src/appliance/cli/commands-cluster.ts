@@ -109,9 +109,47 @@ const diskColumns: Column<DiskView>[] = [
   { head: "FREE", cell: (disk) => (disk.disk === 0 ? "" : sizeInWords(disk.freeBytes)) },
   { head: "STATE", cell: (disk) => disk.state },
   { head: "SLICES", cell: (disk) => String(disk.slices.length) },
+  { head: "WRONG", cell: (disk) => wrongInWords(disk), wide: true },
+  { head: "SCRUBBED (UTC)", cell: (disk) => scrubInWords(disk), wide: true },
   { head: "UUID", cell: (disk) => disk.uuid, wide: true },
   { head: "REASON", cell: (disk) => disk.reason, wide: true },
 ];
+
+/** Blocks found wrong; those not healed said apart. */
+function wrongInWords({ health }: DiskView): string {
+  if (health === null) return "";
+  const open = health.unhealed === 0 ? "" : `, ${health.unhealed} not healed`;
+  return `${health.found}${open}`;
+}
+
+/** When it was last read through, and how far it is now. */
+function scrubInWords({ health }: DiskView): string {
+  if (health === null) return "";
+  const { running, percent, endedAtMs, late } = health.scrub;
+  const last = endedAtMs === null ? "never" : timeInWords(endedAtMs);
+  const now = running === true ? `, now ${percent ?? 0} %` : "";
+  return `${last}${now}${late ? ", too slow" : ""}`;
+}
+
+const scrubDisk: Command = {
+  words: ["disk", "scrub"],
+  operands: [{ name: "DISK", kind: "one" }],
+  flags: [
+    ...ASKING_FLAGS,
+    { name: "now", kind: "yesno", sentence: "do not yield to hosts; the limit of its rate holds" },
+  ],
+  sentence: "read a disk through at once, whatever is due, and heal what is wrong",
+  run: async (call) => {
+    const [disk = ""] = call.operands;
+    if (!/^[1-9]\d{0,14}$/.test(disk)) {
+      throw new Misuse("DISK is a disk's number", "cairn disk list");
+    }
+    const urgent = call.flags.isSet("now");
+    await call.askPlain("POST", `/api/v1/disks/${disk}/scrub`, { urgent });
+    await call.print({ disk: Number(disk), urgent }, () => `disk ${disk} is being scrubbed\n`);
+    return 0;
+  },
+};
 
 const resyncColumns: Column<ResyncView>[] = [
   { head: "VOLUME", cell: (resync) => String(resync.volume) },
@@ -201,8 +239,9 @@ export const clusterCommands: readonly Command[] = [
     schema: DisksSchema,
     rows: (answer) => answer.disks,
     columns: diskColumns,
-    sentence: "the disks; --wide says why one is left alone",
+    sentence: "the disks; --wide says why one is left alone, what was wrong, and the last scrub",
   }),
+  scrubDisk,
   events,
   recovery,
 ];

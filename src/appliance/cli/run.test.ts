@@ -214,8 +214,50 @@ describe("the cluster", () => {
     expect(out).not.toContain("ext4");
     expect(await run("disk list --wide")).toBe(0);
     expect(out).toContain("it holds ext4");
+    expect(out).toContain("3, 1 not healed  2026-01-01 00:00:00, now 40 %");
+    expect(out).toContain("3, 1 not healed  never");
     expect(await run("recovery show")).toBe(0);
     expect(out).toContain("1       1      2          1 MiB  4 MiB\n1 MiB moved");
+  });
+
+  test("disk scrub: by number, yielding to hosts or not; what is no disk is refused", async () => {
+    expect(await run("disk scrub 2")).toBe(0);
+    expect(out).toBe("disk 2 is being scrubbed\n");
+    expect(await run("disk scrub 1 --now -o json")).toBe(0);
+    expect(printed()).toEqual({ disk: 1, urgent: true });
+    expect(backend.scrubs).toEqual([
+      [2, false],
+      [1, true],
+    ]);
+    expect(await run("disk scrub 77")).not.toBe(0);
+    expect(await run("disk scrub /dev/sda")).toBe(2);
+    expect(await run("disk scrub 1 --urgent")).toBe(2);
+  });
+
+  test("settings: listed and changed in the words of people; nonsense is refused", async () => {
+    expect(await run("setting list")).toBe(0);
+    expect(out).toContain("scrubEveryMs            14d");
+    expect(await run("setting set scrubEveryMs 7d")).toBe(0);
+    expect(await run("setting set scrubBytesPerSecondMax 100M")).toBe(0);
+    expect(await run("setting set diskErrorsMax 0")).toBe(0);
+    expect(await run("setting list -o json")).toBe(0);
+    expect(printed()).toEqual({
+      reprotectAfterMs: 600_000,
+      scrubEveryMs: 7 * 86_400_000,
+      scrubBytesPerSecondMax: 100 << 20,
+      diskErrorsMax: 0,
+    });
+    for (const line of [
+      "scrubEveryMs often",
+      "scrubEveryMs 1e3d",
+      "nothing 1",
+      "diskErrorsMax -1",
+    ]) {
+      expect(await run(`setting set ${line}`)).toBe(2);
+    }
+    // The bounds are the unit's to hold.
+    expect(await run("setting set scrubEveryMs 99999d")).not.toBe(0);
+    expect(err).toContain("scrubEveryMs");
   });
 
   test("events: the newest, and from a number on", async () => {

@@ -10,6 +10,7 @@ import { applianceCommands } from "./commands-appliance.ts";
 import { clusterCommands } from "./commands-cluster.ts";
 import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
+import { settingCommands } from "./commands-setting.ts";
 import { updateCommands } from "./commands-update.ts";
 import { volumeCommands } from "./commands-volume.ts";
 import { EXIT } from "./exit-codes.ts";
@@ -24,6 +25,7 @@ export const commands: readonly Command[] = [
   ...localCommands,
   ...clusterCommands,
   ...volumeCommands,
+  ...settingCommands,
   ...claimCommands,
   ...bootCommands,
   ...imageCommands,

@@ -43,6 +43,7 @@ export function aDisk(path: string, more: Partial<DiskView> = {}): DiskView {
     freeBytes: 3 * TIB,
     state: "ready",
     reason: "in use by this cluster",
+    health: null,
     slices: [],
     ...more,
   };

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the control station decides about disks that give wrong bytes (R9): what units report of
+// their disks' health is kept beside each disk's record, what heads met is told in sentences, and a
+// disk that keeps lying is retired: it takes nothing new, its copies are made anew on other disks
+// while it still serves as their source (upkeep.ts), then its slices' heads let go of it.
+
+import { z } from "zod";
+import { Fault } from "#base/fault.ts";
+import type { DiskNumber, VolumeNumber } from "#base/record.ts";
+import type { CommandArguments } from "./commands.ts";
+import type { Draft, EventDraft } from "./draft.ts";
+import { bytesInWords } from "./placement.ts";
+import { keys } from "./state.ts";
+import type { DiskHealthRecord, DiskRecord } from "./state.ts";
+import type { ClusterView } from "./view.ts";
+
+/** What heads tell of blocks, as commands carry it. */
+export const BLOCK_KINDS = ["healed", "unreadable", "diverged", "carried", "keepsNothing"] as const;
+export type BlockKind = (typeof BLOCK_KINDS)[number];
+
+const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+
+/** Arguments of the commands decided here. */
+export const diskCommands = {
+  /** A unit reports how one of its disks is. */
+  reportDisk: z.object({
+    disk: count.min(1),
+    found: count,
+    healed: count,
+    unhealed: count,
+    recentPlaces: count,
+    scrubEndedAtMs: count,
+  }),
+  /** A head met wrong blocks: how many of which disk and volume since it last said so. */
+  tellBlocks: z.object({
+    kind: z.enum(BLOCK_KINDS),
+    disk: count.min(1),
+    volume: count.min(1),
+    blocks: count.min(1),
+    /** The first of them, in the volume. */
+    offsetBytes: count,
+  }),
+  /** A disk is to be scrubbed now. */
+  scrubDisk: z.object({
+    disk: count.min(1),
+    /** Without yielding to hosts. */
+    urgent: z.boolean(),
+  }),
+} as const;
+
+export function reportDisk(
+  draft: Draft,
+  args: CommandArguments<"reportDisk">,
+): Record<string, never> {
+  const { view } = draft;
+  const known = diskOf(view, args.disk);
+  const { disk: _, ...health } = args;
+  const next: DiskRecord = { ...known, health };
+  draft.put(keys.disk(known.number), next);
+  const { diskErrorsMax } = view.settings;
+  if (diskErrorsMax > 0 && args.recentPlaces >= diskErrorsMax) {
+    retire(draft, next, `gave wrong bytes in ${args.recentPlaces} places within a day`);
+  }
+  return {};
+}
+
+export function tellBlocks(
+  draft: Draft,
+  args: CommandArguments<"tellBlocks">,
+): Record<string, never> {
+  const known = diskOf(draft.view, args.disk);
+  draft.tell(blockEvent(draft.view, args));
+  if (args.kind === "keepsNothing") retire(draft, known, "does not keep what is written to it");
+  return {};
+}
+
+export function scrubDisk(
+  draft: Draft,
+  args: CommandArguments<"scrubDisk">,
+): Record<string, never> {
+  const { view } = draft;
+  const known = diskOf(view, args.disk);
+  if (!view.diskServes(known.number)) {
+    throw new Fault("notReady", `disk ${known.number} or its unit is away`);
+  }
+  const number = (known.scrubAsked?.number ?? 0) + 1;
+  draft.put(keys.disk(known.number), { ...known, scrubAsked: { number, urgent: args.urgent } });
+  return {};
+}
+
+function diskOf(view: ClusterView, disk: DiskNumber): DiskRecord {
+  const known = view.disks.get(disk);
+  if (known === undefined || known.state === "gone") throw new Fault("notFound", `no disk ${disk}`);
+  return known;
+}
+
+/** It takes nothing new from here on; its copies go elsewhere. Once. */
+function retire(draft: Draft, disk: DiskRecord, why: string): void {
+  if (disk.state !== "ready") return;
+  draft.put(keys.disk(disk.number), { ...disk, state: "leaving", why });
+  draft.tell({
+    kind: "disk-retired",
+    severity: "alarm",
+    sentence:
+      `${diskInWords(draft.view, disk.number)} ${why}: its copies are made anew on other disks, ` +
+      `then it is taken out of use`,
+    unit: disk.unit,
+  });
+}
+
+export function diskInWords(view: ClusterView, disk: DiskNumber): string {
+  const unit = view.unitOfDisk(disk);
+  return unit === null ? `disk ${disk}` : `disk ${disk} of ${unit.name}`;
+}
+
+function blockEvent(view: ClusterView, args: CommandArguments<"tellBlocks">): EventDraft {
+  const { kind, volume, disk } = args;
+  const { severity, sentence } = blockSentence(view, args);
+  const unit = view.disks.get(disk)?.unit ?? null;
+  return { kind: `blocks-${kind}`, severity, sentence, unit, volume };
+}
+
+function blockSentence(
+  view: ClusterView,
+  args: CommandArguments<"tellBlocks">,
+): Pick<EventDraft, "severity" | "sentence"> {
+  const disk = diskInWords(view, args.disk);
+  const blocks = args.blocks === 1 ? "one block" : `${args.blocks} blocks`;
+  const where = `of ${volumeInWords(view, args.volume)}, the first at byte ${args.offsetBytes}`;
+  switch (args.kind) {
+    case "healed":
+      return {
+        severity: "warning",
+        sentence: `${disk} held ${blocks} ${where}, that were wrong; healed from another copy`,
+      };
+    case "unreadable":
+      return {
+        severity: "alarm",
+        sentence:
+          `no copy of ${blocks} ${where}, can be read: hosts get errors there, ` +
+          `never wrong bytes, until they write them anew`,
+      };
+    case "diverged":
+      return {
+        severity: "alarm",
+        sentence:
+          `${disk} holds other bytes than the head in ${blocks} ${where}, though both match ` +
+          `their checksums: which are right is not known, nothing was changed`,
+      };
+    case "carried":
+      return {
+        severity: "warning",
+        sentence: `${blocks} ${where}, could not be read; the new copy on ${disk} says so as well`,
+      };
+    case "keepsNothing":
+      return {
+        severity: "alarm",
+        sentence: `${disk} did not give back ${blocks} ${where}, just after they were written`,
+      };
+  }
+}
+
+function volumeInWords(view: ClusterView, volume: VolumeNumber): string {
+  return `volume ${view.volumes.get(volume)?.name ?? volume}`;
+}
+
+/** A retired disk that holds nothing any more: told once; it stays out of use. */
+export function tellEmptied(draft: Draft): void {
+  const { view } = draft;
+  for (const disk of view.disks.values()) {
+    const isEmpty = disk.state === "leaving" && view.slicesOfDisk(disk.number).length === 0;
+    if (!isEmpty || disk.emptied === true) continue;
+    draft.put(keys.disk(disk.number), { ...disk, emptied: true });
+    draft.tell({
+      kind: "disk-emptied",
+      severity: "info",
+      sentence:
+        `${diskInWords(view, disk.number)} holds no copy of anything any more ` +
+        `(${bytesInWords(disk.sizeBytes)}): it can be pulled`,
+      unit: disk.unit,
+    });
+    return;
+  }
+}
+
+export type { DiskHealthRecord };
