@@ -197,6 +197,7 @@ describe("one host among others (R13)", () => {
     bench.portal.setVolume(exported());
     const own = Array.from({ length: HANDSHAKES_PER_HOST_MAX + 5 }, () => bench.connect(FAR));
     expect(own.filter((one) => one.isOpen)).toHaveLength(HANDSHAKES_PER_HOST_MAX);
+    expect(own.at(-1)?.isOpen).toBe(true); // its newest, not its oldest
     expect(bench.connect().flags().go()).toBe(Reply.ACK);
     bench.portal.tick(0);
     bench.portal.tick(HANDSHAKE_MS);

@@ -140,17 +140,22 @@ export class NbdPortal {
     let own = 0;
     let ownHaggling = 0;
     let oldest: NbdSession | null = null;
+    let ownOldest: NbdSession | null = null;
     for (const session of this.#sessions) {
       const isHaggling = session.volume === null && !session.isOver;
       if (isHaggling) oldest ??= session;
       if (session.peerAddress !== address) continue;
       own++;
-      if (isHaggling) ownHaggling++;
+      if (!isHaggling) continue;
+      ownHaggling++;
+      ownOldest ??= session;
     }
-    if (own >= CONNECTIONS_PER_HOST_MAX || ownHaggling >= HANDSHAKES_PER_HOST_MAX) return false;
-    if (this.#sessions.size < CONNECTIONS_MAX) return true;
-    if (oldest === null) return false;
-    oldest.close("others wait to be let in");
+    // A host's own forgotten connections must not lock it out.
+    if (ownHaggling >= HANDSHAKES_PER_HOST_MAX) ownOldest?.close("its host has newer ones");
+    else if (own >= CONNECTIONS_PER_HOST_MAX) return false;
+    else if (this.#sessions.size < CONNECTIONS_MAX) return true;
+    else if (oldest === null) return false;
+    else oldest.close("others wait to be let in");
     return true;
   }
 
