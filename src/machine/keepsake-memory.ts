@@ -29,8 +29,8 @@ import { cString, errno, errnoName, libc, mappedAddress } from "./libc.ts";
 import { patiently } from "./patience.ts";
 
 /**
- * Per disk: about 100,000 writes between two flush cycles, the first of which comes by itself when
- * half of that is used. Pages that were never needed take no memory.
+ * Per disk. A flush cycle begins by itself after about 26,000 writes and has as many as 80,000 more
+ * to end in. Pages that were never needed take no memory.
  */
 export const KEEPSAKE_BYTES = 8 << 20;
 
