@@ -11,6 +11,7 @@
 //   again.
 
 import { BLOCK_BYTES } from "#base/grains.ts";
+import { NO_BUFFER } from "#base/memory.ts";
 import { OperationKind } from "#base/operation.ts";
 import type { Operation } from "#base/operation.ts";
 import { Status } from "#base/status.ts";
@@ -98,15 +99,25 @@ export class HostRead {
     let isOver = false;
     const range = { offsetBytes, lengthBytes: BLOCK_BYTES, exclusive: true };
     mine = head.locks.acquire(range, () => {
-      head.heal.block(offsetBytes, false, (status) => {
+      // Read again first: a scrub's doubt may have had it healed meanwhile.
+      const bufferOffset = head.memory.allocate(BLOCK_BYTES);
+      const block = { offsetBytes, lengthBytes: BLOCK_BYTES, bufferOffset, acceptOwn: false };
+      head.heal.read(block, (status) => {
         isOver = true;
+        if (bufferOffset !== NO_BUFFER) head.memory.release(bufferOffset);
         if (this.#isOver || head.ended) return;
         if (mine !== null) head.locks.release(mine);
         if (status === Status.ok) this.start();
+        else if (status === Status.busy) head.onNextTick(() => this.#again());
         else this.#complete(status);
       });
     });
     if (isOver && !mine.released && !head.ended) head.locks.release(mine);
+  }
+
+  /** There was no buffer for the repair. */
+  #again(): void {
+    if (!this.#isOver && !this.#head.ended) this.start();
   }
 
   #complete(status: Status): void {

@@ -3,12 +3,14 @@
 // The judged figures of a cluster, measured on this machine. Run by hand, on a quiet machine, as
 // root; it takes most of an hour:
 //
-//   bun test/cluster/judge-run.ts [starts|kills|stops|storm|idle|resync|wiped ...] [--json FILE]
+//   bun test/cluster/judge-run.ts [starts|kills|stops|storm|idle|resync|wiped|corrupt ...] [--json
+//   FILE]
 //
 // Without names it runs all. Prints a table; exit status 1 when a promise was not kept.
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { judgeCorrupt } from "./judge-corrupt.ts";
 import { Judgement } from "./judge-figures.ts";
 import { judgeKills, judgeResync, judgeStops, judgeWiped } from "./judge-loss.ts";
 import { judgeIdle, judgeStarts, judgeStorm } from "./judge-quiet.ts";
@@ -21,6 +23,7 @@ const SECTIONS: Record<string, (judgement: Judgement, scale: number) => Promise<
   stops: (judgement, scale) => judgeStops(judgement, Math.ceil(10 * scale)),
   resync: (judgement, scale) => judgeResync(judgement, Math.ceil(6 * scale)),
   wiped: (judgement) => judgeWiped(judgement),
+  corrupt: (judgement, scale) => judgeCorrupt(judgement, Math.ceil(1000 * scale)),
   storm: (judgement, scale) => judgeStorm(judgement, 10 * scale),
 };
 

@@ -9,6 +9,7 @@ import type {
   DiskView,
   EventView,
   ResyncView,
+  SettingsView,
   UnitStatus,
   UnitView,
   VolumeView,
@@ -55,6 +56,12 @@ export class UnitApi {
   }
   async disks(): Promise<DiskView[]> {
     return (await this.#ask<{ disks: DiskView[] }>("GET", "disks")).disks;
+  }
+  async scrubDisk(disk: number, urgent: boolean): Promise<void> {
+    await this.#ask("POST", `disks/${disk}/scrub`, { body: { urgent } });
+  }
+  changeSettings(changes: Partial<SettingsView>): Promise<SettingsView> {
+    return this.#ask("PATCH", "settings", { body: changes });
   }
   volume(name: string): Promise<VolumeView> {
     return this.#ask("GET", `volumes/${name}`);

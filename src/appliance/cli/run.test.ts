@@ -2,6 +2,8 @@
 //
 // The command line against a real API on a real socket with a Backend in memory: what is printed,
 // what is asked, and the exit code of every way it can fail.
+//
+// Long because every command is driven over one served backend.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { createHash, timingSafeEqual } from "node:crypto";
