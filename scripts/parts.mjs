@@ -109,8 +109,8 @@ const simulation = {
 };
 
 /**
- * The image is built (or taken from where CAIRN_IMAGE_DIRECTORY says), and booted in QEMU. Runs only
- * when it is named (`npm test -- image`): under emulation it takes more than half an hour.
+ * The image is built (or taken from where CAIRN_IMAGE_DIRECTORY says), and booted in QEMU. Runs
+ * only when it is named (`npm test -- image`): under emulation it takes more than half an hour.
  */
 const image = {
   name: "image",

@@ -265,4 +265,4 @@ test("a buffered file written far past the dirty bound → every write done, byt
     });
     expect(readFileSync(file).every((byte) => byte === 0x5a)).toBe(true);
   });
-});
+}, 60_000);
