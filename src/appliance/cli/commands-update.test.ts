@@ -9,6 +9,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { Fault } from "#base/fault.ts";
 import { createApi } from "#appliance/api/api.ts";
 import { MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
 import type { MemoryUpdates } from "#appliance/api/memory-updates-fixture.ts";
@@ -274,6 +275,26 @@ describe("start", () => {
     expect(await run("update start --watch")).toBe(0);
     expect(out).toContain("look 1\nlook 2\nlook 3\n");
     expect(await run("update start --watch")).toBe(1);
+  });
+
+  test("--watch: a unit that does not know the token for a while is waited for", async () => {
+    let fails = 0;
+    onPause = () => {
+      fails++;
+      backend.update.onStatus = () => {
+        if (fails < 4) throw new Fault("unauthorised", "the token is wrong");
+      };
+      if (fails === 4 && updates.state.roll !== null) updates.state.roll.state = "done";
+    };
+    expect(await run("update start --watch")).toBe(0);
+    updates.state.roll = { ...loadedRoll };
+    onPause = () => {
+      nowMs += 100_000;
+      updates.onStatus = () => {
+        throw new Fault("unauthorised", "the token is wrong");
+      };
+    };
+    expect(await run("update start --watch")).toBe(7);
   });
 
   test("no update is loaded → 4", async () => {
