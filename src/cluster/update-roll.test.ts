@@ -5,11 +5,14 @@
 // unit is sent into its restart while anything stands in the way.
 
 import { drainMicrotasks } from "bun:jsc";
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Fault } from "#base/fault.ts";
 import { keys, valueText } from "./state.ts";
 import { type BoxFault, UpdateFixture } from "./update-fixture.ts";
 import { updatePlan } from "./update-plan.ts";
+
+// Whole clusters and whole disks: seconds each, and more on a busy machine.
+setDefaultTimeout(180_000);
 
 /** Three members that vote, a spare, and a volume of each kind that a roll must keep online. */
 function cluster(options: { seed?: number; target?: string } = {}): UpdateFixture {

@@ -4,7 +4,7 @@
 // may be cut off, and all that must be refused. After every cut the running slot is bit for bit
 // what it was, nothing else can be started, and a second try ends well.
 
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   mkdirSync,
   mkdtempSync,
@@ -22,6 +22,9 @@ import { runProgram } from "./program.ts";
 import { EMPTY_LABEL, findBootDisk, slotPairs } from "./slot-disk.ts";
 import { type SlotPayload, armSlot, withdrawSlot, writeSlot } from "./slot-writer.ts";
 import { listSlots, partitionIdsOf } from "./slots.ts";
+
+// Whole clusters and whole disks: seconds each, and more on a busy machine.
+setDefaultTimeout(180_000);
 
 class Cut extends Error {}
 

@@ -4,12 +4,15 @@
 // to the others, written into their other slots, started on trial, blessed or fallen back from, one
 // box at a time.
 
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Fault } from "#base/fault.ts";
 import { type Box, Boxes, makeKeys, makeRelease, until } from "./box-fixture.ts";
+
+// Whole clusters and whole disks: seconds each, and more on a busy machine.
+setDefaultTimeout(180_000);
 
 const LIMIT_MS = 120_000;
 let folder: string;
