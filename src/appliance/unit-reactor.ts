@@ -221,8 +221,14 @@ export class UnitReactor {
         closeDescriptor(encrypted);
         return done(null);
       }
-      done(plain.socket);
-      this.#post({ kind: "secure", encrypted, plain: plain.other, peer: peerAddress });
+      const { socket: own, other } = plain;
+      const message = { kind: "secure", encrypted, plain: other, peer: peerAddress } as const;
+      if (!this.#channel.post(message)) {
+        // A control thread that does not turn: nobody else would close them.
+        closeDescriptor(encrypted);
+        closeDescriptor(other);
+      }
+      done(own);
     });
   }
 

@@ -38,6 +38,7 @@ export interface RawReply {
 export class RawClient implements Disposable {
   #socket: Socket | null = null;
   #received = Buffer.alloc(0);
+  #secured: Socket | null = null;
   #unsent = Buffer.alloc(0);
   #ended = false;
   readonly #events = new EventEmitter();
@@ -54,7 +55,9 @@ export class RawClient implements Disposable {
 
   get #handler(): Bun.SocketHandler<undefined> {
     return {
-      data: (_, bytes) => {
+      data: (socket, bytes) => {
+        // What TLS took from below is told too.
+        if (this.#secured !== null && socket !== this.#secured) return;
         this.#received = Buffer.concat([this.#received, bytes]);
         this.#events.emit("change");
       },
@@ -78,7 +81,8 @@ export class RawClient implements Disposable {
       },
     };
     const [, secured] = (this.#socket as Socket).upgradeTLS({ tls, socket } as never);
-    this.#socket = secured as unknown as Socket;
+    this.#secured = secured as unknown as Socket;
+    this.#socket = this.#secured;
     while (!isDone) {
       if (this.#ended) throw new Error("TLS failed");
       await this.#change();

@@ -5,7 +5,17 @@
 // that do not get on. Two units of one lab: the second asks hosts for a certificate.
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { copyFileSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { Prng } from "#base/prng.ts";
 import type { TlsRule } from "#base/tls.ts";
@@ -224,14 +234,28 @@ describe("real clients over TLS", () => {
   }
 
   test("fio with crc32c verification, depth 32 → every block as written", async () => {
-    const text = await run("fio", [
-      ...["--name=verify", "--ioengine=nbd", `--uri=${uri("vault", trusted.folder)}`],
-      ...["--rw=randrw", "--bsrange=512-128k", "--iodepth=32", `--size=${64 * MIB}`],
-      ...["--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--io_size=24M"],
-      ...["--output-format=json", `--aux-path=${lab.folder}`],
-    ]);
-    const report = JSON.parse(text.slice(text.indexOf("{"))) as { jobs: { error: number }[] };
-    expect(report.jobs[0]?.error).toBe(0);
+    // Its library takes certificates from a plain user's home only, not from the URI.
+    const home = mkdtempSync(path.join(tmpdir(), "cairn-tls-"));
+    try {
+      const folder = path.join(home, ".pki", "libnbd");
+      mkdirSync(folder, { recursive: true });
+      for (const name of ["ca-cert.pem", "client-cert.pem", "client-key.pem"]) {
+        copyFileSync(path.join(trusted.folder, name), path.join(folder, name));
+        chmodSync(path.join(folder, name), 0o644);
+      }
+      chmodSync(home, 0o777);
+      const text = await run("setpriv", [
+        ...["--reuid=65534", "--clear-groups", "env", `HOME=${home}`, "fio", "--name=verify"],
+        ...["--ioengine=nbd", `--uri=nbds://${strict.address}:10809/vault`],
+        ...["--rw=randrw", "--bsrange=512-128k", "--iodepth=32", `--size=${64 * MIB}`],
+        ...["--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--io_size=24M"],
+        ...["--output-format=json", `--aux-path=${home}`],
+      ]);
+      const report = JSON.parse(text.slice(text.indexOf("{"))) as { jobs: { error: number }[] };
+      expect(report.jobs[0]?.error).toBe(0);
+    } finally {
+      rmSync(home, { recursive: true });
+    }
   });
 });
 
@@ -306,28 +330,32 @@ describe("hosts that do not get on", () => {
   test("R13: one asks and does not read → the others go on, its memory is bounded", async () => {
     const rss = () =>
       Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${strict.pid}/status`, "utf8"))?.[1]);
-    const credentials = { ca: readFileSync(trusted.authority, "utf8") };
-    const host = { cert: "client-cert.pem", key: "client-key.pem" };
-    const own = Object.fromEntries(
-      Object.entries(host).map(([name, file]) => [
-        name,
-        readFileSync(path.join(trusted.folder, file), "utf8"),
-      ]),
-    );
+    const pem = (name: string) => readFileSync(path.join(trusted.folder, name), "utf8");
+    const tls = {
+      ca: pem("ca-cert.pem"),
+      cert: pem("client-cert.pem"),
+      key: pem("client-key.pem"),
+    };
+    const where = uri("vault", trusted.folder, strict);
+    const copied = path.join(lab.folder, "copied");
+    const copy = async () => {
+      await run("nbdcopy", ["--connections=4", where, copied]);
+      await run("nbdcopy", [copied, where]);
+    };
+    // What is made once at first need, buffers and heaps, is made now.
+    await copy();
+    await copy();
     const stuck = await RawClient.haggling(facts("vault", strict));
     await stuck.ask(Option.STARTTLS);
-    await stuck.secure({ ...credentials, ...own, serverName: strict.address });
+    await stuck.secure({ ...tls, serverName: strict.address });
     expect((await stuck.ask(Option.GO, infoData("vault"))).at(-1)?.type).toBe(Reply.ACK);
     const before = rss();
     stuck.stopReading();
     for (let count = 0; count < 64; count++) stuck.sendRead({ length: 8 * MIB });
     await pause(500);
-    const where = uri("vault", trusted.folder, strict);
-    const copied = path.join(lab.folder, "copied");
-    await run("nbdcopy", ["--connections=4", where, copied]);
-    await run("nbdcopy", [copied, uri("vault", trusted.folder, strict)]);
-    // In KiB: what the reactor may give a host, and what the relay holds of one read.
-    expect(rss() - before).toBeLessThan(160 << 10);
+    await copy();
+    // In KiB. It asked for 512 MiB: a connection is given 32, and the relay holds one read of it.
+    expect(rss() - before).toBeLessThan(100 << 10);
     stuck.terminate();
   });
 });
