@@ -185,6 +185,21 @@ describe("a doubt", () => {
   });
 });
 
+test("what a crash tore is made good and is no fault of the disk: never counted against it", () => {
+  const cluster = new Cluster();
+  for (let block = 0; block < 10; block++) cluster.write(block, 1, FLAG_FUA);
+  for (const disk of [1, 2]) cluster.kill(disk, { power: true, tears: false });
+  for (let block = 0; block < 5; block++) cluster.node(1).disk.bad.add(block);
+  for (let block = 5; block < 10; block++) cluster.node(2).disk.bad.add(block);
+  for (const disk of [1, 2]) cluster.restart(disk);
+  cluster.until(() => cluster.inSync.length === 2);
+  cluster.settle();
+  for (let block = 0; block < 10; block++) expect(cluster.read(block)).toBe(1);
+  for (const disk of [1, 2]) expect(cluster.node(disk).store.incidents).toEqual([]);
+  expect(cluster.happenings).toEqual([]);
+  expect(counters(cluster).healed).toBe(5);
+});
+
 describe("a write of parts of blocks", () => {
   test("one end is wrong on the head, the other on a member → both right, all alike (H2)", () => {
     for (const [first, last] of [

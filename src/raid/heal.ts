@@ -155,7 +155,9 @@ export class Heal {
       if (status !== Status.ok) return done(status);
       this.#mend(offsetBytes, bufferOffset, TRIES_MAX, (outcome) => {
         head.memory.release(bufferOffset);
-        if (outcome === Status.ok) this.#healed(head.store.disk, offsetBytes);
+        // What a crash may have torn is no fault of the disk.
+        if (outcome === Status.ok && acceptOwn) head.counters.healed++;
+        else if (outcome === Status.ok) this.#healed(head.store.disk, offsetBytes);
         done(outcome);
       });
     };

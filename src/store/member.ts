@@ -99,13 +99,16 @@ export class Member implements MemberStore {
     const checksums = new Uint32Array(BLOCKS_PER_EXTENT).fill(ZERO_BLOCK_CHECKSUM);
     const physical = this.state.map.physicalOf(extent);
     if (physical === NOT_MAPPED) return done(checksums);
-    this.#operationBegan();
+    // Part of a scrub, which must not take itself for work.
+    this.#inFlight++;
+    this.#core.backgroundBegan();
     const descriptorReady = (descriptor: Descriptor | null) => {
       if (descriptor !== null) {
         fillChecksums(checksums, descriptor);
         this.#core.unpin(descriptor);
       }
-      this.operationEnded();
+      this.#core.backgroundEnded();
+      this.#left();
       done(descriptor === null ? null : checksums);
     };
     const where = { physical, mapping: this.state.map.mappingOf(extent) };
@@ -252,8 +255,12 @@ export class Member implements MemberStore {
   }
 
   operationEnded(): void {
-    this.#inFlight--;
     this.#core.operationEnded();
+    this.#left();
+  }
+
+  #left(): void {
+    this.#inFlight--;
     if (this.#inFlight === 0 && this.#dropping !== null) this.#drop();
   }
 

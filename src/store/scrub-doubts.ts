@@ -6,7 +6,7 @@
 // they count as unhealed, and the next scrub finds them again.
 
 import { Incident } from "#base/disk-health.ts";
-import { BLOCK_BYTES, EXTENT_BYTES } from "#base/grains.ts";
+import { BLOCK_BYTES, EXTENT_BYTES, EXTENTS_PER_REGION } from "#base/grains.ts";
 import type { SliceNumber } from "#base/record.ts";
 import { NOT_MAPPED } from "./extent-map.ts";
 import { ExtentScrub } from "./scrub-extent.ts";
@@ -140,7 +140,10 @@ export class Doubts {
     entry.looks++;
     entry.nextMs = this.#nowMs + Math.min(LOOK_EVERY_MS * entry.looks, LOOK_EVERY_MS_MAX);
     if (this.#nowMs - entry.sinceMs < UNHEALED_AFTER_MS) return this.#owner.doubted(doubtOf(entry));
-    for (const block of entry.bad) {
+    // What a crash tore in an active region is no fault of the disk, and made good from elsewhere.
+    const region = Math.floor(entry.extent / EXTENTS_PER_REGION);
+    const isActive = this.#core.metadata.slices.get(entry.slice)?.active.has(region) === true;
+    for (const block of isActive ? [] : entry.bad) {
       health.note(Incident.unhealed, entry.slice, offsetOf(entry.extent, block));
     }
     this.#settle(key);

@@ -7,10 +7,11 @@
 // at again until they match, or until they have been wrong for so long that they count as unhealed.
 //
 // Pace. While members' operations are under way on the disk, only as fast as the time that is left
-// asks for; else up to the settings' rate. A scrub begins half of the settings' time after the last
-// one began and is to end before the next begins, so that no block waits longer than that time.
-// Time is what the disk was in use, by the clock that decides (R4); the wall clock, where it is
-// known from before a restart, can only make a scrub begin earlier.
+// asks for; else up to the settings' rate, which is never exceeded (`late` says that it is too
+// low). A scrub begins half of the settings' time after the last one began and is to end before the
+// next begins, so that no block waits longer than that time. Time is what the disk was in use, by
+// the clock that decides (R4); the wall clock, where it is known from before a restart, can only
+// make a scrub begin earlier.
 //
 // Invariants
 // - R13: one chunk at a time, one extent pinned, a bounded number of doubts; the chunk's buffer is
@@ -133,7 +134,8 @@ export class Scrubber {
       return;
     }
     if (cursor.startedWallMs === 0) cursor.startedWallMs = Math.floor(wallMs);
-    const rate = this.#urgent || isQuiet ? this.pace.bytesPerSecondMax : this.#leastRate();
+    const most = this.pace.bytesPerSecondMax;
+    const rate = this.#urgent || isQuiet ? most : Math.min(most, this.#leastRate());
     const grant = (rate * passedMs) / 1000;
     // What was not used is not saved up; what was used too much is owed.
     this.#budgetBytes = Math.min(grant, this.#budgetBytes + grant);

@@ -29,12 +29,13 @@ const DESCRIPTOR_KIND = 5;
 export interface CorruptOptions {
   volume: string;
   volumeBytes: number;
+  /** In data, each in another block. */
   flips: number;
   /** Between two flips. */
   everyMs: number;
   /** For all of them to be healed after the last. */
   limitMs: number;
-  /** Of the flips so many hit metadata instead. */
+  /** So many more in metadata. */
   metadata: number;
   say?: (line: string) => void;
 }
@@ -298,7 +299,7 @@ function choose(all: { data: Place[]; metadata: Place[] }, options: CorruptOptio
     byBlock.set(block, [...(byBlock.get(block) ?? []), place]);
   }
   const blocks = [...byBlock.keys()].sort((a, b) => a - b);
-  const dataFlips = options.flips - options.metadata;
+  const dataFlips = options.flips;
   if (blocks.length < dataFlips) throw new Error(`only ${blocks.length} blocks to flip`);
   const chosen: Place[] = [];
   const step = Math.floor(blocks.length / dataFlips);
@@ -362,6 +363,29 @@ async function metadataMended(lab: Lab): Promise<number> {
     }
   }
   return pages;
+}
+
+/** One more scrub of every disk, from its beginning to its end, finds nothing any more. */
+export async function findsNothing(lab: Lab, limitMs: number): Promise<void> {
+  for (const round of [1, 2]) {
+    const before = await healthOf(lab);
+    const mended = await metadataMended(lab);
+    await scrubAll(lab, true);
+    const look = async () => {
+      const now = await healthOf(lab);
+      for (const { disk, health } of now) {
+        const was = before.find((one) => one.disk === disk)?.health?.scrub.endedAtMs ?? 0;
+        need((health?.scrub.endedAtMs ?? 0) > was, `disk ${disk} is not through`);
+      }
+      return now;
+    };
+    const now = await lab.until("a scrub of every disk", look, limitMs);
+    // The first may be one that was under way.
+    if (round === 1) continue;
+    const found = sum(now, "found") - sum(before, "found");
+    const pages = (await metadataMended(lab)) - mended;
+    if (found + pages > 0) throw new Error(`${found} blocks and ${pages} pages are still wrong`);
+  }
 }
 
 /** All of the volume as it was filled, where hosts only read it; through one unit. */

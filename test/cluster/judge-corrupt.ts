@@ -4,11 +4,11 @@
 // right, every flip healed, counted and told.
 
 import { LIMIT_MS, MIB, VOLUME, healed, startCluster } from "./cluster-fixture.ts";
-import { corruptUnderLoad, readAll } from "./corrupt.ts";
+import { corruptUnderLoad, findsNothing, readAll } from "./corrupt.ts";
 import type { Judgement } from "./judge-figures.ts";
 
 const VOLUME_BYTES = 192 * MIB;
-/** Of the flips this share hits metadata. */
+/** So many more, as a share, hit metadata. */
 const METADATA_SHARE = 0.05;
 const NONE = { unit: "blocks", most: 0 };
 
@@ -36,4 +36,5 @@ export async function judgeCorrupt(judgement: Judgement, flips: number): Promise
   for (const unit of lab.units) unit.start();
   await healed(lab);
   for (const unit of lab.units) await readAll(unit, VOLUME, VOLUME_BYTES);
+  await findsNothing(lab, LIMIT_MS);
 }

@@ -4,7 +4,7 @@
 // and protected again, scrubbed until a scrub finds nothing, read through every portal and from
 // every member, idle in the end.
 
-import { BLOCKS_PER_EXTENT, BLOCK_BYTES, EXTENT_BYTES } from "#base/grains.ts";
+import { BLOCKS_PER_EXTENT, BLOCK_BYTES, EXTENT_BYTES, SECTOR_BYTES } from "#base/grains.ts";
 import type { MemberStore } from "#base/member-store.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import { Operation, OperationKind } from "#base/operation.ts";
@@ -21,6 +21,9 @@ import type { Simulation } from "./simulation.ts";
 const WRITABLE_MS = 10_000;
 const PROTECTED_MS = 60_000;
 const SCRUB_MS = 90_000;
+
+/** A block's. */
+const SECTORS = BLOCK_BYTES / SECTOR_BYTES;
 
 export class AtEnd {
   readonly #cluster: SimCluster;
@@ -77,15 +80,24 @@ export class AtEnd {
     this.#describe();
   }
 
-  /** One write; again, as a host would, when it fails. */
+  /**
+   * One write; again, as a host would, when it fails. Part of a block that no member can read
+   * cannot be written (H8): a host then writes the whole of it.
+   */
   #probe(process: UnitProcess, volume: HostVolume, sector: number, done: () => void): void {
-    if (this.#probesEndMs < this.#simulation.nowMs) return;
-    const host = new SimHost(this.#cluster.hostWorld(), 0, PATIENT);
-    const wish = { kind: OperationKind.write, volume, flags: 0, firstSector: sector, count: 1 };
-    host.act(process, wish, (acked) => {
-      if (acked) done();
-      else this.#simulation.after(100, () => this.#probe(process, volume, sector, done));
-    });
+    const part = { firstSector: sector, count: 1 };
+    const block = { firstSector: sector - (sector % SECTORS), count: SECTORS };
+    const write = (place: typeof part): void => {
+      if (this.#probesEndMs < this.#simulation.nowMs) return;
+      const host = new SimHost(this.#cluster.hostWorld(), 0, PATIENT);
+      const wish = { kind: OperationKind.write, volume, flags: 0, ...place };
+      host.act(process, wish, (acked, status) => {
+        if (acked) return done();
+        const next = status === Status.mediumError ? block : place;
+        this.#simulation.after(100, () => write(next));
+      });
+    };
+    write(part);
   }
 
   /** For people: what every slice says of itself. */
