@@ -20,9 +20,12 @@ import {
   existsSync,
   openSync,
   readSync,
+  renameSync,
   rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
 } from "node:fs";
-import { truncateSync, writeFileSync, writeSync } from "node:fs";
 import type { Prng } from "#base/prng.ts";
 
 const MAGIC = 0x6a736677736872n;

@@ -73,7 +73,7 @@ describe("whatever a rack made is removed", () => {
   });
 });
 
-test("a box: on, looked at, reset, cut from power, and what a guest ends by itself is told", async () => {
+test("a box: on, looked at, reset, cut from power; what it ends by itself is told", async () => {
   await using rack = new Rack();
   const box = rack.add({ memoryMegabytes: 256 });
   await box.powerOn();
