@@ -16,9 +16,11 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import path from "node:path";
 import { ConsoleLog } from "./console-log.ts";
+import type { Forgotten, LossyDisk } from "./lossy-disk.ts";
 import { FILES, QEMU, qemuWords, type Firmware, type GuestShape } from "./qemu-words.ts";
 import { InsideShell } from "./inside-shell.ts";
 import { Qmp } from "./qmp.ts";
+import type { Prng } from "#base/prng.ts";
 import { until } from "#test/cluster/until.ts";
 
 const QMP_MS = 30_000;
@@ -82,6 +84,11 @@ export class Box {
     return this.#shape;
   }
 
+  get #lossy(): LossyDisk | null {
+    const { bootDisk } = this.#shape;
+    return "lossy" in bootDisk ? bootDisk.lossy : null;
+  }
+
   /** Changes what the box is made of; it must be off. */
   refit(change: Partial<Omit<GuestShape, "name" | "folder">>): void {
     if (this.#child !== null) throw new Error(`${this.name} is on: it is not opened`);
@@ -91,6 +98,7 @@ export class Box {
   async powerOn(): Promise<void> {
     if (this.#child !== null) throw new Error(`${this.name} is on already`);
     this.#endedByItself = null;
+    this.#lossy?.begin();
     for (const name of ["qmp", "serialSocket", "secondSocket"] as const) {
       rmSync(path.join(this.folder, FILES[name]), { force: true });
     }
@@ -114,16 +122,22 @@ export class Box {
     );
   }
 
-  /** The cable is pulled: QEMU is killed. What the guest had not written is lost. */
-  async powerCut(): Promise<void> {
+  /**
+   * The cable is pulled: QEMU is killed. With dice, a disk that forgets then forgets; without, what
+   * the guest gave to its disks is on them.
+   */
+  async powerCut(dice: Prng | null = null): Promise<Forgotten | null> {
     const child = this.#child;
-    if (child === null) return;
+    if (child === null) return null;
     this.#child = null;
     this.#qmp?.close();
     child.kill("SIGKILL");
     // Not by the child's event: bun's test runner ends children of a test that it gives up.
     const gone = () => (isGone(child.pid) ? true : null);
     await until(`${this.name} without power`, gone, { limitMs: END_MS, lookMs: 10 });
+    if (dice !== null && this.#lossy !== null) return this.#lossy.cut(dice);
+    this.#lossy?.end();
+    return null;
   }
 
   /** The power button, and waits until the box is off. */
@@ -138,6 +152,7 @@ export class Box {
     if (child.exitCode !== 0) throw new Error(`${this.name} ended with status ${child.exitCode}`);
     this.#child = null;
     this.#endedByItself = null;
+    this.#lossy?.end();
   }
 
   /** The reset button. */

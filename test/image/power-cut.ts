@@ -7,6 +7,7 @@
 import { Prng } from "#base/prng.ts";
 import { pause } from "#test/cluster/until.ts";
 import type { Box } from "./box.ts";
+import type { Forgotten } from "./lossy-disk.ts";
 
 const LOOK_MS = 50;
 
@@ -22,11 +23,14 @@ export function cutsWanted(): { count: number; seed: number } {
 
 export class CutMoments {
   readonly seed: number;
+  /** What a disk forgets. */
+  readonly dice: Prng;
   readonly #prng: Prng;
 
   constructor(seed: number) {
     this.seed = seed;
     this.#prng = new Prng(seed);
+    this.dice = this.#prng.fork();
   }
 
   /** Work after which to cut, of something that takes `workSeconds`. */
@@ -39,10 +43,18 @@ export class CutMoments {
 export async function cutAfter(
   box: Box,
   cut: { sinceSeconds: number; workSeconds: number },
-): Promise<void> {
+  dice: Prng,
+): Promise<Forgotten | null> {
   while (box.processorSeconds() - cut.sinceSeconds < cut.workSeconds) {
     box.stillRuns();
     await pause(LOOK_MS);
   }
-  await box.powerCut();
+  return box.powerCut(dice);
+}
+
+/** For a person. */
+export function forgottenInWords(forgotten: Forgotten | null): string {
+  if (forgotten === null) return "its disk kept all it was given";
+  const { kept, lost, torn } = forgotten;
+  return `of what was not flushed its disk kept ${kept} writes, lost ${lost} and tore ${torn}`;
 }

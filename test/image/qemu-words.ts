@@ -6,6 +6,8 @@
 // `cx16=off`: QEMU 7.2 emulates cmpxchg16b wrongly now and then, and Linux 6.12 uses it (a double
 // fault, in about one boot of ten). Nothing of ours needs it.
 
+import type { LossyDisk } from "./lossy-disk.ts";
+
 export const QEMU = "qemu-system-x86_64";
 
 /** How the kernel comes to run. */
@@ -16,7 +18,7 @@ export type Firmware =
   | { kind: "direct"; kernel: string; initrd: string; commandLine: string };
 
 export interface GuestDisk {
-  /** An overlay in qcow2. */
+  /** In qcow2, over what it was made from. */
   file: string;
   serial: string;
 }
@@ -26,8 +28,8 @@ export interface GuestShape {
   memoryMegabytes: number;
   processors: number;
   firmware: Firmware;
-  /** On the SATA controller; the first one boots. */
-  bootDisk: GuestDisk;
+  /** On the SATA controller. */
+  bootDisk: GuestDisk | { lossy: LossyDisk; serial: string };
   /** On NVMe, one controller each. */
   dataDisks: readonly GuestDisk[];
   /** A raw file as a USB stick, or none. */
@@ -102,9 +104,20 @@ function bootDiskWords({ bootDisk, firmware }: GuestShape): string[] {
   // A kernel that QEMU hands in is first by itself.
   const order = firmware.kind === "uefi" ? ",bootindex=0" : "";
   return [
-    ...["-blockdev", blockDevice("boot", bootDisk.file)],
+    ...["-blockdev", bootDevice(bootDisk)],
     ...["-device", `ide-hd,bus=ide.0,drive=boot,serial=${bootDisk.serial}${order}`],
   ];
+}
+
+function bootDevice(disk: GuestShape["bootDisk"]): string {
+  if ("lossy" in disk) return `node-name=boot,discard=unmap,${journalWords(disk.lossy)}`;
+  return blockDevice("boot", disk.file);
+}
+
+/** A disk whose writes are written down. */
+export function journalWords(disk: LossyDisk): string {
+  const file = `file.driver=raw,file.file.driver=file,file.file.filename=${disk.file}`;
+  return `driver=blklogwrites,${file},log.driver=file,log.filename=${disk.journal}`;
 }
 
 function dataDiskWords(disk: GuestDisk, index: number): string[] {

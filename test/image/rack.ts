@@ -17,7 +17,8 @@ import path from "node:path";
 import { LabNetwork } from "#test/cluster/lab-network.ts";
 import { LabScope, type ScopeOptions } from "#test/cluster/lab-scope.ts";
 import { Box, type BoxFirmware } from "./box.ts";
-import { QEMU, type GuestDisk } from "./qemu-words.ts";
+import { LossyDisk } from "./lossy-disk.ts";
+import { QEMU, type GuestDisk, type GuestShape } from "./qemu-words.ts";
 import { Release } from "./release.ts";
 
 const PROGRAMS = [QEMU, "qemu-img", "dnsmasq", "ip", "nsenter", "setpriv", "setsid"];
@@ -34,6 +35,8 @@ export interface BoxOptions {
   /** The image it is flashed with; not said: the release's as it is. */
   image?: string;
   stick?: string;
+  /** Its boot disk forgets at a power cut what was not flushed. */
+  lossy?: boolean;
   credentials?: Record<string, string>;
 }
 
@@ -163,10 +166,16 @@ export class Rack extends LabScope {
     return { kind: "direct", kernel, initrd, commandLine: uki.commandLine() };
   }
 
-  #bootDisk(folder: string, options: BoxOptions): GuestDisk {
-    const file = path.join(folder, "boot.qcow2");
+  #bootDisk(folder: string, options: BoxOptions): GuestShape["bootDisk"] {
     const base = options.image ?? this.release.image;
     const size = options.bootDiskBytes ?? 8 * GIBIBYTE;
+    if (options.lossy === true) {
+      const file = path.join(folder, "boot.raw");
+      copyFileSync(base, file, constants.COPYFILE_FICLONE);
+      truncateSync(file, size);
+      return { lossy: new LossyDisk(file), serial: `BOOT-${path.basename(folder)}` };
+    }
+    const file = path.join(folder, "boot.qcow2");
     makeDisk(file, { base, sizeBytes: size });
     return { file, serial: `BOOT-${path.basename(folder)}` };
   }
