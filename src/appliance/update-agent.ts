@@ -150,7 +150,9 @@ export class UpdateAgent {
 
   #lookAtSlots(): void {
     const everyMs = Math.min(SLOTS_EVERY_MS, 3 * (this.#parts.tickMs ?? SLOTS_EVERY_MS));
-    if (this.isOnTrial) this.refreshSlots(everyMs);
+    // Without any the ESP could not be read so far: whether this is a trial must be known.
+    const unknown = this.isAppliance && this.#slots.length === 0;
+    if (this.isOnTrial || unknown) this.refreshSlots(everyMs);
     this.#endTrial();
   }
 
