@@ -96,8 +96,7 @@ export class RawClient implements Disposable {
 
   /** A read nobody waits for. */
   sendRead(fields: RequestOptions): void {
-    this.#unsent = Buffer.concat([this.#unsent, requestBytes(Command.READ, fields)]);
-    this.#flush();
+    this.send(requestBytes(Command.READ, fields));
   }
 
   #flush(): void {
@@ -148,16 +147,10 @@ export class RawClient implements Disposable {
     this.#socket?.terminate();
   }
 
+  /** What the kernel does not take at once goes when it takes more. */
   send(bytes: Uint8Array): void {
-    // What the kernel does not take at once is queued by a socket of Bun's only up to a point.
-    let at = 0;
-    while (at < bytes.length && !this.#ended) {
-      const took = this.#socket?.write(bytes.subarray(at)) ?? 0;
-      if (took <= 0) break;
-      at += took;
-    }
-    if (at < bytes.length && !this.#ended)
-      throw new Error("more than the connection takes at once");
+    this.#unsent = Buffer.concat([this.#unsent, bytes]);
+    this.#flush();
   }
 
   async take(length: number): Promise<Buffer> {
