@@ -189,7 +189,12 @@ test("signed out → the way in; the password opens another unit, without client
   await other.getByLabel("Size").fill("32M");
   await other.getByRole("button", { name: "Create volume" }).click();
   await other.waitForURL(`${otherBase}/volumes/without-script`);
-  expect((await lab.unit(2).api.volume("without-script")).availability).toBe("online");
+  const isOnline = async () => {
+    const { availability, sentence } = await lab.unit(2).api.volume("without-script");
+    need(availability === "online", `${availability}: ${sentence}`);
+    return true;
+  };
+  await lab.until("the volume online", isOnline, START_MS);
 });
 
 test("another password → the old one no longer opens, at any unit", async () => {
