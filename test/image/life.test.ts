@@ -181,7 +181,10 @@ describe("updates", () => {
     await rack.until(`version ${versions.second} blessed`, settled, BOOT_MS, { lookMs: 1000 });
     await comesBack(box, owner);
     work.update = box.processorSeconds() - before.work;
-    say(`updated to ${versions.second} in ${(box.secondsOn() - before.seconds).toFixed(0)} s`);
+    const cost = `${work.update.toFixed(0)} s of processor time`;
+    const took = (box.secondsOn() - before.seconds).toFixed(0);
+    say(`updated to ${versions.second} in ${took} s (${cost})`);
+    expect((await updateStatus(box, owner)).roll?.state).toBe("done");
   });
 
   story.stage(
@@ -205,6 +208,7 @@ describe("updates", () => {
       );
       expect(tried).toBeGreaterThanOrEqual(2);
       expect(status.sentence).toContain(versions.third);
+      expect(status.roll?.state).toBe("stopped");
       await comesBack(box, owner);
     },
   );

@@ -65,7 +65,7 @@ export function slotsInWords(status: UpdateStatusView): string {
   return slots.join(", ");
 }
 
-/** It runs this version, and that one counts as good. */
+/** It runs this version, which counts as good, and nothing rolls. */
 export async function settledOn(
   box: Box,
   owner: Owner,
@@ -76,5 +76,6 @@ export async function settledOn(
   need(status.version === version && !status.trial, how);
   const slot = status.slots.find((one) => one.version === version);
   need(slot?.state === "good" && slot.running, how);
+  need(status.roll?.state !== "rolling", `${how}; ${status.roll?.sentence}`);
   return status;
 }
