@@ -186,7 +186,12 @@ class Relay {
   async #adopt(identity: TlsIdentity): Promise<void> {
     const { encrypted, plain } = this.#upgrade;
     const bun = Bun as unknown as Adopting;
-    const ignoring = { data: () => {}, error: () => {}, close: () => this.cut("the host is gone") };
+    // Without `data`: what TLS takes from below would be handed out too, a buffer each time.
+    const ignoring = {
+      drain: () => {},
+      error: () => {},
+      close: () => this.cut("the host is gone"),
+    };
     try {
       this.#plain = await bun.connect({ fd: plain, socket: this.#plainHandler() });
       this.#host = await bun.connect({ fd: encrypted, socket: ignoring });
