@@ -4,15 +4,12 @@
 // socket.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { createHash, timingSafeEqual } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { listenHttp } from "#machine/http-listener.ts";
-import { createApi } from "./api/api.ts";
-import { consoleParts } from "#appliance/console/console-parts-fixture.ts";
 import { MemoryBackend } from "./api/memory-backend-fixture.ts";
-import { serveApi, type ServedApi, SOCKET_FILE } from "./api/serve.ts";
+import { type ServedApi, SOCKET_FILE } from "./api/serve.ts";
+import { serveInMemory } from "./api/served-fixture.ts";
 
 const MAIN = path.join(import.meta.dir, "main.ts");
 let folder: string;
@@ -22,25 +19,7 @@ let served: ServedApi;
 beforeAll(() => {
   folder = mkdtempSync(path.join(tmpdir(), "cairn-main-"));
   backend = new MemoryBackend();
-  const log = { write: () => undefined };
-  const parts = consoleParts(backend);
-  served = serveApi(createApi(backend, { ...parts, timers: { after: () => () => undefined } }), {
-    listen: listenHttp,
-    seal: {
-      sha256: (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest()),
-      equal: timingSafeEqual,
-    },
-    log,
-    socketPath: path.join(folder, SOCKET_FILE),
-    tcp: null,
-    token: "f".repeat(64),
-    administrators: () => [],
-    isSignedIn: parts.isSignedIn,
-    names: () => [],
-    fatal: (error) => {
-      throw error;
-    },
-  });
+  served = serveInMemory(backend, folder, { tcp: false });
 });
 afterAll(async () => {
   await served.stop();

@@ -58,7 +58,7 @@ export async function runRecovery(start: RecoveryStart): Promise<void> {
   const world = createMainWorld();
   endWhenWrong(world.log);
   const recovery = new Recovery(start, world);
-  const told = untilSignal();
+  const told = untilSignal({ terminal: true });
   const listener = await recovery.begin();
   const why = await Promise.race([told, recovery.startAgain]);
   if (why === "start again") await pause(LAST_ANSWER_MS);

@@ -59,7 +59,7 @@ export async function runScreen(start: ScreenStart): Promise<void> {
   // A box's own screen stays; what somebody started at their own terminal can be left.
   const mayLeave = start.tty === null && terminal.kind === "window";
   const screen = new Screen(outside, { serial: start.serial, mayLeave });
-  await screen.run(untilSignal());
+  await screen.run(untilSignal({ terminal: true }));
 }
 
 type Effect = Parameters<ScreenOutside["act"]>[0];

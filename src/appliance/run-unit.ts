@@ -12,6 +12,7 @@ import { collectNowAndThen, protectBundle } from "#machine/idle-memory.ts";
 import { createPasswords } from "#machine/passwords.ts";
 import { checkMachine } from "#machine/machine-check.ts";
 import { listenHttp } from "#machine/http-listener.ts";
+import { endWhenWrong, untilSignal } from "#machine/process-signals.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
 import { TlsEnd } from "#machine/tls-channel.ts";
 import { Fault } from "#base/fault.ts";
@@ -31,8 +32,6 @@ import type { UnitUpdates } from "./unit-updates.ts";
 import { makeUnit } from "./unit.ts";
 import type { ApplianceRole, Unit, UnitOutside } from "./unit.ts";
 
-/** Exit status of a daemon that found itself wrong; whoever supervises it starts it again. */
-const EXIT_WRONG = 70;
 const TOKEN_BYTES = 32;
 
 /** Runs a unit until it is told to stop (SIGTERM, SIGINT); resolves after its orderly stop. */
@@ -43,13 +42,7 @@ export async function runUnit(
   const found = checkMachine();
   const world = createMainWorld({ logLeast: configuration.logLevel });
   world.log.write("info", "this unit starts", found);
-  const fatal = (error: unknown) => {
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    world.log.write("error", "this unit found itself wrong and ends", { error: text });
-    process.exit(EXIT_WRONG);
-  };
-  process.on("uncaughtException", fatal);
-  process.on("unhandledRejection", fatal);
+  const fatal = endWhenWrong(world.log);
   let lacks: (fault: Fault) => void = () => {};
   const lacking = (fault: Fault) => lacks(fault);
   const failedStart = new Promise<never>((_, reject) => {
@@ -66,7 +59,7 @@ export async function runUnit(
     fatal,
     appliance,
   };
-  const told = untilSignal();
+  const told = untilSignal({ terminal: false });
   let isTold = false;
   void told.then(() => {
     isTold = true;
@@ -130,13 +123,6 @@ function startReactor(
   const control = new ControlEnd(worker, options);
   control.onReactorSilent = () => fatal("the reactor is silent");
   return control;
-}
-
-function untilSignal(): Promise<string> {
-  return new Promise((resolve) => {
-    process.once("SIGTERM", () => resolve("told to stop"));
-    process.once("SIGINT", () => resolve("interrupted"));
-  });
 }
 
 function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpdates): ServedApi {

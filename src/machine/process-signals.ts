@@ -8,20 +8,23 @@ import type { Log } from "#base/world.ts";
 /** Exit status of a process that found itself wrong; whoever supervises it starts it again. */
 const EXIT_WRONG = 70;
 
-/** Resolves with the reason, in words, at the first such signal. */
-export function untilSignal(): Promise<string> {
+/**
+ * Resolves with the reason, in words, at the first such signal. `terminal`: it ends with its
+ * terminal too; a daemon that somebody started at one goes on without.
+ */
+export function untilSignal(options: { terminal: boolean }): Promise<string> {
   return new Promise((resolve) => {
     process.once("SIGTERM", () => resolve("told to stop"));
     process.once("SIGINT", () => resolve("interrupted"));
-    process.once("SIGHUP", () => resolve("its terminal is gone"));
+    if (options.terminal) process.once("SIGHUP", () => resolve("its terminal is gone"));
   });
 }
 
 /**
  * Ends the process at the first thing that was thrown and not caught: our own bug. The runtime
- * itself would go on while something is awaited.
+ * itself would go on while something is awaited. Answers what ends it for a wrong found elsewhere.
  */
-export function endWhenWrong(log: Log): void {
+export function endWhenWrong(log: Log): (error: unknown) => void {
   const wrong = (error: unknown) => {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     log.write("error", "this process found itself wrong and ends", { error: text });
@@ -29,4 +32,5 @@ export function endWhenWrong(log: Log): void {
   };
   process.on("uncaughtException", wrong);
   process.on("unhandledRejection", wrong);
+  return wrong;
 }

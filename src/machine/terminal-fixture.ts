@@ -21,7 +21,7 @@ terminal.onInput = (bytes) => {
   terminal.restore();
   process.exit(0);
 };
-const told = untilSignal();
+const told = untilSignal({ terminal: true });
 terminal.write(`ready ${terminal.kind} ${JSON.stringify(terminal.size())}\r\n`);
 await told;
 terminal.restore();

@@ -4,24 +4,20 @@
 // what is asked and printed, what must be accepted first, and every exit code.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { createHash, timingSafeEqual } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { Fault } from "#base/fault.ts";
-import { createApi } from "#appliance/api/api.ts";
 import { MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
 import type { MemoryUpdates } from "#appliance/api/memory-updates-fixture.ts";
-import { serveApi, type ServedApi, SOCKET_FILE } from "#appliance/api/serve.ts";
-import { consoleParts } from "#appliance/console/console-parts-fixture.ts";
+import { type ServedApi } from "#appliance/api/serve.ts";
+import { SERVED_TOKEN as TOKEN, serveInMemory } from "#appliance/api/served-fixture.ts";
 import { UPLOAD_PIECE_BYTES_MAX } from "#appliance/api/update-schemas.ts";
 import type { UpdateRollView } from "#appliance/update-backend.ts";
-import { listenHttp } from "#machine/http-listener.ts";
 import type { CliMachine, FetchOptions } from "./machine.ts";
 import { runCli } from "./run.ts";
 
-const TOKEN = "f".repeat(64);
 let folder: string;
 let backend: MemoryBackend;
 let updates: MemoryUpdates;
@@ -66,25 +62,7 @@ beforeEach(() => {
   onPause = () => {
     throw new Error("nothing is waited for");
   };
-  const log = { write: () => undefined };
-  const parts = consoleParts(backend);
-  served = serveApi(createApi(backend, { ...parts, timers: { after: () => () => undefined } }), {
-    listen: listenHttp,
-    seal: {
-      sha256: (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest()),
-      equal: timingSafeEqual,
-    },
-    log,
-    socketPath: path.join(folder, SOCKET_FILE),
-    tcp: { address: "127.0.0.1", port: 0 },
-    token: TOKEN,
-    administrators: () => [],
-    isSignedIn: parts.isSignedIn,
-    names: () => [],
-    fatal: (error) => {
-      throw error;
-    },
-  });
+  served = serveInMemory(backend, folder, { tcp: true });
   writeFileSync(path.join(folder, "token"), `${TOKEN}\n`);
 });
 afterEach(async () => {

@@ -6,26 +6,23 @@
 // Long because every command is driven over one served backend.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { createHash, timingSafeEqual } from "node:crypto";
+import { createHash } from "node:crypto";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { Fault, faultTable } from "#base/fault.ts";
-import { createApi } from "#appliance/api/api.ts";
-import { consoleParts } from "#appliance/console/console-parts-fixture.ts";
 import { MEMORY_CODE, MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
-import { serveApi, type ServedApi, SOCKET_FILE } from "#appliance/api/serve.ts";
+import { type ServedApi, SOCKET_FILE } from "#appliance/api/serve.ts";
+import { SERVED_TOKEN as TOKEN, serveInMemory } from "#appliance/api/served-fixture.ts";
 import type { Configuration } from "#appliance/configuration.ts";
 import type { ApplianceStart } from "#appliance/run-appliance.ts";
-import { listenHttp } from "#machine/http-listener.ts";
 import { EXIT, exitCodeOf } from "./exit-codes.ts";
 import { nearest } from "./flags.ts";
 import type { CliMachine, FetchOptions } from "./machine.ts";
 import { allFlags, commands, runCli } from "./run.ts";
 import { type Column, plain, tableText } from "./table.ts";
 
-const TOKEN = "f".repeat(64);
 /** Thrown by a pause to end a watch. */
 class Stop extends Error {}
 
@@ -92,25 +89,7 @@ beforeEach(() => {
   backend = new MemoryBackend();
   [out, err, answers, ran, started, pauses] = ["", "", [], [], [], []];
   media = new Map();
-  const log = { write: () => undefined };
-  const parts = consoleParts(backend);
-  served = serveApi(createApi(backend, { ...parts, timers: { after: () => () => undefined } }), {
-    listen: listenHttp,
-    seal: {
-      sha256: (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest()),
-      equal: timingSafeEqual,
-    },
-    log,
-    socketPath: path.join(folder, SOCKET_FILE),
-    tcp: { address: "127.0.0.1", port: 0 },
-    token: TOKEN,
-    administrators: () => [],
-    isSignedIn: parts.isSignedIn,
-    names: () => [],
-    fatal: (error) => {
-      throw error;
-    },
-  });
+  served = serveInMemory(backend, folder, { tcp: true });
   writeFileSync(path.join(folder, "token"), `${TOKEN}\n`);
   machine = testMachine();
 });

@@ -43,15 +43,7 @@ export function ClaimPage({ status, fault }: { status: UnitStatus; fault: string
             autocomplete="off"
             hint="As the box's screen shows it; case and dashes do not count."
           />
-          <Field
-            id="password"
-            label="New password"
-            type="password"
-            required
-            minlength={PASSWORD_CHARACTERS_MIN}
-            autocomplete="new-password"
-            hint={NEW_PASSWORD_HINT}
-          />
+          <NewPassword />
           <p class="actions">
             <button type="submit">Claim this cluster</button>
           </p>
@@ -62,6 +54,20 @@ export function ClaimPage({ status, fault }: { status: UnitStatus; fault: string
         You have a token already? <a href="/login">Sign in with it</a>.
       </p>
     </div>
+  );
+}
+
+function NewPassword() {
+  return (
+    <Field
+      id="password"
+      label="New password"
+      type="password"
+      required
+      minlength={PASSWORD_CHARACTERS_MIN}
+      autocomplete="new-password"
+      hint={NEW_PASSWORD_HINT}
+    />
   );
 }
 
@@ -204,15 +210,7 @@ export function AccountPage(options: {
           required
           autocomplete="current-password"
         />
-        <Field
-          id="password"
-          label="New password"
-          type="password"
-          required
-          minlength={PASSWORD_CHARACTERS_MIN}
-          autocomplete="new-password"
-          hint={NEW_PASSWORD_HINT}
-        />
+        <NewPassword />
         <p class="actions">
           <button type="submit">{hasPassword ? "Change" : "Set"} the password</button>
         </p>
