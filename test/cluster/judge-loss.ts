@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Judged: the service gap when the head is killed (among them head, control station and etcd's
-// leader in one) and when it is stopped in order; what a unit that was away has to catch up; and
-// that a unit that was wiped is another one.
+// leader in one), when it is stopped in order, cut off and when it stands still; what a unit that
+// was away has to catch up; and that a unit that was wiped is another one. Every round ends with
+// all bytes read back.
 
 import { headOf, protectedEverywhere, resyncedBytes } from "./assembled.ts";
 import { LIMIT_MS, MIB, Probes, SLICE_BYTES, VOLUME } from "./cluster-fixture.ts";
@@ -16,19 +17,24 @@ import { need, pause } from "./until.ts";
 
 const KILL_GAP = { unit: "s", most: 5 };
 const STOP_GAP = { unit: "s", most: 2 };
+const CUT_GAP = { unit: "s", most: 8 };
+const HANG_GAP = { unit: "s", most: 12 };
+const HANG_MS = 60_000;
 const ALL_IN_ONE_EVERY = 4;
 /** Regions without writes become inactive within this (R6). */
 const QUIET_MS = 8_000;
 const CHANGED_EXTENTS = 40;
 const BLOCK_BYTES = 4096;
 
+interface Loss {
+  name: string;
+  act: (unit: LabUnit) => Promise<void>;
+  restore?: (unit: LabUnit) => Promise<void>;
+  promise: typeof KILL_GAP;
+}
+
 /** The gap of one loss, both ways; everything is whole again afterwards. */
-async function lose(
-  judgement: Judgement,
-  lab: Lab,
-  victim: LabUnit,
-  how: { name: string; act: (unit: LabUnit) => Promise<void>; promise: typeof KILL_GAP },
-): Promise<void> {
+async function lose(judgement: Judgement, lab: Lab, victim: LabUnit, how: Loss): Promise<void> {
   const doors = lab.units.filter((unit) => unit !== victim);
   await using probes = new Probes(lab, doors);
   await probes.write();
@@ -36,7 +42,9 @@ async function lose(
   await how.act(victim);
   await probes.write();
   const { directMs, inbandMs } = probes.gapsSince(since);
-  victim.start();
+  await how.restore?.(victim);
+  // A daemon that finds itself wrong about the time may end; then it is started, as on a box.
+  if (!victim.running) victim.start();
   await healed(lab);
   await probes.write();
   await probes.finish();
@@ -75,6 +83,40 @@ export async function judgeStops(judgement: Judgement, times: number): Promise<v
       name: "gap, head stopped in order",
       act: (unit) => unit.stop(),
       promise: STOP_GAP,
+    });
+  }
+}
+
+/** Its cable is pulled while hosts write, and put back when they go on. */
+export async function judgeCuts(judgement: Judgement, times: number): Promise<void> {
+  await using lab = await startCluster();
+  for (let time = 1; time <= times; time++) {
+    const { head } = await leads(lab);
+    judgement.note(`cut ${time} of ${times}: ${head.name}`);
+    await lose(judgement, lab, head, {
+      name: "gap, head cut off",
+      act: async (unit) => lab.network.cut(unit.place),
+      restore: async (unit) => lab.network.heal(unit.place),
+      promise: CUT_GAP,
+    });
+  }
+}
+
+/** It stands still (SIGSTOP) for a minute, and wakes as a head of the past. */
+export async function judgeHangs(judgement: Judgement, times: number): Promise<void> {
+  await using lab = await startCluster();
+  for (let time = 1; time <= times; time++) {
+    const { head } = await leads(lab);
+    judgement.note(`hang ${time} of ${times}: ${head.name}`);
+    const start = performance.now();
+    await lose(judgement, lab, head, {
+      name: "gap, head stood still",
+      act: async (unit) => unit.freeze(),
+      restore: async (unit) => {
+        await pause(Math.max(0, start + HANG_MS - performance.now()));
+        unit.thaw();
+      },
+      promise: HANG_GAP,
     });
   }
 }

@@ -3,16 +3,17 @@
 // The judged figures of a cluster, measured on this machine. Run by hand, on a quiet machine, as
 // root; it takes most of an hour:
 //
-//   bun test/cluster/judge-run.ts [starts|kills|stops|storm|idle|resync|wiped|corrupt ...] [--json
-//   FILE]
+//   bun test/cluster/judge-run.ts [starts|idle|kills|stops|cuts|hangs|resync|wiped|corrupt|storm ...]
+//     [--scale 1] [--json FILE]
 //
-// Without names it runs all. Prints a table; exit status 1 when a promise was not kept.
+// Without names it runs all; with --scale 5 five times as often (100 kills). Prints a table; exit status 1 when a promise was not kept.
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { judgeCorrupt } from "./judge-corrupt.ts";
 import { Judgement } from "./judge-figures.ts";
-import { judgeKills, judgeResync, judgeStops, judgeWiped } from "./judge-loss.ts";
+import { judgeCuts, judgeHangs, judgeKills, judgeResync } from "./judge-loss.ts";
+import { judgeStops, judgeWiped } from "./judge-loss.ts";
 import { judgeIdle, judgeStarts, judgeStorm } from "./judge-quiet.ts";
 import { requireMachine } from "./lab.ts";
 
@@ -21,6 +22,8 @@ const SECTIONS: Record<string, (judgement: Judgement, scale: number) => Promise<
   idle: (judgement) => judgeIdle(judgement),
   kills: (judgement, scale) => judgeKills(judgement, Math.ceil(20 * scale)),
   stops: (judgement, scale) => judgeStops(judgement, Math.ceil(10 * scale)),
+  cuts: (judgement, scale) => judgeCuts(judgement, Math.ceil(20 * scale)),
+  hangs: (judgement, scale) => judgeHangs(judgement, Math.ceil(20 * scale)),
   resync: (judgement, scale) => judgeResync(judgement, Math.ceil(6 * scale)),
   wiped: (judgement) => judgeWiped(judgement),
   corrupt: (judgement, scale) => judgeCorrupt(judgement, Math.ceil(1000 * scale)),
