@@ -22,6 +22,7 @@ import { RecordKeeper } from "#cluster/record-keeper.ts";
 import { StationSchema, keys, parseValue, valueText } from "#cluster/state.ts";
 import { UnitLease } from "#cluster/unit-lease.ts";
 import { ViewFollower } from "#cluster/view-follower.ts";
+import { newsOf } from "#cluster/volume-state.ts";
 import { VoterKeeper, newId, voterName } from "#cluster/voters.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
 import { etcdDirectoryState, etcdSocketPath } from "#machine/etcd-child.ts";
@@ -32,6 +33,7 @@ import type { PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import { callUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
 import type { SavedMembership, VoterPlace } from "./membership.ts";
+import { headReports } from "./head-reports.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { DiskWatch } from "./disk-watch.ts";
 import { ReactorFeed } from "./reactor-feed.ts";
@@ -116,7 +118,8 @@ export class ClusterLife {
       store: this.store,
       view: this.follower.view,
     });
-    const options = { unit, run: newId(world), mayLead: true };
+    const news = () => newsOf(headReports(this.follower.view, parts.reactor.report));
+    const options = { unit, run: newId(world), mayLead: true, news };
     this.lease = new UnitLease(world, timers, {
       store: this.store,
       follower: this.follower,

@@ -14,7 +14,7 @@ import type { DiskRecord, UnitRecord, VolumeRecord } from "#cluster/state.ts";
 import { decisions, planVolume } from "#cluster/station-changes.ts";
 import type { ClusterView } from "#cluster/view.ts";
 import { volumeState } from "#cluster/volume-state.ts";
-import type { SliceReport } from "#cluster/volume-state.ts";
+import { headReports } from "./head-reports.ts";
 import { newId } from "#cluster/voters.ts";
 import { wordsOf } from "#cluster/discovery.ts";
 import type {
@@ -395,7 +395,7 @@ export class UnitBackend implements Backend {
 
   #volumeView(volume: VolumeRecord): VolumeView {
     const { view } = this.#life().follower;
-    const state = volumeState(view, volume, this.#sliceReports());
+    const state = volumeState(view, volume, headReports(view, this.#unit.reactor.report));
     const records = view.slicesOfVolume(volume);
     const front = frontOf(view, records);
     return {
@@ -419,21 +419,6 @@ export class UnitBackend implements Backend {
 
   #isExported(view: ClusterView): boolean {
     return this.#unit.exportsUnclaimed || view.isClaimed;
-  }
-
-  #sliceReports(): Map<number, SliceReport> {
-    const reports = new Map<number, SliceReport>();
-    for (const slice of this.#unit.reactor.report.slices) {
-      if (slice.role !== "head") continue;
-      reports.set(slice.slice, {
-        availability: slice.availability,
-        ...(slice.waitsFor === "" ? {} : { waitsFor: slice.waitsFor }),
-        ...(slice.resync === null || slice.resync.totalBytes === 0
-          ? {}
-          : { rebuiltShare: slice.resync.doneBytes / slice.resync.totalBytes }),
-      });
-    }
-    return reports;
   }
 }
 

@@ -14,7 +14,7 @@ import { ControlStation } from "./control-station.ts";
 import { MemoryControlStore } from "./memory-control-store.ts";
 import type { MemoryControlClient } from "./memory-control-store.ts";
 import { firstState, keys, valueText } from "./state.ts";
-import type { SettingsRecord, UnitRole } from "./state.ts";
+import type { SettingsRecord, SliceNews, UnitRole } from "./state.ts";
 import type { UpdateLimits } from "./update-roll.ts";
 import { UnitLease } from "./unit-lease.ts";
 import { ViewFollower } from "./view-follower.ts";
@@ -28,6 +28,8 @@ export interface FixtureUnit {
   lease: UnitLease;
   station: ControlStation;
   commands: CommandClient;
+  /** What it tells of its slices. */
+  news: SliceNews[];
 }
 
 const GIB = 2 ** 30;
@@ -95,7 +97,7 @@ export class StationFixture {
     const lease = new UnitLease(this.#world, this.time, {
       store: client,
       follower,
-      options: { unit, run, mayLead: true },
+      options: { unit, run, mayLead: true, news: () => this.units.get(unit)?.news ?? [] },
     });
     const station = new ControlStation(this.#world, this.time, {
       store: client,
@@ -109,7 +111,7 @@ export class StationFixture {
       if (leads) station.beganToLead();
     };
     const commands = new CommandClient(this.#world, this.time, { store: client, follower, unit });
-    const made = { unit, client, follower, lease, station, commands };
+    const made = { unit, client, follower, lease, station, commands, news: [] };
     this.units.set(unit, made);
     follower.start();
     lease.start();

@@ -5,6 +5,7 @@
 import { drainMicrotasks } from "bun:jsc";
 import { expect, test } from "bun:test";
 import { StationFixture } from "./station-fixture.ts";
+import { keys } from "./state.ts";
 
 test("elected without knowing (the answer was lost) → it leads all the same", () => {
   for (let seed = 1; seed <= 30; seed++) {
@@ -59,4 +60,21 @@ test("stopped in order → its liveness goes at once", () => {
   if (second === undefined) throw new Error("it runs");
   made.wait(second.lease.stop());
   made.until("gone", () => !made.view().alive.has(2), 100);
+});
+
+test("what it tells of its slices → written when it changes, and only then", () => {
+  const made = new StationFixture(drainMicrotasks);
+  made.found();
+  made.admit();
+  const second = made.units.get(2);
+  if (second === undefined) throw new Error("it runs");
+  const told = () => made.view().alive.get(2)?.slices;
+  expect(told()).toBeUndefined();
+  second.news = [{ slice: 7, availability: "waiting", waitsFor: "disk 3 to answer" }];
+  made.until("told", () => told()?.[0]?.slice === 7, 3000);
+  const revision = made.view().revisionOf(keys.aliveOf(2));
+  made.time.pass(20_000);
+  expect(made.view().revisionOf(keys.aliveOf(2))).toBe(revision);
+  second.news = [];
+  made.until("over", () => made.view().alive.has(2) && told() === undefined, 3000);
 });

@@ -13,6 +13,7 @@ import type { UnitNumber } from "#base/record.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { ControlStore, LeaseId } from "./control-store.ts";
 import { StationSchema, keys, parseValue, valueText } from "./state.ts";
+import type { SliceNews } from "./state.ts";
 import type { ViewFollower } from "./view-follower.ts";
 
 /** Long enough for a busy machine to renew four times; nothing on the data path waits for it. */
@@ -30,6 +31,8 @@ export interface UnitLeaseOptions {
   /** A witness or a unit on its way out does not stand. */
   mayLead: boolean;
   ttlMs?: number;
+  /** What others are to know of its slices, bounded as AliveSchema is. */
+  news?(): readonly SliceNews[];
 }
 
 export class UnitLease {
@@ -40,6 +43,8 @@ export class UnitLease {
   readonly #options: UnitLeaseOptions;
   readonly #ttlMs: number;
   #lease: LeaseId | null = null;
+  /** The value of `/alive/<n>` that is in the store, as far as is known. */
+  #said = "";
   /** CLOCK_BOOTTIME until which the lease holds for sure. */
   #heldUntilMs = 0;
   #term = 0;
@@ -137,8 +142,11 @@ export class UnitLease {
       await this.#sayAlive(lease);
       if (this.#stopped) return;
       this.#lease = lease;
-    } else if (!this.#follower.view.alive.has(this.#options.unit)) {
+    } else if (
       // An answer that was lost earlier may have tied the key to a lease that has ended since.
+      !this.#follower.view.alive.has(this.#options.unit) ||
+      this.#aliveText() !== this.#said
+    ) {
       await this.#sayAlive(this.#lease);
     }
     this.#heldUntilMs = sentMs + this.#ttlMs;
@@ -148,9 +156,16 @@ export class UnitLease {
   }
 
   async #sayAlive(lease: LeaseId): Promise<void> {
-    const record = { unit: this.#options.unit, run: this.#options.run };
-    const put = { key: keys.aliveOf(this.#options.unit), value: valueText(record), lease };
+    const value = this.#aliveText();
+    const put = { key: keys.aliveOf(this.#options.unit), value, lease };
     await this.#store.transaction({ ifs: [], puts: [put] });
+    this.#said = value;
+  }
+
+  #aliveText(): string {
+    const { unit, run, news } = this.#options;
+    const slices = news?.() ?? [];
+    return valueText({ unit, run, ...(slices.length === 0 ? {} : { slices }) });
   }
 
   /** Gray failure: who cannot commit in time lets another try (design section 6). */

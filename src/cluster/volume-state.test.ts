@@ -6,10 +6,10 @@ import { drainMicrotasks } from "bun:jsc";
 import { describe, expect, test } from "bun:test";
 import type { SliceRecord } from "#base/record.ts";
 import { StationFixture } from "./station-fixture.ts";
-import type { DiskRecord, VolumeRecord } from "./state.ts";
-import { keys } from "./state.ts";
-import { lossTable, stateInWords, volumeState } from "./volume-state.ts";
-import type { VolumeState } from "./volume-state.ts";
+import type { DiskRecord, SliceNews, VolumeRecord } from "./state.ts";
+import { AliveSchema, SLICE_NEWS_MAX, keys } from "./state.ts";
+import { lossTable, newsOf, stateInWords, volumeState } from "./volume-state.ts";
+import type { SliceReport, VolumeState } from "./volume-state.ts";
 
 /** One slice over units 1 and 2 (3 for mirror-3), then changed by hand in a view of its own. */
 class Situation {
@@ -112,6 +112,57 @@ describe("the two words", () => {
     expect(now.state().waitsFor).toEqual([
       `the only current copies of part of it are on ${names.join(" or ")}, which is away`,
     ]);
+  });
+});
+
+describe("what units tell of the slices they head", () => {
+  /** The unit at `place` says this of the slice. */
+  const told = (now: Situation, place: number, news: Omit<SliceNews, "slice">) => {
+    const unit = now.unitAt(place);
+    const slices = [{ slice: now.record.slice, ...news }];
+    return now.put(keys.aliveOf(unit), { unit, run: "0".repeat(32), slices });
+  };
+
+  test("all are back, and wait for each other → waiting, through every unit, with the name", () => {
+    const now = new Situation("mirror-2");
+    const other = now.diskAt(1);
+    told(now, 0, { availability: "waiting", waitsFor: `disk ${other.number} to answer` });
+    expect(stateInWords(now.state())).toBe("waiting, protected");
+    expect(now.state().waitsFor).toEqual([`disk ${other.number} of box${other.unit} to answer`]);
+  });
+
+  test("whoever has not the head's disk is not believed", () => {
+    const now = new Situation("mirror-2");
+    told(now, 1, { availability: "offline", waitsFor: "nothing" });
+    expect(stateInWords(now.state())).toBe("online, protected");
+  });
+
+  test("a resync elsewhere → its percentage; the asked unit's own figure is newer", () => {
+    const now = new Situation("mirror-2").lose(1).drop(1);
+    const target = [...now.view.disks.values()].find(
+      (disk) => now.view.isAlive(disk.unit) && disk.unit !== now.unitAt(0),
+    );
+    now.commit({ resyncing: [target?.number ?? 0] });
+    told(now, 0, { availability: "online", waitsFor: "", rebuiltPercent: 42 });
+    expect(stateInWords(now.state())).toBe("online, rebuilding 42 %");
+    expect(stateInWords(now.state(0.5))).toBe("online, rebuilding 50 %");
+  });
+
+  test("told are those that do not serve, then copies under way; never more than fit", () => {
+    const reports = new Map<number, SliceReport>([
+      [1, { availability: "online" }],
+      [2, { availability: "online", rebuiltShare: 0.999 }],
+      [3, { availability: "waiting", waitsFor: "x".repeat(1000) }],
+      [4, { availability: "offline" }],
+    ]);
+    const news = newsOf(reports);
+    expect(news.map(({ slice }) => slice)).toEqual([4, 3, 2]);
+    expect(news[2]?.rebuiltPercent).toBe(99);
+    for (let slice = 5; slice < 1000; slice++) reports.set(slice, { availability: "waiting" });
+    const record = { unit: 1, run: "0".repeat(32), slices: newsOf(reports) };
+    expect(AliveSchema.safeParse(record).success).toBe(true);
+    expect(record.slices).toHaveLength(SLICE_NEWS_MAX);
+    expect(record.slices[0]?.slice).toBe(4);
   });
 });
 

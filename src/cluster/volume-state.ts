@@ -2,17 +2,19 @@
 //
 // The state of a volume in two words, never mixed (design section 1): availability and protection;
 // what it waits for, in sentences; and the table of what is lost when which unit fails (R5). Pure
-// functions of the view, and of what the slices' heads report where that is known.
+// functions of the view, in which units tell what is not as it should be with the slices they head,
+// and of what the asked unit's own slices report.
 //
 // The words err on the honest side: a member counts only while its unit is up and its disk works,
 // even if the record still names it in sync.
 
 import { layouts } from "#base/layout.ts";
 import type { SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
-import type { UnitRecord, VolumeRecord } from "./state.ts";
+import { NEWS_CHARACTERS_MAX, SLICE_NEWS_MAX } from "./state.ts";
+import type { AVAILABILITIES, SliceNews, UnitRecord, VolumeRecord } from "./state.ts";
 import type { ClusterView } from "./view.ts";
 
-export type Availability = "online" | "waiting" | "read-only" | "offline";
+export type Availability = (typeof AVAILABILITIES)[number];
 export type ProtectionWord = "protected" | "rebuilding" | "degraded" | "at-risk";
 
 /** What a slice's head says about it, where the head was heard. */
@@ -36,6 +38,39 @@ export interface VolumeState {
 const WAITS_MAX = 8;
 
 const AVAILABILITY_ORDER: readonly Availability[] = ["online", "read-only", "waiting", "offline"];
+
+/**
+ * What a unit tells the others of the slices it heads: those that do not serve first, then those
+ * with a copy under way, at most SLICE_NEWS_MAX.
+ */
+export function newsOf(reports: ReadonlyMap<SliceNumber, SliceReport>): SliceNews[] {
+  const news: SliceNews[] = [];
+  for (const [slice, { availability, waitsFor = "", rebuiltShare }] of reports) {
+    if (availability === "online" && waitsFor === "" && rebuiltShare === undefined) continue;
+    news.push({
+      slice,
+      availability,
+      waitsFor: waitsFor.slice(0, NEWS_CHARACTERS_MAX),
+      ...(rebuiltShare === undefined ? {} : { rebuiltPercent: Math.floor(100 * rebuiltShare) }),
+    });
+  }
+  const rank = (one: SliceNews) => AVAILABILITY_ORDER.indexOf(one.availability);
+  return news.sort((a, b) => rank(b) - rank(a) || a.slice - b.slice).slice(0, SLICE_NEWS_MAX);
+}
+
+/** What the unit with the head's disk has told of the slice. */
+function toldOf(view: ClusterView, record: SliceRecord): SliceReport | undefined {
+  const unit = view.unitOfDisk(record.head);
+  if (unit === null) return undefined;
+  const told = view.alive.get(unit.number)?.slices?.find((one) => one.slice === record.slice);
+  if (told === undefined) return undefined;
+  const { availability, waitsFor, rebuiltPercent } = told;
+  return {
+    availability,
+    ...(waitsFor === "" ? {} : { waitsFor }),
+    ...(rebuiltPercent === undefined ? {} : { rebuiltShare: rebuiltPercent / 100 }),
+  };
+}
 const PROTECTION_ORDER: readonly ProtectionWord[] = [
   "protected",
   "rebuilding",
@@ -61,17 +96,25 @@ export function volumeState(
       );
       continue;
     }
-    const report = reports.get(number);
+    const report = reports.get(number) ?? toldOf(view, record);
     availability = worse(AVAILABILITY_ORDER, availability, sliceAvailability(view, record, report));
     protection = worse(PROTECTION_ORDER, protection, sliceProtection(view, record));
     if (isRebuilding(view, record)) shares.push(report?.rebuiltShare ?? 0);
     const wait = report?.waitsFor ?? sliceWaitsFor(view, record);
-    if (wait !== null && wait !== undefined && waits.size < WAITS_MAX) waits.add(wait);
+    if (wait !== null && waits.size < WAITS_MAX) waits.add(disksByUnit(view, wait));
   }
   if (volume.state !== "ready") availability = worse(AVAILABILITY_ORDER, availability, "waiting");
   const sum = shares.reduce((total, share) => total + share, 0);
   const rebuiltShare = shares.length === 0 ? null : sum / shares.length;
   return { availability, protection, rebuiltShare, waitsFor: [...waits] };
+}
+
+/** The data plane knows disks by their numbers; people know units. */
+function disksByUnit(view: ClusterView, sentence: string): string {
+  return sentence.replace(/\bdisk (\d+)\b(?! of )/g, (disk, number) => {
+    const unit = view.unitOfDisk(Number(number));
+    return unit === null ? disk : `${disk} of ${unit.name}`;
+  });
 }
 
 /** The two words as a person reads them: "online, rebuilding 40 %". */

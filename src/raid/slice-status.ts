@@ -91,6 +91,7 @@ function availabilityOf(seen: Seen): { availability: Availability; waitsFor: str
   if (record === null) return { availability: "offline", waitsFor: "its first record" };
   if (head !== null) return headAvailability(seen, head);
   if (seen.waitsFor !== "") return { availability: "waiting", waitsFor: seen.waitsFor };
+  if (record.head === seen.disk) return { availability: "waiting", waitsFor: "its head to start" };
   if (seen.headHeardMs > HEAD_SILENCE_MS && inSyncEntry(record, seen.disk) !== undefined) {
     return { availability: "waiting", waitsFor: `disk ${record.head}, its head` };
   }

@@ -183,6 +183,15 @@ export class LabUnit {
     for (const disk of this.disks) this.#makeDisk(disk);
   }
 
+  /** What it keeps in memory over a kill is gone, as after a power cut. It must not run. */
+  forget(): void {
+    if (this.#child !== null) throw new Error(`${this.name} runs: it forgets nothing`);
+    // A folder for each kind of memory, beside the disks.
+    for (const name of readdirSync(this.folder)) {
+      if (/^cairn-\d+$/.test(name)) rmSync(path.join(this.folder, name), { recursive: true });
+    }
+  }
+
   /** Fails when it ended without being told to. */
   stillRuns(): void {
     if (this.#endedByItself === null) return;

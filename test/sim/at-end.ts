@@ -21,6 +21,8 @@ import type { Simulation } from "./simulation.ts";
 const WRITABLE_MS = 10_000;
 const PROTECTED_MS = 60_000;
 const SCRUB_MS = 90_000;
+/** From the healing of a block until its disk has counted it. */
+const COUNTED_MS = 1000;
 
 /** A block's. */
 const SECTORS = BLOCK_BYTES / SECTOR_BYTES;
@@ -147,6 +149,8 @@ export class AtEnd {
         });
       simulation.run(simulation.nowMs + SCRUB_MS, () => isThrough() || this.#cluster.exhausted());
       if (!isThrough()) return this.#cluster.violation(`scrub ${round} of all disks does not end`);
+      // A block that reads right again may not be counted yet: its head reads it back first.
+      simulation.run(simulation.nowMs + COUNTED_MS, () => this.#cluster.exhausted());
       if (round < 3) continue;
       for (const [index, store] of stores.entries()) {
         const found = store.scrub.report().found - (before[index]?.found ?? 0);
