@@ -197,6 +197,10 @@ export interface Backend {
   disks(): DiskView[];
   /** Starts a scrub of a disk of any unit; `urgent`: without yielding to hosts. */
   scrubDisk(disk: DiskNumber, options: { urgent: boolean }): Promise<void>;
+  /** Its copies are made anew elsewhere; then it is out of use. */
+  retireDisk(disk: DiskNumber): Promise<void>;
+  /** One that is being retired stays; one that failed or was taken out is opened anew. */
+  returnDisk(disk: DiskNumber): Promise<void>;
   settings(): SettingsView;
   changeSettings(changes: SettingsChange): Promise<SettingsView>;
   volumes(): VolumeView[];

@@ -20,6 +20,7 @@ import { pipePair } from "#cluster/message-pipe.ts";
 import { proxyRules } from "#cluster/proxy-rules.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
 import { StationSchema, keys, parseValue, valueText } from "#cluster/state.ts";
+import type { DiskRecord } from "#cluster/state.ts";
 import { UnitLease } from "#cluster/unit-lease.ts";
 import { ViewFollower } from "#cluster/view-follower.ts";
 import { VoterKeeper, newId, voterName } from "#cluster/voters.ts";
@@ -54,6 +55,10 @@ export interface LifeParts {
   reactor: ReactorClient;
   /** Whether volumes are exported while the cluster is nobody's. */
   exportsUnclaimed: boolean;
+  /** The owner wants a disk here taken again that is out of use. */
+  takeDiskAgain(uuid: string): void;
+  /** A disk here is to leave, or not any more. */
+  diskRetired(disk: DiskRecord): void;
   /** Where voters are has changed: to be saved. */
   saveVoters(voters: VoterPlace[]): void;
 }
@@ -138,6 +143,9 @@ export class ClusterLife {
       commands: this.commands,
       view: this.follower.view,
       reactor: parts.reactor,
+      unit,
+      takeAgain: (uuid) => parts.takeDiskAgain(uuid),
+      retired: (disk) => parts.diskRetired(disk),
     });
     new ReactorFeed(parts.reactor, this.follower.view, {
       ownUnit: unit,

@@ -191,6 +191,20 @@ export class UnitBackend implements Backend {
     await life.commands.ask("scrubDisk", { disk, urgent: options.urgent });
   }
 
+  async retireDisk(disk: DiskNumber): Promise<void> {
+    const life = this.#life();
+    await life.commands.ask("retireDisk", { disk });
+    const { disks } = life.follower.view;
+    await this.#until(life, () => disks.get(disk)?.why !== undefined);
+  }
+
+  async returnDisk(disk: DiskNumber): Promise<void> {
+    const life = this.#life();
+    await life.commands.ask("returnDisk", { disk });
+    const { disks } = life.follower.view;
+    await this.#until(life, () => disks.get(disk)?.why === undefined);
+  }
+
   settings(): SettingsView {
     const { settings } = this.#life().follower.view;
     const { reprotectAfterMs, scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax } = settings;
@@ -462,13 +476,16 @@ function unpromisedBytes(view: ClusterView, disk: number, sizeBytes: number): nu
 
 /** What a disk of another unit is to the cluster. */
 function useOf(disk: DiskRecord): string {
+  if (disk.state === "failed") {
+    return `out of use: ${disk.lost?.reason ?? "it failed"}; \`cairn disk return\` takes it again`;
+  }
   return retiredReason(disk) ?? "in use by this cluster";
 }
 
 function retiredReason(disk: DiskRecord | undefined): string | null {
   if (disk?.state !== "leaving") return null;
   const then = disk.emptied === true ? "it holds nothing any more" : "its copies go elsewhere";
-  return `being retired, because it ${disk.why ?? "is to leave"}; ${then}`;
+  return `it leaves, because it ${disk.why ?? "is to"}; ${then}`;
 }
 
 function recordedHealth(health: DiskRecord["health"]): DiskHealthView | null {

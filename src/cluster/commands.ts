@@ -114,6 +114,9 @@ export interface CommandAnswers {
   reportDisk: Record<string, never>;
   tellBlocks: Record<string, never>;
   scrubDisk: Record<string, never>;
+  loseDisk: Record<string, never>;
+  retireDisk: Record<string, never>;
+  returnDisk: Record<string, never>;
 }
 
 /** Commands that may be waiting at once in the whole cluster. */

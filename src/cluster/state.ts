@@ -178,12 +178,18 @@ export const DiskSchema = z.looseObject({
    */
   incarnation: positive,
   /**
-   * `failed`: an I/O error ejected it (R10). `leaving`: takes nothing new. `gone`: never comes
-   * back.
+   * `failed`: an I/O error ejected it (R10), or it was taken out. `leaving`: takes nothing new.
+   * `gone`: never comes back.
    */
   state: z.enum(["ready", "failed", "leaving", "gone"]),
-  /** Why it is leaving: the rest of a sentence about it. */
+  /** Why it is leaving, or is to leave once it is back: the rest of a sentence about it. */
   why: z.string().max(256).optional(),
+  /** While failed: it was taken out, or why it was ejected. */
+  lost: z.looseObject({ isOut: z.boolean(), reason: z.string().max(256) }).optional(),
+  /** Its owner wants it taken again; its unit acts when the number rises. */
+  returnAsked: countOrZero.optional(),
+  /** Wrong places that its owner has seen and returned it to use all the same. */
+  pardonedPlaces: countOrZero.optional(),
   /** It is leaving, and that it holds nothing any more was told. */
   emptied: z.boolean().optional(),
   health: DiskHealthSchema.optional(),

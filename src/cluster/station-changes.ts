@@ -11,7 +11,15 @@ import type { UnitNumber } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { TlsRule } from "#base/tls.ts";
 import type { CommandArguments, CommandName } from "./commands.ts";
-import { reportDisk, scrubDisk, tellBlocks } from "./disk-changes.ts";
+import {
+  diskInWords,
+  loseDisk,
+  reportDisk,
+  retireDisk,
+  returnDisk,
+  scrubDisk,
+  tellBlocks,
+} from "./disk-changes.ts";
 import type { Draft } from "./draft.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
 import type { PlacedSlice } from "./placement.ts";
@@ -55,6 +63,9 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   reportDisk,
   tellBlocks,
   scrubDisk,
+  loseDisk: (draft, args, facts) => loseDisk(draft, args, facts.asker),
+  retireDisk,
+  returnDisk,
 };
 
 function admitUnit(
@@ -187,8 +198,18 @@ function registerDisk(
     });
   }
   // One that was retired stays so, whatever starts again.
-  const state = known.state === "leaving" ? "leaving" : "ready";
-  draft.put(keys.disk(known.number), { ...known, ...args, unit: unit.number, state });
+  const isRetired = known.state === "leaving" || known.why !== undefined;
+  const { lost: _, ...kept } = known;
+  const state = isRetired ? "leaving" : "ready";
+  draft.put(keys.disk(known.number), { ...kept, ...args, unit: unit.number, state });
+  if (known.state === "failed" && known.unit === unit.number) {
+    draft.tell({
+      kind: "disk-back",
+      severity: "info",
+      sentence: `${diskInWords(view, known.number)} is back in use; what it missed is copied to it`,
+      unit: unit.number,
+    });
+  }
   return { disk: known.number };
 }
 

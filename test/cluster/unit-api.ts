@@ -60,6 +60,12 @@ export class UnitApi {
   async scrubDisk(disk: number, urgent: boolean): Promise<void> {
     await this.#ask("POST", `disks/${disk}/scrub`, { body: { urgent } });
   }
+  async retireDisk(disk: number): Promise<void> {
+    await this.#ask("POST", `disks/${disk}/retire`);
+  }
+  async returnDisk(disk: number): Promise<void> {
+    await this.#ask("POST", `disks/${disk}/return`);
+  }
   changeSettings(changes: Partial<SettingsView>): Promise<SettingsView> {
     return this.#ask("PATCH", "settings", { body: changes });
   }

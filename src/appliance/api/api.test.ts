@@ -76,7 +76,7 @@ describe("reading", () => {
     expect(recovery).toEqual(backend.recovery());
   });
 
-  test("a disk is scrubbed, a setting changed; what makes no sense is refused", async () => {
+  test("disks scrubbed, retired, returned, a setting changed; nonsense is refused", async () => {
     const post = (path: string, method: string, body: unknown) =>
       ask(path, {
         method,
@@ -92,6 +92,10 @@ describe("reading", () => {
     ]);
     expect((await post("/api/v1/disks/9/scrub", "POST", {})).status).toBe(404);
     expect((await post("/api/v1/disks/one/scrub", "POST", {})).status).toBe(400);
+    expect((await post("/api/v1/disks/2/retire", "POST", {})).status).toBe(202);
+    expect((await post("/api/v1/disks/2/retire", "POST", {})).status).toBe(409);
+    expect((await post("/api/v1/disks/2/return", "POST", {})).status).toBe(202);
+    expect((await post("/api/v1/disks/two/return", "POST", {})).status).toBe(400);
     const changed = await post("/api/v1/settings", "PATCH", { scrubEveryMs: 0 });
     expect(await changed.json()).toMatchObject({ scrubEveryMs: 0, diskErrorsMax: 50 });
     for (const wrong of [{}, { scrubEveryMs: -1 }, { scrubbing: 1 }, { diskErrorsMax: "many" }]) {

@@ -157,6 +157,14 @@ function addDiskChanges(api: Api, backend: Backend): void {
     await backend.scrubDisk(Number(disk), context.req.valid("json"));
     return context.body(null, 202);
   });
+  api.openapi(routes.retireDiskRoute, async (context) => {
+    await backend.retireDisk(Number(context.req.valid("param").disk));
+    return context.body(null, 202);
+  });
+  api.openapi(routes.returnDiskRoute, async (context) => {
+    await backend.returnDisk(Number(context.req.valid("param").disk));
+    return context.body(null, 202);
+  });
 }
 
 function addSettings(api: Api, backend: Backend): void {

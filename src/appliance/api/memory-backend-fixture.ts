@@ -140,6 +140,18 @@ export class MemoryBackend implements Backend {
     this.scrubs.push([disk, urgent]);
   }
 
+  readonly retired: DiskNumber[] = [];
+  async retireDisk(disk: DiskNumber): Promise<void> {
+    if (disk > 2) throw new Fault("notFound", `no disk ${disk}`);
+    if (this.retired.includes(disk)) throw new Fault("conflict", `disk ${disk} is being retired`);
+    this.retired.push(disk);
+  }
+  async returnDisk(disk: DiskNumber): Promise<void> {
+    const at = this.retired.indexOf(disk);
+    if (at < 0) throw new Fault("conflict", `disk ${disk} is in use: there is nothing to return`);
+    this.retired.splice(at, 1);
+  }
+
   #settings: SettingsView = {
     reprotectAfterMs: 600_000,
     scrubEveryMs: 14 * 86_400_000,

@@ -201,6 +201,20 @@ describe("the cluster", () => {
     expect(out).toContain("1       1      2          1 MiB  4 MiB\n1 MiB moved");
   });
 
+  test("disk retire, disk return: by number; what cannot be is said", async () => {
+    expect(await run("disk retire 2")).toBe(0);
+    expect(out).toBe("disk 2 is being retired; it can be pulled once it holds no slices\n");
+    expect(backend.retired).toEqual([2]);
+    expect(await run("disk retire 2")).not.toBe(0);
+    expect(await run("disk return 2 -o json")).toBe(0);
+    expect(JSON.parse(out)).toEqual({ disk: 2 });
+    expect(backend.retired).toEqual([]);
+    expect(await run("disk return 2")).not.toBe(0);
+    expect(err).toContain("nothing to return");
+    expect(await run("disk retire all")).toBe(2);
+    expect(await run("disk return")).toBe(2);
+  });
+
   test("disk scrub: by number, yielding to hosts or not; what is no disk is refused", async () => {
     expect(await run("disk scrub 2")).toBe(0);
     expect(out).toBe("disk 2 is being scrubbed\n");

@@ -311,6 +311,33 @@ describe("volumes", () => {
   });
 });
 
+describe("one disk", () => {
+  beforeEach(signIn);
+
+  test("shown with what lies on it; retired, and said; refused, and said why", async () => {
+    const page = await text("/disks/2");
+    expect(page).toContain("Retire this disk");
+    expect(page).toContain("in use by this cluster");
+    const token = await formToken("/disks/2");
+    expect(await led(post("/disks/2/retire", { token }))).toEqual([303, "/disks/2"]);
+    expect(backend.retired).toEqual([2]);
+    expect(await text("/disks/2")).toContain("Disk 2 is being retired.");
+    const again = await post("/disks/2/retire", { token });
+    expect(again.status).toBe(409);
+    expect(await again.text()).toContain("is being retired");
+    expect(await led(post("/disks/2/return", { token }))).toEqual([303, "/disks/2"]);
+    expect(backend.retired).toEqual([]);
+  });
+
+  test("no such disk, not ours, somebody else's form → nothing is done", async () => {
+    for (const path of ["/disks/0", "/disks/77", "/disks/%2Fdev"]) {
+      expect((await get(path)).status).toBe(404);
+    }
+    expect((await post("/disks/1/retire", { token: "f".repeat(64) })).status).toBe(403);
+    expect(backend.retired).toEqual([]);
+  });
+});
+
 describe("pages", () => {
   beforeEach(signIn);
 
@@ -394,7 +421,8 @@ describe("pages", () => {
       { dryRun: false },
     );
     const paths = ["/", "/setup", "/units", "/disks", "/volumes", "/volumes/new", "/volumes/one"];
-    for (const path of [...paths, "/volumes/one/delete", "/recovery", "/events", "/account"]) {
+    paths.push("/volumes/one/delete", "/disks/1", "/recovery", "/events", "/account");
+    for (const path of paths) {
       const html = await text(path);
       const ids = [...html.matchAll(/\sid="([^"]+)"/g)].map((match) => match[1]);
       expect([path, new Set(ids).size]).toEqual([path, ids.length]);

@@ -24,6 +24,7 @@ import type { Backend } from "#appliance/backend.ts";
 import { passwordFault } from "#appliance/password-rule.ts";
 import { addAssets } from "./assets.ts";
 import type { Credentials } from "./credentials.ts";
+import { addDiskPages } from "./disk-pages.tsx";
 import { AccountPage, ClaimPage, LoginPage, SetupPage } from "./entry-pages.tsx";
 import { page } from "./frame.tsx";
 import * as pages from "./pages.tsx";
@@ -72,6 +73,7 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
   addAccount(app, desk);
   addReading(app, desk);
   addVolumePages(app, desk);
+  addDiskPages(app, desk);
   return app;
 }
 

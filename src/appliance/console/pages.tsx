@@ -246,7 +246,7 @@ export function DiskTable({ disks, units }: { disks: DiskView[]; units: UnitView
       empty="There is no disk here that this answer knows of."
       rows={disks.map((disk) => [
         <span>
-          {disk.disk === 0 ? null : `${disk.disk} `}
+          {disk.disk === 0 ? null : <a href={`/disks/${disk.disk}`}>Disk {disk.disk}</a>}{" "}
           <code>{disk.path}</code>
         </span>,
         <span class="name">{unitName(units, disk.unit)}</span>,
