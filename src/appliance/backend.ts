@@ -6,6 +6,8 @@
 import type { Protection } from "#base/layout.ts";
 import type { TlsRule } from "#base/tls.ts";
 import type { DiskNumber, SliceNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
+import type { EvacuationState } from "#cluster/evacuation.ts";
+import type { Fleet } from "./fleet.ts";
 import type { Health } from "./health.ts";
 import type { UpdateBackend } from "./update-backend.ts";
 
@@ -76,6 +78,8 @@ export interface UnitView {
   link: "up" | "down" | "self";
   /** As its screen shows them, to compare. */
   words: string[];
+  /** Null: it stays. */
+  evacuation: EvacuationState | null;
 }
 
 /** A unit without a join secret that waits to be admitted, as this unit hears it. */
@@ -229,6 +233,7 @@ export interface Backend {
   /** Whether this version does its part here: what a slot on trial is blessed by. */
   health(): Health;
   readonly update: UpdateBackend;
+  readonly fleet: Fleet;
 }
 
 export interface ResyncView {

@@ -57,6 +57,8 @@ export interface LifeParts {
   exportsUnclaimed: boolean;
   /** The owner wants a disk here taken again that is out of use. */
   takeDiskAgain(uuid: string): void;
+  /** This unit was removed from the cluster. */
+  removed(): void;
   /** A disk here is to leave, or not any more. */
   diskRetired(disk: DiskRecord): void;
   /** Where voters are has changed: to be saved. */
@@ -121,7 +123,7 @@ export class ClusterLife {
       store: this.store,
       view: this.follower.view,
     });
-    const options = { unit, run: newId(world), mayLead: true };
+    const options = { unit, run: newId(world), mayLead: () => this.#mayLead() };
     this.lease = new UnitLease(world, timers, {
       store: this.store,
       follower: this.follower,
@@ -152,6 +154,7 @@ export class ClusterLife {
       exportsUnclaimed: parts.exportsUnclaimed,
     });
     this.follower.view.onChange((changes) => {
+      if (this.follower.view.units.get(unit)?.state === "removed") parts.removed();
       if (changes.some((change) => change.kind === "voter" || change.kind === "unit")) {
         this.#membersAtMs = Number.NEGATIVE_INFINITY;
         this.#placesChanged();
@@ -234,6 +237,13 @@ export class ClusterLife {
     const { voters } = this;
     const records = this.follower.view.voters;
     return voters.length === records.size && voters.every((unit) => records.has(unit));
+  }
+
+  /** A unit that is being evacuated leads only where nobody else is there. */
+  #mayLead(): boolean {
+    const { units, alive } = this.follower.view;
+    const stays = (unit: UnitNumber) => units.get(unit)?.evacuation === undefined;
+    return stays(this.unit) || ![...alive.keys()].some(stays);
   }
 
   /** The reactor wants a slice's record changed. */

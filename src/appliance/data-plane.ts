@@ -126,6 +126,12 @@ export class DataPlane {
     this.#disks.set(store.number, store);
     this.#diskUnits.set(store.number, this.#options.unit);
     store.scrub.listener = this.#scrubListener(store);
+    const { onFailed } = store;
+    store.onFailed = (reason) => {
+      onFailed(reason);
+      // R10: also slices that nobody uses at the moment count it as a copy no more.
+      if (this.#disks.get(store.number) === store) this.dropDisk(store.number, "its disk failed");
+    };
     if (this.#scrubPace !== null) store.scrub.pace = this.#scrubPace;
     for (const [slice, entry] of this.#slices) {
       if (entry.disk !== store.number) continue; // of an earlier opening: given up
@@ -142,8 +148,8 @@ export class DataPlane {
   }
 
   /**
-   * A disk was taken out, or is to be opened anew: its slices serve no more, and say so, until it
-   * is added again. Its store is the caller's to close.
+   * A disk failed, was taken out, or is to be opened anew: its slices serve no more, and say so,
+   * until it is added again. Its store is the caller's to close.
    */
   dropDisk(disk: DiskNumber, reason: string): void {
     if (!this.#disks.delete(disk)) return;

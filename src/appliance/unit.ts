@@ -448,6 +448,10 @@ export class Unit {
       reactor: this.reactor,
       exportsUnclaimed: this.exportsUnclaimed,
       takeDiskAgain: (uuid) => this.disks.takeAgain(uuid),
+      removed: () => {
+        this.#leaving = true;
+        this.#endRun("it was removed from its cluster");
+      },
       diskRetired: (disk) => tellRetired(this.discovery, disk),
       saveVoters: (voters) =>
         this.state.write(MEMBERSHIP_FILE, membershipText({ ...saved, voters })),

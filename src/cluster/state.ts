@@ -139,6 +139,18 @@ export const UnitSchema = z.looseObject({
   version: z.string().max(64),
   /** Wall clock, for people only. */
   admittedAtMs: countOrZero,
+  /** Its copies, heads and vote go to other units. */
+  evacuation: z
+    .looseObject({
+      /** Once it holds nothing it is removed. */
+      thenRemove: z.boolean(),
+      /** When it began, by the wall clock, and the slices with a member on it then: for people. */
+      sinceMs: countOrZero,
+      slices: countOrZero,
+      /** That it holds nothing any more was told. */
+      emptied: z.boolean().optional(),
+    })
+    .optional(),
 });
 export type UnitRecord = z.infer<typeof UnitSchema>;
 

@@ -26,6 +26,7 @@ import type { PlacedSlice } from "./placement.ts";
 import { headedBytes, poolRooms } from "./rooms.ts";
 import { ADMITTED_UNITS_MAX, FIRST_POOL, OWNER, keys, ownerRecord } from "./state.ts";
 import type { ClusterRecord, DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
+import { evacuateUnit, keepUnit, removeUnit, replaceUnit } from "./unit-changes.ts";
 import { announceUpdate, startUpdate, stopUpdate } from "./update-changes.ts";
 import type { KnownVoters } from "./update-plan.ts";
 import type { ClusterView } from "./view.ts";
@@ -48,7 +49,10 @@ type Decide<N extends CommandName> = (
 /** One function per command: fills the draft, answers what the asker is told. */
 export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   admitUnit,
-  removeUnit,
+  removeUnit: (draft, args, facts) => removeUnit(draft, args, facts.voters),
+  evacuateUnit: (draft, args, facts) => evacuateUnit(draft, args, facts.wallMs),
+  keepUnit,
+  replaceUnit: (draft, args, facts) => replaceUnit(draft, args, facts.wallMs),
   registerDisk,
   createVolume,
   deleteVolume,
@@ -124,35 +128,6 @@ function freeName(wanted: string, units: readonly UnitRecord[]): string {
     const name = `${wanted.slice(0, 56)}-${count}`;
     if (!taken.has(name)) return name;
   }
-}
-
-function removeUnit(draft: Draft, args: CommandArguments<"removeUnit">): Record<string, never> {
-  const { view } = draft;
-  const unit = view.units.get(args.unit);
-  if (unit === undefined) throw new Fault("notFound", `no unit ${args.unit}`);
-  if (unit.state === "removed") return {};
-  const disks = view.disksOfUnit(unit.number);
-  for (const disk of disks) {
-    for (const record of view.slicesOfDisk(disk.number)) {
-      const elsewhere = record.inSync.some(
-        (member) => view.disks.get(member.disk)?.unit !== unit.number,
-      );
-      if (elsewhere || !record.inSync.some((member) => member.disk === disk.number)) continue;
-      const volume = view.volumes.get(record.volume)?.name ?? `volume ${record.volume}`;
-      throw new Fault("conflict", `${unit.name} holds the only current copy of part of ${volume}`);
-    }
-  }
-  draft.put(keys.unit(unit.number), { ...unit, state: "removed", pool: null });
-  draft.delete(keys.aliveOf(unit.number));
-  draft.delete(keys.unitUpdate(unit.number));
-  for (const disk of disks) draft.put(keys.disk(disk.number), { ...disk, state: "gone" });
-  draft.tell({
-    kind: "unit-removed",
-    severity: "warning",
-    sentence: `${unit.name} was removed from the cluster`,
-    unit: unit.number,
-  });
-  return {};
 }
 
 function registerDisk(

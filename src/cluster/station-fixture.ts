@@ -95,7 +95,7 @@ export class StationFixture {
     const lease = new UnitLease(this.#world, this.time, {
       store: client,
       follower,
-      options: { unit, run, mayLead: true },
+      options: { unit, run, mayLead: () => true },
     });
     const station = new ControlStation(this.#world, this.time, {
       store: client,

@@ -27,6 +27,7 @@ import type {
 } from "#appliance/backend.ts";
 
 import type { Health } from "#appliance/health.ts";
+import { MemoryFleet } from "./memory-fleet-fixture.ts";
 import { MemoryUpdates } from "./memory-updates-fixture.ts";
 
 export const MEMORY_CODE = "K7QWM-2XHDA";
@@ -35,6 +36,7 @@ const NEW_YEAR_2026_MS = 1_767_225_600_000;
 
 export class MemoryBackend implements Backend {
   readonly update = new MemoryUpdates();
+  readonly fleet = new MemoryFleet();
   healthNow: Health = { healthy: true, sentence: "it serves its cluster" };
   staleMs = 0;
   /** False: a unit that is in no cluster yet. */
@@ -93,6 +95,7 @@ export class MemoryBackend implements Backend {
       controlStation: unit === 2,
       link: unit === 1 ? ("self" as const) : ("down" as const),
       words: ["babad", `daba${unit}`],
+      evacuation: this.fleet.evacuationOf(unit),
     }));
   }
 

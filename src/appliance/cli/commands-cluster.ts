@@ -90,7 +90,7 @@ const yes = (value: boolean) => (value ? "yes" : "");
 const unitColumns: Column<UnitView>[] = [
   { head: "UNIT", cell: (unit) => String(unit.unit) },
   { head: "NAME", cell: (unit) => unit.name },
-  { head: "STATE", cell: (unit) => (unit.alive ? "up" : "away") },
+  { head: "STATE", cell: unitState },
   { head: "ROLE", cell: (unit) => unit.role },
   { head: "POOL", cell: (unit) => unit.pool ?? "" },
   { head: "CONTROL", cell: (unit) => yes(unit.controlStation) },
@@ -99,7 +99,13 @@ const unitColumns: Column<UnitView>[] = [
   { head: "VERSION", cell: (unit) => unit.version, wide: true },
   { head: "ADDRESSES", cell: (unit) => unit.addresses.join(", "), wide: true },
   { head: "IDENTITY", cell: (unit) => unit.unitId, wide: true },
+  { head: "EVACUATION", cell: (unit) => unit.evacuation?.sentence ?? "", wide: true },
 ];
+
+function unitState({ alive, evacuation }: UnitView): string {
+  const word = alive ? "up" : "away";
+  return evacuation === null ? word : `${word}, leaving`;
+}
 
 const diskColumns: Column<DiskView>[] = [
   { head: "DISK", cell: (disk) => (disk.disk === 0 ? "" : String(disk.disk)) },

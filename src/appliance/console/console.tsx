@@ -33,6 +33,7 @@ import type { Session, Sessions } from "./sessions.ts";
 import { sessionCookie, shownSession } from "./sessions.ts";
 import { sentenceOf } from "./fault-words.ts";
 import { TryLimit } from "./try-limit.ts";
+import { addUnitPages } from "./unit-pages.tsx";
 import { addVolumePages } from "./volume-routes.tsx";
 
 const POLICY = [
@@ -74,6 +75,7 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
   addReading(app, desk);
   addVolumePages(app, desk);
   addDiskPages(app, desk);
+  addUnitPages(app, desk);
   return app;
 }
 
