@@ -6,6 +6,8 @@
 import type { Protection } from "#base/layout.ts";
 import type { TlsRule } from "#base/tls.ts";
 import type { DiskNumber, SliceNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
+import type { EvacuationState } from "#cluster/evacuation.ts";
+import type { Fleet } from "./fleet.ts";
 import type { Health } from "./health.ts";
 import type { UpdateBackend } from "./update-backend.ts";
 
@@ -76,6 +78,8 @@ export interface UnitView {
   link: "up" | "down" | "self";
   /** As its screen shows them, to compare. */
   words: string[];
+  /** Null: it stays. */
+  evacuation: EvacuationState | null;
 }
 
 /** A unit without a join secret that waits to be admitted, as this unit hears it. */
@@ -197,6 +201,10 @@ export interface Backend {
   disks(): DiskView[];
   /** Starts a scrub of a disk of any unit; `urgent`: without yielding to hosts. */
   scrubDisk(disk: DiskNumber, options: { urgent: boolean }): Promise<void>;
+  /** Its copies are made anew elsewhere; then it is out of use. */
+  retireDisk(disk: DiskNumber): Promise<void>;
+  /** One that is being retired stays; one that failed or was taken out is opened anew. */
+  returnDisk(disk: DiskNumber): Promise<void>;
   settings(): SettingsView;
   changeSettings(changes: SettingsChange): Promise<SettingsView>;
   volumes(): VolumeView[];
@@ -225,6 +233,7 @@ export interface Backend {
   /** Whether this version does its part here: what a slot on trial is blessed by. */
   health(): Health;
   readonly update: UpdateBackend;
+  readonly fleet: Fleet;
 }
 
 export interface ResyncView {

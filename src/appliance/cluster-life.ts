@@ -20,6 +20,7 @@ import { pipePair } from "#cluster/message-pipe.ts";
 import { proxyRules } from "#cluster/proxy-rules.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
 import { StationSchema, keys, parseValue, valueText } from "#cluster/state.ts";
+import type { DiskRecord } from "#cluster/state.ts";
 import { UnitLease } from "#cluster/unit-lease.ts";
 import { ViewFollower } from "#cluster/view-follower.ts";
 import { newsOf } from "#cluster/volume-state.ts";
@@ -56,6 +57,12 @@ export interface LifeParts {
   reactor: ReactorClient;
   /** Whether volumes are exported while the cluster is nobody's. */
   exportsUnclaimed: boolean;
+  /** The owner wants a disk here taken again that is out of use. */
+  takeDiskAgain(uuid: string): void;
+  /** This unit was removed from the cluster. */
+  removed(): void;
+  /** A disk here is to leave, or not any more. */
+  diskRetired(disk: DiskRecord): void;
   /** Where voters are has changed: to be saved. */
   saveVoters(voters: VoterPlace[]): void;
 }
@@ -119,7 +126,7 @@ export class ClusterLife {
       view: this.follower.view,
     });
     const news = () => newsOf(headReports(this.follower.view, parts.reactor.report));
-    const options = { unit, run: newId(world), mayLead: true, news };
+    const options = { unit, run: newId(world), mayLead: () => this.#mayLead(), news };
     this.lease = new UnitLease(world, timers, {
       store: this.store,
       follower: this.follower,
@@ -141,12 +148,16 @@ export class ClusterLife {
       commands: this.commands,
       view: this.follower.view,
       reactor: parts.reactor,
+      unit,
+      takeAgain: (uuid) => parts.takeDiskAgain(uuid),
+      retired: (disk) => parts.diskRetired(disk),
     });
     new ReactorFeed(parts.reactor, this.follower.view, {
       ownUnit: unit,
       exportsUnclaimed: parts.exportsUnclaimed,
     });
     this.follower.view.onChange((changes) => {
+      if (this.follower.view.units.get(unit)?.state === "removed") parts.removed();
       if (changes.some((change) => change.kind === "voter" || change.kind === "unit")) {
         this.#membersAtMs = Number.NEGATIVE_INFINITY;
         this.#placesChanged();
@@ -229,6 +240,13 @@ export class ClusterLife {
     const { voters } = this;
     const records = this.follower.view.voters;
     return voters.length === records.size && voters.every((unit) => records.has(unit));
+  }
+
+  /** A unit that is being evacuated leads only where nobody else is there. */
+  #mayLead(): boolean {
+    const { units, alive } = this.follower.view;
+    const stays = (unit: UnitNumber) => units.get(unit)?.evacuation === undefined;
+    return stays(this.unit) || ![...alive.keys()].some(stays);
   }
 
   /** The reactor wants a slice's record changed. */

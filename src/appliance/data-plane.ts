@@ -9,6 +9,8 @@
 // - At most one Slice per slice number: members of a slice never share a unit.
 // - A record is acted on only once it is confirmed: from the watch, from the outcome of a proposal,
 //   or in a head's attach (R2: confirmed before its epoch is sent to anyone).
+// - One proposal per slice at a time, also across a disk's openings: what a slice of an earlier one
+//   still has under way ends first, and fails what was decided by an older record.
 // - Verbs for slices unknown here are dropped, their payload released.
 
 import { EXTENT_BYTES } from "#base/grains.ts";
@@ -87,6 +89,8 @@ export class DataPlane {
   readonly #slices = new Map<SliceNumber, { slice: Slice; disk: DiskNumber }>();
   readonly #creating = new Set<SliceNumber>();
   readonly #records = new Map<SliceNumber, SliceRecord>();
+  /** Proposals under way, and what is to be proposed next. */
+  readonly #proposing = new Map<SliceNumber, (() => void) | null>();
   readonly #volumes = new Map<VolumeNumber, VolumeShape>();
   readonly #diskUnits = new Map<DiskNumber, UnitNumber>();
   #leaving: ReadonlySet<DiskNumber> = new Set();
@@ -122,11 +126,34 @@ export class DataPlane {
     this.#disks.set(store.number, store);
     this.#diskUnits.set(store.number, this.#options.unit);
     store.scrub.listener = this.#scrubListener(store);
+    const { onFailed } = store;
+    store.onFailed = (reason) => {
+      onFailed(reason);
+      // R10: also slices that nobody uses at the moment count it as a copy no more.
+      if (this.#disks.get(store.number) === store) this.dropDisk(store.number, "its disk failed");
+    };
     if (this.#scrubPace !== null) store.scrub.pace = this.#scrubPace;
+    for (const [slice, entry] of this.#slices) {
+      if (entry.disk !== store.number) continue; // of an earlier opening: given up
+      entry.slice.stop();
+      this.#slices.delete(slice);
+    }
     for (const slice of store.slices()) {
       if (!this.#slices.has(slice)) this.#startSlice(store, slice);
     }
-    for (const record of this.#records.values()) this.#adopt(record);
+    for (const record of this.#records.values()) {
+      this.#adopt(record);
+      this.#dropSurplus(record);
+    }
+  }
+
+  /**
+   * A disk failed, was taken out, or is to be opened anew: its slices serve no more, and say so,
+   * until it is added again. Its store is the caller's to close.
+   */
+  dropDisk(disk: DiskNumber, reason: string): void {
+    if (!this.#disks.delete(disk)) return;
+    for (const entry of this.#slices.values()) if (entry.disk === disk) entry.slice.giveUp(reason);
   }
 
   // Scrubs (R9): the store reads, the slice heals, or has it healed by its head.
@@ -226,6 +253,7 @@ export class DataPlane {
       this.#creating.add(record.slice);
       store.createMember(record.slice, record.sizeBytes, (status) => {
         this.#creating.delete(record.slice);
+        if (this.#disks.get(disk) !== store) return; // taken out meanwhile
         if (status !== Status.ok) {
           this.#world.log.write("error", "a slice's member could not be made", {
             slice: record.slice,
@@ -257,9 +285,19 @@ export class DataPlane {
   }
 
   #propose(next: SliceRecord, expected: SliceRecord, done: ProposeDone): void {
+    const { slice } = next;
+    if (this.#proposing.has(slice)) {
+      // Only the newest Slice of a number lives: whoever waited before it is stopped.
+      this.#proposing.set(slice, () => this.#propose(next, expected, done));
+      return;
+    }
+    this.#proposing.set(slice, null);
     this.#effects.propose(next, expected, (outcome, current) => {
+      const waiting = this.#proposing.get(slice) ?? null;
+      this.#proposing.delete(slice);
       done(outcome, current);
       if (current !== null) this.recordChanged(current);
+      waiting?.();
     });
   }
 

@@ -4,7 +4,14 @@
 // tools; reactor, control station and time are the test's.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Fault } from "#base/fault.ts";
@@ -79,6 +86,7 @@ class Bench {
   readonly asked: Asked[] = [];
   readonly changes: [string, KeptDisk["state"]][] = [];
   readonly logged: string[] = [];
+  nowMs = 0;
   onSent: () => void = () => {};
   readonly keeper: DiskKeeper;
   readonly commands: CommandClient;
@@ -87,7 +95,7 @@ class Bench {
   constructor(paths: string[], leftClusters: string[] = [], appliance: Appliance | null = null) {
     const world = {
       log: { write: (_level: string, sentence: string) => void this.logged.push(sentence) },
-      random: { fill: () => {}, fraction: () => 0 },
+      clock: { nowMs: () => this.nowMs, wallMs: () => 0 },
     };
     const timers = {
       after: (delayMs: number, act: () => void) => {
@@ -194,6 +202,7 @@ test("in a cluster → the blank one is claimed and opened, the others stay", as
       identity: { clusterId: CLUSTER, uuid: (ours?.partitionId as string).replaceAll("-", "") },
       leftClusters: [],
       anew: false,
+      cacheLost: false,
     },
   ]);
   expect(bench.disk(absent)).toMatchObject({ state: "refused" });
@@ -429,7 +438,8 @@ test("appliance: taken out while unused → not listed any more", async () => {
   expect(bench.keeper.disks).toEqual([]);
 });
 
-test("appliance, R10: taken out while in use → failed; put in again → not opened", async () => {
+/** An appliance with one disk in use. */
+async function inUse(): Promise<{ box: Appliance; file: string; bench: Bench; uuid: string }> {
   const box = new Appliance();
   const file = makeFile("disk.img");
   box.plug(file);
@@ -438,17 +448,99 @@ test("appliance, R10: taken out while in use → failed; put in again → not op
   await bench.enter();
   const { uuid } = (bench.opens[0] as { identity: { uuid: string } }).identity;
   bench.keeper.opened(opened(file, { uuid }));
+  return { box, file, bench, uuid };
+}
+
+test("appliance, R10: taken out while in use → given up; put in again → opened anew", async () => {
+  const { box, file, bench, uuid } = await inUse();
   box.unplug(file);
   await bench.watches();
-  expect(bench.disk(file)).toMatchObject({
-    state: "failed",
-    reason: "it was taken out while in use",
-  });
+  const reason = "it was taken out while in use";
+  expect(bench.disk(file)).toMatchObject({ state: "failed", isOut: true, reason });
   expect(bench.changes).toEqual([[file, "failed"]]);
+  expect(bench.sent.at(-1)).toMatchObject({ kind: "dropDisk", uuid });
+  bench.keeper.dropped(uuid);
+  await bench.keeper.settled();
+  expect(bench.opens).toHaveLength(1);
   box.plug(file);
   await bench.watches();
+  // H6: what it had not made durable is gone, whatever this machine's memory says.
+  expect(bench.opens[1]).toMatchObject({ identity: { uuid }, cacheLost: true, anew: false });
+  bench.keeper.opened(opened(file, { uuid, incarnation: 4 }));
+  expect(bench.disk(file)).toMatchObject({ state: "open", isOut: false });
+  expect(bench.keeper.disks).toHaveLength(1);
+});
+
+test("appliance: put in again under another name → listed once, by that name", async () => {
+  const { box, file, bench, uuid } = await inUse();
+  box.unplug(file);
+  const renamed = path.join(folder, "renamed.img");
+  renameSync(file, renamed);
+  box.plug(renamed);
+  await bench.watches();
+  expect(bench.opens[1]).toMatchObject({ identity: { uuid }, place: { path: renamed } });
+  expect(bench.keeper.disks.map((disk) => [disk.path, disk.state])).toEqual([[renamed, "opening"]]);
+});
+
+test("appliance: I/O fails as it is taken out → it comes back by itself all the same", async () => {
+  const { box, file, bench, uuid } = await inUse();
+  bench.keeper.failed(uuid, "write failed at 4096");
+  expect(bench.disk(file)).toMatchObject({ state: "failed", isOut: false });
+  box.unplug(file);
+  await bench.watches();
+  expect(bench.disk(file)).toMatchObject({ state: "failed", isOut: true });
+  box.plug(file);
+  await bench.watches();
+  expect(bench.opens).toHaveLength(2);
+});
+
+test("appliance: a disk that comes and goes → its owner's to return", async () => {
+  const { box, file, bench, uuid } = await inUse();
+  for (let time = 1; time <= 5; time++) {
+    box.unplug(file);
+    await bench.watches();
+    bench.keeper.dropped(uuid);
+    box.plug(file);
+    await bench.watches();
+    expect(bench.opens).toHaveLength(time < 5 ? time + 1 : 5);
+    if (time < 5) bench.keeper.opened(opened(file, { uuid, incarnation: 3 + time }));
+  }
+  expect(bench.disk(file).reason).toContain("taken out 5 times within an hour");
+  bench.keeper.takeAgain(uuid);
+  bench.keeper.dropped(uuid);
+  await bench.keeper.settled();
+  expect(bench.opens).toHaveLength(6);
+});
+
+test("appliance: taken out while it was being opened → closed when it is", async () => {
+  const box = new Appliance();
+  const file = makeFile("disk.img");
+  box.plug(file);
+  const bench = new Bench([], [], box);
+  await bench.keeper.examine();
+  await bench.enter();
+  const { uuid } = (bench.opens[0] as { identity: { uuid: string } }).identity;
+  box.unplug(file);
+  await bench.watches();
+  bench.keeper.opened(opened(file, { uuid }));
+  expect(bench.sent.at(-1)).toMatchObject({ kind: "dropDisk", uuid });
+  expect(bench.asked).toEqual([]);
+});
+
+test("R10: a failed disk is returned → closed first, opened without its memory", async () => {
+  const file = makeFile("blank.img");
+  const bench = new Bench([file]);
+  await bench.enter();
+  const { uuid } = (bench.opens[0] as { identity: { uuid: string } }).identity;
+  bench.keeper.opened(opened(file, { uuid }));
+  bench.keeper.failed(uuid, "write failed at 4096");
+  bench.keeper.takeAgain(uuid);
+  expect(bench.sent.at(-1)).toMatchObject({ kind: "dropDisk", uuid });
+  await bench.keeper.settled();
   expect(bench.opens).toHaveLength(1);
-  expect(bench.disk(file).reason).toContain("a new start takes it again");
+  bench.keeper.dropped(uuid);
+  await bench.keeper.settled();
+  expect(bench.opens[1]).toMatchObject({ identity: { uuid }, cacheLost: true });
 });
 
 test("appliance: a disk by a second path, or its clone → used once", async () => {

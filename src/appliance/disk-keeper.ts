@@ -13,7 +13,9 @@
 //   clone.
 // - A disk's incarnation is in its record before anything new is placed on it (R0): it is
 //   registered at every start.
-// - A disk that was taken out while in use is not opened again by this run (R10).
+// - A disk that failed is not opened again by this run unless its owner says so; one that was taken
+//   out while in use is, once its slices have given it up, without what it had not made durable
+//   (R10, lost-disks.ts).
 
 import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
@@ -22,6 +24,7 @@ import type { DiskExamination, DiskPlace } from "#machine/disk-tools.ts";
 import { claimDisk, examineDisk } from "#machine/disk-tools.ts";
 import type { DiskCandidate } from "#machine/machine-disks.ts";
 import { clearSpare, examineSpare, spareContent } from "#machine/spare-partition.ts";
+import { LostDisks } from "./lost-disks.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import type { OpenedDisk } from "./reactor-messages.ts";
 
@@ -46,6 +49,8 @@ export interface KeptDisk {
   reason: string;
   state: "examining" | "refused" | "opening" | "open" | "ready" | "failed";
   opened: OpenedDisk | null;
+  /** While failed: it was taken out, so that it may come back by itself. */
+  isOut: boolean;
 }
 
 /** An appliance's own look at what disks there are. */
@@ -71,16 +76,16 @@ export interface KeeperOptions {
 }
 
 export class DiskKeeper {
-  readonly #world: Pick<World, "log" | "random">;
+  readonly #world: Pick<World, "log">;
   readonly #timers: Timers;
   readonly #reactor: ReactorClient;
   readonly #options: KeeperOptions;
   readonly #disks = new Map<string, KeptDisk>();
   /** Of the disks that were found, by the path under which they are listed. */
   readonly #found = new Map<string, DiskCandidate>();
-  /** Identities of disks sent to be opened, and of those that failed or left in this run. */
+  /** Identities of disks sent to be opened. */
   readonly #identities = new Map<KeptDisk, string>();
-  readonly #lost = new Set<string>();
+  readonly #lost: LostDisks;
   #mark: string | null = null;
   /** Looks and openings come one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -90,16 +95,17 @@ export class DiskKeeper {
   #clusterId = "";
   #commands: CommandClient | null = null;
   #stopped = false;
-  /** Told when a disk came, went or fails: for `storage changed`. */
-  onChange: (disk: KeptDisk) => void = () => {};
+  /** Told when a disk came into use, or went out of it: why, empty where it came. */
+  onChange: (disk: KeptDisk, why: string) => void = () => {};
 
   constructor(
-    world: Pick<World, "log" | "random">,
+    world: Pick<World, "clock" | "log">,
     timers: Timers,
     reactor: ReactorClient,
     options: KeeperOptions,
   ) {
     this.#world = world;
+    this.#lost = new LostDisks(world.clock);
     this.#timers = timers;
     this.#reactor = reactor;
     this.#options = options;
@@ -144,7 +150,8 @@ export class DiskKeeper {
 
   #add(path: string, sizeBytes: number): KeptDisk {
     const reason = "not looked at yet";
-    const disk: KeptDisk = { path, sizeBytes, reason, state: "examining", opened: null };
+    const state = "examining";
+    const disk: KeptDisk = { path, sizeBytes, reason, state, opened: null, isOut: false };
     this.#disks.set(path, disk);
     return disk;
   }
@@ -202,23 +209,48 @@ export class DiskKeeper {
   #gone(path: string): void {
     this.#found.delete(path);
     const disk = this.#disks.get(path);
-    if (disk === undefined || disk.state === "failed") return;
+    if (disk === undefined || disk.isOut) return;
     if (disk.state === "examining" || disk.state === "refused") {
       this.#disks.delete(path);
       this.#identities.delete(disk);
       return;
     }
-    // The reactor meets it as I/O errors, and ejects it (R10).
-    this.#lose(disk, "it was taken out while in use");
+    const identity = this.#identities.get(disk) ?? "";
+    const reason = "it was taken out while in use";
+    // Its last I/O may have failed before it was missed: it is out all the same.
+    this.#lost.takenOut(identity);
+    this.#reactor.send({ kind: "dropDisk", uuid: identity, reason: "its disk was taken out" });
+    this.#lose(disk, { reason, isOut: true, why: reason });
   }
 
-  #lose(disk: KeptDisk, reason: string): void {
-    const identity = this.#identities.get(disk);
-    if (identity !== undefined) this.#lost.add(identity);
+  #lose(disk: KeptDisk, loss: { reason: string; isOut: boolean; why: string }): void {
+    const { reason, isOut, why } = loss;
     disk.state = "failed";
     disk.reason = reason;
+    disk.isOut = isOut;
     this.#world.log.write("error", "disk failed", { disk: disk.path, reason });
-    this.onChange(disk);
+    this.onChange(disk, why);
+  }
+
+  /** The owner wants a disk that went out of use: it is closed, then looked at and opened anew. */
+  takeAgain(uuid: string): void {
+    this.#lost.pardon(uuid);
+    this.#reactor.send({ kind: "dropDisk", uuid, reason: "its disk is to be opened anew" });
+  }
+
+  /** The reactor has it open no more. */
+  dropped(uuid: string): void {
+    if (this.#stopped || this.#commands === null || this.#lost.refusal(uuid) !== null) return;
+    for (const [disk, identity] of this.#identities) {
+      const isFound = this.#options.watch === null || this.#found.has(disk.path);
+      if (identity !== uuid || this.#disks.get(disk.path) !== disk || !isFound) continue;
+      if (disk.state !== "failed") continue;
+      disk.state = "examining";
+      disk.reason = "it is being taken again";
+      disk.isOut = false;
+      disk.opened = null;
+    }
+    void this.#inTurn(() => this.#openAll());
   }
 
   // Looking and opening.
@@ -321,6 +353,7 @@ export class DiskKeeper {
       if (taken !== null) return this.#refuse(disk, taken);
       const isSpare = this.#found.get(disk.path)?.part === "spare";
       if (isSpare && !this.#spareIsReady(disk, place)) return;
+      this.#forgetLost(disk, uuid);
       if (place.path !== disk.path) this.#rename(disk, place.path);
       this.#identities.set(disk, uuid);
       disk.state = "opening";
@@ -337,6 +370,7 @@ export class DiskKeeper {
         identity: { clusterId: this.#clusterId, uuid },
         leftClusters: this.#options.leftClusters,
         anew: false,
+        cacheLost: this.#lost.hasLostCache(uuid),
       });
     } catch (error) {
       this.#refuse(disk, `left alone: ${sentenceOf(error)}`);
@@ -345,16 +379,24 @@ export class DiskKeeper {
 
   /** Why a disk of this identity is not opened now, or null. */
   #takenAlready(disk: KeptDisk, uuid: string): string | null {
-    if (this.#lost.has(uuid)) {
-      return "left alone: it failed or was taken out while in use; a new start takes it again";
-    }
+    const lost = this.#lost.refusal(uuid);
+    if (lost !== null) return `left alone: ${lost}; \`cairn disk return\` takes it again`;
     for (const [other, identity] of this.#identities) {
       if (other === disk || identity !== uuid || this.#disks.get(other.path) !== other) continue;
-      if (other.state !== "refused") {
+      if (other.state !== "refused" && other.state !== "failed") {
         return `left alone: it is ${other.path} by another path, or a clone of it`;
       }
     }
     return null;
+  }
+
+  /** It is back, perhaps by another path: the memory of its absence must not be listed too. */
+  #forgetLost(disk: KeptDisk, uuid: string): void {
+    for (const [other, identity] of this.#identities) {
+      if (other === disk || identity !== uuid || other.state !== "failed") continue;
+      this.#identities.delete(other);
+      if (this.#disks.get(other.path) === other) this.#disks.delete(other.path);
+    }
   }
 
   /**
@@ -392,6 +434,8 @@ export class DiskKeeper {
   opened(opened: OpenedDisk): void {
     const disk = this.#disks.get(opened.path);
     if (disk === undefined) return;
+    // Taken out while it was being opened.
+    if (disk.state === "failed") return this.#reactor.send(dropped(opened.uuid));
     disk.opened = opened;
     this.#openTries.delete(disk);
     if (opened.clusterId !== this.#clusterId) {
@@ -403,6 +447,7 @@ export class DiskKeeper {
           identity: { clusterId: this.#clusterId, uuid: opened.uuid },
           leftClusters: [],
           anew: true,
+          cacheLost: true,
         });
       }
       this.#refuse(disk, "left alone: it belongs to another cluster");
@@ -426,12 +471,14 @@ export class DiskKeeper {
     if (disk === null || disk.opened === null) return;
     disk.opened.number = number;
     disk.state = "ready";
-    this.onChange(disk);
+    this.onChange(disk, "");
   }
 
   failed(uuid: string, sentence: string): void {
     const disk = this.#find(uuid);
-    if (disk !== null) this.#lose(disk, `taken out of use: ${sentence}`);
+    if (disk === null || disk.state === "failed") return;
+    this.#lost.failed(uuid);
+    this.#lose(disk, { reason: `taken out of use: ${sentence}`, isOut: false, why: sentence });
   }
 
   /** The reactor's newest figures. */
@@ -445,7 +492,8 @@ export class DiskKeeper {
   /** Registers, again and again until the control station has taken it. */
   async #register(disk: KeptDisk, opened: OpenedDisk): Promise<void> {
     const { uuid, path, sizeBytes, incarnation } = opened;
-    while (!this.#stopped && this.#commands !== null) {
+    const isThere = () => this.#disks.get(path) === disk && disk.state !== "failed";
+    while (!this.#stopped && this.#commands !== null && isThere()) {
       try {
         const args = { uuid, path, sizeBytes, incarnation };
         const answer = await this.#commands.ask("registerDisk", args);
@@ -466,6 +514,10 @@ export class DiskKeeper {
   #find(uuid: string): KeptDisk | null {
     return this.disks.find((disk) => disk.opened?.uuid === uuid) ?? null;
   }
+}
+
+function dropped(uuid: string) {
+  return { kind: "dropDisk" as const, uuid, reason: "its disk was taken out" };
 }
 
 function sentenceOf(error: unknown): string {

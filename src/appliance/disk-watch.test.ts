@@ -20,11 +20,14 @@ let timers: { atMs: number; act: () => void }[];
 let asked: [string, Record<string, unknown>][];
 let sent: ToReactor[];
 let refusal: Fault | null;
+let again: string[];
+let retired: [number, string][];
 let revision: number;
 
 beforeEach(() => {
   view = new ClusterView();
   [nowMs, timers, asked, sent, refusal, revision] = [1000, [], [], [], null, 0];
+  [again, retired] = [[], []];
   watch = new DiskWatch(
     { clock: { nowMs: () => nowMs, wallMs: () => 0 }, log: { write: () => {} } },
     {
@@ -44,6 +47,9 @@ beforeEach(() => {
         }) as never,
       },
       reactor: { send: (message) => void sent.push(message) },
+      unit: 1,
+      takeAgain: (uuid) => void again.push(uuid),
+      retired: ({ number, why }) => void retired.push([number, why ?? ""]),
     },
   );
 });
@@ -174,5 +180,87 @@ describe("a scrub that somebody asked for", () => {
     watch.reported([]);
     record({ scrubAsked: { number: 6, urgent: false } });
     expect(sent.length).toBe(1);
+  });
+});
+
+describe("a disk that went out of use", () => {
+  const loss = { disk: 1, incarnation: 3, isOut: true, reason: "it was taken out" };
+
+  test("told before all else, again and again until it is taken", async () => {
+    refusal = new Fault("notReady", "away");
+    watch.lost(loss);
+    watch.blocks([healed(1, 0)]);
+    await pass(12_000);
+    expect(asked).toEqual([]);
+    refusal = null;
+    await pass(10_000);
+    expect(asked.map(([name]) => name)).toEqual(["loseDisk", "tellBlocks"]);
+    expect(asked[0]?.[1]).toEqual(loss);
+  });
+
+  test("back before it was told → not told; an older station → not asked for ever", async () => {
+    refusal = new Fault("notReady", "away");
+    watch.lost(loss);
+    await pass(2000);
+    watch.back(1);
+    refusal = null;
+    await pass(20_000);
+    expect(asked).toEqual([]);
+    refusal = new Fault("badRequest", "no command loseDisk");
+    watch.lost(loss);
+    await pass(100);
+    refusal = null;
+    await pass(20_000);
+    expect(asked).toEqual([]);
+  });
+
+  test("one that did not come with the start → told once, after minutes", async () => {
+    record({ incarnation: 5 });
+    watch.reported([]);
+    await pass(170_000);
+    watch.reported([]);
+    await pass(5000);
+    expect(asked).toEqual([]);
+    await pass(10_000);
+    for (let time = 0; time < 3; time++) {
+      watch.reported([]);
+      await pass(10_000);
+    }
+    expect(asked.map(([name, args]) => [name, args["disk"], args["incarnation"]])).toEqual([
+      ["loseDisk", 1, 5],
+    ]);
+  });
+
+  test("of another unit, or there → none of our business", async () => {
+    record({ unit: 2 });
+    await pass(200_000);
+    watch.reported([]);
+    record({ unit: 1 });
+    watch.reported([disk(0)]);
+    await pass(20_000);
+    expect(asked).toEqual([]);
+  });
+});
+
+describe("what the record of a disk here asks for", () => {
+  test("a return that rises → opened anew; the first sight of it → not", () => {
+    record({ state: "failed", returnAsked: 2 });
+    expect(again).toEqual([]);
+    record({ state: "failed", returnAsked: 3 });
+    record({ state: "ready", returnAsked: 3 });
+    expect(again).toEqual([UUID]);
+    record({ state: "failed", returnAsked: 4, unit: 2 });
+    expect(again).toEqual([UUID]);
+  });
+
+  test("retired, and returned → said each time, and no more", () => {
+    record();
+    record({ state: "leaving", why: "lies" });
+    record({ state: "leaving", why: "lies", emptied: true });
+    record();
+    expect(retired).toEqual([
+      [1, "lies"],
+      [1, ""],
+    ]);
   });
 });

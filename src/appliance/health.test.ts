@@ -159,6 +159,7 @@ describe("what a run remembers for the next", () => {
     sizeBytes: 1,
     reason: "",
     state,
+    isOut: false,
     opened: {
       path: `/dev/sd${letter}`,
       place: { path: "", offsetBytes: 0, sizeBytes: 0, direct: true },

@@ -21,6 +21,7 @@ export interface ReactorListeners {
   diskRefused(path: string, sentence: string): void;
   diskReady(uuid: string, number: number): void;
   diskFailed(uuid: string, sentence: string): void;
+  diskDropped(uuid: string): void;
   link(link: Heard<"link">): void;
   propose(proposal: Heard<"propose">): void;
   reported(report: ReactorReport): void;
@@ -87,6 +88,8 @@ export class ReactorClient {
         return listeners?.diskReady(message.uuid, message.number);
       case "diskFailed":
         return listeners?.diskFailed(message.uuid, message.sentence);
+      case "diskDropped":
+        return listeners?.diskDropped(message.uuid);
       case "link":
         return listeners?.link(message);
       case "propose":

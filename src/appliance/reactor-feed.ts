@@ -34,7 +34,8 @@ export class ReactorFeed {
       for (const number of this.#view.volumes.keys()) this.#sendVolume(number);
     }
     if (changes.some((change) => change.kind === "settings")) this.#sendScrubPace();
-    if (changes.some((change) => change.kind === "disk")) this.#sendLeaving();
+    const kinds = ["disk", "unit"];
+    if (changes.some((change) => kinds.includes(change.kind))) this.#sendLeaving();
     const places: { disk: DiskNumber; unit: UnitNumber }[] = [];
     for (const change of changes) {
       const number = Number(change.rest);
@@ -55,8 +56,8 @@ export class ReactorFeed {
   }
 
   #sendLeaving(): void {
-    const disks = [...this.#view.disks.values()].filter((disk) => disk.state === "leaving");
-    const numbers = disks.map((disk) => disk.number).sort((left, right) => left - right);
+    const disks = [...this.#view.disks.keys()].filter((disk) => this.#view.diskLeaves(disk));
+    const numbers = disks.sort((left, right) => left - right);
     if (numbers.join() === this.#leaving) return;
     this.#leaving = numbers.join();
     this.#reactor.send({ kind: "leaving", disks: numbers });

@@ -63,7 +63,8 @@ export type ToReactor =
   /**
    * Opens a claimed disk, closed before if it is open. Where no store begins one is made first,
    * with this identity; with `anew` in any case. One of a cluster that is neither ours nor among
-   * `leftClusters` is refused untouched. Answered by diskOpened/diskRefused.
+   * `leftClusters` is refused untouched. `cacheLost`: what it had not made durable is gone,
+   * whatever this machine's memory says (R10). Answered by diskOpened/diskRefused.
    */
   | {
       kind: "openDisk";
@@ -71,6 +72,7 @@ export type ToReactor =
       identity: { clusterId: string; uuid: string };
       leftClusters: readonly string[];
       anew: boolean;
+      cacheLost: boolean;
     }
   /**
    * The number the cluster gave it; stored durably, then its slices come alive. Answered by
@@ -78,6 +80,11 @@ export type ToReactor =
    */
   | { kind: "numberDisk"; uuid: string; number: DiskNumber }
   | { kind: "closeDisk"; uuid: string }
+  /**
+   * It was taken out, or is to be opened anew after it failed: its slices give it up, and it is
+   * closed as it is. Answered by diskDropped, also when it is not open.
+   */
+  | { kind: "dropDisk"; uuid: string; reason: string }
   /** Who we are in the cluster, once: peer links open. Keys hex. */
   | {
       kind: "join";
@@ -145,6 +152,7 @@ export type FromReactor =
   | { kind: "diskRefused"; path: string; sentence: string }
   | { kind: "diskReady"; uuid: string; number: DiskNumber }
   | { kind: "diskFailed"; uuid: string; sentence: string }
+  | { kind: "diskDropped"; uuid: string }
   | { kind: "link"; unit: UnitNumber; up: boolean; reason: string }
   | { kind: "propose"; id: number; next: SliceRecord; expected: SliceRecord }
   /**

@@ -9,6 +9,7 @@ import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { World } from "#base/world.ts";
 import { Draft } from "#cluster/draft.ts";
+import { evacuationOf } from "#cluster/evacuation.ts";
 import { OWNER } from "#cluster/state.ts";
 import type { DiskRecord, UnitRecord, VolumeRecord } from "#cluster/state.ts";
 import { decisions, planVolume } from "#cluster/station-changes.ts";
@@ -38,6 +39,8 @@ import type {
 import type { Passwords } from "#machine/passwords.ts";
 import type { ClusterLife } from "./cluster-life.ts";
 import type { KeptDisk } from "./disk-keeper.ts";
+import { UnitFleet } from "./fleet.ts";
+import type { Fleet } from "./fleet.ts";
 import { passwordFault } from "./password-rule.ts";
 import { unitMetrics } from "./unit-metrics.ts";
 import type { Health } from "./health.ts";
@@ -56,6 +59,7 @@ export class UnitBackend implements Backend {
   readonly #health: UnitHealth;
   readonly #passwords: Passwords;
   readonly update: UpdateBackend;
+  readonly fleet: Fleet;
 
   constructor(
     world: World,
@@ -67,6 +71,7 @@ export class UnitBackend implements Backend {
     this.#health = parts.health;
     this.#passwords = parts.passwords;
     this.update = parts.update;
+    this.fleet = new UnitFleet(world, () => this.#life());
   }
 
   health(): Health {
@@ -129,6 +134,7 @@ export class UnitBackend implements Backend {
         controlStation: view.station?.unit === unit.number,
         link: unit.number === life.unit ? "self" : links.get(unit.number) === true ? "up" : "down",
         words: wordsOf(this.#world, Uint8Array.fromHex(unit.publicKey)).split(" "),
+        evacuation: evacuationOf(view, unit.number, this.#world.clock.wallMs()),
       }));
   }
 
@@ -189,6 +195,20 @@ export class UnitBackend implements Backend {
   async scrubDisk(disk: DiskNumber, options: { urgent: boolean }): Promise<void> {
     const life = this.#life();
     await life.commands.ask("scrubDisk", { disk, urgent: options.urgent });
+  }
+
+  async retireDisk(disk: DiskNumber): Promise<void> {
+    const life = this.#life();
+    await life.commands.ask("retireDisk", { disk });
+    const { disks } = life.follower.view;
+    await this.#until(life, () => disks.get(disk)?.why !== undefined);
+  }
+
+  async returnDisk(disk: DiskNumber): Promise<void> {
+    const life = this.#life();
+    await life.commands.ask("returnDisk", { disk });
+    const { disks } = life.follower.view;
+    await this.#until(life, () => disks.get(disk)?.why === undefined);
   }
 
   settings(): SettingsView {
@@ -447,13 +467,16 @@ function unpromisedBytes(view: ClusterView, disk: number, sizeBytes: number): nu
 
 /** What a disk of another unit is to the cluster. */
 function useOf(disk: DiskRecord): string {
+  if (disk.state === "failed") {
+    return `out of use: ${disk.lost?.reason ?? "it failed"}; \`cairn disk return\` takes it again`;
+  }
   return retiredReason(disk) ?? "in use by this cluster";
 }
 
 function retiredReason(disk: DiskRecord | undefined): string | null {
   if (disk?.state !== "leaving") return null;
   const then = disk.emptied === true ? "it holds nothing any more" : "its copies go elsewhere";
-  return `being retired, because it ${disk.why ?? "is to leave"}; ${then}`;
+  return `it leaves, because it ${disk.why ?? "is to"}; ${then}`;
 }
 
 function recordedHealth(health: DiskRecord["health"]): DiskHealthView | null {

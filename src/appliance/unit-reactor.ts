@@ -6,38 +6,24 @@
 // Order of an orderly stop: hosts are drained, heads are released (so that takeovers need no wait),
 // links and disks are closed, then the ring.
 
-import { Fault } from "#base/fault.ts";
-import { EXTENT_BYTES } from "#base/grains.ts";
 import type { OperationTarget } from "#base/operation.ts";
 import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
-import { Status, statusName } from "#base/status.ts";
+import { Status } from "#base/status.ts";
 import type { StreamSocket } from "#base/stream.ts";
 import type { World } from "#base/world.ts";
 import type { ReactorEnd } from "#machine/control-channel.ts";
-import { FileArea } from "#machine/file-area.ts";
-import { attachmentOf, keepsakeDirectory, openKeepsake } from "#machine/keepsake-memory.ts";
 import { Listener, connect } from "#machine/listener.ts";
 import type { Reactor } from "#machine/reactor.ts";
 import { closeDescriptor } from "#machine/socket-pair.ts";
 import { socketToRelay } from "#machine/stream-socket.ts";
 import { ClusterState, unitIdOf } from "#protocol/peer-channel/identity.ts";
-import type { DiskStore } from "#store/disk-store.ts";
-import { formatDisk } from "#store/format-disk.ts";
-import { openDisk } from "#store/open-disk.ts";
-import { lookAtArea } from "./area-look.ts";
-import type { AreaLook } from "./area-look.ts";
 import { DataPlane } from "./data-plane.ts";
 import type { ProposeDone, SliceHappening } from "./data-plane.ts";
+import { HeldDisks, describe } from "./held-disks.ts";
+import type { HeldDisk } from "./held-disks.ts";
 import { NbdPortal } from "./nbd-portal.ts";
 import { PeerLinks } from "./peer-links.ts";
-import type {
-  BlocksTold,
-  DiskPlace,
-  FromReactor,
-  OpenedDisk,
-  ReactorReport,
-  ToReactor,
-} from "./reactor-messages.ts";
+import type { BlocksTold, FromReactor, ReactorReport, ToReactor } from "./reactor-messages.ts";
 import { FEATURE_LEVEL } from "./version.ts";
 
 /** Between reports while something changes, and while nothing does, ms. */
@@ -59,26 +45,13 @@ const PEER_ALIVE_SECONDS = 3;
 /** A host whose machine is gone holds its connection this long at most, seconds. */
 const HOST_ALIVE_SECONDS = 60;
 
-interface HeldDisk {
-  area: FileArea;
-  store: DiskStore;
-  path: string;
-  place: DiskPlace;
-  ready: boolean;
-  /** Whose keepsake it has; null: none. */
-  named: string | null;
-}
-
 type Message<K extends ToReactor["kind"]> = Extract<ToReactor, { kind: K }>;
 
 export class UnitReactor {
   readonly #world: World;
   readonly #reactor: Reactor;
   readonly #channel: ReactorEnd;
-  readonly #disks = new Map<string, HeldDisk>();
-  #memoryDirectory: string | undefined;
-  /** Disks whose keepsake is in use. */
-  readonly #keepsakes = new Set<string>();
+  readonly #disks: HeldDisks;
   readonly #listeners: Listener[] = [];
   readonly #proposals = new Map<number, ProposeDone>();
   /** Not told yet. */
@@ -99,6 +72,14 @@ export class UnitReactor {
     this.#world = world;
     this.#reactor = reactor;
     this.#channel = channel;
+    this.#disks = new HeldDisks(world, reactor, {
+      opened: (held) => {
+        this.#post({ kind: "diskOpened", disk: describe(held) });
+        if (held.store.number !== 0) this.#ready(held);
+      },
+      refused: (path, sentence) => this.#post({ kind: "diskRefused", path, sentence }),
+      failed: (held) => this.#diskFailed(held),
+    });
     channel.onMessage = (message) => this.#take(message as ToReactor);
     channel.onControlSilent = () => this.#controlSilent();
     reactor.onTick((nowMs) => this.#tick(nowMs));
@@ -114,11 +95,13 @@ export class UnitReactor {
       case "start":
         return this.#start(message);
       case "openDisk":
-        return this.#openDisk(message);
+        return this.#disks.open(message);
       case "numberDisk":
         return this.#numberDisk(message.uuid, message.number);
       case "closeDisk":
-        return this.#closeDisk(message.uuid, () => {});
+        return this.#disks.close(message.uuid, () => {});
+      case "dropDisk":
+        return this.#dropDisk(message.uuid, message.reason);
       case "join":
         return this.#join(message);
       case "stop":
@@ -174,7 +157,7 @@ export class UnitReactor {
   }
 
   #start(message: Message<"start">): void {
-    this.#memoryDirectory = message.memoryDirectory;
+    this.#disks.memoryDirectory = message.memoryDirectory;
     try {
       this.#portal = new NbdPortal(this.#reactor.memory, this.#world.log, {
         creditBytes: Math.floor(message.memoryBytes / 2),
@@ -252,95 +235,13 @@ export class UnitReactor {
 
   // Disks.
 
-  #openDisk(message: Message<"openDisk">): void {
-    const { place } = message;
-    for (const held of this.#disks.values()) {
-      if (held.path !== place.path) continue;
-      return this.#closeDisk(held.store.uuid, () => this.#openDisk(message));
-    }
-    let area: FileArea;
-    try {
-      area = new FileArea(this.#reactor, {
-        path: place.path,
-        offsetBytes: place.offsetBytes,
-        sizeBytes: place.sizeBytes,
-        direct: place.direct ? "auto" : "never",
-      });
-    } catch (cause) {
-      this.#post({ kind: "diskRefused", path: place.path, sentence: sentenceOf(cause) });
-      return;
-    }
-    if (message.anew) return this.#formatArea(area, message);
-    lookAtArea(this.#reactor.memory, area, (look) => this.#looked(area, look, message));
-  }
-
-  #looked(area: FileArea, look: AreaLook, message: Message<"openDisk">): void {
-    const { place, identity, leftClusters } = message;
-    switch (look.kind) {
-      case "unformatted":
-        return this.#formatArea(area, message);
-      case "failed":
-        return this.#refuse(area, place, `it cannot be read (${statusName(look.status)})`);
-      case "store":
-        if (look.clusterId === identity.clusterId || leftClusters.includes(look.clusterId)) break;
-        return this.#refuse(area, place, "it belongs to another cluster");
-      case "unclear":
-        break;
-    }
-    this.#openArea(area, message);
-  }
-
-  #formatArea(area: FileArea, message: Message<"openDisk">): void {
-    const { place, identity } = message;
-    const { memory } = this.#reactor;
-    formatDisk(this.#world, memory, area, identity, {}, (status, reason) => {
-      if (status === Status.ok) return this.#openArea(area, message);
-      this.#refuse(area, place, `it could not be formatted (${statusName(status)}: ${reason})`);
-    });
-  }
-
-  #refuse(area: FileArea, place: DiskPlace, sentence: string): void {
-    const why = area.failure === null ? sentence : `${sentence}: ${area.failure}`;
-    area.close(() => this.#post({ kind: "diskRefused", path: place.path, sentence: why }));
-  }
-
-  #openArea(area: FileArea, { place, identity }: Message<"openDisk">): void {
-    const kept = this.#keepsakeOf(identity.uuid, place);
-    const keepsake = kept === null ? {} : { keepsake: kept };
-    const end = (sentence: string) => {
-      if (kept !== null) this.#keepsakes.delete(identity.uuid);
-      this.#refuse(area, place, sentence);
-    };
-    openDisk(this.#world, this.#reactor.memory, area, keepsake, (store, status, reason) => {
-      if (store === null) return end(`it could not be opened (${statusName(status)}: ${reason})`);
-      if (this.#disks.has(store.uuid)) {
-        store.close(() => end("a disk with the same identity is open already"));
-        return;
-      }
-      const named = kept === null ? null : identity.uuid;
-      const held: HeldDisk = { area, store, path: place.path, place, ready: false, named };
-      this.#disks.set(store.uuid, held);
-      store.onFailed = () => this.#diskFailed(held);
-      this.#post({ kind: "diskOpened", disk: describe(held) });
-      if (store.number !== 0) this.#ready(held);
-    });
-  }
-
-  /** H6: memory for what the store has not made durable, that outlives this process. */
-  #keepsakeOf(uuid: string, place: DiskPlace): Uint8Array | null {
-    // Of a copy of a disk that is open: it would be the other's.
-    if (this.#keepsakes.has(uuid)) return null;
-    try {
-      const directory = keepsakeDirectory(this.#memoryDirectory);
-      if (directory === null) throw new Fault("badMachine", "no directory in memory");
-      const bytes = openKeepsake({ directory, name: uuid, attachment: attachmentOf(place.path) });
-      this.#keepsakes.add(uuid);
-      return bytes;
-    } catch (cause) {
-      const sentence = "if this process dies, a disk loses what was not flushed";
-      this.#world.log.write("warn", sentence, { path: place.path, reason: sentenceOf(cause) });
-      return null;
-    }
+  #ready(held: HeldDisk): void {
+    // A disk of a cluster that was left has another's number until it is formatted anew.
+    if (held.ready || this.#plane === null || held.store.clusterId !== this.#clusterId) return;
+    held.ready = true;
+    this.#changed = true;
+    this.#plane.addDisk(held.store);
+    this.#post({ kind: "diskReady", uuid: held.store.uuid, number: held.store.number });
   }
 
   #diskFailed(held: HeldDisk): void {
@@ -358,23 +259,11 @@ export class UnitReactor {
     });
   }
 
-  #ready(held: HeldDisk): void {
-    // A disk of a cluster that was left has another's number until it is formatted anew.
-    if (held.ready || this.#plane === null || held.store.clusterId !== this.#clusterId) return;
-    held.ready = true;
-    this.#changed = true;
-    this.#plane.addDisk(held.store);
-    this.#post({ kind: "diskReady", uuid: held.store.uuid, number: held.store.number });
-  }
-
-  #closeDisk(uuid: string, done: () => void): void {
+  #dropDisk(uuid: string, reason: string): void {
     const held = this.#disks.get(uuid);
-    if (held === undefined) return done();
-    this.#disks.delete(uuid);
-    held.store.close(() => {
-      if (held.named !== null) this.#keepsakes.delete(held.named);
-      held.area.close(done);
-    });
+    if (held !== undefined) this.#plane?.dropDisk(held.store.number, reason);
+    this.#changed = true;
+    this.#disks.drop(uuid, reason, () => this.#post({ kind: "diskDropped", uuid }));
   }
 
   // The cluster.
@@ -426,7 +315,7 @@ export class UnitReactor {
         },
       },
     );
-    for (const held of this.#disks.values()) if (held.store.number !== 0) this.#ready(held);
+    for (const held of this.#disks.all()) if (held.store.number !== 0) this.#ready(held);
     for (const early of this.#early.splice(0)) this.#takeClusterMessage(early);
   }
 
@@ -485,7 +374,7 @@ export class UnitReactor {
     const slices = this.#plane?.sliceReports() ?? [];
     const report: ReactorReport = {
       slices,
-      disks: [...this.#disks.values()].map(describe),
+      disks: this.#disks.all().map(describe),
       links: this.#links?.states() ?? [],
       connections: this.#portal?.connections ?? 0,
       waiting: this.#plane?.waitingCount ?? 0,
@@ -556,33 +445,11 @@ export class UnitReactor {
   }
 
   #closeDisks(): void {
-    let left = this.#disks.size + 1;
-    const one = () => {
-      left--;
-      if (left > 0) return;
+    this.#disks.closeAll(() => {
       this.#post({ kind: "stopped" });
       this.#reactor.stop();
-    };
-    for (const uuid of [...this.#disks.keys()]) this.#closeDisk(uuid, one);
-    one();
+    });
   }
-}
-
-function describe(held: HeldDisk): OpenedDisk {
-  const { store } = held;
-  const { extents, free } = store.totals;
-  return {
-    path: held.path,
-    place: held.place,
-    slices: store.slices().length,
-    uuid: store.uuid,
-    clusterId: store.clusterId,
-    number: store.number,
-    incarnation: store.incarnation,
-    sizeBytes: extents * EXTENT_BYTES,
-    freeBytes: free * EXTENT_BYTES,
-    health: store.scrub.report(),
-  };
 }
 
 function sentenceOf(cause: unknown): string {

@@ -11,7 +11,6 @@ import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
 import { Catalog } from "#cluster/catalog.ts";
 import { Discovery } from "#cluster/discovery.ts";
-import type { Membership } from "#cluster/discovery.ts";
 import type { StationFact } from "#cluster/formation.ts";
 import { idBytes, idText } from "#cluster/identity.ts";
 import type { UnitIdentity } from "#cluster/identity.ts";
@@ -39,6 +38,7 @@ import { admitJoining, foundCluster, joinCluster, meetCluster } from "./assembly
 import type { UnitFacts } from "./assembly.ts";
 import { ClaimDesk } from "./claim-desk.ts";
 import { ClusterLife, addressInCluster } from "./cluster-life.ts";
+import { membershipOf } from "./cluster-membership.ts";
 import type { Configuration } from "./configuration.ts";
 import { answerUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
@@ -49,6 +49,7 @@ import type { SavedMembership } from "./membership.ts";
 import { addLeft, readLeft } from "./left-clusters.ts";
 import { claimCodeOf, claimForOwner } from "./owner-claim.ts";
 import { ReactorClient } from "./reactor-client.ts";
+import { storageFacts, tellRetired, tellStorage } from "./storage-news.ts";
 import { ownReport } from "./unit-report.ts";
 import { loadIdentity, unitName } from "./unit-identity.ts";
 import { openAutoconfigPort, peersOf, usableLinks } from "./unit-links.ts";
@@ -155,6 +156,9 @@ export class Unit {
       authenticate: (peer) => this.#authenticate(peer),
     };
     this.discovery = this.#makeDiscovery(made);
+    this.disks.onChange = (disk, why) => {
+      tellStorage({ discovery: this.discovery, watch: this.life?.watch ?? null }, disk, why);
+    };
     this.#listenReactor();
     this.#listener = made.control;
   }
@@ -214,7 +218,10 @@ export class Unit {
             this.#udp.send(packet, address, to.port);
           },
           unitStorage: () => {},
-          unitStorageChanged: () => {},
+          unitStorageChanged: (unitId, changed) => {
+            const facts = storageFacts(unitId, changed);
+            this.#world.log.write("info", "storage of a unit changed", facts);
+          },
           unitShutdown: (unitId, shutdown) =>
             this.#world.log.write("info", "a unit goes down", { unitId, reason: shutdown.reason }),
         },
@@ -267,6 +274,7 @@ export class Unit {
       diskRefused: (path, sentence) => this.disks.refused(path, sentence),
       diskReady: (uuid, number) => this.disks.ready(uuid, number),
       diskFailed: (uuid, sentence) => this.disks.failed(uuid, sentence),
+      diskDropped: (uuid) => this.disks.dropped(uuid),
       link: ({ unit, up, reason }) =>
         this.#world.log.write("info", up ? "link up" : "link down", { unit, reason }),
       propose: ({ id, next, expected }) => this.life?.propose(id, next, expected),
@@ -439,6 +447,12 @@ export class Unit {
       certificates,
       reactor: this.reactor,
       exportsUnclaimed: this.exportsUnclaimed,
+      takeDiskAgain: (uuid) => this.disks.takeAgain(uuid),
+      removed: () => {
+        this.#leaving = true;
+        this.#endRun("it was removed from its cluster");
+      },
+      diskRetired: (disk) => tellRetired(this.discovery, disk),
       saveVoters: (voters) =>
         this.state.write(MEMBERSHIP_FILE, membershipText({ ...saved, voters })),
     });
@@ -452,13 +466,13 @@ export class Unit {
       linkKey: (this.#keys?.link ?? NO_SECRET).toHex(),
     });
     life.start();
-    this.discovery.entered(this.#membershipOf(life));
+    this.discovery.entered(membershipOf(life));
     life.follower.view.onChange((changes) => {
       if (changes.some((change) => change.kind !== "event" && change.kind !== "slice")) {
-        this.discovery.clusterChanged(this.#membershipOf(life));
+        this.discovery.clusterChanged(membershipOf(life));
       }
     });
-    life.onLead = () => this.discovery.clusterChanged(this.#membershipOf(life));
+    life.onLead = () => this.discovery.clusterChanged(membershipOf(life));
     this.catalog.follow(life.follower.view, () => this.#world.clock.wallMs());
     const { adminTokenHash: tokenHash } = this.configuration;
     if (tokenHash !== null) {
@@ -466,28 +480,6 @@ export class Unit {
       claimForOwner(this.#world, this.#timers, { view: follower.view, commands, tokenHash });
     }
     void this.disks.enter(saved.clusterId, life.commands);
-  }
-
-  #membershipOf(life: ClusterLife): Membership {
-    const { view } = life.follower;
-    const units: Membership["units"] = new Map(
-      [...view.units.values()]
-        .filter((unit) => unit.state === "admitted")
-        .map(({ id, number, role, pool }) => [id, { number, role, pool }] as const),
-    );
-    return {
-      clusterId: life.clusterId,
-      clusterName: view.cluster?.name ?? life.clusterName,
-      clusterState: view.cluster?.state ?? "used",
-      unitNumber: life.unit,
-      isStation: life.lease.leads,
-      isVoter: life.voter.votes,
-      term: view.station?.term ?? 0,
-      revision: view.revision,
-      featureLevel: view.cluster?.featureLevel ?? FEATURE_LEVEL,
-      groupAddress: null,
-      units,
-    };
   }
 
   // Stop.

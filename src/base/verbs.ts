@@ -63,7 +63,8 @@ export const VerbKind = {
   enquire: 24,
   /**
    * Like attached, but promises nothing; `record` is the newest it stored, `stamp` its disk's
-   * bootIncarnation (base/member-store.ts). Enquire carries the same.
+   * bootIncarnation (base/member-store.ts). Enquire carries the same. With status ioError and no
+   * incarnation: the disk is out of use (R10), and its head need not wait for it.
    */
   state: 25,
 

@@ -20,6 +20,7 @@ import { AdministratorSchema, UNIT_ROLES, UnitSchema, settingShapes } from "./st
 import { CommandSchema, idSchema, keys, nameSchema, parseValue, valueText } from "./state.ts";
 import { passwordHashSchema } from "./state.ts";
 import type { CommandRecord } from "./state.ts";
+import { unitCommands } from "./unit-changes.ts";
 import { UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
 import type { ViewFollower } from "./view-follower.ts";
 import { newId } from "./voters.ts";
@@ -43,7 +44,7 @@ export const commandArguments = {
     featureLevel: true,
     version: true,
   }).extend({ role: z.enum(UNIT_ROLES) }),
-  removeUnit: z.object({ unit: positive }),
+  ...unitCommands,
   /** The asking unit has claimed a disk, or found one of ours. */
   registerDisk: z.object({
     uuid: idSchema,
@@ -100,6 +101,9 @@ export type CommandArguments<N extends CommandName> = z.infer<(typeof commandArg
 export interface CommandAnswers {
   admitUnit: { unit: number };
   removeUnit: Record<string, never>;
+  evacuateUnit: Record<string, never>;
+  keepUnit: Record<string, never>;
+  replaceUnit: Record<string, never>;
   registerDisk: { disk: number };
   createVolume: { volume: number };
   deleteVolume: Record<string, never>;
@@ -114,6 +118,9 @@ export interface CommandAnswers {
   reportDisk: Record<string, never>;
   tellBlocks: Record<string, never>;
   scrubDisk: Record<string, never>;
+  loseDisk: Record<string, never>;
+  retireDisk: Record<string, never>;
+  returnDisk: Record<string, never>;
 }
 
 /** Commands that may be waiting at once in the whole cluster. */

@@ -168,3 +168,122 @@ describe("settings", () => {
     });
   });
 });
+
+describe("a disk that is out of use", () => {
+  const out = { disk: 2, incarnation: 1, isOut: true, reason: "it was taken out" };
+  const ofBox2 = (made: StationFixture) => made.units.get(2);
+
+  test("taken out → told; nothing is placed there; made anew when it stays away", () => {
+    const made = rack({ spare: true });
+    made.ask("setSettings", { reprotectAfterMs: 20_000 });
+    made.ask("loseDisk", out, ofBox2(made));
+    made.time.pass(500);
+    expect(made.view().disks.get(2)).toMatchObject({ state: "failed", lost: { isOut: true } });
+    expect(sentences(made)).toContain(
+      "disk 2 of box2 is not there any more (it was taken out): put back it is used again; " +
+        "else the copies it held are made anew on other disks after 20 s",
+    );
+    // What its heads did meanwhile (R2).
+    for (const record of records(made)) {
+      const inSync = record.inSync.filter(({ disk }) => disk !== 2);
+      const head = inSync[0]?.disk ?? 0;
+      made.propose({ ...record, epoch: record.epoch + 1, head, inSync });
+    }
+    made.time.pass(10_000);
+    expect(records(made).flatMap((record) => record.resyncing)).toEqual([]);
+    made.until("targets are named", () => records(made).every((one) => one.resyncing.length > 0));
+    expect(records(made).flatMap((record) => record.resyncing)).not.toContain(2);
+    const create = () => made.createVolume("w", 1, "mirror-3");
+    expect(create).toThrow("different units");
+  });
+
+  test("put back → registered again, ready, told; an old loss told late changes nothing", () => {
+    const made = rack();
+    const uuid = made.view().disks.get(2)?.uuid ?? "";
+    made.ask("loseDisk", out, ofBox2(made));
+    const args = { uuid, path: "/back", sizeBytes: 10 * 2 ** 30, incarnation: 2 };
+    made.ask("registerDisk", args, ofBox2(made));
+    made.ask("loseDisk", out, ofBox2(made));
+    made.time.pass(500);
+    expect(made.view().disks.get(2)).toMatchObject({ state: "ready", path: "/back" });
+    expect(made.view().disks.get(2)?.lost).toBeUndefined();
+    expect(sentences(made)).toContain(
+      "disk 2 of box2 is back in use; what it missed is copied to it",
+    );
+  });
+
+  test("told of by another unit → refused", () => {
+    const made = rack();
+    expect(() => made.ask("loseDisk", out, made.units.get(1))).toThrow("own unit");
+    expect(made.view().disks.get(2)?.state).toBe("ready");
+  });
+
+  test("told twice → one event; failed after it was out → told as well", () => {
+    const made = rack();
+    for (let time = 0; time < 3; time++) made.ask("loseDisk", out, ofBox2(made));
+    made.ask("loseDisk", { ...out, isOut: false, reason: "EIO" }, ofBox2(made));
+    made.time.pass(500);
+    const kinds = [...made.view().events.values()].map(({ kind }) => kind);
+    expect(kinds.filter((kind) => kind === "disk-out")).toHaveLength(1);
+    expect(kinds.filter((kind) => kind === "disk-failed")).toHaveLength(1);
+  });
+});
+
+describe("what the owner decides about a disk", () => {
+  test("retired by hand → its copies go elsewhere; returned → it stays", () => {
+    const made = rack();
+    made.ask("retireDisk", { disk: 1 });
+    made.until("targets are named", () => records(made).every((one) => one.resyncing.length > 0));
+    expect(() => made.ask("retireDisk", { disk: 1 })).toThrow("already");
+    made.ask("returnDisk", { disk: 1 });
+    expect(made.view().disks.get(1)).toMatchObject({ state: "ready" });
+    expect(made.view().disks.get(1)?.why).toBeUndefined();
+    // All copies serve: the targets are not needed any more.
+    made.until("no target", () => records(made).every((one) => one.resyncing.length === 0));
+    expect(() => made.ask("returnDisk", { disk: 1 })).toThrow("nothing to return");
+  });
+
+  test("a liar returned → what was pardoned counts no more; new lies do", () => {
+    const made = rack();
+    made.ask("reportDisk", { disk: 1, ...health(60) });
+    expect(made.view().disks.get(1)?.state).toBe("leaving");
+    made.ask("returnDisk", { disk: 1 });
+    made.ask("reportDisk", { disk: 1, ...health(70) });
+    expect(made.view().disks.get(1)?.state).toBe("ready");
+    // A day later the old places are forgotten, and with them the pardon.
+    made.ask("reportDisk", { disk: 1, ...health(5) });
+    made.ask("reportDisk", { disk: 1, ...health(54) });
+    expect(made.view().disks.get(1)?.state).toBe("ready");
+    made.ask("reportDisk", { disk: 1, ...health(55) });
+    expect(made.view().disks.get(1)?.state).toBe("leaving");
+  });
+
+  test("a failed one returned → its unit is asked; its unit is away → said", () => {
+    const made = rack();
+    const failed = { disk: 2, incarnation: 1, isOut: false, reason: "EIO" };
+    made.ask("loseDisk", failed, made.units.get(2));
+    made.ask("returnDisk", { disk: 2 });
+    expect(made.view().disks.get(2)).toMatchObject({ state: "failed", returnAsked: 1 });
+    made.kill(2);
+    made.until("box2 is away", () => !made.view().isAlive(2));
+    expect(() => made.ask("returnDisk", { disk: 2 })).toThrow("box2 is away");
+  });
+
+  test("retired while it is out → leaves once it is back", () => {
+    const made = rack();
+    const uuid = made.view().disks.get(2)?.uuid ?? "";
+    const out = { disk: 2, incarnation: 1, isOut: true, reason: "it was taken out" };
+    made.ask("loseDisk", out, made.units.get(2));
+    made.ask("retireDisk", { disk: 2 });
+    expect(made.view().disks.get(2)?.state).toBe("failed");
+    const args = { uuid, path: "/back", sizeBytes: 10 * 2 ** 30, incarnation: 2 };
+    made.ask("registerDisk", args, made.units.get(2));
+    expect(made.view().disks.get(2)?.state).toBe("leaving");
+  });
+
+  test("a disk nobody knows → not found", () => {
+    const made = rack();
+    expect(() => made.ask("retireDisk", { disk: 99 })).toThrow(Fault);
+    expect(() => made.ask("returnDisk", { disk: 99 })).toThrow(Fault);
+  });
+});

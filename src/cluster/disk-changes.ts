@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the control station decides about disks that give wrong bytes (R9): what units report of
-// their disks' health is kept beside each disk's record, what heads met is told in sentences, and a
-// disk that keeps lying is retired: it takes nothing new, its copies are made anew on other disks
-// while it still serves as their source (upkeep.ts), then its slices' heads let go of it.
+// What the control station decides about disks that come, go and fail. What units report of their
+// disks' health (R9) is kept beside each disk's record, and what heads met is told in sentences. A
+// disk that keeps lying, or that its owner retires, is *leaving*: it takes nothing new, its copies
+// are made anew on other disks while it still serves as their source (upkeep.ts), then its slices'
+// heads let go of it. One that failed or was taken out is *failed*: nothing is placed there until
+// it is registered again. The owner may return either to use.
 
 import { z } from "zod";
 import { Fault } from "#base/fault.ts";
-import type { DiskNumber, VolumeNumber } from "#base/record.ts";
+import type { DiskNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
 import type { CommandArguments } from "./commands.ts";
 import type { Draft, EventDraft } from "./draft.ts";
 import { bytesInWords } from "./placement.ts";
+import { roughTime } from "./rough-time.ts";
 import { keys } from "./state.ts";
 import type { DiskHealthRecord, DiskRecord } from "./state.ts";
 import type { ClusterView } from "./view.ts";
@@ -18,6 +21,9 @@ import type { ClusterView } from "./view.ts";
 /** What heads tell of blocks, as commands carry it. */
 export const BLOCK_KINDS = ["healed", "unreadable", "diverged", "carried", "keepsNothing"] as const;
 export type BlockKind = (typeof BLOCK_KINDS)[number];
+
+/** The rest of a sentence about a disk. */
+const RETIRED_BY_OWNER = "is retired by its owner";
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 
@@ -47,6 +53,18 @@ export const diskCommands = {
     /** Without yielding to hosts. */
     urgent: z.boolean(),
   }),
+  /** The asking unit's own disk failed (R10), or was taken out. */
+  loseDisk: z.object({
+    disk: count.min(1),
+    /** Of the run that is over: a later one is not meant. */
+    incarnation: count.min(1),
+    isOut: z.boolean(),
+    reason: z.string().max(256),
+  }),
+  /** The owner wants its copies elsewhere. */
+  retireDisk: z.object({ disk: count.min(1) }),
+  /** The owner wants a disk used again that was retired, failed or was taken out. */
+  returnDisk: z.object({ disk: count.min(1) }),
 } as const;
 
 export function reportDisk(
@@ -57,11 +75,15 @@ export function reportDisk(
   const known = diskOf(view, args.disk);
   const { disk: _, ...health } = args;
   const next: DiskRecord = { ...known, health };
-  draft.put(keys.disk(known.number), next);
   const { diskErrorsMax } = view.settings;
-  if (diskErrorsMax > 0 && args.recentPlaces >= diskErrorsMax) {
-    retire(draft, next, `gave wrong bytes in ${args.recentPlaces} places within a day`);
+  // What its owner has pardoned is forgotten in a day, as all of it is.
+  const pardonedPlaces = Math.min(known.pardonedPlaces ?? 0, args.recentPlaces);
+  if (known.pardonedPlaces !== undefined) next.pardonedPlaces = pardonedPlaces;
+  if (diskErrorsMax > 0 && args.recentPlaces - pardonedPlaces >= diskErrorsMax) {
+    const why = `gave wrong bytes in ${args.recentPlaces} places within a day`;
+    if (retire(draft, next, why)) return {};
   }
+  draft.put(keys.disk(known.number), next);
   return {};
 }
 
@@ -89,24 +111,103 @@ export function scrubDisk(
   return {};
 }
 
+/** Nothing is placed there from now on; what it held is made anew when it stays away. */
+export function loseDisk(
+  draft: Draft,
+  args: CommandArguments<"loseDisk">,
+  asker: UnitNumber,
+): Record<string, never> {
+  const { view } = draft;
+  const known = diskOf(view, args.disk);
+  if (known.unit !== asker) throw new Fault("forbidden", "only a disk's own unit says that of it");
+  const { isOut, reason } = args;
+  const isTold = known.state === "failed" && known.lost?.isOut === isOut;
+  if (isTold || known.incarnation > args.incarnation) return {};
+  draft.put(keys.disk(known.number), { ...known, state: "failed", lost: { isOut, reason } });
+  const disk = diskInWords(view, known.number);
+  const after = roughTime(view.settings.reprotectAfterMs);
+  const copies = `the copies it held are made anew on other disks after ${after}`;
+  draft.tell({
+    kind: isOut ? "disk-out" : "disk-failed",
+    severity: "alarm",
+    sentence: isOut
+      ? `${disk} is not there any more (${reason}): put back it is used again; else ${copies}`
+      : `${disk} is out of use (${reason}): ${copies}, unless it is returned to use before`,
+    unit: known.unit,
+  });
+  return {};
+}
+
+export function retireDisk(
+  draft: Draft,
+  args: CommandArguments<"retireDisk">,
+): Record<string, never> {
+  const known = diskOf(draft.view, args.disk);
+  if (known.why !== undefined) {
+    throw new Fault("conflict", `disk ${known.number} is being retired already`);
+  }
+  retire(draft, known, RETIRED_BY_OWNER);
+  return {};
+}
+
+export function returnDisk(
+  draft: Draft,
+  args: CommandArguments<"returnDisk">,
+): Record<string, never> {
+  const { view } = draft;
+  const known = diskOf(view, args.disk);
+  if (known.state === "ready") {
+    throw new Fault("conflict", `disk ${known.number} is in use: there is nothing to return`);
+  }
+  const disk = diskInWords(view, known.number);
+  const unit = view.units.get(known.unit);
+  if (known.state === "failed" && !view.isAlive(known.unit)) {
+    const name = unit?.name ?? `unit ${known.unit}`;
+    throw new Fault("notReady", `${name} is away; it takes the disk when it starts`);
+  }
+  const { why: _why, emptied: _emptied, ...kept } = known;
+  const pardonedPlaces = known.health?.recentPlaces ?? 0;
+  const isFailed = known.state === "failed";
+  const returnAsked = (known.returnAsked ?? 0) + 1;
+  draft.put(keys.disk(known.number), {
+    ...kept,
+    pardonedPlaces,
+    ...(isFailed ? { returnAsked } : { state: "ready" as const }),
+  });
+  draft.tell({
+    kind: "disk-returned",
+    severity: "info",
+    sentence: isFailed
+      ? `${disk} is looked at again, as its owner wishes`
+      : `${disk} is used again, as its owner wishes, and not retired any more`,
+    unit: known.unit,
+  });
+  return {};
+}
+
 function diskOf(view: ClusterView, disk: DiskNumber): DiskRecord {
   const known = view.disks.get(disk);
   if (known === undefined || known.state === "gone") throw new Fault("notFound", `no disk ${disk}`);
   return known;
 }
 
-/** It takes nothing new from here on; its copies go elsewhere. Once. */
-function retire(draft: Draft, disk: DiskRecord, why: string): void {
-  if (disk.state !== "ready") return;
-  draft.put(keys.disk(disk.number), { ...disk, state: "leaving", why });
+/**
+ * It takes nothing new from here on; its copies go elsewhere. Once: false when it was so already.
+ */
+export function retire(draft: Draft, disk: DiskRecord, why: string): boolean {
+  if (disk.why !== undefined || disk.state === "leaving" || disk.state === "gone") return false;
+  // One that is out of use stays so; it is leaving once it is back.
+  const state = disk.state === "failed" ? "failed" : "leaving";
+  draft.put(keys.disk(disk.number), { ...disk, state, why });
   draft.tell({
     kind: "disk-retired",
-    severity: "alarm",
+    severity: why === RETIRED_BY_OWNER ? "info" : "alarm",
     sentence:
       `${diskInWords(draft.view, disk.number)} ${why}: its copies are made anew on other disks, ` +
       `then it is taken out of use`,
     unit: disk.unit,
   });
+  return true;
 }
 
 export function diskInWords(view: ClusterView, disk: DiskNumber): string {

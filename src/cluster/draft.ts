@@ -33,9 +33,12 @@ export class Draft {
   readonly taken = new Map<number, number>();
   #numbers: NumbersRecord | null = null;
   #closed = false;
+  readonly #isBounded: boolean;
 
-  constructor(view: ClusterView) {
+  /** `isBounded`: to be committed in one transaction; else only rehearsed. */
+  constructor(view: ClusterView, { isBounded } = { isBounded: true }) {
     this.view = view;
+    this.#isBounded = isBounded;
   }
 
   get isEmpty(): boolean {
@@ -48,7 +51,8 @@ export class Draft {
     return Math.max(this.#compares.size + 1 + this.#events.length, written);
   }
   get isFull(): boolean {
-    return this.#closed || this.operations >= TRANSACTION_OPERATIONS_MAX - 8;
+    if (this.#closed) return true;
+    return this.#isBounded && this.operations >= TRANSACTION_OPERATIONS_MAX - 8;
   }
 
   /** The change holds only if this key is as the view has it (also: absent). */

@@ -147,7 +147,8 @@ function unitRefusal(view: ClusterView, asker: Asker, next: UnitRecord): string 
     next.ula === current.ula &&
     next.role === current.role &&
     next.pool === current.pool &&
-    next.state === current.state;
+    next.state === current.state &&
+    JSON.stringify(next.evacuation) === JSON.stringify(current.evacuation);
   return ownRefusal(asker, next.number) ?? (same ? null : STATION_ONLY);
 }
 

@@ -13,7 +13,7 @@ function roomsWhere(view: ClusterView, may: (unit: UnitRecord) => boolean): Disk
   for (const disk of view.disks.values()) {
     const unit = view.units.get(disk.unit);
     if (unit === undefined || disk.state !== "ready" || !view.isAlive(disk.unit)) continue;
-    if (!may(unit)) continue;
+    if (!may(unit) || view.diskLeaves(disk.number)) continue;
     const freeBytes = Math.max(0, disk.sizeBytes - view.promisedBytes(disk.number));
     rooms.push({ disk: disk.number, unit: disk.unit, freeBytes });
   }

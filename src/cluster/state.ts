@@ -140,6 +140,18 @@ export const UnitSchema = z.looseObject({
   version: z.string().max(64),
   /** Wall clock, for people only. */
   admittedAtMs: countOrZero,
+  /** Its copies, heads and vote go to other units. */
+  evacuation: z
+    .looseObject({
+      /** Once it holds nothing it is removed. */
+      thenRemove: z.boolean(),
+      /** When it began, by the wall clock, and the slices with a member on it then: for people. */
+      sinceMs: countOrZero,
+      slices: countOrZero,
+      /** That it holds nothing any more was told. */
+      emptied: z.boolean().optional(),
+    })
+    .optional(),
 });
 export type UnitRecord = z.infer<typeof UnitSchema>;
 
@@ -194,12 +206,18 @@ export const DiskSchema = z.looseObject({
    */
   incarnation: positive,
   /**
-   * `failed`: an I/O error ejected it (R10). `leaving`: takes nothing new. `gone`: never comes
-   * back.
+   * `failed`: an I/O error ejected it (R10), or it was taken out. `leaving`: takes nothing new.
+   * `gone`: never comes back.
    */
   state: z.enum(["ready", "failed", "leaving", "gone"]),
-  /** Why it is leaving: the rest of a sentence about it. */
+  /** Why it is leaving, or is to leave once it is back: the rest of a sentence about it. */
   why: z.string().max(256).optional(),
+  /** While failed: it was taken out, or why it was ejected. */
+  lost: z.looseObject({ isOut: z.boolean(), reason: z.string().max(256) }).optional(),
+  /** Its owner wants it taken again; its unit acts when the number rises. */
+  returnAsked: countOrZero.optional(),
+  /** Wrong places that its owner has seen and returned it to use all the same. */
+  pardonedPlaces: countOrZero.optional(),
   /** It is leaving, and that it holds nothing any more was told. */
   emptied: z.boolean().optional(),
   health: DiskHealthSchema.optional(),

@@ -11,13 +11,22 @@ import type { UnitNumber } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { TlsRule } from "#base/tls.ts";
 import type { CommandArguments, CommandName } from "./commands.ts";
-import { reportDisk, scrubDisk, tellBlocks } from "./disk-changes.ts";
+import {
+  diskInWords,
+  loseDisk,
+  reportDisk,
+  retireDisk,
+  returnDisk,
+  scrubDisk,
+  tellBlocks,
+} from "./disk-changes.ts";
 import type { Draft } from "./draft.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
 import type { PlacedSlice } from "./placement.ts";
 import { headedBytes, poolRooms } from "./rooms.ts";
 import { ADMITTED_UNITS_MAX, FIRST_POOL, OWNER, keys, ownerRecord } from "./state.ts";
 import type { ClusterRecord, DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
+import { evacuateUnit, keepUnit, removeUnit, replaceUnit } from "./unit-changes.ts";
 import { announceUpdate, startUpdate, stopUpdate } from "./update-changes.ts";
 import type { KnownVoters } from "./update-plan.ts";
 import type { ClusterView } from "./view.ts";
@@ -40,7 +49,10 @@ type Decide<N extends CommandName> = (
 /** One function per command: fills the draft, answers what the asker is told. */
 export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   admitUnit,
-  removeUnit,
+  removeUnit: (draft, args, facts) => removeUnit(draft, args, facts.voters),
+  evacuateUnit: (draft, args, facts) => evacuateUnit(draft, args, facts.wallMs),
+  keepUnit,
+  replaceUnit: (draft, args, facts) => replaceUnit(draft, args, facts.wallMs),
   registerDisk,
   createVolume,
   deleteVolume,
@@ -55,6 +67,9 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   reportDisk,
   tellBlocks,
   scrubDisk,
+  loseDisk: (draft, args, facts) => loseDisk(draft, args, facts.asker),
+  retireDisk,
+  returnDisk,
 };
 
 function admitUnit(
@@ -115,35 +130,6 @@ function freeName(wanted: string, units: readonly UnitRecord[]): string {
   }
 }
 
-function removeUnit(draft: Draft, args: CommandArguments<"removeUnit">): Record<string, never> {
-  const { view } = draft;
-  const unit = view.units.get(args.unit);
-  if (unit === undefined) throw new Fault("notFound", `no unit ${args.unit}`);
-  if (unit.state === "removed") return {};
-  const disks = view.disksOfUnit(unit.number);
-  for (const disk of disks) {
-    for (const record of view.slicesOfDisk(disk.number)) {
-      const elsewhere = record.inSync.some(
-        (member) => view.disks.get(member.disk)?.unit !== unit.number,
-      );
-      if (elsewhere || !record.inSync.some((member) => member.disk === disk.number)) continue;
-      const volume = view.volumes.get(record.volume)?.name ?? `volume ${record.volume}`;
-      throw new Fault("conflict", `${unit.name} holds the only current copy of part of ${volume}`);
-    }
-  }
-  draft.put(keys.unit(unit.number), { ...unit, state: "removed", pool: null });
-  draft.delete(keys.aliveOf(unit.number));
-  draft.delete(keys.unitUpdate(unit.number));
-  for (const disk of disks) draft.put(keys.disk(disk.number), { ...disk, state: "gone" });
-  draft.tell({
-    kind: "unit-removed",
-    severity: "warning",
-    sentence: `${unit.name} was removed from the cluster`,
-    unit: unit.number,
-  });
-  return {};
-}
-
 function registerDisk(
   draft: Draft,
   args: CommandArguments<"registerDisk">,
@@ -187,8 +173,18 @@ function registerDisk(
     });
   }
   // One that was retired stays so, whatever starts again.
-  const state = known.state === "leaving" ? "leaving" : "ready";
-  draft.put(keys.disk(known.number), { ...known, ...args, unit: unit.number, state });
+  const isRetired = known.state === "leaving" || known.why !== undefined;
+  const { lost: _, ...kept } = known;
+  const state = isRetired ? "leaving" : "ready";
+  draft.put(keys.disk(known.number), { ...kept, ...args, unit: unit.number, state });
+  if (known.state === "failed" && known.unit === unit.number) {
+    draft.tell({
+      kind: "disk-back",
+      severity: "info",
+      sentence: `${diskInWords(view, known.number)} is back in use; what it missed is copied to it`,
+      unit: unit.number,
+    });
+  }
   return { disk: known.number };
 }
 

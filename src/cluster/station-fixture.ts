@@ -97,7 +97,7 @@ export class StationFixture {
     const lease = new UnitLease(this.#world, this.time, {
       store: client,
       follower,
-      options: { unit, run, mayLead: true, news: () => this.units.get(unit)?.news ?? [] },
+      options: { unit, run, mayLead: () => true, news: () => this.units.get(unit)?.news ?? [] },
     });
     const station = new ControlStation(this.#world, this.time, {
       store: client,

@@ -28,8 +28,8 @@ export interface UnitLeaseOptions {
   unit: UnitNumber;
   /** Random per start of the daemon. */
   run: string;
-  /** A witness or a unit on its way out does not stand. */
-  mayLead: boolean;
+  /** A witness or a unit on its way out does not stand, and hands over where others can. */
+  mayLead(): boolean;
   ttlMs?: number;
   /** What others are to know of its slices, bounded as AliveSchema is. */
   news?(): readonly SliceNews[];
@@ -152,7 +152,9 @@ export class UnitLease {
     this.#heldUntilMs = sentMs + this.#ttlMs;
     const slow = this.#world.clock.nowMs() - sentMs > SLOW_MS;
     this.#slowRounds = slow ? this.#slowRounds + 1 : 0;
-    if (this.#slowRounds >= SLOW_ROUNDS && this.#term > 0) await this.#handOver();
+    if (this.#term === 0) return;
+    if (this.#slowRounds >= SLOW_ROUNDS) await this.#handOver("commits are slow here");
+    else if (!this.#options.mayLead()) await this.#handOver("this unit is on its way out");
   }
 
   async #sayAlive(lease: LeaseId): Promise<void> {
@@ -169,12 +171,12 @@ export class UnitLease {
   }
 
   /** Gray failure: who cannot commit in time lets another try (design section 6). */
-  async #handOver(): Promise<void> {
+  async #handOver(why: string): Promise<void> {
     this.#standBackUntilMs = this.#world.clock.nowMs() + STAND_BACK_MS;
     this.#slowRounds = 0;
     const others = [...this.#follower.view.alive.keys()].some((u) => u !== this.#options.unit);
     if (!others) return;
-    this.#world.log.write("warn", "commits are slow here: the control station is handed over");
+    this.#world.log.write("warn", `${why}: the control station is handed over`);
     const ifs = [this.#follower.view.compare(keys.station)];
     this.#resign();
     await this.#store.transaction({ ifs, deletes: [keys.station] });
@@ -182,7 +184,7 @@ export class UnitLease {
 
   async #stand(lease: LeaseId): Promise<void> {
     const view = this.#follower.view;
-    if (this.#term > 0 || !this.#options.mayLead || view.cluster === null) return;
+    if (this.#term > 0 || !this.#options.mayLead() || view.cluster === null) return;
     if (view.station?.unit === this.#options.unit) return this.#adopt(lease);
     if (view.station !== null || this.#world.clock.nowMs() < this.#standBackUntilMs) return;
     const term = view.term + 1;

@@ -14,6 +14,7 @@ import { layouts } from "#base/layout.ts";
 import { disksOf } from "#base/record.ts";
 import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { tellEmptied } from "./disk-changes.ts";
+import { endEvacuation } from "./unit-changes.ts";
 import { Draft } from "./draft.ts";
 import { placeMember, placeSlices, sliceSizes } from "./placement.ts";
 import type { DiskRoom } from "./placement.ts";
@@ -38,6 +39,7 @@ export function nextUpkeep(view: ClusterView, lacks: LackClock, nowMs: number): 
     emptyVolumes(view) ??
     protect(view, lacks, nowMs) ??
     emptied(view) ??
+    evacuated(view) ??
     trimEvents(view)
   );
 }
@@ -45,6 +47,12 @@ export function nextUpkeep(view: ClusterView, lacks: LackClock, nowMs: number): 
 function emptied(view: ClusterView): Draft | null {
   const draft = new Draft(view);
   tellEmptied(draft);
+  return draft.isEmpty ? null : draft;
+}
+
+function evacuated(view: ClusterView): Draft | null {
+  const draft = new Draft(view);
+  endEvacuation(draft);
   return draft.isEmpty ? null : draft;
 }
 
@@ -177,7 +185,7 @@ export class LackClock {
   }
 
   #working(view: ClusterView, record: SliceRecord): number {
-    return disksOf(record).filter((disk) => view.diskServes(disk) && !isLeaving(view, disk)).length;
+    return disksOf(record).filter((disk) => view.diskServes(disk) && !view.diskLeaves(disk)).length;
   }
 
   lacksForMs(slice: SliceNumber, nowMs: number): number {
@@ -194,13 +202,19 @@ export class LackClock {
   }
 }
 
-/** Members added and surplus targets taken away. */
-function protect(view: ClusterView, lacks: LackClock, nowMs: number): Draft | null {
-  const draft = new Draft(view);
-  const at = { nowMs, afterMs: view.settings.reprotectAfterMs };
+/** Members added and surplus targets taken away, of so many slices at most. */
+export function protect(
+  view: ClusterView,
+  lacks: LackClock,
+  nowMs: number,
+  slicesMax = MEMBERS_PER_DRAFT,
+): Draft | null {
+  const draft = new Draft(view, { isBounded: slicesMax === MEMBERS_PER_DRAFT });
+  const isAbandoned = hasAbandoned(view);
+  const at = { nowMs, afterMs: view.settings.reprotectAfterMs, isAbandoned };
   let changed = 0;
   for (const record of view.slices.values()) {
-    if (changed >= MEMBERS_PER_DRAFT || draft.isFull) break;
+    if (changed >= slicesMax || draft.isFull) break;
     if (view.volumes.get(record.volume)?.state !== "ready") continue;
     const next = betterTargets(draft, record, lacks, at);
     if (next === null) continue;
@@ -215,11 +229,11 @@ function betterTargets(
   draft: Draft,
   record: SliceRecord,
   lacks: LackClock,
-  at: { nowMs: number; afterMs: number },
+  at: { nowMs: number; afterMs: number; isAbandoned: boolean },
 ): SliceRecord | null {
   const { view } = draft;
   // A disk that leaves serves as a source, and counts as no copy.
-  const staying = record.inSync.filter((member) => !isLeaving(view, member.disk));
+  const staying = record.inSync.filter((member) => !view.diskLeaves(member.disk));
   const inSync = staying.filter((member) => !lacks.isLost(view, member.disk, at)).length;
   const live = staying.filter((member) => view.diskServes(member.disk)).length;
   // All promised members serve: whoever else was on the way is not needed any more.
@@ -227,12 +241,12 @@ function betterTargets(
     return record.resyncing.length === 0 ? null : changed(record, []);
   }
   const kept = record.resyncing.filter((disk) => {
-    return !lacks.isLost(view, disk, at) && !isLeaving(view, disk);
+    return !lacks.isLost(view, disk, at) && !view.diskLeaves(disk);
   });
   let targets = kept;
   const lacking = inSync + kept.length < record.copies;
-  // It does not come back by waiting.
-  const isRetired = staying.length < record.inSync.length;
+  // It does not come back by waiting; nor does what an owner evacuates while it is away.
+  const isRetired = staying.length < record.inSync.length || at.isAbandoned;
   const longEnough = isRetired || lacks.lacksForMs(record.slice, at.nowMs) >= at.afterMs;
   // Without a head there is nobody to copy from; first another member takes over.
   if (lacking && longEnough && view.diskServes(record.head)) {
@@ -243,8 +257,17 @@ function betterTargets(
   return changed(record, targets);
 }
 
-function isLeaving(view: ClusterView, disk: DiskNumber): boolean {
-  return view.disks.get(disk)?.state === "leaving";
+/** A unit that is away is being evacuated: it is not waited for. */
+function hasAbandoned(view: ClusterView): boolean {
+  for (const unit of view.units.values()) {
+    if (unit.evacuation !== undefined && !view.isAlive(unit.number)) return true;
+  }
+  return false;
+}
+
+/** Whether a slice could get another member somewhere now, beside those it has. */
+export function hasRoomFor(view: ClusterView, record: SliceRecord): boolean {
+  return newMember(new Draft(view), record, record.resyncing) !== null;
 }
 
 function changed(record: SliceRecord, resyncing: DiskNumber[]): SliceRecord {

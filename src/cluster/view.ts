@@ -146,6 +146,19 @@ export class ClusterView {
     return record.state === "ready" || record.state === "leaving";
   }
 
+  /** Whether a disk takes nothing new and is to be let go: retired, or its unit is evacuated. */
+  diskLeaves(disk: DiskNumber): boolean {
+    const record = this.disks.get(disk);
+    if (record === undefined) return false;
+    return record.state === "leaving" || this.units.get(record.unit)?.evacuation !== undefined;
+  }
+
+  /** Slices with a member on a unit, in sync or on its way. */
+  slicesOfUnit(unit: UnitNumber): SliceRecord[] {
+    const found = this.disksOfUnit(unit).flatMap((disk) => this.slicesOfDisk(disk.number));
+    return [...new Set(found)];
+  }
+
   disksOfUnit(unit: UnitNumber): DiskRecord[] {
     return [...this.disks.values()].filter((disk) => disk.unit === unit);
   }

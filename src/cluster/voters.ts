@@ -5,13 +5,16 @@
 // R12).
 //
 // - 1 unit: 1 voter. 2 units: 1 voter and a learner, since two voters are worse than one. 3 or
-//   more: 3; 7 or more: 5. Spares and witnesses may vote.
+//   more: 3; 5 or more: 5, since a volume of three copies outlives any two units only if the
+//   control store does. Spares and witnesses may vote.
 // - A unit joins as a learner with a one-time ticket, starts, and is promoted once etcd finds it
 //   ready (strict reconfiguration wants every member connected for 5 s: asked again, never switched
 //   off).
-// - A dead voter is removed after minutes and only when another unit can take its place; a unit
-//   removed from the cluster, and one that lost its data, at once. Removal comes before the
-//   replacement's add.
+// - A dead voter is removed after the time after which lost copies are made anew, and only when
+//   another unit can take its place; a unit removed from the cluster, and one that lost its data,
+//   at once. Removal comes before the replacement's add.
+// - A unit that is being evacuated gives its vote to another one first, and then leaves; where that
+//   would leave two voters it keeps it, until it is removed.
 // - Two stations at once are harmless: etcd takes one change at a time and checks each one, and a
 //   ticket is written only where none is (compare-and-swap).
 
@@ -23,8 +26,9 @@ import { VoterSchema, keys, parseValue, valueText } from "./state.ts";
 import type { UnitRecord, UnitRole, VoterRecord } from "./state.ts";
 import type { ClusterView } from "./view.ts";
 
-/** A voter silent this long is replaced. */
+/** A voter silent this long is replaced, where nobody says otherwise; and the least that counts. */
 export const VOTER_DEAD_MS = 300_000;
+export const VOTER_DEAD_MS_MIN = 10_000;
 /** A learner that does not come up this long makes way for another unit. */
 export const LEARNER_DEAD_MS = 60_000;
 
@@ -35,6 +39,8 @@ export interface VoterUnit {
   /** How long it has been away, ms; 0 while it is alive. */
   awayMs: number;
   admitted: boolean;
+  /** It is being evacuated. */
+  leaves: boolean;
 }
 
 export interface VoterMember {
@@ -56,7 +62,7 @@ export type VoterStep =
 
 /** How many voters a cluster of so many units has. */
 export function voterTarget(units: number): number {
-  if (units >= 7) return 5;
+  if (units >= 5) return 5;
   return units >= 3 ? 3 : 1;
 }
 
@@ -64,16 +70,18 @@ export function voterTarget(units: number): number {
 export function nextVoterStep(
   units: readonly VoterUnit[],
   members: readonly VoterMember[],
+  deadMs: number = VOTER_DEAD_MS,
 ): VoterStep {
   const unitOf = (member: VoterMember) => units.find((unit) => unit.unit === member.unit);
-  const fit = units.filter((unit) => unit.admitted && unit.alive);
+  const fit = units.filter((unit) => unit.admitted && unit.alive && !unit.leaves);
   const target = voterTarget(fit.length);
   const holds = new Set(members.map((member) => member.unit));
   const candidates = fit.filter((unit) => !holds.has(unit.unit)).sort(byFitness);
 
   const reasons = new Map<VoterMember, string>();
   for (const member of members) {
-    const reason = removalReason(member, unitOf(member), candidates.length > 0);
+    const replaceable = candidates.length > 0;
+    const reason = removalReason(member, unitOf(member), { replaceable, deadMs });
     if (reason !== null) reasons.set(member, reason);
   }
   for (const [member, reason] of reasons) {
@@ -81,7 +89,9 @@ export function nextVoterStep(
     if (!member.learner && members.filter((other) => !other.learner).length === 1) continue;
     return { kind: "remove", member, reason };
   }
-  const voters = members.filter((member) => !member.learner && !reasons.has(member));
+  const leaves = (member: VoterMember) => unitOf(member)?.leaves === true;
+  const kept = members.filter((member) => !member.learner && !reasons.has(member));
+  const voters = kept.filter((member) => !leaves(member));
   const learner = members.find((member) => member.learner);
   if (learner !== undefined) {
     const mayVote = voters.length < target && learner.started && unitOf(learner)?.alive === true;
@@ -91,19 +101,23 @@ export function nextVoterStep(
   // With two units the second one learns, so that it can vote as soon as there is a third.
   const wanted = fit.length === 2 ? 2 : target;
   if (next !== undefined && voters.length < wanted) return { kind: "add", unit: next.unit };
-  return { kind: "none" };
+  const leaving = kept.find(leaves);
+  // Two voters are worse than three, one of which leaves.
+  const isEnough = voters.length >= target && voters.length !== 2;
+  if (leaving === undefined || !isEnough) return { kind: "none" };
+  return { kind: "remove", member: leaving, reason: "its unit is being evacuated" };
 }
 
 function removalReason(
   member: VoterMember,
   unit: VoterUnit | undefined,
-  replaceable: boolean,
+  { replaceable, deadMs }: { replaceable: boolean; deadMs: number },
 ): string | null {
   if (member.lost) return "its data is gone";
   if (unit === undefined || !unit.admitted) return "its unit is not in the cluster any more";
   if (unit.alive) return null;
   if (member.learner && unit.awayMs >= LEARNER_DEAD_MS && replaceable) return "it does not come up";
-  if (unit.awayMs >= VOTER_DEAD_MS && replaceable) return "its unit has been away for minutes";
+  if (unit.awayMs >= deadMs && replaceable) return "its unit has been away too long";
   return null;
 }
 
@@ -179,7 +193,8 @@ export class VoterKeeper {
     const known = members.map((member) => voterMember(view, member));
     const unticketed = await this.#issueMissingTicket(view, members, known);
     if (unticketed) return true;
-    const step = nextVoterStep(this.#units(view), known);
+    const deadMs = Math.max(VOTER_DEAD_MS_MIN, view.settings.reprotectAfterMs);
+    const step = nextVoterStep(this.#units(view), known, deadMs);
     switch (step.kind) {
       case "none":
         this.#settledAt = situation(view);
@@ -201,7 +216,8 @@ export class VoterKeeper {
       else if (!this.#awaySinceMs.has(unit.number)) this.#awaySinceMs.set(unit.number, nowMs);
       const awayMs = nowMs - (this.#awaySinceMs.get(unit.number) ?? nowMs);
       const admitted = unit.state === "admitted";
-      return { unit: unit.number, role: unit.role, alive, awayMs, admitted };
+      const leaves = unit.evacuation !== undefined;
+      return { unit: unit.number, role: unit.role, alive, awayMs, admitted, leaves };
     });
   }
 
@@ -283,7 +299,8 @@ export class VoterKeeper {
 function situation(view: ClusterView): string {
   const units = [...view.units.values()].map((unit) => {
     const voter = view.voters.get(unit.number)?.state ?? "";
-    return `${unit.number} ${unit.state} ${view.isAlive(unit.number)} ${voter}`;
+    const leaves = unit.evacuation !== undefined;
+    return `${unit.number} ${unit.state} ${view.isAlive(unit.number)} ${leaves} ${voter}`;
   });
   return units.join(";");
 }

@@ -55,6 +55,11 @@ export class Sessions {
     this.close(replica);
     this.evaluate();
   }
+  /** Its unit says that the disk is out of use (R10), whether it was asked anything or not. */
+  out(disk: DiskNumber): void {
+    const replica = this.replicas.get(disk);
+    if (replica !== undefined && replica.failure === null) this.failed(replica, Status.ioError);
+  }
   /** The replica as the present record has it. */
   name(disk: DiskNumber, incarnation: number): void {
     let replica = this.replicas.get(disk);

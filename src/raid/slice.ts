@@ -280,11 +280,28 @@ export class Slice {
         this.#answerEnquiry(verb);
         return;
       case VerbKind.state:
-        this.#heard(verb);
+        if (verb.status === Status.ioError) this.#head?.sessions.out(verb.fromDisk);
+        else this.#heard(verb);
         return;
       default:
         if (this.#failure === null) this.#member.receive(verb);
+        else this.#sayOut(verb.fromDisk);
     }
+  }
+
+  /** R10: a head need not wait for this disk to answer anything, nor for its grants. */
+  #sayOut(head: DiskNumber): void {
+    if (head === this.#store.disk) return;
+    const verb = new PeerVerb();
+    verb.kind = VerbKind.state;
+    verb.class = TrafficClass.control;
+    verb.slice = this.#store.slice;
+    verb.fromDisk = this.#store.disk;
+    verb.toDisk = head;
+    verb.sequence = ++this.#sequence;
+    // Without an incarnation: it says nothing of what the disk will be when it comes back (R3).
+    verb.status = Status.ioError;
+    this.#effects.send(verb);
   }
 
   /** What another member says of itself (R3); its record is one it stored, hence committed. */
@@ -341,6 +358,11 @@ export class Slice {
   /** Disks that are being retired: replaced by whoever is brought up, then let go. */
   setLeaving(disks: ReadonlySet<DiskNumber>): void {
     this.#leaving = disks;
+  }
+
+  /** The disk was taken out, or is to be opened anew: as after an I/O error (R10). */
+  giveUp(reason: string): void {
+    if (!this.#stopped) this.#giveUp(reason);
   }
 
   // Records.
@@ -417,6 +439,7 @@ export class Slice {
       reason,
     });
     this.#head?.tellReleased();
+    if (this.#record !== null) this.#sayOut(this.#record.head);
     const isOnly = this.#record?.inSync.length === 1;
     this.#endHead(isOnly ? Status.ioError : Status.notHead);
     this.#effects.statusChanged?.();

@@ -153,6 +153,11 @@ export class DiskStore {
     });
   }
 
+  /** Takes the disk out of use as after an I/O error (R10); it is still to be closed. */
+  eject(reason: string): void {
+    this.#core.io.fail(reason);
+  }
+
   /**
    * Ends the store: no more operations are taken (shuttingDown), those in flight end, everything is
    * flushed and checkpointed, and the buffers go back to Memory. Activity stays as it is: only a

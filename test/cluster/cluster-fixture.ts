@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A cluster for the tests of this folder: so many units of one lab, assembled, with three voters
-// and a mirrored volume that this machine may attach to.
+// A cluster for the tests of this folder: so many units of one lab, assembled, with as many voters
+// as they are to have, and a mirrored volume that this machine may attach to.
 
+import { voterTarget } from "#cluster/voters.ts";
 import { assembled, createVolume, protectedEverywhere, voters } from "./assembled.ts";
 import { controlStation, frontFirst, headOf, through } from "./assembled.ts";
 import { etcdLeader } from "./etcd-leader.ts";
@@ -41,7 +42,8 @@ export async function startCluster(shape: ClusterShape = {}): Promise<Lab> {
     if (volumeBytes > 0) {
       await createVolume(lab, { name: VOLUME, sizeBytes: volumeBytes }, LIMIT_MS);
     }
-    if (members + spares >= 3) await lab.until("three voters", () => voters(lab, 3), LIMIT_MS);
+    const count = voterTarget(members + spares);
+    if (count >= 3) await lab.until(`${count} voters`, () => voters(lab, count), LIMIT_MS);
     return lab;
   } catch (error) {
     await lab.end();

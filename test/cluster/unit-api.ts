@@ -14,6 +14,7 @@ import type {
   UnitView,
   VolumeView,
 } from "#appliance/backend.ts";
+import type { WhatIf } from "#appliance/what-if.ts";
 
 /** Longest wait for an answer; creating a volume may take as long as CREATE_MS. */
 const ANSWER_MS = 5_000;
@@ -59,6 +60,24 @@ export class UnitApi {
   }
   async scrubDisk(disk: number, urgent: boolean): Promise<void> {
     await this.#ask("POST", `disks/${disk}/scrub`, { body: { urgent } });
+  }
+  evacuate(unit: string, options: Partial<Record<"thenRemove" | "force" | "dryRun", boolean>>) {
+    return this.#ask<WhatIf>("POST", `units/${unit}/evacuate`, { body: options });
+  }
+  replace(unit: string, by: string): Promise<WhatIf> {
+    return this.#ask("POST", `units/${unit}/replace`, { body: { by } });
+  }
+  async remove(unit: string, force = false): Promise<void> {
+    await this.#ask("DELETE", `units/${unit}?force=${force}`);
+  }
+  whatIf(question: string): Promise<WhatIf> {
+    return this.#ask("GET", `what-if?${question}`);
+  }
+  async retireDisk(disk: number): Promise<void> {
+    await this.#ask("POST", `disks/${disk}/retire`);
+  }
+  async returnDisk(disk: number): Promise<void> {
+    await this.#ask("POST", `disks/${disk}/return`);
   }
   changeSettings(changes: Partial<SettingsView>): Promise<SettingsView> {
     return this.#ask("PATCH", "settings", { body: changes });

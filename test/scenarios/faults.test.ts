@@ -34,6 +34,9 @@ scenario(
   },
 );
 
+/** First written to, then only read. */
+const READS = { mix: { write: 4, zero: 0, flush: 0, read: 96 } };
+
 /** Which part of the disk an operation touches. */
 function inPart(part: "data" | "metadata" | "log", plan: DiskPlan, operation: Operation): boolean {
   const { offsetBytes, kind } = operation;
@@ -219,3 +222,62 @@ scenario(
     expect(s.cluster.counts.failed.get(statusName(Status.mediumError)) ?? 0).toBe(0);
   },
 );
+
+for (const disk of [1, 2]) {
+  const role = disk === 1 ? "head" : "member";
+  scenario(`disk-pulled-and-put-back at the ${role}: no restart needed, nothing lost`, {}, (s) => {
+    for (const noticeMs of [0, 40, 2500]) {
+      s.unit(disk).pullDisk(disk, noticeMs);
+      s.until(`disk ${disk} is out`, () => !s.inSync(1).includes(disk), 12_000);
+      s.writesGoOn(10_000);
+      const { boots } = s.unit(disk);
+      s.run(noticeMs);
+      s.unit(disk).putBack(disk);
+      s.whole();
+      expect(s.unit(disk).boots).toBe(boots);
+      s.run(1500);
+    }
+  });
+}
+
+scenario("disk-pulled while hosts only read: they wait for nobody", READS, (s) => {
+  s.run(6000);
+  const reads = () => s.cluster.counts.acked - s.ackedWrites;
+  const before = reads();
+  s.unit(2).pullDisk(2);
+  s.run(1000);
+  expect(s.inSync(1)).toEqual([1]);
+  s.run(2000);
+  expect(reads()).toBeGreaterThan(before + 20);
+  s.unit(2).putBack(2);
+  s.whole();
+});
+
+scenario("disks of both members pulled and put back: one copy is never taken for two", {}, (s) => {
+  s.unit(2).pullDisk(2, 100);
+  s.until("disk 2 is out", () => !s.inSync(1).includes(2), 12_000);
+  s.run(800);
+  // Until it is noticed, what only it has cannot be read (H8).
+  s.cluster.rotten = true;
+  s.unit(1).pullDisk(1, 100);
+  s.unit(2).putBack(2);
+  s.run(3000);
+  // Only disk 1 has all that was acked.
+  expect(s.head(1)).toBe(1);
+  s.unit(1).putBack(1);
+  s.whole();
+  s.writesGoOn(10_000);
+});
+
+scenario("disk put back in another unit's absence, and pulled at once again", {}, (s) => {
+  s.unit(1).kill();
+  s.unit(2).pullDisk(2, 50);
+  s.unit(2).putBack(2);
+  s.run(300);
+  s.unit(2).pullDisk(2, 50);
+  s.unit(2).putBack(2);
+  s.run(500);
+  s.unit(1).boot();
+  s.whole();
+  s.writesGoOn(10_000);
+});

@@ -38,6 +38,7 @@ const MUST_REACH = [
   "write misdirected by its disk",
   "a block was healed",
   "a scrub came to its end",
+  "a pulled disk was taken again",
 ];
 
 function main(): number {

@@ -37,6 +37,7 @@ export const HARMS = [
   "rot",
   "lostWrite",
   "misdirectedWrite",
+  "pullDisk",
 ] as const;
 export type Harm = (typeof HARMS)[number];
 
@@ -66,6 +67,7 @@ const USUAL: Record<Harm, number> = {
   rot: 2,
   lostWrite: 1,
   misdirectedWrite: 1,
+  pullDisk: 1,
 };
 /** Longer than this nobody waits for a moment that is hard to meet. */
 const MOMENT_PATIENCE_MS = 500;
@@ -330,6 +332,14 @@ export class Nemesis {
         return true;
       case "misdirectedWrite":
         this.#cluster.rot.deceive(this.#prng, unit.number, "misdirected");
+        return true;
+      case "pullDisk":
+        // Where no other member has it, a medium error is the truth (H8).
+        this.#cluster.rotten = true;
+        for (const number of unit.disks.keys()) {
+          unit.pullDisk(number, this.#prng.pick([0, 100, 2000]));
+          this.#after(this.#shortMs(), () => unit.putBack(number));
+        }
         return true;
       case "stuckDisk":
         disk.fault = () => "stuck";

@@ -196,6 +196,7 @@ export class SimCluster {
       arenas: this.#arenas,
       placement: this.#placement,
       diskOpened: (disk, incarnation) => this.losses.started(disk, incarnation),
+      takenAgain: () => this.sometimes("a pulled disk was taken again"),
       processGone: (process) => {
         for (const host of this.hosts) host.connectionLost(process);
       },
@@ -408,6 +409,7 @@ export class SimCluster {
       unit.resume();
       unit.setStoreReachable(true);
       if (unit.process !== null) unit.process.client.watchDelayMs = 0;
+      for (const number of unit.outDisks) unit.putBack(number);
       for (const disk of unit.disks.values()) {
         disk.slowFactor = 1;
         disk.lie = null;

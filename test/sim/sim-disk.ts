@@ -11,6 +11,8 @@
 // - Writes under way at the same time complete in any order.
 // - On demand: I/O errors, I/O that never ends, slowness, rotten bytes, writes that are lost or go
 //   to another place.
+// - Pulled out while a process has it, it fails what is under way and all that comes, and its cache
+//   is lost.
 
 import { assert } from "#base/assert.ts";
 import type { Memory } from "#base/memory.ts";
@@ -50,7 +52,7 @@ export class SimDisk {
   speed: DiskSpeed = SPEED_USUAL;
   slowFactor = 1;
   /** The machine's memory for this disk: outlives its process, goes with its power (H6). */
-  readonly keepsake = new Uint8Array(KEEPSAKE_BYTES_MIN);
+  keepsake = new Uint8Array(KEEPSAKE_BYTES_MIN);
   /** Told once, of the next write that is submitted: to do harm while one is under way. */
   onNextWrite: (() => void) | null = null;
   /** Asked for every operation as it is submitted. */
@@ -104,6 +106,19 @@ export class SimDisk {
     }
     this.#fallBack(this.#prng.pick([0, 0, 0.5, 0.9, 1]));
     this.keepsake.fill(0);
+  }
+
+  /** Pulled out: whoever has it meets errors, and the next one what a power cut left. */
+  pull(): void {
+    const run = this.#run;
+    this.#run = null;
+    for (const operation of run?.pull() ?? []) {
+      if (operation.kind !== OperationKind.write || run === null) continue;
+      this.#applyPart(run.memory, operation, SECTOR_BYTES, this.#prng.pick([0, 0.3, 0.7]));
+    }
+    this.#fallBack(this.#prng.pick([0, 0.5, 1]));
+    // Another one: whoever had it may still note something in its own.
+    this.keepsake = new Uint8Array(KEEPSAKE_BYTES_MIN);
   }
 
   /** Flips a bit that was written before: true if there was one at the place. */
@@ -242,6 +257,7 @@ class DiskRun implements Area {
   readonly #deliver: (act: () => void) => void;
   readonly #underWay = new Set<Operation>();
   #ended = false;
+  #isOut = false;
 
   constructor(disk: SimDisk, memory: Memory, deliver: (act: () => void) => void) {
     this.#disk = disk;
@@ -261,6 +277,7 @@ class DiskRun implements Area {
       assert(bufferOffset >= 0 && bufferOffset % SECTOR_BYTES === 0, "an aligned buffer");
       assert(offsetBytes + lengthBytes <= this.sizeBytes, "within the disk");
     }
+    if (this.#isOut) return this.#fail(operation);
     this.#underWay.add(operation);
     const fault = this.#disk.fault?.(operation) ?? null;
     if (fault === "stuck") {
@@ -270,12 +287,28 @@ class DiskRun implements Area {
     if (kind === OperationKind.write) this.#disk.writeSubmitted();
     const completedBefore = this.#disk.completed;
     this.#disk.after(this.#disk.latencyMs(kind), () => {
-      if (this.#ended) return;
+      if (this.#ended || this.#isOut) return;
       if (fault === "error") this.#disk.counts.errors++;
       else this.#disk.perform(operation, this.memory, completedBefore);
       this.#underWay.delete(operation);
       this.#deliver(() => operation.complete(fault === "error" ? Status.ioError : Status.ok));
     });
+  }
+
+  #fail(operation: Operation): void {
+    this.#disk.counts.errors++;
+    this.#disk.after(0, () => {
+      if (!this.#ended) this.#deliver(() => operation.complete(Status.ioError));
+    });
+  }
+
+  /** The disk is pulled out; what was under way on it, and fails. */
+  pull(): Operation[] {
+    this.#isOut = true;
+    const left = [...this.#underWay];
+    this.#underWay.clear();
+    for (const operation of left) this.#fail(operation);
+    return left;
   }
 
   /** The process is gone; what it had under way. */

@@ -38,6 +38,8 @@ export interface UnitWorld {
   /** Which unit each disk is in. */
   placement: ReadonlyMap<DiskNumber, UnitNumber>;
   diskOpened(disk: DiskNumber, incarnation: number): void;
+  /** A process opened a disk that was taken out while it ran. */
+  takenAgain(): void;
   processGone(process: UnitProcess): void;
   powerCut(disk: DiskNumber): void;
   /** How often disks are scrubbed. */
@@ -79,6 +81,8 @@ export class SimUnit {
   /** Whether its process reaches the voters. */
   storeReachable = true;
   boots = 0;
+  /** Pulled out and not put back. */
+  readonly outDisks = new Set<DiskNumber>();
   readonly #world: UnitWorld;
   #clock: SimClock;
 
@@ -98,6 +102,8 @@ export class SimUnit {
   boot(): void {
     if (this.process !== null) return;
     this.boots++;
+    // What is out at a start is in again: a boot without its disk is another harm.
+    this.outDisks.clear();
     this.#world.simulation.trace("boot", this.number, this.boots);
     this.process = new UnitProcess(this.#world, this, this.#clock);
     this.process.start();
@@ -136,6 +142,34 @@ export class SimUnit {
     this.process.resume();
   }
 
+  /**
+   * Pulls a disk out of the running machine; its process notices after a while, as by its look at
+   * what disks there are.
+   */
+  pullDisk(number: DiskNumber, noticeMs = 0): void {
+    const disk = this.disks.get(number);
+    if (disk === undefined) return;
+    this.#world.simulation.trace("pull", this.number, number);
+    this.outDisks.add(number);
+    disk.pull();
+    this.#world.powerCut(number);
+    const { process } = this;
+    const store = process?.stores.get(number);
+    this.#world.simulation.after(noticeMs, () =>
+      process?.deliver(() => {
+        if (process.stores.get(number) === store) process.dropDisk(number);
+      }),
+    );
+  }
+
+  /** Puts it in again: its process opens it as soon as it has closed it. */
+  putBack(number: DiskNumber): void {
+    if (!this.outDisks.delete(number)) return;
+    this.#world.simulation.trace("put back", this.number, number);
+    const { process } = this;
+    process?.deliver(() => process.takeAgain(number));
+  }
+
   setStoreReachable(reachable: boolean): void {
     this.storeReachable = reachable;
     this.process?.client.setConnected(reachable);
@@ -171,6 +205,9 @@ export class UnitProcess implements Endpoint {
   readonly world: { clock: Clock; random: Random; log: Log };
   readonly #shared: UnitWorld;
   readonly #machine: SimUnit;
+  /** Disks taken out whose stores are not closed yet, and those of them to open then. */
+  readonly #closing = new Set<DiskNumber>();
+  readonly #wanted = new Set<DiskNumber>();
   #ended = false;
   #paused = false;
   #backlog: (() => void)[] = [];
@@ -254,25 +291,52 @@ export class UnitProcess implements Endpoint {
     for (const shape of this.#shared.shapes) this.plane.volumeChanged(shape);
     let left = this.#machine.disks.size;
     for (const [number, disk] of this.#machine.disks) {
-      const area = disk.attach(this.memory, (act) => this.deliver(act));
-      const { keepsake } = disk;
-      openDisk(this.world, this.memory, area, { keepsake }, (store, status, reason) => {
+      this.#open(number, disk, () => {
         left--;
-        if (store === null) {
-          const word = statusName(status);
-          this.world.log.write("error", "a disk does not open", { number, word, reason });
-          if (left === 0) this.#opened();
-          return;
-        }
-        // Registered once; every later run finds the number on the disk.
-        store.setNumber(number, () => {
-          this.stores.set(number, store);
-          this.#shared.diskOpened(number, store.incarnation);
-          this.plane.addDisk(store);
-          if (left === 0) this.#opened();
-        });
+        if (left === 0) this.#opened();
       });
     }
+  }
+
+  #open(number: DiskNumber, disk: SimDisk, done: () => void): void {
+    const area = disk.attach(this.memory, (act) => this.deliver(act));
+    const { keepsake } = disk;
+    openDisk(this.world, this.memory, area, { keepsake }, (store, status, reason) => {
+      if (store === null) {
+        const word = statusName(status);
+        this.world.log.write("error", "a disk does not open", { number, word, reason });
+        return done();
+      }
+      // Registered once; every later run finds the number on the disk.
+      store.setNumber(number, () => {
+        this.stores.set(number, store);
+        this.#shared.diskOpened(number, store.incarnation);
+        this.plane.addDisk(store);
+        done();
+      });
+    });
+  }
+
+  /** As the reactor does with a disk that was taken out. */
+  dropDisk(number: DiskNumber): void {
+    const store = this.stores.get(number);
+    if (store === undefined) return;
+    this.stores.delete(number);
+    this.#closing.add(number);
+    this.plane.dropDisk(number, "its disk was taken out");
+    store.eject("it was taken out");
+    store.close(() => {
+      this.#closing.delete(number);
+      if (this.#wanted.delete(number)) this.takeAgain(number);
+    });
+  }
+
+  takeAgain(number: DiskNumber): void {
+    const disk = this.#machine.disks.get(number);
+    if (disk === undefined) return;
+    this.dropDisk(number);
+    if (this.#closing.has(number)) return void this.#wanted.add(number);
+    this.#open(number, disk, () => this.#shared.takenAgain());
   }
 
   #opened(): void {

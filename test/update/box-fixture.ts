@@ -261,7 +261,7 @@ export class Box {
     const store = this.#all.core.client(`unit ${unit} ${this.starts}`);
     const follower = new ViewFollower(world, timers, store);
     const run = world.seal.sha256(new TextEncoder().encode(`${unit} ${this.starts}`)).toHex();
-    const options = { unit, run: run.slice(0, 32), mayLead: true, ttlMs: 1500 };
+    const options = { unit, run: run.slice(0, 32), mayLead: () => true, ttlMs: 1500 };
     const lease = new UnitLease(world, timers, { store, follower, options });
     const station = new ControlStation(world, timers, {
       store,

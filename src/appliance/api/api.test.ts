@@ -76,7 +76,38 @@ describe("reading", () => {
     expect(recovery).toEqual(backend.recovery());
   });
 
-  test("a disk is scrubbed, a setting changed; what makes no sense is refused", async () => {
+  test("units evacuated, kept, replaced, removed; what a loss would mean is asked", async () => {
+    const dry = await send("POST", "/api/v1/units/cairn-0002/evacuate", { dryRun: true });
+    expect([dry.status, (await dry.json()) as object]).toEqual([200, backend.fleet.answer]);
+    expect(backend.fleet.evacuated.size).toBe(0);
+    const begun = await send("POST", "/api/v1/units/2/evacuate", { thenRemove: true });
+    expect(begun.status).toBe(202);
+    const units = (await (await ask("/api/v1/units")).json()) as { units: object[] };
+    expect(units.units[1]).toMatchObject({ evacuation: { thenRemove: true, left: 3 } });
+    expect((await send("POST", "/api/v1/units/2/keep", {})).status).toBe(204);
+    expect((await send("POST", "/api/v1/units/2/keep", {})).status).toBe(409);
+    expect((await send("POST", "/api/v1/units/2/replace", { by: "1" })).status).toBe(202);
+    expect((await send("POST", "/api/v1/units/2/replace", {})).status).toBe(400);
+    const remove = (query: string) => send("DELETE", `/api/v1/units/2${query}`, {});
+    backend.fleet.isTight = true;
+    expect((await remove("")).status).toBe(409);
+    expect((await remove("?force=maybe")).status).toBe(400);
+    expect((await remove("?force=true")).status).toBe(204);
+    expect(backend.fleet.removed).toEqual([[2, true]]);
+    for (const query of ["unit=2", "disk=3", "link=1,2"]) {
+      expect((await ask(`/api/v1/what-if?${query}`)).status).toBe(200);
+    }
+    expect(backend.fleet.asked.slice(-3)).toEqual([
+      { unit: "2", disk: undefined, link: undefined },
+      { unit: undefined, disk: 3, link: undefined },
+      { unit: undefined, disk: undefined, link: ["1", "2"] },
+    ]);
+    expect((await ask("/api/v1/what-if?unit=77")).status).toBe(404);
+    expect((await ask("/api/v1/what-if?disk=sda")).status).toBe(400);
+    expect((await ask("/api/v1/what-if?link=1")).status).toBe(400);
+  });
+
+  test("disks scrubbed, retired, returned, a setting changed; nonsense is refused", async () => {
     const post = (path: string, method: string, body: unknown) =>
       ask(path, {
         method,
@@ -92,6 +123,10 @@ describe("reading", () => {
     ]);
     expect((await post("/api/v1/disks/9/scrub", "POST", {})).status).toBe(404);
     expect((await post("/api/v1/disks/one/scrub", "POST", {})).status).toBe(400);
+    expect((await post("/api/v1/disks/2/retire", "POST", {})).status).toBe(202);
+    expect((await post("/api/v1/disks/2/retire", "POST", {})).status).toBe(409);
+    expect((await post("/api/v1/disks/2/return", "POST", {})).status).toBe(202);
+    expect((await post("/api/v1/disks/two/return", "POST", {})).status).toBe(400);
     const changed = await post("/api/v1/settings", "PATCH", { scrubEveryMs: 0 });
     expect(await changed.json()).toMatchObject({ scrubEveryMs: 0, diskErrorsMax: 50 });
     for (const wrong of [{}, { scrubEveryMs: -1 }, { scrubbing: 1 }, { diskErrorsMax: "many" }]) {

@@ -21,6 +21,7 @@ import { VERSION } from "#appliance/version.ts";
 import { BODY_BYTES_MAX, STALE_HEADER } from "./convention.ts";
 import { eventStream, STREAMS_MAX } from "./event-stream.ts";
 import { faultOf, faultResponse } from "./fault-answer.ts";
+import { addFleet } from "./fleet-api.ts";
 import { AnswersByKey } from "./idempotency.ts";
 import { METRICS_CONTENT_TYPE, metricsText } from "./prometheus.ts";
 import * as routes from "./routes.ts";
@@ -58,6 +59,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addVolumeChanges(api, backend);
   addClaim(api, backend);
   addUpdates(api, backend);
+  addFleet(api, backend);
   addPassword(api, backend);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);
@@ -155,6 +157,14 @@ function addDiskChanges(api: Api, backend: Backend): void {
   api.openapi(routes.scrubDiskRoute, async (context) => {
     const { disk } = context.req.valid("param");
     await backend.scrubDisk(Number(disk), context.req.valid("json"));
+    return context.body(null, 202);
+  });
+  api.openapi(routes.retireDiskRoute, async (context) => {
+    await backend.retireDisk(Number(context.req.valid("param").disk));
+    return context.body(null, 202);
+  });
+  api.openapi(routes.returnDiskRoute, async (context) => {
+    await backend.returnDisk(Number(context.req.valid("param").disk));
     return context.body(null, 202);
   });
 }

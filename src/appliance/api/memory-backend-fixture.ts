@@ -27,6 +27,7 @@ import type {
 } from "#appliance/backend.ts";
 
 import type { Health } from "#appliance/health.ts";
+import { MemoryFleet } from "./memory-fleet-fixture.ts";
 import { MemoryUpdates } from "./memory-updates-fixture.ts";
 
 export const MEMORY_CODE = "K7QWM-2XHDA";
@@ -35,6 +36,7 @@ const NEW_YEAR_2026_MS = 1_767_225_600_000;
 
 export class MemoryBackend implements Backend {
   readonly update = new MemoryUpdates();
+  readonly fleet = new MemoryFleet();
   healthNow: Health = { healthy: true, sentence: "it serves its cluster" };
   staleMs = 0;
   /** False: a unit that is in no cluster yet. */
@@ -93,6 +95,7 @@ export class MemoryBackend implements Backend {
       controlStation: unit === 2,
       link: unit === 1 ? ("self" as const) : ("down" as const),
       words: ["babad", `daba${unit}`],
+      evacuation: this.fleet.evacuationOf(unit),
     }));
   }
 
@@ -138,6 +141,18 @@ export class MemoryBackend implements Backend {
   async scrubDisk(disk: DiskNumber, { urgent }: { urgent: boolean }): Promise<void> {
     if (disk > 2) throw new Fault("notFound", `no disk ${disk}`);
     this.scrubs.push([disk, urgent]);
+  }
+
+  readonly retired: DiskNumber[] = [];
+  async retireDisk(disk: DiskNumber): Promise<void> {
+    if (disk > 2) throw new Fault("notFound", `no disk ${disk}`);
+    if (this.retired.includes(disk)) throw new Fault("conflict", `disk ${disk} is being retired`);
+    this.retired.push(disk);
+  }
+  async returnDisk(disk: DiskNumber): Promise<void> {
+    const at = this.retired.indexOf(disk);
+    if (at < 0) throw new Fault("conflict", `disk ${disk} is in use: there is nothing to return`);
+    this.retired.splice(at, 1);
   }
 
   #settings: SettingsView = {

@@ -74,6 +74,22 @@ export const scrubDiskRoute = createRoute({
   responses: { 202: { description: "asked for" }, ...faults },
 });
 
+export const retireDiskRoute = createRoute({
+  method: "post",
+  path: "/api/v1/disks/{disk}/retire",
+  summary: "Make a disk's copies anew on other disks, then take it out of use",
+  request: { params: DiskPathSchema },
+  responses: { 202: { description: "begun; the disk says how far it is" }, ...faults },
+});
+
+export const returnDiskRoute = createRoute({
+  method: "post",
+  path: "/api/v1/disks/{disk}/return",
+  summary: "Use a disk again that is being retired, failed, or was taken out and put back",
+  request: { params: DiskPathSchema },
+  responses: { 202: { description: "asked for; a failed disk is opened anew" }, ...faults },
+});
+
 export const volumesRoute = createRoute({
   method: "get",
   path: "/api/v1/volumes",

@@ -78,6 +78,16 @@ export const UnitSchema = z
     controlStation: z.boolean(),
     link: z.enum(["up", "down", "self"]).describe("peer link from the unit that answers"),
     words: z.array(z.string()).describe("as its screen shows them, to compare"),
+    evacuation: z
+      .object({
+        thenRemove: z.boolean(),
+        slices: number.describe("slices with a member on it as it began"),
+        left: number.describe("slices with a member on it now"),
+        leftMs: z.number().nullable().describe("at the pace so far; null: not known yet"),
+        sentence: z.string(),
+      })
+      .nullable()
+      .describe("how far its evacuation is; null: it stays"),
   })
   .openapi("Unit");
 

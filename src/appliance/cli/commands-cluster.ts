@@ -90,7 +90,7 @@ const yes = (value: boolean) => (value ? "yes" : "");
 const unitColumns: Column<UnitView>[] = [
   { head: "UNIT", cell: (unit) => String(unit.unit) },
   { head: "NAME", cell: (unit) => unit.name },
-  { head: "STATE", cell: (unit) => (unit.alive ? "up" : "away") },
+  { head: "STATE", cell: unitState },
   { head: "ROLE", cell: (unit) => unit.role },
   { head: "POOL", cell: (unit) => unit.pool ?? "" },
   { head: "CONTROL", cell: (unit) => yes(unit.controlStation) },
@@ -99,7 +99,13 @@ const unitColumns: Column<UnitView>[] = [
   { head: "VERSION", cell: (unit) => unit.version, wide: true },
   { head: "ADDRESSES", cell: (unit) => unit.addresses.join(", "), wide: true },
   { head: "IDENTITY", cell: (unit) => unit.unitId, wide: true },
+  { head: "EVACUATION", cell: (unit) => unit.evacuation?.sentence ?? "", wide: true },
 ];
+
+function unitState({ alive, evacuation }: UnitView): string {
+  const word = alive ? "up" : "away";
+  return evacuation === null ? word : `${word}, leaving`;
+}
 
 const diskColumns: Column<DiskView>[] = [
   { head: "DISK", cell: (disk) => (disk.disk === 0 ? "" : String(disk.disk)) },
@@ -140,13 +146,43 @@ const scrubDisk: Command = {
   ],
   sentence: "read a disk through at once, whatever is due, and heal what is wrong",
   run: async (call) => {
-    const [disk = ""] = call.operands;
-    if (!/^[1-9]\d{0,14}$/.test(disk)) {
-      throw new Misuse("DISK is a disk's number", "cairn disk list");
-    }
+    const disk = diskIn(call);
     const urgent = call.flags.isSet("now");
     await call.askPlain("POST", `/api/v1/disks/${disk}/scrub`, { urgent });
     await call.print({ disk: Number(disk), urgent }, () => `disk ${disk} is being scrubbed\n`);
+    return 0;
+  },
+};
+
+function diskIn(call: Call): string {
+  const [disk = ""] = call.operands;
+  if (/^[1-9]\d{0,14}$/.test(disk)) return disk;
+  throw new Misuse("DISK is a disk's number", "cairn disk list");
+}
+
+const retireDisk: Command = {
+  words: ["disk", "retire"],
+  operands: [{ name: "DISK", kind: "one" }],
+  flags: ASKING_FLAGS,
+  sentence: "make a disk's copies anew on other disks, then take it out of use",
+  run: async (call) => {
+    const disk = diskIn(call);
+    await call.askPlain("POST", `/api/v1/disks/${disk}/retire`);
+    const text = `disk ${disk} is being retired; it can be pulled once it holds no slices\n`;
+    await call.print({ disk: Number(disk) }, () => text);
+    return 0;
+  },
+};
+
+const returnDisk: Command = {
+  words: ["disk", "return"],
+  operands: [{ name: "DISK", kind: "one" }],
+  flags: ASKING_FLAGS,
+  sentence: "use a disk again that is being retired, failed, or was taken out and put back",
+  run: async (call) => {
+    const disk = diskIn(call);
+    await call.askPlain("POST", `/api/v1/disks/${disk}/return`);
+    await call.print({ disk: Number(disk) }, () => `disk ${disk} is taken again\n`);
     return 0;
   },
 };
@@ -242,6 +278,8 @@ export const clusterCommands: readonly Command[] = [
     sentence: "the disks; --wide says why one is left alone, what was wrong, and the last scrub",
   }),
   scrubDisk,
+  retireDisk,
+  returnDisk,
   events,
   recovery,
 ];

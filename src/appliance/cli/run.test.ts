@@ -201,6 +201,73 @@ describe("the cluster", () => {
     expect(out).toContain("1       1      2          1 MiB  4 MiB\n1 MiB moved");
   });
 
+  test("unit evacuate, keep, replace, remove: what it comes to, and what is refused", async () => {
+    expect(await run("unit evacuate cairn-0002 --dry-run")).toBe(0);
+    expect(out).toContain("no volume would notice");
+    expect(err).toContain("nothing was changed");
+    expect(backend.fleet.evacuated.size).toBe(0);
+    expect(await run("unit evacuate 2 --then-remove")).toBe(0);
+    expect([...backend.fleet.evacuated]).toEqual([[2, true]]);
+    expect(await run("unit list --wide")).toBe(0);
+    expect(out).toContain("about 12 min more at the pace so far");
+    expect(await run("unit keep 2")).toBe(0);
+    expect(await run("unit keep 2")).toBe(5);
+    expect(await run("unit replace 2 1 -o json")).toBe(0);
+    expect(JSON.parse(out)).toEqual(backend.fleet.answer);
+    backend.fleet.isTight = true;
+    expect(await run("unit evacuate 2")).toBe(9);
+    expect(err).toContain("there is no room");
+    expect(await run("unit remove 2")).toBe(5);
+    expect(err).toContain("a copy fewer");
+    expect(await run("unit remove 2 --force")).toBe(0);
+    expect(backend.fleet.removed).toEqual([[2, true]]);
+    expect(await run("unit remove")).toBe(2);
+    expect(await run("unit replace 2")).toBe(2);
+  });
+
+  test("what-if: a unit, a disk, a link; volumes in words; nonsense is refused", async () => {
+    backend.fleet.answer = {
+      ...backend.fleet.answer,
+      volumes: [
+        {
+          name: "one",
+          availability: "online",
+          protection: "at-risk",
+          later: "protected",
+          sentence: "stays up, with one copy left; then protected again",
+        },
+      ],
+      copiesBytesMax: 1 << 30,
+      sentences: ["there is room to make every copy anew"],
+    };
+    expect(await run("what-if unit cairn-0002")).toBe(0);
+    expect(out).toContain("stays up, with one copy left; then protected again");
+    expect(out).toContain("at most 1 GiB would be copied, after 600 s");
+    expect(out).toContain("one other volume goes on as now");
+    expect(await run("what-if disk 3")).toBe(0);
+    expect(await run("what-if link 1 2")).toBe(0);
+    expect(backend.fleet.asked.at(-1)).toMatchObject({ link: ["1", "2"] });
+    for (const line of ["what-if", "what-if unit", "what-if rack 1", "what-if link 1"]) {
+      expect([line, await run(line)]).toEqual([line, 2]);
+    }
+    expect(await run("what-if unit 1 2")).toBe(2);
+    expect(await run("what-if unit 77")).toBe(4);
+  });
+
+  test("disk retire, disk return: by number; what cannot be is said", async () => {
+    expect(await run("disk retire 2")).toBe(0);
+    expect(out).toBe("disk 2 is being retired; it can be pulled once it holds no slices\n");
+    expect(backend.retired).toEqual([2]);
+    expect(await run("disk retire 2")).not.toBe(0);
+    expect(await run("disk return 2 -o json")).toBe(0);
+    expect(JSON.parse(out)).toEqual({ disk: 2 });
+    expect(backend.retired).toEqual([]);
+    expect(await run("disk return 2")).not.toBe(0);
+    expect(err).toContain("nothing to return");
+    expect(await run("disk retire all")).toBe(2);
+    expect(await run("disk return")).toBe(2);
+  });
+
   test("disk scrub: by number, yielding to hosts or not; what is no disk is refused", async () => {
     expect(await run("disk scrub 2")).toBe(0);
     expect(out).toBe("disk 2 is being scrubbed\n");

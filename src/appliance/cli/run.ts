@@ -11,6 +11,7 @@ import { clusterCommands } from "./commands-cluster.ts";
 import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
 import { settingCommands } from "./commands-setting.ts";
+import { unitCommands } from "./commands-unit.ts";
 import { updateCommands } from "./commands-update.ts";
 import { volumeCommands } from "./commands-volume.ts";
 import { EXIT } from "./exit-codes.ts";
@@ -24,6 +25,7 @@ import { plain } from "./table.ts";
 export const commands: readonly Command[] = [
   ...localCommands,
   ...clusterCommands,
+  ...unitCommands,
   ...volumeCommands,
   ...settingCommands,
   ...claimCommands,

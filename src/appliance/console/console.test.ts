@@ -311,6 +311,82 @@ describe("volumes", () => {
   });
 });
 
+describe("one disk", () => {
+  beforeEach(signIn);
+
+  test("shown with what lies on it; retired, and said; refused, and said why", async () => {
+    const page = await text("/disks/2");
+    expect(page).toContain("Retire this disk");
+    expect(page).toContain("in use by this cluster");
+    const token = await formToken("/disks/2");
+    expect(await led(post("/disks/2/retire", { token }))).toEqual([303, "/disks/2"]);
+    expect(backend.retired).toEqual([2]);
+    expect(await text("/disks/2")).toContain("Disk 2 is being retired.");
+    const again = await post("/disks/2/retire", { token });
+    expect(again.status).toBe(409);
+    expect(await again.text()).toContain("is being retired");
+    expect(await led(post("/disks/2/return", { token }))).toEqual([303, "/disks/2"]);
+    expect(backend.retired).toEqual([]);
+  });
+
+  test("no such disk, not ours, somebody else's form → nothing is done", async () => {
+    for (const path of ["/disks/0", "/disks/77", "/disks/%2Fdev"]) {
+      expect((await get(path)).status).toBe(404);
+    }
+    expect((await post("/disks/1/retire", { token: "f".repeat(64) })).status).toBe(403);
+    expect(backend.retired).toEqual([]);
+  });
+});
+
+describe("one unit", () => {
+  beforeEach(signIn);
+
+  test("shown with what its loss would mean; evacuated, and kept after all", async () => {
+    const page = await text("/units/2");
+    expect(page).toContain("If it were lost now");
+    expect(page).toContain("no volume would notice");
+    const token = await formToken("/units/2");
+    const answer = post("/units/2/evacuate", { token, remove: "yes" });
+    expect(await led(answer)).toEqual([303, "/units/2"]);
+    expect([...backend.fleet.evacuated]).toEqual([[2, true]]);
+    const going = await text("/units/2");
+    expect(going).toContain("1 of 4 slices are moved; about 12 min more at the pace so far");
+    expect(await text("/units")).toContain("1 of 4 slices moved");
+    expect(await led(post("/units/2/keep", { token }))).toEqual([303, "/units/2"]);
+    expect(backend.fleet.evacuated.size).toBe(0);
+  });
+
+  test("no room, or protection lost → said; done only when it is insisted on", async () => {
+    backend.fleet.isTight = true;
+    const token = await formToken("/units/2");
+    const evacuated = await post("/units/2/evacuate", { token });
+    expect([evacuated.status, await evacuated.text()]).toEqual([
+      507,
+      expect.stringContaining("there is no room"),
+    ]);
+    const confirm = "cairn-0002";
+    const removed = await post("/units/2/remove", { token, confirm });
+    expect([removed.status, await removed.text()]).toEqual([
+      409,
+      expect.stringContaining("goes on with a copy fewer"),
+    ]);
+    expect((await post("/units/2/remove", { token, confirm: "2", force: "yes" })).status).toBe(400);
+    expect(backend.fleet.removed).toEqual([]);
+    const forced = post("/units/2/remove", { token, confirm, force: "yes" });
+    expect(await led(forced)).toEqual([303, "/units"]);
+    expect(backend.fleet.removed).toEqual([[2, true]]);
+  });
+
+  test("replaced by another one; no such unit; a form of somebody else's", async () => {
+    const token = await formToken("/units/2");
+    const replaced = post("/units/2/replace", { token, by: "cairn-0001" });
+    expect(await led(replaced)).toEqual([303, "/units/2"]);
+    expect(backend.fleet.replaced).toEqual([[2, 1]]);
+    expect((await get("/units/77")).status).toBe(404);
+    expect((await post("/units/1/evacuate", { token: "0".repeat(64) })).status).toBe(403);
+  });
+});
+
 describe("pages", () => {
   beforeEach(signIn);
 
@@ -394,7 +470,8 @@ describe("pages", () => {
       { dryRun: false },
     );
     const paths = ["/", "/setup", "/units", "/disks", "/volumes", "/volumes/new", "/volumes/one"];
-    for (const path of [...paths, "/volumes/one/delete", "/recovery", "/events", "/account"]) {
+    paths.push("/volumes/one/delete", "/disks/1", "/units/1", "/recovery", "/events", "/account");
+    for (const path of paths) {
       const html = await text(path);
       const ids = [...html.matchAll(/\sid="([^"]+)"/g)].map((match) => match[1]);
       expect([path, new Set(ids).size]).toEqual([path, ids.length]);

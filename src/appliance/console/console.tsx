@@ -24,6 +24,7 @@ import type { Backend } from "#appliance/backend.ts";
 import { passwordFault } from "#appliance/password-rule.ts";
 import { addAssets } from "./assets.ts";
 import type { Credentials } from "./credentials.ts";
+import { addDiskPages } from "./disk-pages.tsx";
 import { AccountPage, ClaimPage, LoginPage, SetupPage } from "./entry-pages.tsx";
 import { page } from "./frame.tsx";
 import * as pages from "./pages.tsx";
@@ -32,6 +33,7 @@ import type { Session, Sessions } from "./sessions.ts";
 import { sessionCookie, shownSession } from "./sessions.ts";
 import { sentenceOf } from "./fault-words.ts";
 import { TryLimit } from "./try-limit.ts";
+import { addUnitPages } from "./unit-pages.tsx";
 import { addVolumePages } from "./volume-routes.tsx";
 
 const POLICY = [
@@ -72,6 +74,8 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
   addAccount(app, desk);
   addReading(app, desk);
   addVolumePages(app, desk);
+  addDiskPages(app, desk);
+  addUnitPages(app, desk);
   return app;
 }
 

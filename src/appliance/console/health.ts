@@ -142,6 +142,11 @@ export function nextSteps(seen: Reading, hasPassword: boolean): Step[] {
     const text = `${strangers.length} ${plural(strangers, "unit")} without a join secret nearby.`;
     steps.push({ text, href: "/setup", label: "Compare their words" });
   }
+  const out = disks.find((disk) => disk.state === "failed" && disk.disk !== 0);
+  if (out !== undefined) {
+    const text = `Disk ${out.disk} is out of use. Put it back, return it to use, or replace it.`;
+    steps.push({ text, href: `/disks/${out.disk}`, label: "See the disk" });
+  }
   const unused = disks.filter((disk) => disk.disk === 0);
   if (unused.length > 0) {
     const text = `${unused.length} ${plural(unused, "disk")} not in use.`;

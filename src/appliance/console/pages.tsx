@@ -10,6 +10,7 @@ import type { DiskView, EventView, StrangerView, UnitView } from "#appliance/bac
 import { Bar, Live, Mark, Notice, Pages, Search, State, Table } from "./frame.tsx";
 import { capacityOf, diskTone, healthOf, nextSteps, volumePath, type Step } from "./health.ts";
 import { partOf, type Reading, unitName } from "./reading.ts";
+import { unitPath } from "./unit-pages.tsx";
 
 export interface ListQuery {
   q: string;
@@ -153,8 +154,10 @@ export function UnitTable({ units, sentence }: { units: UnitView[]; sentence: st
       columns={["Unit", "State", "Words to compare", "Part it plays", "Addresses", "Version"]}
       empty={`This unit is in no cluster yet: ${sentence}`}
       rows={units.map((unit) => [
-        <span class="name">{unit.name}</span>,
-        <State tone={unit.alive ? "good" : "bad"} words={unit.alive ? "up" : "away"} />,
+        <a class="name" href={unitPath(unit)}>
+          {unit.name}
+        </a>,
+        <State tone={unit.alive ? "good" : "bad"} words={unitWords(unit)} />,
         <span class="words">{unit.words.join(" ")}</span>,
         unitPart(unit),
         <AddressList addresses={unit.addresses} />,
@@ -162,6 +165,12 @@ export function UnitTable({ units, sentence }: { units: UnitView[]; sentence: st
       ])}
     />
   );
+}
+
+function unitWords({ alive, evacuation }: UnitView): string {
+  const word = alive ? "up" : "away";
+  if (evacuation === null) return word;
+  return `${word}, ${evacuation.slices - evacuation.left} of ${evacuation.slices} slices moved`;
 }
 
 function AddressList({ addresses }: { addresses: readonly string[] }) {
@@ -246,7 +255,7 @@ export function DiskTable({ disks, units }: { disks: DiskView[]; units: UnitView
       empty="There is no disk here that this answer knows of."
       rows={disks.map((disk) => [
         <span>
-          {disk.disk === 0 ? null : `${disk.disk} `}
+          {disk.disk === 0 ? null : <a href={`/disks/${disk.disk}`}>Disk {disk.disk}</a>}{" "}
           <code>{disk.path}</code>
         </span>,
         <span class="name">{unitName(units, disk.unit)}</span>,

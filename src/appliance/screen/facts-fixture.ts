@@ -69,6 +69,7 @@ export function aUnit(unit: number, more: Partial<UnitView> = {}): UnitView {
     controlStation: unit === 2,
     link: unit === 1 ? "self" : "up",
     words: ["tohin", "mirut", "jotuz", "pavin", `fija${unit}`],
+    evacuation: null,
     ...more,
   };
 }

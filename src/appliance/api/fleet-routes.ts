@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Routes about units that are to go, and about what a loss would mean. What they do: fleet-api.ts.
+
+import { createRoute } from "@hono/zod-openapi";
+import {
+  EvacuateSchema,
+  RemoveQuerySchema,
+  ReplaceSchema,
+  UnitPathSchema,
+  WhatIfQuerySchema,
+  WhatIfSchema,
+} from "./fleet-schemas.ts";
+import { body, faults, json } from "./routes.ts";
+
+export const whatIfRoute = createRoute({
+  method: "get",
+  path: "/api/v1/what-if",
+  summary: "What the loss of a unit, a disk or a link would mean now; nothing is changed",
+  request: { query: WhatIfQuerySchema },
+  responses: { 200: json(WhatIfSchema, "what would happen"), ...faults },
+});
+
+export const evacuateUnitRoute = createRoute({
+  method: "post",
+  path: "/api/v1/units/{unit}/evacuate",
+  summary: "Move what a unit holds, heads and votes for to other units, while it serves",
+  request: { params: UnitPathSchema, body: body(EvacuateSchema) },
+  responses: {
+    200: json(WhatIfSchema, "dry run: what it comes to"),
+    202: json(WhatIfSchema, "begun; the unit says how far it is"),
+    ...faults,
+  },
+});
+
+export const keepUnitRoute = createRoute({
+  method: "post",
+  path: "/api/v1/units/{unit}/keep",
+  summary: "Take an evacuation back",
+  request: { params: UnitPathSchema },
+  responses: { 204: { description: "it stays" }, ...faults },
+});
+
+export const replaceUnitRoute = createRoute({
+  method: "post",
+  path: "/api/v1/units/{unit}/replace",
+  summary: "Have another unit take its place; then it is evacuated and removed",
+  request: { params: UnitPathSchema, body: body(ReplaceSchema) },
+  responses: { 202: json(WhatIfSchema, "begun; the unit says how far it is"), ...faults },
+});
+
+export const removeUnitRoute = createRoute({
+  method: "delete",
+  path: "/api/v1/units/{unit}",
+  summary: "Remove a unit; refused with the reason while it would cost protection",
+  request: { params: UnitPathSchema, query: RemoveQuerySchema },
+  responses: { 204: { description: "removed" }, ...faults },
+});

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The shapes of what an owner does with units, and of what would happen if something were lost.
+
+import { z } from "@hono/zod-openapi";
+import type { WhatIf } from "#appliance/what-if.ts";
+
+const number = z.number().int().min(0);
+const protection = z.enum(["protected", "degraded", "at-risk", "rebuilding"]);
+const REFERENCE_CHARACTERS_MAX = 63;
+
+export const WhatIfSchema = z
+  .object({
+    volumes: z
+      .array(
+        z.object({
+          name: z.string(),
+          availability: z.enum(["online", "waiting", "read-only", "offline"]),
+          protection: protection.describe("once heads and members have done what they can"),
+          later: protection.describe("once new copies are made, where there is room"),
+          sentence: z.string(),
+        }),
+      )
+      .describe("volumes that would notice"),
+    untouched: number.describe("volumes that would not"),
+    controlStops: z.boolean().describe("the control store would have no majority"),
+    copiesBytesMax: number.describe("what would be copied at most; thin volumes copy less"),
+    afterMs: number.describe("how long the cluster waits before that"),
+    withoutRoom: number.nullable().describe("slices that find no room; null: not computed"),
+    sentences: z.array(z.string()),
+  })
+  .openapi("WhatIf");
+
+const reference = z.string().min(1).max(REFERENCE_CHARACTERS_MAX);
+
+export const WhatIfQuerySchema = z.object({
+  unit: reference.optional().openapi({ description: "a unit's name or number" }),
+  disk: z
+    .string()
+    .regex(/^[1-9]\d{0,14}$/, "a disk's number")
+    .optional()
+    .openapi({ description: "a disk's number" }),
+  link: z
+    .string()
+    .max(2 * REFERENCE_CHARACTERS_MAX + 1)
+    .regex(/^[^,]+,[^,]+$/, "two units, as box1,box2")
+    .optional()
+    .openapi({ description: "two units, as box1,box2" }),
+});
+
+export const UnitPathSchema = z.object({
+  unit: reference.openapi({
+    param: { name: "unit", in: "path" },
+    description: "name or number",
+    example: "box1",
+  }),
+});
+
+export const EvacuateSchema = z
+  .strictObject({
+    thenRemove: z.boolean().default(false).describe("once it holds nothing it is removed"),
+    force: z.boolean().default(false).describe("also where not everything finds room"),
+    dryRun: z.boolean().default(false).describe("say what it comes to, change nothing"),
+  })
+  .openapi("Evacuate");
+
+export const ReplaceSchema = z
+  .strictObject({ by: reference.describe("the unit that takes its place, by name or number") })
+  .openapi("Replace");
+
+export const RemoveQuerySchema = z.object({
+  force: z
+    .enum(["true", "false"])
+    .default("false")
+    .openapi({ description: "true: fewer copies and votes are accepted; never lost data" }),
+});
+
+type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
+
+/** Compiles only while the answer's schema says exactly what is answered. */
+export const SCHEMAS_MATCH_FLEET: Same<z.infer<typeof WhatIfSchema>, WhatIf> = true;

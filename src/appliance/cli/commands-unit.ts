@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Commands about units that are to go, and about what a loss would mean.
+
+import { WhatIfSchema } from "#appliance/api/fleet-schemas.ts";
+import { sizeInWords } from "#appliance/api/words.ts";
+import type { VolumeOutcome, WhatIf } from "#appliance/what-if.ts";
+import { ASKING_FLAGS, type Call, type Command, DRY_RUN_FLAG, type Operand } from "./command.ts";
+import { Misuse } from "./failure.ts";
+import { type Column, tableText } from "./table.ts";
+
+const UNIT: Operand = { name: "UNIT", kind: "one" };
+
+const outcomeColumns: Column<VolumeOutcome>[] = [
+  { head: "VOLUME", cell: (volume) => volume.name },
+  { head: "THEN", cell: (volume) => `${volume.availability}, ${volume.protection}` },
+  { head: "LATER", cell: (volume) => volume.later },
+  { head: "IN WORDS", cell: (volume) => volume.sentence },
+];
+
+function whatIfText(answer: WhatIf): string {
+  const { volumes, untouched, copiesBytesMax, afterMs } = answer;
+  const table = volumes.length === 0 ? "" : tableText(volumes, outcomeColumns, { wide: false });
+  const others = untouched === 1 ? "one other volume goes" : `${untouched} other volumes go`;
+  const lines = [...answer.sentences];
+  if (copiesBytesMax > 0) {
+    const wait = afterMs === 0 ? "at once" : `after ${Math.ceil(afterMs / 1000)} s`;
+    lines.push(`at most ${sizeInWords(copiesBytesMax)} would be copied, ${wait}`);
+  }
+  if (untouched > 0 && volumes.length > 0) lines.push(`${others} on as now`);
+  return `${table}${lines.map((line) => `${line}\n`).join("")}`;
+}
+
+const whatIf: Command = {
+  words: ["what-if"],
+  operands: [
+    { name: "unit|disk|link", kind: "one" },
+    { name: "WHICH", kind: "rest" },
+  ],
+  flags: ASKING_FLAGS,
+  sentence: "what the loss of a unit, a disk, or the link of two units would mean; changes nothing",
+  run: async (call) => {
+    const query = whatIfQuery(call.operands);
+    const { value, body } = await call.ask(WhatIfSchema, "GET", `/api/v1/what-if?${query}`);
+    await call.print(body, () => whatIfText(value));
+    return 0;
+  },
+};
+
+function whatIfQuery(operands: readonly string[]): string {
+  const [kind = "", one = "", other = "", ...more] = operands;
+  const isLink = kind === "link";
+  const isKnown = ["unit", "disk", "link"].includes(kind);
+  if (!isKnown || one === "" || (other !== "") !== isLink || more.length > 0) {
+    const ways = "cairn what-if unit UNIT, disk DISK, or link UNIT UNIT";
+    throw new Misuse("what-if takes a unit, a disk, or a link's two units", ways);
+  }
+  const value = isLink ? `${one},${other}` : one;
+  return `${kind}=${encodeURIComponent(value)}`;
+}
+
+const evacuate: Command = {
+  words: ["unit", "evacuate"],
+  operands: [UNIT],
+  flags: [
+    ...ASKING_FLAGS,
+    { name: "then-remove", kind: "yesno", sentence: "once it holds nothing, remove it" },
+    { name: "force", kind: "yesno", sentence: "begin also where not everything finds room" },
+    DRY_RUN_FLAG,
+  ],
+  sentence: "move what a unit holds, heads and votes for to others, while volumes stay up",
+  run: async (call) => {
+    const request = {
+      thenRemove: call.flags.isSet("then-remove"),
+      force: call.flags.isSet("force"),
+      dryRun: call.flags.isSet("dry-run"),
+    };
+    const path = `${unitPath(call)}/evacuate`;
+    const { value, body } = await call.ask(WhatIfSchema, "POST", path, request);
+    await call.print(body, () => whatIfText(value));
+    if (request.dryRun) await call.note("dry run: nothing was changed");
+    else await call.note(progressNote(call));
+    return 0;
+  },
+};
+
+function progressNote(call: Call): string {
+  const [unit = ""] = call.operands;
+  return `cairn unit list --wide says how far it is; cairn unit keep ${unit} takes it back`;
+}
+
+const keep: Command = {
+  words: ["unit", "keep"],
+  operands: [UNIT],
+  flags: ASKING_FLAGS,
+  sentence: "take an evacuation back: the unit keeps what it still holds, and takes new slices",
+  run: async (call) => {
+    await call.askPlain("POST", `${unitPath(call)}/keep`);
+    await call.print({ unit: call.operands[0] }, () => `${call.operands[0]} stays\n`);
+    return 0;
+  },
+};
+
+const replace: Command = {
+  words: ["unit", "replace"],
+  operands: [UNIT, { name: "BY", kind: "one" }],
+  flags: ASKING_FLAGS,
+  sentence: "have another unit take its place; then it is evacuated and removed",
+  run: async (call) => {
+    const request = { by: call.operands[1] ?? "" };
+    const path = `${unitPath(call)}/replace`;
+    const { value, body } = await call.ask(WhatIfSchema, "POST", path, request);
+    await call.print(body, () => whatIfText(value));
+    await call.note(progressNote(call));
+    return 0;
+  },
+};
+
+const remove: Command = {
+  words: ["unit", "remove"],
+  operands: [UNIT],
+  flags: [
+    ...ASKING_FLAGS,
+    { name: "force", kind: "yesno", sentence: "accept fewer copies and votes; never lost data" },
+  ],
+  sentence: "remove a unit; refused with the reason while it would cost protection",
+  run: async (call) => {
+    const force = call.flags.isSet("force");
+    await call.askPlain("DELETE", `${unitPath(call)}?force=${force}`);
+    await call.print({ unit: call.operands[0] }, () => `${call.operands[0]} is removed\n`);
+    return 0;
+  },
+};
+
+function unitPath(call: Call): string {
+  return `/api/v1/units/${encodeURIComponent(call.operands[0] ?? "")}`;
+}
+
+export const unitCommands: readonly Command[] = [evacuate, keep, replace, remove, whatIf];

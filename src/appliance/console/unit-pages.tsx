@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One unit: how it is, how far its evacuation is, what its loss would mean now, and what its owner
+// may do about it: evacuate it, keep it, have another one take its place, remove it.
+
+/** @jsxImportSource hono/jsx */
+
+import { Fault } from "#base/fault.ts";
+import { sizeInWords } from "#appliance/api/words.ts";
+import type { UnitView } from "#appliance/backend.ts";
+import type { WhatIf } from "#appliance/what-if.ts";
+import type { Call, ConsoleApp, Desk } from "./console.tsx";
+import { sentenceOf } from "./fault-words.ts";
+import { Bar, Field, FormToken, Live, Notice, State, Table } from "./frame.tsx";
+import { type Reading, readAll } from "./reading.ts";
+import type { Session } from "./sessions.ts";
+
+const PLACE = "/units";
+const SHOWN_MAX = 50;
+
+export function addUnitPages(app: ConsoleApp, desk: Desk): void {
+  const { fleet } = desk.backend;
+  const show = (call: Call, session: Session, fault: Fault | null) => {
+    const seen = readAll(desk.backend);
+    const unit = unitIn(call, seen);
+    const loss = fleet.whatIf({ unit: unit.name });
+    const words = fault === null ? null : sentenceOf(fault);
+    const content = <UnitPage {...{ unit, loss, seen, session, fault: words }} />;
+    return desk.show(call, { title: unit.name, place: PLACE, content, fault });
+  };
+  const doing = (word: string, act: (unit: UnitView, form: URLSearchParams) => Promise<string>) => {
+    app.post(
+      `${PLACE}/:unit/${word}`,
+      desk.guarded(async (call, session) => {
+        const form = await desk.form(call, session);
+        const unit = unitIn(call, readAll(desk.backend));
+        let note = "";
+        const fault = await desk.attempt(call, async () => {
+          note = await act(unit, form);
+        });
+        if (fault !== null) return show(call, session, fault);
+        session.note = note;
+        return desk.lead(call, word === "remove" ? PLACE : unitPath(unit));
+      }),
+    );
+  };
+  app.get(
+    `${PLACE}/:unit`,
+    desk.guarded((call, session) => show(call, session, null)),
+  );
+  const isSet = (form: URLSearchParams, name: string) => form.get(name) === "yes";
+  doing("evacuate", async (unit, form) => {
+    const thenRemove = isSet(form, "remove");
+    await fleet.evacuate(unit.name, { thenRemove, force: isSet(form, "force"), dryRun: false });
+    return `${unit.name} is being evacuated.`;
+  });
+  doing("keep", async (unit) => {
+    await fleet.keep(unit.name);
+    return `${unit.name} stays.`;
+  });
+  doing("replace", async (unit, form) => {
+    const by = form.get("by") ?? "";
+    await fleet.replace(unit.name, by);
+    return `${by} takes the place of ${unit.name}.`;
+  });
+  doing("remove", async (unit, form) => {
+    if ((form.get("confirm") ?? "").trim() !== unit.name) {
+      throw new Fault("badRequest", `nothing was removed: the name is ${unit.name}`);
+    }
+    await fleet.remove(unit.name, { force: isSet(form, "force") });
+    return `${unit.name} is removed.`;
+  });
+}
+
+export function unitPath(unit: Pick<UnitView, "unit">): string {
+  return `${PLACE}/${unit.unit}`;
+}
+
+function unitIn(call: Call, seen: Reading): UnitView {
+  const word = call.req.param("unit") ?? "";
+  const found = (seen.units ?? []).find((unit) => String(unit.unit) === word);
+  if (found === undefined) throw new Fault("notFound", `there is no unit ${word.slice(0, 40)}`);
+  return found;
+}
+
+interface PageOptions {
+  unit: UnitView;
+  /** What its loss would mean now. */
+  loss: WhatIf;
+  seen: Reading;
+  session: Session;
+  fault: string | null;
+}
+
+function UnitPage({ unit, loss, seen, session, fault }: PageOptions) {
+  return (
+    <div>
+      {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
+      <Live id="unit">
+        <section class="card" aria-labelledby="state">
+          <h2 id="state">
+            <State tone={unit.alive ? "good" : "bad"} words={unit.alive ? "up" : "away"} />
+          </h2>
+          <Progress unit={unit} />
+          <p class="words">{unit.words.join(" ")}</p>
+        </section>
+        <Loss loss={loss} />
+      </Live>
+      {unit.evacuation === null ? (
+        <GoingForms {...{ unit, seen, session }} />
+      ) : (
+        <KeepForm {...{ unit, session }} />
+      )}
+      <RemoveForm {...{ unit, session }} />
+    </div>
+  );
+}
+
+function Progress({ unit }: { unit: UnitView }) {
+  const { evacuation } = unit;
+  if (evacuation === null) return <p>It takes slices, and votes where it is wanted.</p>;
+  const { slices, left, sentence } = evacuation;
+  return (
+    <p class="progress">
+      <Bar label="Slices moved" partBytes={slices - left} wholeBytes={slices} />
+      It is being evacuated: {sentence}.
+    </p>
+  );
+}
+
+function Loss({ loss }: { loss: WhatIf }) {
+  const { volumes, copiesBytesMax } = loss;
+  return (
+    <section aria-labelledby="loss">
+      <h2 id="loss">If it were lost now</h2>
+      <ul>
+        {loss.sentences.map((sentence) => (
+          <li>{sentence}</li>
+        ))}
+        {copiesBytesMax === 0 ? null : <li>at most {sizeInWords(copiesBytesMax)} to copy</li>}
+      </ul>
+      <Table
+        id="loss-table"
+        caption="Volumes that would notice"
+        columns={["Volume", "What would happen"]}
+        empty="No volume would notice."
+        rows={volumes.slice(0, SHOWN_MAX).map((volume) => [volume.name, volume.sentence])}
+      />
+    </section>
+  );
+}
+
+function Choice({ id, name, label }: { id: string; name: string; label: string }) {
+  return (
+    <p class="choice">
+      <input type="checkbox" id={id} name={name} value="yes" />
+      <label for={id}>{label}</label>
+    </p>
+  );
+}
+
+function GoingForms({ unit, seen, session }: Pick<PageOptions, "unit" | "seen" | "session">) {
+  const others = (seen.units ?? []).filter((one) => one.unit !== unit.unit);
+  const fit = others.filter((one) => one.alive && one.evacuation === null);
+  return (
+    <section aria-labelledby="going">
+      <h2 id="going">Empty it</h2>
+      <p>
+        What it holds, heads and votes for goes to other units while hosts go on. Every slice keeps
+        all its copies meanwhile.
+      </p>
+      <form method="post" action={`${unitPath(unit)}/evacuate`} class="card form">
+        <FormToken session={session} />
+        <Choice id="evacuate-remove" name="remove" label="Then remove it from the cluster" />
+        <Choice id="evacuate-force" name="force" label="Begin also where not all finds room" />
+        <p class="actions">
+          <button type="submit">Evacuate {unit.name}</button>
+        </p>
+      </form>
+      {fit.length === 0 ? null : (
+        <form method="post" action={`${unitPath(unit)}/replace`} class="card form">
+          <FormToken session={session} />
+          <div class="field">
+            <label for="by">Replace it by</label>
+            <select id="by" name="by">
+              {fit.map((one) => (
+                <option value={one.name} selected={one.role === "spare"}>
+                  {one.name} ({one.role})
+                </option>
+              ))}
+            </select>
+          </div>
+          <p class="actions">
+            <button type="submit" class="second">
+              Replace, then remove {unit.name}
+            </button>
+          </p>
+        </form>
+      )}
+    </section>
+  );
+}
+
+function KeepForm({ unit, session }: Pick<PageOptions, "unit" | "session">) {
+  return (
+    <section aria-labelledby="keep">
+      <h2 id="keep">Keep it after all</h2>
+      <form method="post" action={`${unitPath(unit)}/keep`} class="card form">
+        <FormToken session={session} />
+        <p class="actions">
+          <button type="submit">Keep {unit.name}</button>
+        </p>
+      </form>
+    </section>
+  );
+}
+
+function RemoveForm({ unit, session }: Pick<PageOptions, "unit" | "session">) {
+  return (
+    <section aria-labelledby="remove">
+      <h2 id="remove">Remove it</h2>
+      <p>
+        Refused while it would cost protection, unless you insist; never done where data would be
+        lost. A removed unit comes back only after a factory reset.
+      </p>
+      <form method="post" action={`${unitPath(unit)}/remove`} class="card form">
+        <FormToken session={session} />
+        <Field
+          id="confirm"
+          label="Name of the unit"
+          hint={`Type ${unit.name} to say that you mean it.`}
+          required
+          autocomplete="off"
+        />
+        <Choice id="remove-force" name="force" label="Accept fewer copies and votes" />
+        <p class="actions">
+          <button type="submit" class="danger">
+            Remove from the cluster
+          </button>
+        </p>
+      </form>
+    </section>
+  );
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How far a unit's evacuation is, for people: what was moved, what is left, how long it takes at
+// the pace so far, and what it waits for. Never a guess: before the first slice has moved nobody
+// knows.
+
+import type { SliceRecord, UnitNumber } from "#base/record.ts";
+import { roughTime } from "./rough-time.ts";
+import { isVoteToMove } from "./unit-changes.ts";
+import { hasRoomFor } from "./upkeep.ts";
+import type { ClusterView } from "./view.ts";
+
+/** Slices that are looked at for room: a few say as much as all. */
+const LOOKED_AT_MAX = 32;
+
+export interface EvacuationState {
+  thenRemove: boolean;
+  /** Slices with a member on it: as it began, and now. */
+  slices: number;
+  left: number;
+  /** Of the pace so far; null: not known (yet). */
+  leftMs: number | null;
+  sentence: string;
+}
+
+/** Null: the unit is not being evacuated. `wallMs` is for people, as what it is compared with. */
+export function evacuationOf(
+  view: ClusterView,
+  unit: UnitNumber,
+  wallMs: number,
+): EvacuationState | null {
+  const evacuation = view.units.get(unit)?.evacuation;
+  if (evacuation === undefined) return null;
+  const { thenRemove, sinceMs } = evacuation;
+  const records = view.slicesOfUnit(unit);
+  const left = records.length;
+  // What was placed or came back meanwhile counts as well.
+  const slices = Math.max(evacuation.slices, left);
+  const moved = slices - left;
+  const passedMs = wallMs - sinceMs;
+  const leftMs = left > 0 && moved > 0 && passedMs > 0 ? (passedMs / moved) * left : null;
+  const known = { thenRemove, slices, left, leftMs };
+  return { ...known, sentence: sentenceOf(view, unit, { ...known, records }) };
+}
+
+function sentenceOf(
+  view: ClusterView,
+  unit: UnitNumber,
+  at: Omit<EvacuationState, "sentence"> & { records: readonly SliceRecord[] },
+): string {
+  const { slices, left, leftMs, records, thenRemove } = at;
+  if (left === 0) {
+    if (isVoteToMove(view, unit)) return "it holds no slices any more; its vote is still to move";
+    const then = thenRemove ? "it is being removed" : "it can be switched off, or removed";
+    return `it holds nothing any more: ${then}`;
+  }
+  const moved = `${slices - left} of ${slices} slices are moved`;
+  const stuck = records
+    .filter((record) => record.resyncing.length === 0)
+    .slice(0, LOOKED_AT_MAX)
+    .filter((record) => !hasRoomFor(view, record)).length;
+  if (stuck > 0) {
+    return `${moved}; for others there is no room, or no further unit: it waits for one`;
+  }
+  if (leftMs === null) return `${moved}; how long it takes is known once the first one is`;
+  return `${moved}; about ${roughTime(leftMs)} more at the pace so far`;
+}

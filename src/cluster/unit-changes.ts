@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the control station decides about units that are to go: evacuated (everything they hold,
+// head and vote for goes to others while they still serve, upkeep.ts and voters.ts), replaced
+// (another unit takes the place first), removed.
+//
+// Invariants:
+// - The last current copy of anything is never removed with its unit, whoever insists: its volume
+//   is deleted first, by name, or the unit comes back.
+// - What costs only protection is refused with what it costs, until somebody insists.
+
+import { z } from "zod";
+import { Fault } from "#base/fault.ts";
+import type { SliceRecord, UnitNumber } from "#base/record.ts";
+import type { CommandArguments } from "./commands.ts";
+import type { Draft } from "./draft.ts";
+import { keys } from "./state.ts";
+import type { UnitRecord } from "./state.ts";
+import type { KnownVoters } from "./update-plan.ts";
+import type { ClusterView } from "./view.ts";
+
+const positive = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER);
+/** Names in one sentence. */
+const NAMED_MAX = 5;
+
+/** Arguments of the commands decided here. */
+export const unitCommands = {
+  removeUnit: z.object({
+    unit: positive,
+    /** Fewer copies and votes are accepted. */
+    force: z.boolean().optional(),
+  }),
+  evacuateUnit: z.object({ unit: positive, thenRemove: z.boolean() }),
+  /** An evacuation is taken back. */
+  keepUnit: z.object({ unit: positive }),
+  /** Another unit takes its place in its pool; then it is evacuated and removed. */
+  replaceUnit: z.object({ unit: positive, by: positive }),
+} as const;
+
+function unitOf(view: ClusterView, number: UnitNumber): UnitRecord {
+  const unit = view.units.get(number);
+  if (unit === undefined || unit.state !== "admitted") {
+    throw new Fault("notFound", `no unit ${number}`);
+  }
+  return unit;
+}
+
+/** What a unit's removal would cost now. */
+export interface RemovalCosts {
+  /** Volumes whose only current copies of something are there: nothing brings them back. */
+  lost: string[];
+  /** Volumes that would have a copy fewer until it is made anew. */
+  weakened: string[];
+  /** The control store would have no majority, or none to spare. */
+  votes: string | null;
+}
+
+export function removalCosts(
+  view: ClusterView,
+  unit: UnitNumber,
+  voters: KnownVoters,
+): RemovalCosts {
+  const lost = new Set<string>();
+  const weakened = new Set<string>();
+  for (const record of view.slicesOfUnit(unit)) {
+    const isHere = (disk: number) => view.disks.get(disk)?.unit === unit;
+    if (!record.inSync.some((member) => isHere(member.disk))) continue;
+    const name = view.volumes.get(record.volume)?.name ?? `volume ${record.volume}`;
+    if (hasCopyElsewhere(view, record, unit)) weakened.add(name);
+    else lost.add(name);
+  }
+  for (const name of lost) weakened.delete(name);
+  return { lost: [...lost], weakened: [...weakened], votes: voteCost(view, unit, voters) };
+}
+
+function hasCopyElsewhere(view: ClusterView, record: SliceRecord, unit: UnitNumber): boolean {
+  return record.inSync.some((member) => {
+    const disk = view.disks.get(member.disk);
+    return disk !== undefined && disk.unit !== unit && disk.state !== "gone";
+  });
+}
+
+/** Whether the others' votes still decide, and what is to spare of them. */
+function voteCost(view: ClusterView, unit: UnitNumber, voters: KnownVoters): string | null {
+  if (voters === null || !voters.includes(unit)) return null;
+  const others = voters.filter((voter) => voter !== unit);
+  const alive = others.filter((voter) => view.isAlive(voter)).length;
+  const needed = Math.floor(others.length / 2) + 1;
+  if (alive < needed) return "the control store would stop: too few of the other voters are up";
+  if (voters.length >= 3 && alive === needed && others.length < 3) {
+    return "the control store would have no vote to spare: the loss of one more unit stops it";
+  }
+  return null;
+}
+
+function named(names: readonly string[]): string {
+  const more = names.length > NAMED_MAX ? ` and ${names.length - NAMED_MAX} more` : "";
+  return names.slice(0, NAMED_MAX).join(", ") + more;
+}
+
+/** Each cost in a sentence of its own; empty: it costs nothing. */
+export function costsInWords({ lost, weakened, votes }: RemovalCosts): string[] {
+  return [
+    ...(lost.length === 0
+      ? []
+      : [`${named(lost)}: the only current copy of part of it is there and would be lost`]),
+    ...(weakened.length === 0
+      ? []
+      : [`${named(weakened)}: goes on with a copy fewer until that is made anew elsewhere`]),
+    ...(votes === null ? [] : [votes]),
+  ];
+}
+
+export function removeUnit(
+  draft: Draft,
+  args: CommandArguments<"removeUnit">,
+  voters: KnownVoters,
+): Record<string, never> {
+  const { view } = draft;
+  const known = view.units.get(args.unit);
+  if (known === undefined) throw new Fault("notFound", `no unit ${args.unit}`);
+  if (known.state === "removed") return {};
+  const costs = removalCosts(view, known.number, voters);
+  const words = costsInWords(costs).join("; ");
+  const { name } = known;
+  if (costs.lost.length > 0) {
+    const ways = `evacuate ${name}, or bring it back, or delete what is named`;
+    throw new Fault("conflict", `${name} cannot be removed: ${words}. First ${ways}`);
+  }
+  const mayStop = costs.votes !== null && costs.votes.startsWith("the control store would stop");
+  if (mayStop) throw new Fault("conflict", `${name} cannot be removed: ${words}`);
+  if (words !== "" && args.force !== true) {
+    throw new Fault("conflict", `removing ${name} costs protection: ${words}. Evacuate it first`);
+  }
+  forgetUnit(draft, known, words === "" ? "" : `; ${words}`);
+  return {};
+}
+
+function forgetUnit(draft: Draft, unit: UnitRecord, cost: string): void {
+  const { view } = draft;
+  const { evacuation: _, ...kept } = unit;
+  draft.put(keys.unit(unit.number), { ...kept, state: "removed", pool: null });
+  draft.delete(keys.aliveOf(unit.number));
+  draft.delete(keys.unitUpdate(unit.number));
+  for (const disk of view.disksOfUnit(unit.number)) {
+    draft.put(keys.disk(disk.number), { ...disk, state: "gone" });
+  }
+  draft.tell({
+    kind: "unit-removed",
+    severity: "warning",
+    sentence: `${unit.name} was removed from the cluster${cost}`,
+    unit: unit.number,
+  });
+}
+
+export function evacuateUnit(
+  draft: Draft,
+  args: CommandArguments<"evacuateUnit">,
+  wallMs: number,
+): Record<string, never> {
+  const { view } = draft;
+  const unit = unitOf(view, args.unit);
+  const others = [...view.units.values()].filter((other) => {
+    return other.number !== unit.number && other.state === "admitted" && !other.evacuation;
+  });
+  if (others.length === 0) {
+    throw new Fault("conflict", `${unit.name} is the only unit that stays: nobody could take over`);
+  }
+  if (unit.evacuation?.thenRemove === args.thenRemove) return {};
+  startEvacuation(draft, unit, { thenRemove: args.thenRemove, wallMs, instead: null });
+  return {};
+}
+
+function startEvacuation(
+  draft: Draft,
+  unit: UnitRecord,
+  how: { thenRemove: boolean; wallMs: number; instead: UnitRecord | null },
+): void {
+  const slices = draft.view.slicesOfUnit(unit.number).length;
+  const sinceMs = Math.max(0, Math.floor(how.wallMs));
+  const before = unit.evacuation ?? { sinceMs, slices };
+  const evacuation = { ...before, thenRemove: how.thenRemove };
+  draft.put(keys.unit(unit.number), { ...unit, evacuation });
+  const then = how.thenRemove ? ", then it is removed" : "";
+  const place = how.instead === null ? "" : `; ${how.instead.name} takes its place`;
+  const many = slices === 1 ? "one slice goes" : `${slices} slices go`;
+  draft.tell({
+    kind: "unit-evacuated",
+    severity: "info",
+    sentence: `${unit.name} is being evacuated: ${many} to other units${then}${place}`,
+    unit: unit.number,
+  });
+}
+
+export function keepUnit(draft: Draft, args: CommandArguments<"keepUnit">): Record<string, never> {
+  const unit = unitOf(draft.view, args.unit);
+  if (unit.evacuation === undefined) {
+    throw new Fault("conflict", `${unit.name} is not being evacuated`);
+  }
+  const { evacuation: _, ...kept } = unit;
+  draft.put(keys.unit(unit.number), kept);
+  draft.tell({
+    kind: "unit-kept",
+    severity: "info",
+    sentence: `${unit.name} stays: it is not evacuated any more, and keeps what it still holds`,
+    unit: unit.number,
+  });
+  return {};
+}
+
+export function replaceUnit(
+  draft: Draft,
+  args: CommandArguments<"replaceUnit">,
+  wallMs: number,
+): Record<string, never> {
+  const { view } = draft;
+  const unit = unitOf(view, args.unit);
+  const by = unitOf(view, args.by);
+  if (by.number === unit.number) throw new Fault("badRequest", "a unit cannot replace itself");
+  if (by.evacuation !== undefined) {
+    throw new Fault("conflict", `${by.name} is being evacuated itself`);
+  }
+  if (!view.isAlive(by.number)) throw new Fault("notReady", `${by.name} is away`);
+  const hasDisk = view.disksOfUnit(by.number).some((disk) => disk.state === "ready");
+  if (!hasDisk) throw new Fault("notReady", `${by.name} has no disk in use yet`);
+  const pool = unit.pool ?? by.pool;
+  if (pool !== null && (by.role !== "member" || by.pool !== pool)) {
+    draft.put(keys.unit(by.number), { ...by, role: "member", pool });
+    draft.relyOn(keys.pool(pool));
+  }
+  startEvacuation(draft, unit, { thenRemove: true, wallMs, instead: by });
+  return {};
+}
+
+/** A unit that holds nothing any more: told once, or removed, as its owner wished. */
+export function endEvacuation(draft: Draft): void {
+  const { view } = draft;
+  for (const unit of view.units.values()) {
+    const { evacuation } = unit;
+    if (evacuation === undefined || unit.state !== "admitted") continue;
+    if (view.slicesOfUnit(unit.number).length > 0 || isVoteToMove(view, unit.number)) continue;
+    if (evacuation.thenRemove) return forgetUnit(draft, unit, ": it was evacuated before");
+    if (evacuation.emptied === true) continue;
+    draft.put(keys.unit(unit.number), { ...unit, evacuation: { ...evacuation, emptied: true } });
+    draft.tell({
+      kind: "unit-emptied",
+      severity: "info",
+      sentence: `${unit.name} holds nothing any more: it can be switched off, or removed`,
+      unit: unit.number,
+    });
+    return;
+  }
+}
+
+/** It votes, and some other unit could in its place (voters.ts). */
+export function isVoteToMove(view: ClusterView, unit: UnitNumber): boolean {
+  if (!view.voters.has(unit)) return false;
+  for (const other of view.units.values()) {
+    const isFree = other.state === "admitted" && other.evacuation === undefined;
+    if (isFree && view.isAlive(other.number) && !view.voters.has(other.number)) return true;
+  }
+  return false;
+}

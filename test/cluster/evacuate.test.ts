@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Units that are to go, on real units while hosts write: asked beforehand, evacuated with head,
+// vote and lead, removed, and replaced by a spare. Root only.
+
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import type { UnitView } from "#appliance/backend.ts";
+import { headOf, protectedEverywhere, voters } from "./assembled.ts";
+import { LIMIT_MS, Probes, SLICE_BYTES, VOLUME, startCluster } from "./cluster-fixture.ts";
+import type { Lab } from "./lab.ts";
+import type { LabUnit } from "./lab-unit.ts";
+import { Hopeless, need } from "./until.ts";
+
+setDefaultTimeout(4 * LIMIT_MS);
+
+let lab: Lab;
+beforeAll(async () => {
+  lab = await startCluster({ members: 4, spares: 1, volumeBytes: 4 * SLICE_BYTES });
+}, 3 * LIMIT_MS);
+afterAll(() => lab?.end());
+
+async function unitsOf(volume: string): Promise<Set<number>> {
+  const { slices } = await lab.anyApi().volume(volume);
+  return new Set(slices.flatMap((slice) => slice.members.map((member) => member.unit)));
+}
+
+/** As a unit that stays sees it. */
+async function viewOf(asker: LabUnit, name: string): Promise<UnitView | null> {
+  return (await asker.api.units()).find((unit) => unit.name === name) ?? null;
+}
+
+/** Looks at the volume again and again until `ends`; every look must find it online and whole. */
+async function staysWhole(asker: LabUnit, what: string, ends: () => Promise<boolean>) {
+  let looks = 0;
+  const look = async () => {
+    const { availability, state, sentence } = await asker.api.volume(VOLUME);
+    if (availability !== "online" || state !== "protected") {
+      throw new Hopeless(`the volume is ${availability}, ${state}: ${sentence}`);
+    }
+    looks++;
+    need(await ends(), "not yet");
+    return true;
+  };
+  await lab.until(what, look, LIMIT_MS);
+  return looks;
+}
+
+test("the head's unit: asked, evacuated, removed → whole all the while, nothing lost", async () => {
+  const leaving = await headOf(lab, VOLUME);
+  const asker = lab.units.find((unit) => unit !== leaving) as LabUnit;
+  await using probes = new Probes(lab, [asker]);
+  await probes.write();
+
+  const lost = await asker.api.whatIf(`unit=${leaving.name}`);
+  expect(lost.volumes).toMatchObject([{ name: VOLUME, availability: "online" }]);
+  expect(lost.volumes[0]?.later).toBe("protected");
+  await expect(asker.api.remove(leaving.name)).rejects.toThrow("a copy fewer");
+  const plan = await asker.api.evacuate(leaving.name, { dryRun: true });
+  expect(plan.withoutRoom).toBe(0);
+  expect((await viewOf(asker, leaving.name))?.evacuation).toBeNull();
+
+  await asker.api.evacuate(leaving.name, {});
+  const { unit: number } = await leaving.api.status();
+  const looks = await staysWhole(asker, `${leaving.name} is empty`, async () => {
+    const view = await viewOf(asker, leaving.name);
+    const isGone = !(await unitsOf(VOLUME)).has(number) && view?.evacuation?.left === 0;
+    return isGone && view?.voter === false && view?.controlStation === false;
+  });
+  expect(looks).toBeGreaterThan(2);
+  await lab.until("the votes of all that stay", () => voters(lab, 4), LIMIT_MS);
+  await probes.write();
+
+  await asker.api.remove(leaving.name);
+  expect(await viewOf(asker, leaving.name)).toBeNull();
+  // It knows, forgets the cluster, and does not get in again by itself (R12).
+  const out = async () => {
+    const { cluster, sentence } = await leaving.api.status();
+    need(cluster === null && sentence.includes("removed"), sentence);
+    return sentence;
+  };
+  const sentence = await lab.until("it knows that it was removed", out, LIMIT_MS);
+  expect(sentence).toContain("reset it first");
+  await leaving.stop();
+  await lab.until("the volume whole", () => protectedEverywhere(lab, VOLUME), LIMIT_MS);
+  await probes.finish();
+});
+
+test("another one: replaced by the spare → holds what it held, and is gone by itself", async () => {
+  const leaving = await headOf(lab, VOLUME);
+  const spare = lab.unit(5);
+  const asker = lab.running.find((unit) => unit !== leaving && unit !== spare) as LabUnit;
+  await using probes = new Probes(lab, [asker]);
+  await probes.write();
+  await asker.api.replace(leaving.name, spare.name);
+  await staysWhole(asker, `${leaving.name} is removed`, async () => {
+    return (await viewOf(asker, leaving.name)) === null;
+  });
+  expect(await viewOf(asker, spare.name)).toMatchObject({ role: "member", pool: "pool" });
+  await probes.write();
+  await leaving.stop();
+  const left = await asker.api.units();
+  expect(left.map((unit) => unit.name)).not.toContain(leaving.name);
+  await lab.until("three voters", () => voters(lab, 3), LIMIT_MS);
+  await probes.finish();
+  const told = (await asker.api.events()).map((event) => event.sentence);
+  const isTold = (words: string) => told.some((sentence) => sentence.includes(words));
+  expect(isTold(`${spare.name} takes its place`)).toBe(true);
+  expect(isTold(`${leaving.name} was removed from the cluster: it was evacuated before`)).toBe(
+    true,
+  );
+});
+
+test("a unit whose place nobody can take → refused; insisted on → it waits", async () => {
+  const members = lab.running;
+  expect(members).toHaveLength(3);
+  const wish = { name: "three", sizeBytes: SLICE_BYTES, protection: "mirror-3" as const };
+  await lab.anyApi().createVolume({ ...wish, allow: [] });
+  const [leaving, asker] = members as [LabUnit, LabUnit];
+  await expect(asker.api.evacuate(leaving.name, {})).rejects.toThrow("no room, or no further unit");
+  await asker.api.evacuate(leaving.name, { force: true });
+  const waits = async () => {
+    const sentence = (await viewOf(asker, leaving.name))?.evacuation?.sentence ?? "";
+    need(sentence.includes("no room, or no further unit"), sentence);
+    return sentence;
+  };
+  await lab.until("it says what it waits for", waits, LIMIT_MS);
+  const { availability, state } = await asker.api.volume("three");
+  expect([availability, state]).toEqual(["online", "protected"]);
+});
