@@ -53,6 +53,21 @@ describe("keepsake", () => {
     expect(next(bytes)?.blocks).toEqual([]);
   });
 
+  test("a flush cycle that failed, another one begun (seed 911895) → the order stays", () => {
+    const { bytes, keepsake } = begun();
+    keepsake.cleared(place);
+    keepsake.turn();
+    keepsake.written(place, checksums);
+    keepsake.turn(); // the cycle before has not settled anything
+    keepsake.cleared({ ...place, block: 99 });
+    const left = next(bytes)?.blocks ?? [];
+    expect(left.map(({ block, checksums: kept }) => [block, kept !== null])).toEqual([
+      [place.block, false],
+      [place.block, true],
+      [99, false],
+    ]);
+  });
+
   test("zero, of another disk, or of another run than the last → not believed", () => {
     expect(next(new Uint8Array(KEEPSAKE_BYTES_MIN))).toBeNull();
     const { bytes } = begun();

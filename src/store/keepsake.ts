@@ -170,9 +170,13 @@ export class Keepsake {
     return this.#short[0] === true || this.#short[1] === true;
   }
 
-  /** A flush cycle begins: it makes durable what was noted until now. */
+  /**
+   * A flush cycle begins: it makes durable what was noted until now. After one that failed the older
+   * half still counts, and nothing newer may be noted in it: what is read first is overruled.
+   */
   turn(): void {
-    this.#set(AT.half, 1 - this.#get(AT.half));
+    const older = 1 - this.#get(AT.half);
+    if (this.#get(AT.used + 4 * older) === 0) this.#set(AT.half, older);
   }
 
   /** The cycle has ended well. */
