@@ -104,7 +104,7 @@ test("random ranges → never two overlapping with an exclusive one, and all are
   expect(lock.count).toBe(0);
 });
 
-test("a ticket used again for another range → waits and is granted there; while held → assertion", () => {
+test("a ticket used again → waits and is granted there; while held → an assertion", () => {
   const lock = new RangeLock();
   let granted = 0;
   const ticket = new Ticket(() => granted++);
