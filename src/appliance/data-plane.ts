@@ -80,13 +80,15 @@ export interface SliceReport extends SliceStatus {
   mappedBytes: number;
 }
 
+const NOWHERE: HeadPlace = { at: "unknown" };
+
 export class DataPlane {
   readonly #world: Pick<World, "clock" | "random" | "log">;
   readonly #memory: Memory;
   readonly #options: DataPlaneOptions;
   readonly #effects: DataPlaneEffects;
   readonly #disks = new Map<DiskNumber, DiskStore>();
-  readonly #slices = new Map<SliceNumber, { slice: Slice; disk: DiskNumber }>();
+  readonly #slices = new Map<SliceNumber, { slice: Slice; disk: DiskNumber; here: HeadPlace }>();
   readonly #creating = new Set<SliceNumber>();
   readonly #records = new Map<SliceNumber, SliceRecord>();
   /** Proposals under way, and what is to be proposed next. */
@@ -277,7 +279,7 @@ export class DataPlane {
       statusChanged: () => this.#effects.sliceChanged(number),
       happened: (happening) => this.#happened(number, happening),
     });
-    this.#slices.set(number, { slice, disk: store.number });
+    this.#slices.set(number, { slice, disk: store.number, here: { at: "here", target: slice } });
     slice.setLeaving(this.#leaving);
     for (const [disk, unit] of this.#diskUnits) if (this.#links.has(unit)) slice.linkUp(disk);
     const record = this.#records.get(number);
@@ -379,14 +381,13 @@ export class DataPlane {
 
   #headOf(slice: SliceNumber): HeadPlace {
     const record = this.#records.get(slice);
-    if (record === undefined) return { at: "unknown" };
+    if (record === undefined) return NOWHERE;
     const unit = this.#diskUnits.get(record.head);
-    if (unit === undefined) return { at: "unknown" };
+    if (unit === undefined) return NOWHERE;
     if (unit !== this.#options.unit) {
-      return this.#links.has(unit) ? { at: "unit", unit } : { at: "unknown" };
+      return this.#links.has(unit) ? { at: "unit", unit } : NOWHERE;
     }
-    const entry = this.#slices.get(slice);
-    return entry === undefined ? { at: "unknown" } : { at: "here", target: entry.slice };
+    return this.#slices.get(slice)?.here ?? NOWHERE;
   }
 
   #serveForward(from: UnitNumber, verb: PeerVerb): void {

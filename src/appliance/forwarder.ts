@@ -15,14 +15,7 @@ import { FORWARD_RESENDS_MAX } from "#base/limits.ts";
 import type { Memory } from "#base/memory.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import type { OperationTarget, StatusRun } from "#base/operation.ts";
-import {
-  FLAG_RESENT,
-  FLAG_WARM,
-  Operation,
-  OperationKind,
-  OperationPool,
-  TrafficClass,
-} from "#base/operation.ts";
+import { FLAG_RESENT, FLAG_WARM, Operation, OperationKind, TrafficClass } from "#base/operation.ts";
 import type { SliceNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
 import { Status, statusOf } from "#base/status.ts";
 import { PeerVerb, VerbKind } from "#base/verbs.ts";
@@ -47,38 +40,40 @@ export interface ForwarderEffects {
   send(unit: UnitNumber, verb: PeerVerb): boolean;
 }
 
-/** One request of a host, while its parts are under way. */
+/** One request of a host that has several parts, while they are under way. */
 interface Whole {
-  operation: Operation;
   partsLeft: number;
   status: Status;
   /** Of blockStatus, per part, joined at the end. */
   runs: StatusRun[][] | null;
 }
 
-/** One slice's share of a request. */
+/** One slice's share of a request, mostly all of it. */
 class Part {
-  whole: Whole = NO_WHOLE;
+  /** The host's. */
+  source: Operation = NO_OPERATION;
+  /** Null: there is no other part. */
+  whole: Whole | null = null;
   index = 0;
   slice: SliceNumber = 0;
-  operation: Operation = NO_OPERATION;
+  readonly operation = new Operation();
   resends = 0;
   /** Sent at least once to a head that may have begun it. */
   maybeDone = false;
   /** Where it is pending, 0 if here or waiting. */
   unit: UnitNumber = 0;
+  /** Of its last sending to another unit; 0: there was none. */
   sequence = 0;
   /** A link still holds the host's buffer; until it lets go the part neither moves nor ends. */
   sending = false;
+
+  constructor(done: (operation: Operation) => void) {
+    this.operation.owner = this;
+    this.operation.done = done;
+  }
 }
 
 const NO_OPERATION = new Operation();
-const NO_WHOLE: Whole = {
-  operation: NO_OPERATION,
-  partsLeft: 0,
-  status: Status.ok,
-  runs: null,
-};
 
 /** Kinds that change something, so that a second time would matter. */
 function changes(kind: number): boolean {
@@ -92,7 +87,7 @@ function changes(kind: number): boolean {
 export class Forwarder {
   readonly #memory: Memory;
   readonly #effects: ForwarderEffects;
-  readonly #pool = new OperationPool();
+  readonly #spare: Part[] = [];
   readonly #pending = new Map<number, Part>();
   readonly #lastTickMs = new Map<UnitNumber, number>();
   #waiting: Part[] = [];
@@ -126,48 +121,43 @@ export class Forwarder {
       return operation.complete(Status.outOfRange);
     }
     if (!isFlush && lengthBytes === 0) return operation.complete(Status.ok);
-    const first = isFlush ? 0 : Math.floor(offsetBytes / shape.sliceBytes);
-    const last = isFlush
-      ? shape.slices.length - 1
-      : Math.floor((offsetBytes + lengthBytes - 1) / shape.sliceBytes);
+    if (isFlush) return this.#dispatchParts(operation, shape, 0, shape.slices.length - 1);
+    const first = Math.floor(offsetBytes / shape.sliceBytes);
+    const last = Math.floor((offsetBytes + lengthBytes - 1) / shape.sliceBytes);
+    if (first !== last || kind === OperationKind.blockStatus) {
+      return this.#dispatchParts(operation, shape, first, last);
+    }
+    const part = this.#makePart(operation, shape, first);
+    part.operation.offsetBytes = offsetBytes - first * shape.sliceBytes;
+    part.operation.lengthBytes = lengthBytes;
+    part.operation.bufferOffset = operation.bufferOffset;
+    this.#dispatch(part);
+  }
+
+  #dispatchParts(operation: Operation, shape: VolumeShape, first: number, last: number): void {
     const whole: Whole = {
-      operation,
       partsLeft: last - first + 1,
       status: Status.ok,
-      runs: kind === OperationKind.blockStatus ? [] : null,
+      runs: operation.kind === OperationKind.blockStatus ? [] : null,
     };
     for (let index = first; index <= last; index++) {
-      this.#dispatch(this.#makePart(whole, index - first, shape, index));
+      const part = this.#makePart(operation, shape, index);
+      part.whole = whole;
+      part.index = index - first;
+      cutOut(part, shape, index);
+      this.#dispatch(part);
     }
   }
 
-  #makePart(whole: Whole, index: number, shape: VolumeShape, sliceIndex: number): Part {
-    const source = whole.operation;
-    const part = new Part();
-    part.whole = whole;
-    part.index = index;
+  #makePart(source: Operation, shape: VolumeShape, sliceIndex: number): Part {
+    const part = this.#spare.pop() ?? new Part(this.#localDone);
+    part.source = source;
     part.slice = shape.slices[sliceIndex] as SliceNumber;
-    const operation = this.#pool.take();
-    part.operation = operation;
+    const { operation } = part;
     operation.kind = source.kind;
     operation.flags = source.flags;
     operation.class = source.class;
     operation.origin = changes(source.kind) ? this.#nextSequence() : 0;
-    if (source.kind !== OperationKind.flush) {
-      const sliceStart = sliceIndex * shape.sliceBytes;
-      const from = Math.max(source.offsetBytes, sliceStart);
-      const to = Math.min(source.offsetBytes + source.lengthBytes, sliceStart + shape.sliceBytes);
-      operation.offsetBytes = from - sliceStart;
-      operation.lengthBytes = to - from;
-      if (source.bufferOffset !== NO_BUFFER) {
-        operation.bufferOffset = source.bufferOffset + (from - source.offsetBytes);
-      }
-    } else {
-      operation.offsetBytes = 0;
-      operation.lengthBytes = 0;
-    }
-    operation.owner = part;
-    operation.done = this.#localDone;
     return part;
   }
 
@@ -181,7 +171,7 @@ export class Forwarder {
       this.#waiting.push(part);
       return;
     }
-    if (part.whole.operation.cancelled) return this.#finish(part, Status.cancelled);
+    if (part.source.cancelled) return this.#finish(part, Status.cancelled);
     if (part.resends > FORWARD_RESENDS_MAX) return this.#finish(part, Status.ioError);
     const place = this.#effects.headOf(part.slice);
     if (place.at === "unknown") {
@@ -294,15 +284,26 @@ export class Forwarder {
   }
 
   #finish(part: Part, status: Status): void {
-    const { whole, operation } = part;
-    if (whole.runs !== null) whole.runs[part.index] = wholeRuns(operation);
+    const { source, whole } = part;
+    if (whole === null) {
+      this.#giveBack(part);
+      source.complete(status);
+      return;
+    }
+    if (whole.runs !== null) whole.runs[part.index] = wholeRuns(part.operation);
     if (status !== Status.ok && whole.status === Status.ok) whole.status = status;
-    this.#pool.give(operation);
     whole.partsLeft--;
     assert(whole.partsLeft >= 0, "a part ends once");
     if (whole.partsLeft > 0) return;
-    if (whole.runs !== null) whole.operation.runs = joinRuns(whole.runs);
-    whole.operation.complete(whole.status);
+    if (whole.runs !== null) source.runs = joinRuns(whole.runs);
+    source.complete(whole.status);
+  }
+
+  /** For another request, if no link ever knew it. */
+  #giveBack(part: Part): void {
+    if (part.sequence !== 0 || part.resends > 0) return;
+    part.source = NO_OPERATION;
+    this.#spare.push(part);
   }
 
   /** A slice's record changed, so its head may be another: what is with the old one goes on. */
@@ -347,6 +348,21 @@ export class Forwarder {
       else this.#waiting.push(part);
     }
   }
+}
+
+/** What of its request lies in the slice; a flush has no place. */
+function cutOut({ source, operation }: Part, shape: VolumeShape, sliceIndex: number): void {
+  operation.offsetBytes = 0;
+  operation.lengthBytes = 0;
+  operation.bufferOffset = NO_BUFFER;
+  if (source.kind === OperationKind.flush) return;
+  const sliceStart = sliceIndex * shape.sliceBytes;
+  const from = Math.max(source.offsetBytes, sliceStart);
+  const to = Math.min(source.offsetBytes + source.lengthBytes, sliceStart + shape.sliceBytes);
+  operation.offsetBytes = from - sliceStart;
+  operation.lengthBytes = to - from;
+  if (source.bufferOffset === NO_BUFFER) return;
+  operation.bufferOffset = source.bufferOffset + (from - source.offsetBytes);
 }
 
 /**

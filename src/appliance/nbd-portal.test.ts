@@ -13,7 +13,7 @@ import { Memory } from "#base/memory.ts";
 import { infoData, option, splitOptionReplies, u32s } from "#protocol/nbd/host-fixture.ts";
 import { MemorySocket } from "#protocol/nbd/memory-socket-fixture.ts";
 import { MemoryVolume } from "#protocol/nbd/memory-volume-fixture.ts";
-import { HANDSHAKE_MS, Option, Reply } from "#protocol/nbd/nbd.wire.ts";
+import { HANDSHAKE_MS, Info, Option, Reply } from "#protocol/nbd/nbd.wire.ts";
 import { NbdPortal } from "./nbd-portal.ts";
 import type { ExportedVolume } from "./reactor-messages.ts";
 
@@ -134,6 +134,26 @@ describe("who sees what", () => {
     expect(bench.portal.connections).toBe(0);
     const idle = bench.memory.usedBytes;
     expect(idle).toBe(0);
+  });
+
+  test("the empty name → the one volume the host may use; none among several", () => {
+    const bench = new Bench({ tls: true });
+    expect(bench.connect().flags().go("")).toBe(Reply.ERR_UNKNOWN);
+    bench.portal.setVolume(exported());
+    bench.portal.setVolume(exported({ volume: 2, name: "far", uuid: "ef", allow: [FAR] }));
+    expect(bench.connect().flags().go("")).toBe(Reply.ACK);
+    const { socket } = bench.connect().flags();
+    socket.arrive(option(Option.INFO, infoData("", Info.NAME)));
+    socket.turn();
+    const told = splitOptionReplies(socket.takeSent()).map(({ data }) => data.toString("latin1"));
+    expect(told.some((text) => text.endsWith("one"))).toBe(true);
+    expect(bench.connect("192.0.2.1").flags().go("")).toBe(Reply.ERR_UNKNOWN);
+    // One that asks for TLS is one of several, too: which is meant is not guessed.
+    bench.portal.setVolume(exported({ volume: 3, name: "two", uuid: "cd", tls: "required" }));
+    expect(bench.connect().flags().go("")).toBe(Reply.ERR_UNKNOWN);
+    bench.portal.removeVolume(1);
+    expect(bench.connect().flags().go("")).toBe(Reply.ERR_TLS_REQD);
+    expect(bench.connect().flags().secure().go("")).toBe(Reply.ACK);
   });
 
   test("a volume that grew → the new size for whoever comes", () => {

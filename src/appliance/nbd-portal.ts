@@ -186,6 +186,11 @@ export class NbdPortal {
   }
 
   #find(name: string, address: string): NbdExport | null {
+    if (name === "") {
+      // "The default export": the one volume there is for that host; among several none is guessed.
+      const [only, ...others] = this.#list(address);
+      return others.length === 0 ? (only ?? null) : null;
+    }
     for (const { volume, shown } of this.#volumes.values()) {
       if (volume.name === name || volume.uuid === name) {
         return mayAttach(volume, address) ? shown : null;

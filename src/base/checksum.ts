@@ -14,9 +14,27 @@ export function crc32(
   length = bytes.length - start,
   seed = 0,
 ): number {
+  if (length <= SHORT_BYTES_MAX) return shortCrc32(bytes, start, length, seed);
   const part =
     start === 0 && length === bytes.length ? bytes : bytes.subarray(start, start + length);
   return Bun.hash.crc32(part, seed) >>> 0;
+}
+
+/** Up to here the native routine costs more to call than a table. */
+const SHORT_BYTES_MAX = 48;
+/** "CRC-32": the remainders of all bytes, polynomial reversed. */
+const remainders = new Uint32Array(256).map((_, byte) => {
+  let value = byte;
+  for (let bit = 0; bit < 8; bit++) value = (value >>> 1) ^ ((value & 1) * 0xedb88320);
+  return value;
+});
+
+function shortCrc32(bytes: Uint8Array, start: number, length: number, seed: number): number {
+  let value = ~seed;
+  for (let at = start; at < start + length; at++) {
+    value = (remainders[(value ^ (bytes[at] as number)) & 0xff] as number) ^ (value >>> 8);
+  }
+  return ~value >>> 0;
 }
 
 /** The stored value of a block never written: reads as zero (R9). */

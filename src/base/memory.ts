@@ -28,6 +28,8 @@ const WAITING_MAX = 64;
 const WAITING_LARGE_MAX = 4;
 const LARGE_SHIFT = 17;
 const NONE = -1;
+/** Pages of which a view is kept: those of busy buffers, which are used again and again. */
+const PAGE_VIEWS_MAX = 1024;
 
 export class Memory {
   readonly bytes: Uint8Array;
@@ -35,6 +37,7 @@ export class Memory {
   /** Address of the arena's first byte; 0 where there is no kernel to tell it to. */
   readonly baseAddress: number;
   readonly #pages: number;
+  readonly #views = new Array<Uint8Array | undefined>(PAGE_VIEWS_MAX).fill(undefined);
   /** Per page that begins a block: its size as a power of two, 0 where none begins. */
   readonly #shifts: Uint8Array;
   readonly #isFree: Uint8Array;
@@ -74,6 +77,20 @@ export class Memory {
     this.#usedBytes += 2 ** shift;
     this.#allocations++;
     return page * PAGE_BYTES;
+  }
+
+  /**
+   * The page at `offset` as an array of its own. Kept for the next time: making one costs half of
+   * what its checksum does.
+   */
+  page(offset: number): Uint8Array {
+    const at = (offset >>> SMALLEST_SHIFT) % PAGE_VIEWS_MAX;
+    const known = this.#views[at];
+    if (known !== undefined && known.byteOffset === offset) return known;
+    const made = this.bytes.subarray(offset, offset + PAGE_BYTES);
+    // What begins within a page is looked at once.
+    if (offset % PAGE_BYTES === 0) this.#views[at] = made;
+    return made;
   }
 
   /** Gives a buffer back. Its owner must be done with it: the kernel too. */

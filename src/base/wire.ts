@@ -112,9 +112,11 @@ class ViewBase {
 }
 
 function makeView(name: string, size: number, little: boolean, rows: Rows): typeof ViewBase {
+  // Made once: a sentence put together at every use costs more than the check.
+  const within = `${name} lies within its buffer`;
   class Made extends ViewBase {
     at(source: Uint8Array, start: number): this {
-      assert(start >= 0 && start + size <= source.length, `${name} lies within its buffer`);
+      assert(start >= 0 && start + size <= source.length, within);
       if (source !== this.bytes) {
         this.bytes = source;
         this.data = new DataView(source.buffer, source.byteOffset, source.byteLength);

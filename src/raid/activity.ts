@@ -48,6 +48,12 @@ export class Activity {
 
   /** Enters regions for a write; false: the account is full, and `again` runs when it is not. */
   enter(first: number, last: number, again: () => void): boolean {
+    const only = first === last && this.#waiters.size === 0 ? this.#regions.get(first) : undefined;
+    if (only !== undefined) {
+      only.users++;
+      only.uses++;
+      return true;
+    }
     let missing = 0;
     for (let region = first; region <= last; region++) if (!this.#regions.has(region)) missing++;
     const full = missing > 0 && this.#regions.size + missing > this.#head.activeRegionsMax;

@@ -14,11 +14,12 @@
 import { assert } from "#base/assert.ts";
 import { BLOCK_BYTES, EXTENT_BYTES, REGION_BYTES } from "#base/grains.ts";
 import type { MemberStore, StoreDone } from "#base/member-store.ts";
-import { FLAG_KEEP_STAMP, OperationKind } from "#base/operation.ts";
-import type { Operation, OperationPool } from "#base/operation.ts";
+import { NO_BUFFER } from "#base/memory.ts";
+import { FLAG_KEEP_STAMP, Operation, OperationKind } from "#base/operation.ts";
 import type { SliceRecord } from "#base/record.ts";
 import { supersedes } from "#base/record.ts";
 import { Status } from "#base/status.ts";
+import { type Listed, NO_PLACE, Roster } from "./roster.ts";
 
 /** Stamp: the record's epoch. */
 export const STAMP_CURRENT = -1;
@@ -48,26 +49,43 @@ interface Held {
   done: ChangeDone;
 }
 
-interface Flight {
-  change: LocalChange;
-  after: (() => void)[];
+/** A change under way; used again for another. */
+class Flight implements Listed {
+  place = NO_PLACE;
+  change: LocalChange = NO_CHANGE;
+  done: ChangeDone = nobody;
+  readonly operation = new Operation();
+  /** Waits for its end. */
+  readonly after: (() => void)[] = [];
+
+  constructor(ended: (flight: Flight) => void) {
+    this.operation.done = () => ended(this);
+  }
 }
+
+const NO_CHANGE: LocalChange = {
+  kind: OperationKind.write,
+  offsetBytes: 0,
+  lengthBytes: 0,
+  flags: 0,
+  bufferOffset: NO_BUFFER,
+  stamp: STAMP_CURRENT,
+};
+function nobody(): void {}
 
 export class Applier {
   readonly #store: MemberStore;
-  readonly #pool: OperationPool;
   readonly #onFailed: (status: Status) => void;
   readonly #activating = new Map<number, StoreDone[]>();
-  readonly #users = new Map<number, number>();
   #held: Held[] = [];
   #records: { record: SliceRecord; done: StoreDone }[] = [];
   #storing = false;
-  readonly #flights = new Set<Flight>();
+  readonly #flights = new Roster<Flight>();
+  readonly #spare: Flight[] = [];
   #completed = 0;
 
-  constructor(store: MemberStore, pool: OperationPool, onFailed: (status: Status) => void) {
+  constructor(store: MemberStore, onFailed: (status: Status) => void) {
     this.#store = store;
-    this.#pool = pool;
     this.#onFailed = onFailed;
   }
 
@@ -80,7 +98,10 @@ export class Applier {
 
   /** Whether a change is under way in a region: it must not become inactive (R6). */
   uses(region: number): boolean {
-    return this.#users.has(region);
+    for (const { change } of this.#flights) {
+      if (region >= firstRegion(change) && region <= lastRegion(change)) return true;
+    }
+    return false;
   }
 
   /** Changes the member; the buffer stays the caller's and must last until `done`. */
@@ -103,6 +124,15 @@ export class Applier {
       return;
     }
     act();
+  }
+
+  /** Like submit, of somebody who says `readEnded` when it is done. */
+  read(operation: Operation): void {
+    this.outstanding++;
+    this.#store.submit(operation);
+  }
+  readEnded(status: Status): void {
+    this.#ended(status);
   }
 
   /** Reads, flushes, block status: nothing that a record has to wait for. */
@@ -162,31 +192,35 @@ export class Applier {
 
   #start(change: LocalChange, done: ChangeDone): void {
     assert(this.#store.record !== null, "a record is stored before the first change");
-    const flight: Flight = { change, after: [] };
+    const flight = this.#spare.pop() ?? new Flight((ended) => this.#landed(ended));
+    flight.change = change;
+    flight.done = done;
     this.#flights.add(flight);
     this.outstanding++;
-    const first = Math.floor(change.offsetBytes / REGION_BYTES);
-    const last = Math.floor((change.offsetBytes + change.lengthBytes - 1) / REGION_BYTES);
-    for (let region = first; region <= last; region++) {
-      this.#users.set(region, (this.#users.get(region) ?? 0) + 1);
-    }
-    const end = (status: Status, fault: number) => {
-      for (let region = first; region <= last; region++) {
-        const users = (this.#users.get(region) ?? 1) - 1;
-        if (users === 0) this.#users.delete(region);
-        else this.#users.set(region, users);
-      }
-      this.#flights.delete(flight);
-      this.#ended(status);
-      done(status, fault);
-      for (const act of flight.after) act();
-      this.#storeNext();
-    };
-    if (this.#allActive(first, last)) return this.#write(change, end);
+    const first = firstRegion(change);
+    const last = lastRegion(change);
+    if (this.#allActive(first, last)) return this.#write(flight);
     this.#activate(first, last, (status) => {
-      if (status !== Status.ok) return end(status, -1);
-      this.#write(change, end);
+      if (status !== Status.ok) return this.#end(flight, status, -1);
+      this.#write(flight);
     });
+  }
+
+  #landed(flight: Flight): void {
+    const { status, faultOffsetBytes } = flight.operation;
+    this.#end(flight, status, faultOffsetBytes);
+  }
+
+  #end(flight: Flight, status: Status, fault: number): void {
+    const { done } = flight;
+    this.#flights.delete(flight);
+    this.#ended(status);
+    done(status, fault);
+    if (flight.after.length > 0) for (const act of flight.after.splice(0)) act();
+    flight.change = NO_CHANGE;
+    flight.done = nobody;
+    this.#spare.push(flight);
+    if (this.#records.length > 0) this.#storeNext();
   }
 
   /** R6, the usual case: durably so already. */
@@ -198,13 +232,13 @@ export class Applier {
     return true;
   }
 
-  #write(change: LocalChange, end: ChangeDone): void {
-    const operation = this.#pool.take();
+  #write({ change, operation }: Flight): void {
     operation.kind = change.kind;
     operation.offsetBytes = change.offsetBytes;
     operation.lengthBytes = change.lengthBytes;
     operation.flags = change.flags & ~FLAG_KEEP_STAMP;
     operation.bufferOffset = change.bufferOffset;
+    operation.faultOffsetBytes = -1;
     operation.epoch = this.#store.record?.epoch ?? 0;
     let { stamp } = change;
     if (stamp === STAMP_OWN) {
@@ -215,11 +249,6 @@ export class Applier {
       operation.epoch = stamp;
       operation.flags |= FLAG_KEEP_STAMP;
     }
-    operation.done = (ended) => {
-      const { status, faultOffsetBytes } = ended;
-      this.#pool.give(ended);
-      end(status, faultOffsetBytes);
-    };
     this.#store.submit(operation);
   }
 
@@ -263,4 +292,11 @@ export class Applier {
     this.#completed++;
     if (status === Status.ioError) this.#onFailed(status);
   }
+}
+
+function firstRegion({ offsetBytes }: LocalChange): number {
+  return Math.floor(offsetBytes / REGION_BYTES);
+}
+function lastRegion({ offsetBytes, lengthBytes }: LocalChange): number {
+  return Math.floor((offsetBytes + lengthBytes - 1) / REGION_BYTES);
 }

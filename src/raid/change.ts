@@ -13,11 +13,13 @@
 // - Its buffer is sent from, and belongs to its submitter again only at its end.
 
 import { EXTENT_BYTES, REGION_BYTES } from "#base/grains.ts";
-import { FLAG_FUA, FLAG_NO_HOLE, OperationKind } from "#base/operation.ts";
-import type { Operation } from "#base/operation.ts";
+import { NO_BUFFER } from "#base/memory.ts";
+import { FLAG_FUA, FLAG_NO_HOLE, Operation, OperationKind } from "#base/operation.ts";
 import { Status } from "#base/status.ts";
 import type { Head } from "./head.ts";
-import type { Ticket } from "./range-lock.ts";
+import { Ticket } from "./range-lock.ts";
+import type { Replica } from "./replica.ts";
+import { type Listed, NO_PLACE } from "./roster.ts";
 import { Spread } from "./spread.ts";
 import type { SpreadKind } from "./spread.ts";
 
@@ -29,50 +31,59 @@ const PIECES_MAX = 8;
  */
 const FREEING_BYTES = 16 * REGION_BYTES;
 
-export class Change {
+const NO_OPERATION = new Operation();
+
+/** Used again for another request when it went the usual way: made with all it needs. */
+export class Change implements Listed {
+  place = NO_PLACE;
   readonly #head: Head;
-  readonly #operation: Operation;
-  readonly #kind: SpreadKind;
-  readonly #allocates: boolean;
-  readonly #endBytes: number;
-  #ticket: Ticket | null = null;
-  #cursor: number;
+  readonly #ticket: Ticket;
+  /** For a piece that only the own disk takes. */
+  readonly #spread: Spread;
+  #operation: Operation = NO_OPERATION;
+  #kind: SpreadKind = "write";
+  #allocates = false;
+  #endBytes = 0;
+  #cursor = 0;
   #flying = 0;
   #pumping = false;
   #started = false;
-  #isOver = false;
+  #isOver = true;
   #status: Status = Status.ok;
   /** Some piece was not on media when it was accepted. */
   #needsFlush = false;
 
-  constructor(head: Head, operation: Operation) {
+  constructor(head: Head) {
     this.#head = head;
-    this.#operation = operation;
+    this.#ticket = new Ticket(this.pump);
+    this.#spread = new Spread(head, "write", this.#pieceEnded);
+  }
+
+  /** For a request that has not begun. */
+  prepare(operation: Operation): void {
     const isWrite = operation.kind === OperationKind.write;
     const isZeroes = operation.kind === OperationKind.writeZeroes;
+    this.#operation = operation;
     this.#kind = isWrite ? "write" : isZeroes ? "writeZeroes" : "trim";
     this.#allocates = isWrite || (isZeroes && (operation.flags & FLAG_NO_HOLE) !== 0);
     this.#cursor = operation.offsetBytes;
     this.#endBytes = operation.offsetBytes + operation.lengthBytes;
+    this.#started = false;
+    this.#isOver = false;
+    this.#status = Status.ok;
+    this.#needsFlush = false;
   }
 
   start(): void {
     const { offsetBytes, lengthBytes } = this.#operation;
     this.#head.reconcile.demand(offsetBytes, lengthBytes);
-    const range = { offsetBytes, lengthBytes, exclusive: true };
-    this.#ticket = null;
-    let isGranted = false;
-    this.#ticket = this.#head.locks.acquire(range, () => {
-      isGranted = true;
-      if (this.#ticket !== null) this.pump();
-    });
-    if (isGranted) this.pump();
+    this.#head.locks.enter(this.#ticket, offsetBytes, lengthBytes, true);
   }
 
   /** Goes on as far as it can; called again when what it waited for may have come. */
   readonly pump = (): void => {
     if (this.#pumping || this.#isOver || this.#head.ended) return;
-    if (this.#ticket === null || this.#ticket.blockers > 0) return;
+    if (this.#ticket.released || this.#ticket.blockers > 0) return;
     const { offsetBytes, lengthBytes } = this.#operation;
     if (!this.#started && this.#head.reconcile.dueAt(offsetBytes, lengthBytes)) {
       // R6: it became unequal while this waited: behind the reconciliation, then.
@@ -104,8 +115,13 @@ export class Change {
     if (this.#started) return true;
     // H7: looked at as late as possible, with the clock read now.
     if (this.#operation.cancelled) this.#status = Status.cancelled;
-    else if (this.#head.nowMs() > this.#operation.notAfterMs) this.#status = Status.expired;
+    else if (this.#isExpired()) this.#status = Status.expired;
     return this.#status === Status.ok;
+  }
+
+  #isExpired(): boolean {
+    const { notAfterMs } = this.#operation;
+    return notAfterMs !== Number.POSITIVE_INFINITY && this.#head.nowMs() > notAfterMs;
   }
 
   /** Issues the next piece; false: it has to wait, or there is none. */
@@ -161,30 +177,44 @@ export class Change {
   #send(from: number, to: number, spent: boolean): void {
     const head = this.#head;
     const { flags, bufferOffset, offsetBytes, origin } = this.#operation;
-    const first = Math.floor(from / REGION_BYTES);
-    const last = Math.floor((to - 1) / REGION_BYTES);
     // R1: at risk, the ack waits for media.
     const onMedia = (flags & FLAG_FUA) !== 0 || head.policy.ackNeedsMedia(head.record);
+    const recipients = head.recipients(from, to - from);
     this.#started = true;
+    const spread = this.#spreadFor(recipients);
     this.#flying++;
-    const spread = new Spread(head, this.#kind, (ended) => {
-      head.activity.leave(first, last);
-      if (spent) head.credit.end(Math.floor(from / EXTENT_BYTES));
-      if (ended.status !== Status.ok && this.#status === Status.ok) this.#status = ended.status;
-      this.#flying--;
-      if (head.ended) this.#finishEnded();
-      else this.pump();
-    });
+    spread.kind = this.#kind;
     spread.offsetBytes = from;
     spread.lengthBytes = to - from;
     spread.flags = (flags & FLAG_NO_HOLE) | (onMedia ? FLAG_FUA : 0);
     spread.origin = origin;
     spread.allocates = spent;
-    if (this.#kind === "write") spread.bufferOffset = bufferOffset + (from - offsetBytes);
-    spread.dropped = (replica) => replica.resync?.miss(from, to - from);
+    spread.bufferOffset = this.#kind === "write" ? bufferOffset + (from - offsetBytes) : NO_BUFFER;
+    spread.dropped = missed;
     if (!onMedia) this.#needsFlush = true;
-    spread.start(head.recipients(from, to - from), { local: true });
+    spread.start(recipients, { local: true });
   }
+
+  #spreadFor(recipients: readonly Replica[]): Spread {
+    // Whoever else was asked may answer late: its spread is never another's.
+    if (recipients.length > 0 || this.#flying > 0) {
+      return new Spread(this.#head, this.#kind, this.#pieceEnded);
+    }
+    this.#spread.renew();
+    return this.#spread;
+  }
+
+  readonly #pieceEnded = (ended: Spread): void => {
+    const head = this.#head;
+    const { offsetBytes, lengthBytes } = ended;
+    const last = Math.floor((offsetBytes + lengthBytes - 1) / REGION_BYTES);
+    head.activity.leave(Math.floor(offsetBytes / REGION_BYTES), last);
+    if (ended.allocates) head.credit.end(Math.floor(offsetBytes / EXTENT_BYTES));
+    if (ended.status !== Status.ok && this.#status === Status.ok) this.#status = ended.status;
+    this.#flying--;
+    if (head.ended) this.#finishEnded();
+    else this.pump();
+  };
 
   #finishIfDone(): void {
     if (this.#isOver || this.#flying > 0) return;
@@ -217,11 +247,21 @@ export class Change {
   #complete(): void {
     this.#isOver = true;
     const head = this.#head;
-    head.blocked.delete(this.pump);
+    const operation = this.#operation;
+    const status = this.#status;
+    if (head.blocked.size > 0) head.blocked.delete(this.pump);
     head.forget(this);
-    if (!head.ended && this.#ticket !== null) {
-      if (this.#ticket.blockers === 0) head.locks.release(this.#ticket);
+    if (!head.ended) {
+      const ticket = this.#ticket;
+      if (!ticket.released && ticket.blockers === 0) head.locks.release(ticket);
+      // A ticket that waits is the table's.
+      if (ticket.released) head.giveChange(this);
     }
-    this.#operation.complete(this.#status);
+    operation.complete(status);
   }
+}
+
+/** R7: a target that left before it had it is told again. */
+function missed(replica: Replica, { offsetBytes, lengthBytes }: Spread): void {
+  replica.resync?.miss(offsetBytes, lengthBytes);
 }

@@ -42,6 +42,7 @@ import type { Policy } from "./policy.ts";
 import { RangeLock } from "./range-lock.ts";
 import { Reconcile } from "./reconcile.ts";
 import type { Asker, Replica } from "./replica.ts";
+import { Roster } from "./roster.ts";
 import { Sessions } from "./sessions.ts";
 import type { Spread } from "./spread.ts";
 
@@ -96,6 +97,8 @@ export interface HeadHost {
   happened(happening: Happening): void;
 }
 
+const NOBODY: readonly Replica[] = [];
+
 export class Head {
   readonly #host: HeadHost;
   readonly memory: Memory;
@@ -117,12 +120,14 @@ export class Head {
   readonly compare = new Compare(this);
   readonly reconcile: Reconcile;
   /** All under way, so that they can be offered again and ended. */
-  readonly spreads = new Set<Spread>();
+  readonly spreads = new Roster<Spread>();
   /** Changes that wait for sessions or credit. */
   readonly blocked = new Set<() => void>();
   /** Reads that wait for grants. */
   readonly readers = new Set<() => void>();
-  readonly #requests = new Set<Change | HostRead>();
+  readonly #requests = new Roster<Change | HostRead>();
+  readonly #spareReads: HostRead[] = [];
+  readonly #spareChanges: Change[] = [];
   #flushes = new Set<Operation>();
   /** Requests that came before the headship was established, in order of arrival. */
   #early: (Change | HostRead)[] = [];
@@ -219,7 +224,8 @@ export class Head {
   /**
    * Whom a change of this range goes to: all that acks wait for, and targets that have the range.
    */
-  recipients(offsetBytes: number, lengthBytes: number): Replica[] {
+  recipients(offsetBytes: number, lengthBytes: number): readonly Replica[] {
+    if (this.replicas.size === 0) return NOBODY;
     const list: Replica[] = [];
     for (const replica of this.replicas.values()) {
       const isTold = replica.inSync || replica.resync?.covers(offsetBytes, lengthBytes) === true;
@@ -316,6 +322,13 @@ export class Head {
   forget(request: Change | HostRead): void {
     this.#requests.delete(request);
   }
+  /** What nobody knows of any more, for the next request. */
+  giveRead(read: HostRead): void {
+    this.#spareReads.push(read);
+  }
+  giveChange(change: Change): void {
+    this.#spareChanges.push(change);
+  }
   /** Reconciliation has come to its end. */
   reconciled(): void {
     this.#host.changed();
@@ -330,11 +343,16 @@ export class Head {
         this.#flush(operation);
         return;
       case OperationKind.read:
-      case OperationKind.blockStatus:
-        this.#begin(new HostRead(this, operation));
-        return;
-      default:
-        this.#begin(new Change(this, operation));
+      case OperationKind.blockStatus: {
+        const read = this.#spareReads.pop() ?? new HostRead(this);
+        read.prepare(operation);
+        return this.#begin(read);
+      }
+      default: {
+        const change = this.#spareChanges.pop() ?? new Change(this);
+        change.prepare(operation);
+        this.#begin(change);
+      }
     }
   }
 
@@ -389,7 +407,7 @@ export class Head {
     if (ready && !this.established) this.#establish();
     if (ready !== this.#wasReady) this.#host.changed();
     this.#wasReady = ready;
-    for (const spread of [...this.spreads]) spread.check();
+    for (const spread of this.spreads.list()) spread.check();
     if (!ready) return;
     const waiting = this.#whenReady;
     this.#whenReady = [];
@@ -457,7 +475,7 @@ export class Head {
 
   tick(nowMs: number): void {
     this.sessions.tick(nowMs);
-    for (const spread of [...this.spreads]) {
+    for (const spread of this.spreads.list()) {
       for (const replica of this.replicas.values()) spread.offer(replica);
     }
     const acts = this.#nextTick;
@@ -521,8 +539,8 @@ export class Head {
     this.endStatus = status;
     for (const replica of this.replicas.values()) replica.close();
     this.applier.cancel(this);
-    for (const request of [...this.#requests]) request.end(status);
-    for (const spread of [...this.spreads]) spread.end();
+    for (const request of this.#requests.list()) request.end(status);
+    for (const spread of this.spreads.list()) spread.end();
     this.flusher.end();
     const acts = [...this.#whenReady, ...this.#nextTick];
     this.#whenReady = [];

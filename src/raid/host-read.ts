@@ -12,76 +12,82 @@
 
 import { BLOCK_BYTES } from "#base/grains.ts";
 import { NO_BUFFER } from "#base/memory.ts";
-import { OperationKind } from "#base/operation.ts";
-import type { Operation } from "#base/operation.ts";
+import { Operation, OperationKind } from "#base/operation.ts";
 import { Status } from "#base/status.ts";
 import type { Head } from "./head.ts";
-import type { Ticket } from "./range-lock.ts";
+import { Ticket } from "./range-lock.ts";
+import { type Listed, NO_PLACE } from "./roster.ts";
 
-export class HostRead {
+/** Used again for another request when it went the usual way: made with all it needs. */
+export class HostRead implements Listed {
+  place = NO_PLACE;
   readonly #head: Head;
-  readonly #operation: Operation;
-  #ticket: Ticket | null = null;
+  readonly #ticket: Ticket;
+  /** What the disk is asked. */
+  readonly #child = new Operation();
+  #operation: Operation = this.#child;
   #flying = false;
-  #isOver = false;
+  #isOver = true;
   #repairs = 0;
 
-  constructor(head: Head, operation: Operation) {
+  constructor(head: Head) {
     this.#head = head;
+    this.#ticket = new Ticket(this.pump);
+    this.#child.done = () => this.#childDone();
+  }
+
+  /** For a request that has not begun. */
+  prepare(operation: Operation): void {
     this.#operation = operation;
+    this.#isOver = false;
+    this.#repairs = 0;
   }
 
   start(): void {
     const { offsetBytes, lengthBytes } = this.#operation;
     this.#head.reconcile.demand(offsetBytes, lengthBytes);
-    this.#ticket = null;
-    let isGranted = false;
-    const ticket = this.#head.locks.acquire({ offsetBytes, lengthBytes, exclusive: false }, () => {
-      isGranted = true;
-      if (this.#ticket !== null) this.pump();
-    });
-    this.#ticket = ticket;
-    if (isGranted) this.pump();
+    this.#head.locks.enter(this.#ticket, offsetBytes, lengthBytes, false);
   }
 
   /** Reads if it may. */
   readonly pump = (): void => {
     const head = this.#head;
     if (this.#isOver || this.#flying || head.ended) return;
-    if (this.#ticket === null || this.#ticket.blockers > 0) return;
+    if (this.#ticket.released || this.#ticket.blockers > 0) return;
     if (!head.mayRead()) {
       head.readers.add(this.pump);
       return;
     }
-    head.readers.delete(this.pump);
-    if (head.reconcile.dueAt(this.#operation.offsetBytes, this.#operation.lengthBytes)) {
+    if (head.readers.size > 0) head.readers.delete(this.pump);
+    const { kind, offsetBytes, lengthBytes, bufferOffset, flags } = this.#operation;
+    if (head.reconcile.dueAt(offsetBytes, lengthBytes)) {
       // R6: it became unequal while this waited: behind the reconciliation, then.
       head.locks.release(this.#ticket);
       return this.start();
     }
     this.#flying = true;
-    const child = head.pool.take();
-    const { kind, offsetBytes, lengthBytes, bufferOffset, flags } = this.#operation;
+    const child = this.#child;
     child.kind = kind;
     child.offsetBytes = offsetBytes;
     child.lengthBytes = lengthBytes;
     child.bufferOffset = bufferOffset;
     child.flags = flags;
-    child.done = (ended) => {
-      const { status, faultOffsetBytes } = ended;
-      if (kind === OperationKind.blockStatus) this.#operation.runs = ended.runs;
-      head.pool.give(ended);
-      this.#flying = false;
-      this.#read(status, faultOffsetBytes);
-    };
-    head.applier.submit(child);
+    child.faultOffsetBytes = -1;
+    head.applier.read(child);
   };
 
   end(status: Status): void {
     if (!this.#flying && !this.#isOver) this.#complete(status);
   }
 
-  #read(status: Status, faultOffsetBytes: number): void {
+  #childDone(): void {
+    const { kind, status, faultOffsetBytes, runs } = this.#child;
+    this.#head.applier.readEnded(status);
+    if (kind === OperationKind.blockStatus) {
+      this.#operation.runs = runs;
+      this.#child.runs = null;
+    }
+    this.#flying = false;
     if (this.#head.ended) return this.#complete(this.#head.endStatus);
     if (status !== Status.checksumMismatch) return this.#complete(status);
     this.#repairs++;
@@ -93,8 +99,7 @@ export class HostRead {
   /** R9: gives its lock back, repairs the block under a lock of its own, begins again. */
   #repair(offsetBytes: number): void {
     const head = this.#head;
-    if (this.#ticket !== null) head.locks.release(this.#ticket);
-    this.#ticket = null;
+    head.locks.release(this.#ticket);
     let mine: Ticket | null = null;
     let isOver = false;
     const range = { offsetBytes, lengthBytes: BLOCK_BYTES, exclusive: true };
@@ -124,12 +129,15 @@ export class HostRead {
     if (this.#isOver) return;
     this.#isOver = true;
     const head = this.#head;
-    head.readers.delete(this.pump);
+    if (head.readers.size > 0) head.readers.delete(this.pump);
     head.forget(this);
     const ticket = this.#ticket;
-    if (!head.ended && ticket !== null && !ticket.released && ticket.blockers === 0) {
-      head.locks.release(ticket);
+    const operation = this.#operation;
+    if (!head.ended) {
+      if (!ticket.released && ticket.blockers === 0) head.locks.release(ticket);
+      // A repair may still call back; and a ticket that waits is the table's.
+      if (this.#repairs === 0 && ticket.released) head.giveRead(this);
     }
-    this.#operation.complete(status);
+    operation.complete(status);
   }
 }

@@ -4,8 +4,7 @@
 
 import { expect, test } from "bun:test";
 import { Prng } from "#base/prng.ts";
-import { RangeLock } from "./range-lock.ts";
-import type { Ticket } from "./range-lock.ts";
+import { RangeLock, Ticket } from "./range-lock.ts";
 
 function range(offsetBytes: number, lengthBytes: number, exclusive: boolean) {
   return { offsetBytes, lengthBytes, exclusive };
@@ -103,4 +102,42 @@ test("random ranges → never two overlapping with an exclusive one, and all are
   }
   expect(granted).toBe(asked);
   expect(lock.count).toBe(0);
+});
+
+test("a ticket used again → waits and is granted there; while held → an assertion", () => {
+  const lock = new RangeLock();
+  let granted = 0;
+  const ticket = new Ticket(() => granted++);
+  lock.enter(ticket, 0, 4096, true);
+  expect(granted).toBe(1);
+  expect(() => lock.enter(ticket, 8192, 4096, true)).toThrow("one range at a time");
+  lock.release(ticket);
+  const reader = lock.acquire(range(8192, 4096, false), () => {});
+  lock.enter(ticket, 8192, 4096, true);
+  expect(granted).toBe(1);
+  expect(() => lock.enter(ticket, 0, 4096, true)).toThrow("one range at a time");
+  lock.release(reader);
+  expect(granted).toBe(2);
+  lock.release(ticket);
+  expect(lock.count).toBe(0);
+});
+
+test("readers while nobody writes, then a writer over all → it waits for each of them", () => {
+  const lock = new RangeLock();
+  const readers = [0, 1, 2].map((index) =>
+    lock.acquire(range(index * 4096, 4096, false), () => {}),
+  );
+  let granted = false;
+  const writer = lock.acquire(range(0, 3 * 4096, true), () => {
+    granted = true;
+  });
+  const late = lock.acquire(range(4096, 4096, false), () => {});
+  expect(late.blockers).toBe(1);
+  for (const reader of readers) {
+    expect(granted).toBe(false);
+    lock.release(reader);
+  }
+  expect(granted).toBe(true);
+  lock.release(writer);
+  expect(late.blockers).toBe(0);
 });

@@ -7,28 +7,27 @@
 //   blocks.
 // - First come, first served among overlapping ranges: who waits is also waited for, so that
 //   overlapping operations go in order of arrival and nobody starves. Shared tickets go together.
+// - Shared tickets look at the others only while one of them is exclusive.
 // - Granting never nests: a ticket released while one is being granted is handled after it, so that
 //   a long chain of waiters does not grow the stack.
 
 import { assert } from "#base/assert.ts";
 import { BLOCK_BYTES } from "#base/grains.ts";
 
+/** A place in the table; once released it may be used for another range. */
 export class Ticket {
-  readonly fromBytes: number;
-  readonly endBytes: number;
-  readonly exclusive: boolean;
+  fromBytes = 0;
+  endBytes = 0;
+  exclusive = false;
   readonly granted: () => void;
   /** Earlier overlapping tickets not yet released. */
   blockers = 0;
   dependents: Ticket[] | null = null;
   previous: Ticket | null = null;
   next: Ticket | null = null;
-  released = false;
+  released = true;
 
-  constructor(fromBytes: number, endBytes: number, exclusive: boolean, granted: () => void) {
-    this.fromBytes = fromBytes;
-    this.endBytes = endBytes;
-    this.exclusive = exclusive;
+  constructor(granted: () => void) {
     this.granted = granted;
   }
 }
@@ -37,6 +36,7 @@ export class RangeLock {
   #first: Ticket | null = null;
   #last: Ticket | null = null;
   #count = 0;
+  #exclusiveCount = 0;
   readonly #grantable: Ticket[] = [];
   #granting = false;
 
@@ -50,19 +50,35 @@ export class RangeLock {
     range: { offsetBytes: number; lengthBytes: number; exclusive: boolean },
     granted: () => void,
   ): Ticket {
-    const from = range.offsetBytes - (range.offsetBytes % BLOCK_BYTES);
-    const end = Math.ceil((range.offsetBytes + range.lengthBytes) / BLOCK_BYTES) * BLOCK_BYTES;
-    const ticket = new Ticket(from, end, range.exclusive, granted);
+    const ticket = new Ticket(granted);
+    this.enter(ticket, range.offsetBytes, range.lengthBytes, range.exclusive);
+    return ticket;
+  }
+
+  /** The same with a ticket that was released, or is new. */
+  enter(ticket: Ticket, offsetBytes: number, lengthBytes: number, exclusive: boolean): void {
+    assert(ticket.released && ticket.blockers === 0, "a ticket is for one range at a time");
+    const from = offsetBytes - (offsetBytes % BLOCK_BYTES);
+    const end = Math.ceil((offsetBytes + lengthBytes) / BLOCK_BYTES) * BLOCK_BYTES;
+    ticket.fromBytes = from;
+    ticket.endBytes = end;
+    ticket.exclusive = exclusive;
+    ticket.released = false;
+    if (exclusive || this.#exclusiveCount > 0) this.#queue(ticket);
+    this.#append(ticket);
+    if (ticket.blockers === 0) this.#grant(ticket);
+  }
+
+  /** Behind whoever overlaps with it. */
+  #queue(ticket: Ticket): void {
+    const { fromBytes, endBytes } = ticket;
     for (let earlier = this.#first; earlier !== null; earlier = earlier.next) {
-      if (earlier.endBytes <= from || earlier.fromBytes >= end) continue;
+      if (earlier.endBytes <= fromBytes || earlier.fromBytes >= endBytes) continue;
       if (!earlier.exclusive && !ticket.exclusive) continue;
       ticket.blockers++;
       if (earlier.dependents === null) earlier.dependents = [];
       earlier.dependents.push(ticket);
     }
-    this.#append(ticket);
-    if (ticket.blockers === 0) this.#grant(ticket);
-    return ticket;
   }
 
   release(ticket: Ticket): void {
@@ -98,6 +114,7 @@ export class RangeLock {
 
   #append(ticket: Ticket): void {
     this.#count++;
+    if (ticket.exclusive) this.#exclusiveCount++;
     ticket.previous = this.#last;
     if (this.#last === null) this.#first = ticket;
     else this.#last.next = ticket;
@@ -106,6 +123,7 @@ export class RangeLock {
 
   #remove(ticket: Ticket): void {
     this.#count--;
+    if (ticket.exclusive) this.#exclusiveCount--;
     if (ticket.previous === null) this.#first = ticket.next;
     else ticket.previous.next = ticket.next;
     if (ticket.next === null) this.#last = ticket.previous;

@@ -97,7 +97,7 @@ export class Sessions {
   close(replica: Replica): void {
     replica.close();
     if (replica.required) return;
-    for (const spread of [...this.#head.spreads]) spread.drop(replica);
+    for (const spread of this.#head.spreads.list()) spread.drop(replica);
   }
 
   attach(replica: Replica): void {
@@ -152,7 +152,7 @@ export class Sessions {
     if (replica.inSync) this.#memberAttached(replica, verb);
     else this.#targetAttached(replica, verb);
     this.beacon(replica, this.#head.nowMs());
-    for (const spread of [...this.#head.spreads]) spread.offer(replica);
+    for (const spread of this.#head.spreads.list()) spread.offer(replica);
     this.#head.progress();
   }
 
@@ -189,7 +189,7 @@ export class Sessions {
   #unpromote(replica: Replica): void {
     if (!replica.promoting) return;
     replica.resync?.notCommitted();
-    for (const spread of [...this.#head.spreads]) spread.drop(replica);
+    for (const spread of this.#head.spreads.list()) spread.drop(replica);
   }
 
   granted(replica: Replica, verb: PeerVerb): void {
@@ -314,7 +314,7 @@ export class Sessions {
       target.failure = null;
       target.resync?.notCommitted();
       if (target.state === "open") return;
-      for (const spread of [...this.#head.spreads]) spread.drop(target);
+      for (const spread of this.#head.spreads.list()) spread.drop(target);
     });
   }
 

@@ -156,7 +156,7 @@ export class Slice {
     this.#doubtful = new Set(store.activeRegions());
     // A member made in this run has seen all there was.
     this.#origins = new Origins(store.record === null);
-    this.#applier = new Applier(store, this.#pool, () => this.#giveUp("its disk failed"));
+    this.#applier = new Applier(store, () => this.#giveUp("its disk failed"));
     this.#member = new Member(this.#memberHost());
     store.reserve(CREDIT_EXTENTS);
   }

@@ -17,8 +17,10 @@ import { FLAG_KEEP_STAMP } from "#base/operation.ts";
 import { EXTENT_BYTES } from "#base/grains.ts";
 import { PeerVerb, VerbKind } from "#base/verbs.ts";
 import { STAMP_CURRENT } from "./applier.ts";
+import type { LocalChange } from "./applier.ts";
 import type { Head } from "./head.ts";
 import type { Asker, Replica } from "./replica.ts";
+import { type Listed, NO_PLACE } from "./roster.ts";
 
 export type SpreadKind = "write" | "trim" | "writeZeroes" | "flush" | "lose";
 
@@ -37,7 +39,8 @@ const operationKinds = {
   lose: OperationKind.write,
 } as const;
 
-export class Spread implements Asker {
+export class Spread implements Asker, Listed {
+  place = NO_PLACE;
   readonly #head: Head;
   kind: SpreadKind;
   offsetBytes = 0;
@@ -53,7 +56,7 @@ export class Spread implements Asker {
   status: Status = Status.ok;
   readonly done: (spread: Spread) => void;
   /** A target left before it had answered. */
-  dropped: ((replica: Replica) => void) | null = null;
+  dropped: ((replica: Replica, spread: Spread) => void) | null = null;
 
   readonly #waiting: Replica[] = [];
   readonly #asked: boolean[] = [];
@@ -61,11 +64,27 @@ export class Spread implements Asker {
   #localFlying = false;
   #unsent = 0;
   #settled = false;
+  /** What the head's own disk is asked. */
+  readonly #change: LocalChange = {
+    kind: OperationKind.write,
+    offsetBytes: 0,
+    lengthBytes: 0,
+    flags: 0,
+    bufferOffset: NO_BUFFER,
+    stamp: STAMP_CURRENT,
+  };
+  readonly #applied = (status: Status): void => this.#appliedHere(status);
 
   constructor(head: Head, kind: SpreadKind, done: (spread: Spread) => void) {
     this.#head = head;
     this.kind = kind;
     this.done = done;
+  }
+
+  /** For another use of one that nobody but the own disk was asked by: no late answer can come. */
+  renew(): void {
+    this.#settled = false;
+    this.status = Status.ok;
   }
 
   /** Begins: asks those whose session is open, the others when it opens. */
@@ -158,7 +177,7 @@ export class Spread implements Asker {
     const index = this.#waiting.indexOf(replica);
     if (index < 0) return;
     this.#forget(index);
-    this.dropped?.(replica);
+    this.dropped?.(replica, this);
     this.check();
   }
 
@@ -202,15 +221,13 @@ export class Spread implements Asker {
       this.#head.flushHere((status) => this.#appliedHere(status));
       return;
     }
-    const change = {
-      kind: operationKinds[this.kind],
-      offsetBytes: this.offsetBytes,
-      lengthBytes: this.lengthBytes,
-      flags: this.flags,
-      bufferOffset: this.bufferOffset,
-      stamp: STAMP_CURRENT,
-    };
-    this.#head.applier.apply(change, this.#head, (status) => this.#appliedHere(status));
+    const change = this.#change;
+    change.kind = operationKinds[this.kind];
+    change.offsetBytes = this.offsetBytes;
+    change.lengthBytes = this.lengthBytes;
+    change.flags = this.flags;
+    change.bufferOffset = this.bufferOffset;
+    this.#head.applier.apply(change, this.#head, this.#applied);
   }
 
   #appliedHere(status: Status): void {

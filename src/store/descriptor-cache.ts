@@ -94,7 +94,7 @@ export class DescriptorCache {
   ): void {
     const known = this.#byPhysical.get(where.physical);
     if (known !== undefined && known.loaded) {
-      this.#pin(known);
+      this.pin(known);
       return user.descriptorReady(known);
     }
     if (known !== undefined) {
@@ -108,6 +108,17 @@ export class DescriptorCache {
       offsetBytes: this.#plan.descriptorOffset + where.physical * DESCRIPTOR_PAIR_BYTES,
       done: (buffer, unreadable) => this.#loaded(descriptor, buffer, unreadable),
     }).begin();
+  }
+
+  /** The descriptor where it is in memory, not pinned; else null. */
+  loadedOf(physical: number): Descriptor | null {
+    const known = this.#byPhysical.get(physical);
+    return known !== undefined && known.loaded ? known : null;
+  }
+
+  pin(descriptor: Descriptor): void {
+    descriptor.pins++;
+    descriptor.used = true;
   }
 
   release(descriptor: Descriptor): void {
@@ -149,11 +160,6 @@ export class DescriptorCache {
     this.#unlist(descriptor);
     descriptor.dead = true;
     return descriptor;
-  }
-
-  #pin(descriptor: Descriptor): void {
-    descriptor.pins++;
-    descriptor.used = true;
   }
 
   #loaded(descriptor: Descriptor, buffer: number, unreadable: boolean): void {

@@ -128,6 +128,9 @@ export class Member implements MemberStore {
     if (status !== Status.ok || operation.lengthBytes === 0) return operation.complete(status);
     if (operation.kind === OperationKind.blockStatus) return this.#blockStatus(operation);
     this.#operationBegan();
+    const plain = this.#core.takePlain();
+    if (plain.begin(operation, this)) return;
+    this.#core.givePlain(plain);
     this.#core.takeTransfer().begin(operation, this);
   }
 

@@ -28,6 +28,7 @@ import type { LogPosition } from "./metadata-log.ts";
 import type { Metadata } from "./metadata.ts";
 import type { PageIdentity } from "./page.ts";
 import { BOUNCE_BLOCKS, Piece } from "./piece.ts";
+import { PlainTransfer } from "./plain-transfer.ts";
 import { Transfer } from "./transfer.ts";
 
 /** How many buffers of each kind a disk holds, and how much it may remember. */
@@ -91,6 +92,7 @@ export class StoreCore {
   readonly #limits: StoreLimits;
   readonly #pieces: Piece[] = [];
   readonly #transfers: Transfer[] = [];
+  readonly #plains: PlainTransfer[] = [];
   #freed: FreedExtent[] = [];
   readonly #stalled: Stalled[] = [];
   #resuming = false;
@@ -256,6 +258,14 @@ export class StoreCore {
 
   givePiece(piece: Piece): void {
     this.#pieces.push(piece);
+  }
+
+  takePlain(): PlainTransfer {
+    return this.#plains.pop() ?? new PlainTransfer(this);
+  }
+
+  givePlain(plain: PlainTransfer): void {
+    this.#plains.push(plain);
   }
 
   takeTransfer(): Transfer {

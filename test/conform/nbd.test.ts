@@ -13,6 +13,7 @@ import {
   optionChecks,
   transmissionChecks,
 } from "./nbd-protocol.ts";
+import { passingChecks, shellChecks } from "./nbd-shells.ts";
 import type { Server } from "./servers.ts";
 import { givenServer, memoryServer, qemuServer, requirePrograms } from "./servers.ts";
 import { unitInBand, unitOnFile, unitOnLoopDevice } from "./unit-servers.ts";
@@ -42,6 +43,8 @@ function conforms(name: string, start: () => Promise<Server>): void {
     copyChecks(facts);
     fioChecks(facts);
     extendedChecks(facts);
+    shellChecks(facts);
+    passingChecks(facts);
   });
 }
 

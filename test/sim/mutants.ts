@@ -153,12 +153,12 @@ const replication: Mutant[] = [
     install: () =>
       patch(
         RangeLock.prototype,
-        "acquire",
+        "enter",
         (original) =>
-          function (this: RangeLock, range, granted) {
+          function (this: RangeLock, ticket, offsetBytes, lengthBytes, isExclusive) {
             // Copies and reconciliation, an extent at a time, keep their order.
-            const exclusive = range.exclusive && range.lengthBytes === EXTENT_BYTES;
-            return original.call(this, { ...range, exclusive }, granted);
+            const exclusive = isExclusive && lengthBytes === EXTENT_BYTES;
+            original.call(this, ticket, offsetBytes, lengthBytes, exclusive);
           },
       ),
   },
@@ -446,8 +446,8 @@ function installLocklessHeals(world: MutantWorld): () => void {
           const isOther = range.lengthBytes === EXTENT_BYTES;
           if (!isMending || isOther) return original.call(this, range, granted);
           isMending = false;
-          const { offsetBytes, lengthBytes } = range;
-          const ticket = new Ticket(offsetBytes, offsetBytes + lengthBytes, true, granted);
+          const ticket = new Ticket(granted);
+          ticket.released = false;
           loose.add(ticket);
           granted();
           return ticket;
