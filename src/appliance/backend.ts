@@ -5,8 +5,15 @@
 
 import type { Protection } from "#base/layout.ts";
 import type { TlsRule } from "#base/tls.ts";
-import type { DiskNumber, SliceNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
+import type {
+  DiskNumber,
+  HostNumber,
+  SliceNumber,
+  UnitNumber,
+  VolumeNumber,
+} from "#base/record.ts";
 import type { Health } from "./health.ts";
+import type { HostBackend } from "./host-backend.ts";
 import type { UpdateBackend } from "./update-backend.ts";
 
 export type Availability = "online" | "waiting" | "read-only" | "offline";
@@ -137,7 +144,8 @@ export interface VolumeView {
   rebuildingPercent: number | null;
   /** What it waits for or what would lose it, in a sentence. */
   sentence: string;
-  allow: string[];
+  /** Hosts that it is assigned to; nobody else sees it. */
+  hosts: { host: HostNumber; name: string }[];
   /** Whether hosts attach without TLS, over it, or either way. */
   tls: TlsRule;
   /** The unit where hosts should attach. */
@@ -165,15 +173,14 @@ export interface CreateVolume {
   name: string;
   sizeBytes: number;
   protection: Protection;
-  allow: string[];
+  /** Hosts that it is assigned to from the start, by name or number. */
+  hosts?: string[] | undefined;
   /** TLS_RULE_DEFAULT, if not said. */
   tls?: TlsRule | undefined;
 }
 
-/** What is not said stays. */
 export interface ChangeVolume {
-  allow?: string[] | undefined;
-  tls?: TlsRule | undefined;
+  tls: TlsRule;
 }
 
 /** What the cluster's owner may set. */
@@ -225,6 +232,7 @@ export interface Backend {
   /** Whether this version does its part here: what a slot on trial is blessed by. */
   health(): Health;
   readonly update: UpdateBackend;
+  readonly hosts: HostBackend;
 }
 
 export interface ResyncView {

@@ -16,12 +16,14 @@ import { Fault } from "#base/fault.ts";
 import { disksOf } from "#base/record.ts";
 import type {
   DiskNumber,
+  HostNumber,
   SliceNumber,
   SliceRecord,
   UnitNumber,
   VolumeNumber,
 } from "#base/record.ts";
 import type { Compare, Entry, Reading, WatchEvent } from "./control-store.ts";
+import type { HostRecord } from "./host-state.ts";
 import { SETTINGS_DEFAULT, keyParts, parseEntry } from "./state.ts";
 import type {
   AdministratorRecord,
@@ -70,6 +72,7 @@ export class ClusterView {
   readonly disks = new Map<DiskNumber, DiskRecord>();
   readonly volumes = new Map<VolumeNumber, VolumeRecord>();
   readonly slices = new Map<SliceNumber, SliceRecord>();
+  readonly hosts = new Map<HostNumber, HostRecord>();
   readonly pools = new Map<string, PoolRecord>();
   readonly voters = new Map<UnitNumber, VoterRecord>();
   readonly events = new Map<number, EventRecord>();
@@ -288,6 +291,9 @@ export class ClusterView {
       case "volume":
         this.volumes.set(entry.number, entry.value);
         return;
+      case "host":
+        this.hosts.set(entry.number, entry.value);
+        return;
       case "slice":
         this.#storeSlice(entry.number, entry.value);
         return;
@@ -374,6 +380,9 @@ export class ClusterView {
         return;
       case "volume":
         this.volumes.delete(number);
+        return;
+      case "host":
+        this.hosts.delete(number);
         return;
       case "slice":
         this.#storeSlice(number, null);

@@ -15,6 +15,7 @@ import { BODY_BYTES_MAX, CLAIM_PATH, PASSWORD_PATH } from "./convention.ts";
 import { STREAMS_MAX } from "./event-stream.ts";
 import { KEYS_MAX } from "./idempotency.ts";
 import { MEMORY_CODE, MemoryBackend } from "./memory-backend-fixture.ts";
+import { HostSchema } from "./host-schemas.ts";
 import * as schemas from "./schemas.ts";
 
 /** Timers that the test steps by hand. */
@@ -143,16 +144,13 @@ describe("volumes", () => {
     const made = await send("POST", "/api/v1/volumes", ONE);
     expect(made.status).toBe(201);
     const volume = schemas.VolumeSchema.parse(await made.json());
-    expect([volume.name, volume.protection, volume.allow]).toEqual(["one", "mirror-2", []]);
+    expect([volume.name, volume.protection, volume.hosts]).toEqual(["one", "mirror-2", []]);
     expect(await (await ask("/api/v1/volumes/one")).json()).toEqual(volume);
     expect(await (await ask("/api/v1/volumes/1")).json()).toEqual(volume);
     expect(await (await ask("/api/v1/volumes")).json()).toEqual({ volumes: [volume] });
-    const allow = ["10.0.0.0/8", "fd00::1"];
-    const changed = await send("PATCH", "/api/v1/volumes/one", { allow });
-    expect(schemas.VolumeSchema.parse(await changed.json()).allow).toEqual(allow);
     expect(volume.tls).toBe("optional");
     const secured = await send("PATCH", "/api/v1/volumes/one", { tls: "required" });
-    expect(await secured.json()).toMatchObject({ tls: "required", allow });
+    expect(await secured.json()).toMatchObject({ tls: "required" });
     for (const body of [{}, { tls: "no" }, { tls: "off", size: 1 }]) {
       await expectFault(await send("PATCH", "/api/v1/volumes/one", body), 400, "badRequest");
     }
@@ -160,7 +158,8 @@ describe("volumes", () => {
     expect([gone.status, await gone.text()]).toEqual([204, ""]);
     await expectFault(await ask("/api/v1/volumes/one"), 404, "notFound");
     await expectFault(await ask("/api/v1/volumes/one", { method: "DELETE" }), 404, "notFound");
-    await expectFault(await send("PATCH", "/api/v1/volumes/one", { allow }), 404, "notFound");
+    const tls = "off";
+    await expectFault(await send("PATCH", "/api/v1/volumes/one", { tls }), 404, "notFound");
   });
 
   test("dry run → 200 and nothing made, also under a key", async () => {
@@ -191,8 +190,9 @@ describe("volumes", () => {
     ["half a block", { ...ONE, sizeBytes: 2048 }],
     ["size past the largest", { ...ONE, sizeBytes: 2 ** 53 }],
     ["unknown protection", { ...ONE, protection: "raid-5" }],
-    ["range that is none", { ...ONE, allow: ["10.0.0.0/33"] }],
-    ["too many ranges", { ...ONE, allow: Array(65).fill("10.0.0.1") }],
+    ["host without a name", { ...ONE, hosts: [""] }],
+    ["too many hosts", { ...ONE, hosts: Array(65).fill("db1") }],
+    ["ranges, as before there were hosts", { ...ONE, allow: ["10.0.0.1"] }],
     ["unknown rule of TLS", { ...ONE, tls: "always" }],
     ["unknown field", { ...ONE, colour: "red" }],
     ["no object", [ONE]],
@@ -222,6 +222,72 @@ describe("volumes", () => {
     const streamed = await ask("/api/v1/volumes", { method: "POST", headers, body });
     await expectFault(streamed, 413, "tooLarge");
   });
+});
+
+describe("hosts", () => {
+  const DB1 = { name: "db1", addresses: ["10.0.0.7", "fd00::/64"] };
+
+  test("add → 201, shown by name and number, listed, changed, removed", async () => {
+    const made = await send("POST", "/api/v1/hosts", DB1);
+    expect(made.status).toBe(201);
+    const host = HostSchema.parse(await made.json());
+    expect(host).toEqual({ host: 1, ...DB1, createdAtMs: 0, volumes: [], sessions: [] });
+    expect(await (await ask("/api/v1/hosts/db1")).json()).toEqual(host);
+    expect(await (await ask("/api/v1/hosts/1")).json()).toEqual(host);
+    expect(await (await ask("/api/v1/hosts")).json()).toEqual({ hosts: [host] });
+    const addresses = ["10.0.0.8"];
+    const changed = await send("PATCH", "/api/v1/hosts/db1", { addresses });
+    expect(await changed.json()).toEqual({ ...host, addresses });
+    expect((await ask("/api/v1/hosts/1", { method: "DELETE" })).status).toBe(204);
+    await expectFault(await ask("/api/v1/hosts/db1"), 404, "notFound");
+    await expectFault(await ask("/api/v1/hosts/db1", { method: "DELETE" }), 404, "notFound");
+    await expectFault(await send("PATCH", "/api/v1/hosts/1", { addresses }), 404, "notFound");
+  });
+
+  test("assign and revoke → the volume with its hosts; unknown ones → notFound", async () => {
+    await send("POST", "/api/v1/hosts", DB1);
+    await send("POST", "/api/v1/volumes", ONE);
+    const put = await ask("/api/v1/volumes/one/hosts/db1", { method: "PUT" });
+    const db1 = { host: 1, name: "db1" };
+    expect(schemas.VolumeSchema.parse(await put.json()).hosts).toEqual([db1]);
+    const host = HostSchema.parse(await (await ask("/api/v1/hosts/1")).json());
+    expect(host.volumes).toEqual([{ volume: 1, name: "one" }]);
+    const taken = await ask("/api/v1/volumes/1/hosts/1", { method: "DELETE" });
+    expect(schemas.VolumeSchema.parse(await taken.json()).hosts).toEqual([]);
+    for (const method of ["PUT", "DELETE"]) {
+      for (const path of ["one/hosts/db2", "two/hosts/db1"]) {
+        const answer = await ask(`/api/v1/volumes/${path}`, { method });
+        await expectFault(answer, 404, "notFound");
+      }
+    }
+    const made = await send("POST", "/api/v1/volumes", { ...ONE, name: "two", hosts: ["db1"] });
+    expect(schemas.VolumeSchema.parse(await made.json()).hosts).toEqual([db1]);
+    const three = { ...ONE, name: "three", hosts: ["db2"] };
+    await expectFault(await send("POST", "/api/v1/volumes", three), 404, "notFound");
+  });
+
+  test("a name or an address that is taken → conflict", async () => {
+    await send("POST", "/api/v1/hosts", DB1);
+    await expectFault(await send("POST", "/api/v1/hosts", DB1), 409, "conflict");
+    const same = await send("POST", "/api/v1/hosts", { ...DB1, name: "db2" });
+    expect(await expectFault(same, 409, "conflict")).toContain("10.0.0.7 is host db1 already");
+  });
+
+  const BAD: [string, unknown][] = [
+    ["no name", { addresses: ["10.0.0.7"] }],
+    ["name of digits", { ...DB1, name: "12" }],
+    ["name with a slash", { ...DB1, name: "a/b" }],
+    ["no address", { name: "db1", addresses: [] }],
+    ["range that is none", { ...DB1, addresses: ["10.0.0.0/33"] }],
+    ["too many ranges", { ...DB1, addresses: Array(65).fill("10.0.0.1") }],
+    ["unknown field", { ...DB1, iqn: "x" }],
+  ];
+  for (const [what, body] of BAD) {
+    test(`${what} → badRequest, nothing added`, async () => {
+      await expectFault(await send("POST", "/api/v1/hosts", body), 400, "badRequest");
+      expect(backend.hosts.list()).toEqual([]);
+    });
+  }
 });
 
 describe("idempotency keys", () => {

@@ -21,6 +21,7 @@ import { VERSION } from "#appliance/version.ts";
 import { BODY_BYTES_MAX, STALE_HEADER } from "./convention.ts";
 import { eventStream, STREAMS_MAX } from "./event-stream.ts";
 import { faultOf, faultResponse } from "./fault-answer.ts";
+import { addHosts } from "./host-api.ts";
 import { AnswersByKey } from "./idempotency.ts";
 import { METRICS_CONTENT_TYPE, metricsText } from "./prometheus.ts";
 import * as routes from "./routes.ts";
@@ -56,6 +57,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addDiskChanges(api, backend);
   addSettings(api, backend);
   addVolumeChanges(api, backend);
+  addHosts(api, backend);
   addClaim(api, backend);
   addUpdates(api, backend);
   addPassword(api, backend);

@@ -27,6 +27,7 @@ import type {
 } from "#appliance/backend.ts";
 
 import type { Health } from "#appliance/health.ts";
+import { MemoryHosts } from "./memory-hosts-fixture.ts";
 import { MemoryUpdates } from "./memory-updates-fixture.ts";
 
 export const MEMORY_CODE = "K7QWM-2XHDA";
@@ -35,6 +36,7 @@ const NEW_YEAR_2026_MS = 1_767_225_600_000;
 
 export class MemoryBackend implements Backend {
   readonly update = new MemoryUpdates();
+  readonly hosts = new MemoryHosts(() => this.#volumes);
   healthNow: Health = { healthy: true, sentence: "it serves its cluster" };
   staleMs = 0;
   /** False: a unit that is in no cluster yet. */
@@ -196,8 +198,7 @@ export class MemoryBackend implements Backend {
 
   async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
     const volume = this.volume(nameOrNumber);
-    if (change.allow !== undefined) volume.allow = change.allow;
-    if (change.tls !== undefined) volume.tls = change.tls;
+    volume.tls = change.tls;
     return volume;
   }
 
@@ -271,7 +272,7 @@ export class MemoryBackend implements Backend {
   }
 
   #view(request: CreateVolume): VolumeView {
-    const { name, sizeBytes, protection, allow, tls } = request;
+    const { name, sizeBytes, protection, hosts = [], tls } = request;
     return {
       volume: this.#nextVolume,
       uuid: "ef".repeat(16),
@@ -283,7 +284,10 @@ export class MemoryBackend implements Backend {
       state: "protected",
       rebuildingPercent: null,
       sentence: "",
-      allow,
+      hosts: hosts.map((host) => {
+        const { host: number, name: called } = this.hosts.one(host);
+        return { host: number, name: called };
+      }),
       tls: tls ?? TLS_RULE_DEFAULT,
       front: 1,
       uris: [`nbd://10.0.0.1/${name}`],

@@ -111,12 +111,18 @@ async function runPlain(line: string): Promise<number> {
 const printed = (): unknown => JSON.parse(out);
 
 describe("volumes", () => {
-  test("create, list, show, allow, delete", async () => {
-    expect(await run("volume create one --size 1.5G --allow 10.0.0.0/8 --allow fd00::/8")).toBe(0);
+  test("create, list, show, delete", async () => {
+    for (const [at, name] of ["db1", "db2"].entries()) {
+      await backend.hosts.add({ name, addresses: [`10.0.0.${at}`] });
+    }
+    expect(await run("volume create one --size 1.5G --host db1 --host 2")).toBe(0);
     expect(backend.volume("one")).toMatchObject({
       sizeBytes: 1.5 * 2 ** 30,
       protection: "mirror-2",
-      allow: ["10.0.0.0/8", "fd00::/8"],
+      hosts: [
+        { host: 1, name: "db1" },
+        { host: 2, name: "db2" },
+      ],
     });
     expect([out, err]).toEqual([expect.stringContaining("nbd://10.0.0.1/one"), ""]);
     expect(await run("volume list")).toBe(0);
@@ -125,14 +131,10 @@ describe("volumes", () => {
         "1       one   1.5 GiB  mirror-2    online, protected  nbd://10.0.0.1/one\n",
     );
     expect(await run("volume list --wide")).toBe(0);
-    expect(out).toContain("10.0.0.0/8, fd00::/8");
+    expect(out).toContain("db1, db2");
     expect(await run("volume show 1")).toBe(0);
     expect(out).toContain("two copies on two units");
     expect(out).toContain("disk 1 on unit 1 (in-sync)");
-    expect(await run("volume allow one 10.0.0.7")).toBe(0);
-    expect(backend.volume("one").allow).toEqual(["10.0.0.7"]);
-    expect(await run("volume allow one --nobody")).toBe(0);
-    expect(backend.volume("one").allow).toEqual([]);
     expect(await run("volume delete one --yes")).toBe(0);
     expect([out, backend.volumes()]).toEqual(["one is deleted\n", []]);
   });
@@ -166,9 +168,6 @@ describe("volumes", () => {
     expect(err).toContain("dry run: nothing was changed");
     expect(backend.creations).toBe(0);
     await run("volume create one --size 1G");
-    expect(await run("volume allow one 10.0.0.1 --dry-run")).toBe(0);
-    expect(out).toBe("one: nobody may attach; would be 10.0.0.1\n");
-    expect(backend.volume("one").allow).toEqual([]);
     expect(await run("volume delete one --dry-run")).toBe(0);
     expect(backend.volumes()).toHaveLength(1);
   });
@@ -182,6 +181,54 @@ describe("volumes", () => {
     expect(backend.volumes()).toHaveLength(1);
     expect(await run("volume delete one")).toBe(0);
     expect(backend.volumes()).toEqual([]);
+  });
+});
+
+describe("hosts", () => {
+  const DB1 = "host add db1 --address 10.0.0.7 --address fd00::/64";
+
+  test("add, list, show, change, remove", async () => {
+    expect(await run("host list")).toBe(0);
+    expect(out).toBe("HOST  NAME  ADDRESSES  VOLUMES  ATTACHED HERE\n");
+    expect(await run(DB1)).toBe(0);
+    expect(out).toContain("db1, number 1");
+    expect(await run(DB1)).toBe(5);
+    await run("volume create one --size 1G --host db1");
+    backend.hosts.attach("db1", { volume: 1, address: "10.0.0.7", tls: true, connections: 4 });
+    expect(await run("host list")).toBe(0);
+    expect(out).toBe(
+      "HOST  NAME  ADDRESSES            VOLUMES  ATTACHED HERE\n" +
+        "1     db1   10.0.0.7, fd00::/64  one      one\n",
+    );
+    expect(await run("host show db1")).toBe(0);
+    expect(out).toContain("VOLUME  FROM      TLS  CONNECTIONS\none     10.0.0.7  yes  4\n");
+    expect(await run("host change db1 --address 10.0.0.8 --rename db2")).toBe(0);
+    expect(backend.hosts.one("db2").addresses).toEqual(["10.0.0.8"]);
+    expect(await run("host remove db2 --dry-run")).toBe(0);
+    answers = ["db1", null];
+    expect(await run("host remove db2")).toBe(2);
+    expect(await run("host remove db2")).toBe(2);
+    expect(err).toContain("--yes");
+    expect(backend.hosts.list()).toHaveLength(1);
+    expect(await run("host remove db2 --yes")).toBe(0);
+    expect([backend.hosts.list(), backend.volume("one").hosts]).toEqual([[], []]);
+    expect(await run("host show db2")).toBe(4);
+  });
+
+  test("assign and revoke → several at once; one that is not there → none", async () => {
+    await run(DB1);
+    await run("host add db2 --address 10.0.0.8");
+    await run("volume create one --size 1G");
+    expect(await run("volume assign one db1 db3")).toBe(4);
+    expect(backend.volume("one").hosts).toEqual([]);
+    expect(await run("volume assign one db1 db2 --dry-run")).toBe(0);
+    expect(backend.volume("one").hosts).toEqual([]);
+    expect(await run("volume assign one db1 db2")).toBe(0);
+    expect(out).toBe("one is assigned to db1, db2\n");
+    expect(await run("volume revoke one db1")).toBe(0);
+    expect(out).toBe("one is assigned to db2\n");
+    expect(await run("volume revoke one 2 -o json")).toBe(0);
+    expect(printed()).toEqual(backend.volume("one"));
   });
 });
 
@@ -374,8 +421,9 @@ describe("exit codes", () => {
       "volume create one --size -1",
       "volume create one --sise 1G",
       "volume create one --size 1G --size 2G",
-      "volume allow one",
-      "volume allow one 10.0.0.1 --nobody",
+      "volume assign one",
+      "host add db1",
+      "host change db1",
       "volume list --dry-run",
       "volume list -o yaml",
       "volume list --wide=maybe",

@@ -8,6 +8,7 @@ import { bootCommands } from "./commands-boot.ts";
 import { claimCommands } from "./commands-claim.ts";
 import { applianceCommands } from "./commands-appliance.ts";
 import { clusterCommands } from "./commands-cluster.ts";
+import { hostCommands } from "./commands-host.ts";
 import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
 import { settingCommands } from "./commands-setting.ts";
@@ -25,6 +26,7 @@ export const commands: readonly Command[] = [
   ...localCommands,
   ...clusterCommands,
   ...volumeCommands,
+  ...hostCommands,
   ...settingCommands,
   ...claimCommands,
   ...bootCommands,

@@ -26,6 +26,7 @@ import { addAssets } from "./assets.ts";
 import type { Credentials } from "./credentials.ts";
 import { AccountPage, ClaimPage, LoginPage, SetupPage } from "./entry-pages.tsx";
 import { page } from "./frame.tsx";
+import { addHostPages } from "./host-routes.tsx";
 import * as pages from "./pages.tsx";
 import { readAll, readEvents } from "./reading.ts";
 import type { Session, Sessions } from "./sessions.ts";
@@ -72,6 +73,7 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
   addAccount(app, desk);
   addReading(app, desk);
   addVolumePages(app, desk);
+  addHostPages(app, desk);
   return app;
 }
 

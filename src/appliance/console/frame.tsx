@@ -26,6 +26,7 @@ export interface Frame {
 const ENTRIES: readonly (readonly [path: string, word: string])[] = [
   ["/", "Overview"],
   ["/volumes", "Volumes"],
+  ["/hosts", "Hosts"],
   ["/disks", "Disks"],
   ["/units", "Units"],
   ["/recovery", "Recovery"],

@@ -132,10 +132,10 @@ export function nextSteps(seen: Reading, hasPassword: boolean): Step[] {
     const text = "There is no volume yet.";
     steps.push({ text, href: "/setup", label: "Make the first volume" });
   }
-  const closed = (volumes ?? []).find((volume) => volume.allow.length === 0);
+  const closed = (volumes ?? []).find((volume) => volume.hosts.length === 0);
   if (closed !== undefined) {
     const text = `Nobody may attach to ${closed.name} yet.`;
-    const href = `${volumePath(closed)}#allow`;
+    const href = `${volumePath(closed)}#hosts`;
     steps.push({ text, href, label: "Say which hosts may" });
   }
   if (strangers.length > 0) {

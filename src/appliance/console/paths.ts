@@ -9,6 +9,7 @@ const FIRST_WORDS: readonly string[] = [
   "claim",
   "disks",
   "events",
+  "hosts",
   "login",
   "logout",
   "recovery",

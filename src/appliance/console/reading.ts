@@ -14,12 +14,14 @@ import type {
   UnitView,
   VolumeView,
 } from "#appliance/backend.ts";
+import type { HostView } from "#appliance/host-backend.ts";
 
 export interface Reading {
   status: UnitStatus;
   disks: DiskView[];
   units: UnitView[] | null;
   volumes: VolumeView[] | null;
+  hosts: HostView[] | null;
   strangers: StrangerView[];
   recovery: { resyncs: ResyncView[]; resyncedBytes: number };
 }
@@ -30,6 +32,7 @@ export function readAll(backend: Backend): Reading {
     disks: backend.disks(),
     units: ifReady(() => backend.units()),
     volumes: ifReady(() => backend.volumes()),
+    hosts: ifReady(() => backend.hosts.list()),
     strangers: backend.strangers(),
     recovery: backend.recovery(),
   };

@@ -85,7 +85,7 @@ export function aVolume(name: string, more: Partial<VolumeView> = {}): VolumeVie
     state: "protected",
     rebuildingPercent: null,
     sentence: "",
-    allow: [],
+    hosts: [],
     tls: "off",
     front: 1,
     uris: [],
