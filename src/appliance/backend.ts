@@ -55,9 +55,9 @@ export interface UnitStatus {
 
 /**
  * Who asks: this machine itself through the socket, somebody with a token (or signed in at the
- * pages, which only reads), or anybody on the network.
+ * pages, which only reads), a host with its own token, or anybody on the network.
  */
-export type Asker = "local" | "token" | "anybody";
+export type Asker = "local" | "token" | "anybody" | { host: HostNumber };
 
 export interface ClaimRequest {
   /** As typed; null: by the right of who asks. */

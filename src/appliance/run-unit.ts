@@ -4,6 +4,7 @@
 // end) and the unit that runs by it. `cairn unit` comes here.
 
 import etcdArchive from "#embedded/etcd.zst" with { type: "file" };
+import { hostByToken } from "#cluster/host-state.ts";
 import { createTimers } from "#machine/timers.ts";
 import { createMainWorld } from "#machine/main-world.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
@@ -144,6 +145,10 @@ function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpda
     log: world.log,
     socketPath: unit.state.pathOf(SOCKET_FILE),
     tcp: apiAddress === null ? null : { address: apiAddress, port },
+    hostOf: (tokenHash) => {
+      const view = unit.life?.follower.view;
+      return view === undefined ? null : (hostByToken(view, tokenHash)?.number ?? null);
+    },
     isSignedIn: (request) => isSignedIn(sessions, request),
     names: () => [unit.name, `${unit.name}.local`],
     fatal: outside.fatal,

@@ -74,6 +74,7 @@ export class UnitBackend implements Backend {
     this.hosts = new UnitHosts(world, {
       life: () => this.#life(),
       attached: () => unit.reactor.report.attached,
+      volume: (volume) => this.#volumeView(volume),
     });
   }
 
@@ -293,8 +294,9 @@ export class UnitBackend implements Backend {
   async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }> {
     const life = this.#life();
     const { code, replace } = request;
-    if (asker === "anybody" || code !== null) this.#unit.claims.check(code ?? "");
-    const replaces = replace && asker !== "anybody";
+    const isOwner = asker === "local" || asker === "token";
+    if (!isOwner || code !== null) this.#unit.claims.check(code ?? "");
+    const replaces = replace && isOwner;
     const bytes = new Uint8Array(TOKEN_BYTES);
     this.#world.random.fill(bytes);
     const token = bytes.toHex();

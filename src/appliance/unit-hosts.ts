@@ -6,12 +6,22 @@
 import { Fault } from "#base/fault.ts";
 import type { World } from "#base/world.ts";
 import { isAllowed } from "#cluster/address-range.ts";
-import { hostByName, volumesOfHost } from "#cluster/host-state.ts";
-import type { HostRecord } from "#cluster/host-state.ts";
+import { askedBytes, hostByName, volumesOfHost } from "#cluster/host-state.ts";
+import type { HostRecord, RequestRecord } from "#cluster/host-state.ts";
 import type { VolumeRecord } from "#cluster/state.ts";
 import type { ClusterView } from "#cluster/view.ts";
 import type { ClusterLife } from "./cluster-life.ts";
-import type { AddHost, ChangeHost, HostBackend, HostView } from "./host-backend.ts";
+import type { VolumeView } from "./backend.ts";
+import type {
+  AddHost,
+  AskVolume,
+  ChangeHost,
+  HostBackend,
+  HostPolicyView,
+  HostView,
+  OwnHostView,
+  RequestView,
+} from "./host-backend.ts";
 import type { AttachedFrom } from "./reactor-messages.ts";
 import { untilHolds } from "./view-wait.ts";
 
@@ -20,13 +30,17 @@ export interface HostParts {
   /** A Fault notReady while the unit is in no cluster. */
   life(): ClusterLife;
   attached(): readonly AttachedFrom[];
+  volume(volume: VolumeRecord): VolumeView;
 }
 
+const TOKEN_BYTES = 32;
+type HostWorld = Pick<World, "clock" | "random" | "seal">;
+
 export class UnitHosts implements HostBackend {
-  readonly #world: Pick<World, "clock">;
+  readonly #world: HostWorld;
   readonly #parts: HostParts;
 
-  constructor(world: Pick<World, "clock">, parts: HostParts) {
+  constructor(world: HostWorld, parts: HostParts) {
     this.#world = world;
     this.#parts = parts;
   }
@@ -53,11 +67,106 @@ export class UnitHosts implements HostBackend {
   async change(nameOrNumber: string, change: ChangeHost): Promise<HostView> {
     const life = this.#parts.life();
     const { number } = this.find(nameOrNumber);
-    const before = life.follower.view.hosts.get(number);
-    await life.commands.ask("changeHost", { host: number, ...change });
-    // Every change that was carried out wrote the record anew.
-    await this.#until(life, (view) => view.hosts.get(number) !== before);
+    const { policy, ...where } = change;
+    if (where.name !== undefined || where.addresses !== undefined) {
+      await this.#rewritten(life, number, () =>
+        life.commands.ask("changeHost", { host: number, ...where }),
+      );
+    }
+    if (policy !== undefined) {
+      await this.#rewritten(life, number, () =>
+        life.commands.ask("setHostPolicy", { host: number, policy: { ...policy } }),
+      );
+    }
     return this.one(String(number));
+  }
+
+  /** Every change of a host that is carried out writes its record anew. */
+  async #rewritten(life: ClusterLife, host: number, act: () => Promise<unknown>): Promise<void> {
+    const before = life.follower.view.hosts.get(host);
+    await act();
+    await this.#until(life, (view) => view.hosts.get(host) !== before);
+  }
+
+  async makeToken(nameOrNumber: string): Promise<{ token: string }> {
+    const life = this.#parts.life();
+    const { number } = this.find(nameOrNumber);
+    const bytes = new Uint8Array(TOKEN_BYTES);
+    this.#world.random.fill(bytes);
+    const token = bytes.toHex();
+    const tokenHash = this.#world.seal.sha256(new TextEncoder().encode(token)).toHex();
+    await this.#rewritten(life, number, () =>
+      life.commands.ask("setHostToken", { host: number, tokenHash }),
+    );
+    return { token };
+  }
+
+  async voidToken(nameOrNumber: string): Promise<void> {
+    const life = this.#parts.life();
+    const { number } = this.find(nameOrNumber);
+    await this.#rewritten(life, number, () =>
+      life.commands.ask("setHostToken", { host: number, tokenHash: null }),
+    );
+  }
+
+  requests(): RequestView[] {
+    const { view } = this.#parts.life().follower;
+    return [...view.requests.values()]
+      .sort((left, right) => left.number - right.number)
+      .map((request) => requestView(view, request));
+  }
+
+  async answer(number: number, answer: { grant: boolean; why: string }): Promise<RequestView> {
+    const life = this.#parts.life();
+    await life.commands.ask("answerRequest", { request: number, ...answer });
+    return this.#request(life, number);
+  }
+
+  own(host: number): OwnHostView {
+    const { view } = this.#parts.life().follower;
+    const known = this.find(String(host));
+    return {
+      host,
+      name: known.name,
+      policy: policyView(known),
+      askedBytes: askedBytes(view, host),
+      volumes: volumesOfHost(view, host).map((volume) => {
+        const shown = this.#parts.volume(volume);
+        const { uuid, name, sizeBytes, protection, availability, tls, uris } = shown;
+        return {
+          volume: volume.number,
+          uuid,
+          name,
+          sizeBytes,
+          protection,
+          availability,
+          tls,
+          uris,
+        };
+      }),
+      requests: this.requests().filter((request) => request.host === host),
+    };
+  }
+
+  async ask(host: number, wish: AskVolume): Promise<RequestView> {
+    const life = this.#parts.life();
+    const { request } = await life.commands.ask("requestVolume", { host, ...wish });
+    return this.#request(life, request);
+  }
+
+  /** As it stands once its answer is here, and the volume that it brought can be attached. */
+  async #request(life: ClusterLife, number: number): Promise<RequestView> {
+    const isThere = (view: ClusterView) => {
+      const request = view.requests.get(number);
+      if (request?.volume === undefined) return request !== undefined;
+      // Taken back meanwhile, or deleted: nothing is to be waited for.
+      return view.volumes.get(request.volume)?.state !== "creating";
+    };
+    await this.#until(life, isThere);
+    const { view } = life.follower;
+    const request = view.requests.get(number);
+    if (request === undefined) throw new Fault("notFound", `there is no request ${number}`);
+    return requestView(view, request);
   }
 
   async remove(nameOrNumber: string): Promise<void> {
@@ -115,8 +224,24 @@ export class UnitHosts implements HostBackend {
         .attached()
         .filter((one) => assigned.has(one.volume) && isAllowed(addresses, addressOf(one)))
         .map((one) => ({ ...one })),
+      policy: policyView(host),
+      askedBytes: askedBytes(view, number),
+      hasToken: host.tokenHash !== undefined,
     };
   }
+}
+
+function policyView({ policy }: HostRecord): HostPolicyView {
+  const { quotaBytes, protections, grants } = policy;
+  return { quotaBytes, protections, grants };
+}
+
+function requestView(view: ClusterView, request: RequestRecord): RequestView {
+  const { number, host, name, sizeBytes, protection, state, why, volume, askedAtMs } = request;
+  const hostName = view.hosts.get(host)?.name ?? `host ${host}`;
+  const made = volume ?? null;
+  const what = { name, sizeBytes, protection, state, why, volume: made, askedAtMs };
+  return { request: number, host, hostName, ...what };
 }
 
 /** Null: one of them is gone meanwhile, and nothing is to be waited for. */

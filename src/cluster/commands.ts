@@ -19,6 +19,8 @@ import { hostCommands } from "./host-changes.ts";
 import type { HostAnswers } from "./host-changes.ts";
 import { VOLUME_HOSTS_MAX } from "./host-state.ts";
 import { nameSchema } from "./name-schema.ts";
+import { requestCommands } from "./request-changes.ts";
+import type { RequestAnswers } from "./request-changes.ts";
 import { AdministratorSchema, UNIT_ROLES, UnitSchema, settingShapes } from "./state.ts";
 import { CommandSchema, idSchema, keys, parseValue, valueText } from "./state.ts";
 import { passwordHashSchema } from "./state.ts";
@@ -55,6 +57,8 @@ export const commandArguments = {
     sizeBytes: positive,
     protection: z.enum(Object.keys(layouts) as [Protection, ...Protection[]]),
     hosts: z.array(positive).max(VOLUME_HOSTS_MAX).optional(),
+    /** The host that asked for it by itself. */
+    requestedBy: positive.optional(),
     tls: z.enum(TLS_RULES).optional(),
     pool: nameSchema.optional(),
   }),
@@ -91,12 +95,13 @@ export const commandArguments = {
   stopUpdate: z.object({}),
   ...diskCommands,
   ...hostCommands,
+  ...requestCommands,
 } as const;
 
 export type CommandName = keyof typeof commandArguments;
 export type CommandArguments<N extends CommandName> = z.infer<(typeof commandArguments)[N]>;
 
-export interface CommandAnswers extends HostAnswers {
+export interface CommandAnswers extends HostAnswers, RequestAnswers {
   admitUnit: { unit: number };
   removeUnit: Record<string, never>;
   registerDisk: { disk: number };

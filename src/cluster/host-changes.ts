@@ -10,7 +10,8 @@ import type { HostNumber, VolumeNumber } from "#base/record.ts";
 import { parseRange, rangeKey } from "./address-range.ts";
 import type { CommandArguments } from "./commands.ts";
 import { Draft } from "./draft.ts";
-import { HOSTS_MAX, VOLUME_HOSTS_MAX, hostAddressesSchema, hostByName } from "./host-state.ts";
+import { HOSTS_MAX, NO_POLICY, VOLUME_HOSTS_MAX } from "./host-state.ts";
+import { hostAddressesSchema, hostByName } from "./host-state.ts";
 import type { HostRecord } from "./host-state.ts";
 import { spokenNameSchema } from "./name-schema.ts";
 import { keys } from "./state.ts";
@@ -61,7 +62,8 @@ export function addHost(
   const number = draft.take("host");
   const ranges = freeRanges(view, args.addresses, number);
   const createdAtMs = Math.max(0, Math.floor(facts.wallMs));
-  putNew(draft, { number, name: args.name, addresses: ranges, createdAtMs });
+  const policy = NO_POLICY;
+  putNew(draft, { number, name: args.name, addresses: ranges, createdAtMs, policy });
   return { host: number };
 }
 
@@ -164,7 +166,7 @@ export function namedHosts(draft: Draft, numbers: readonly HostNumber[]): HostNu
   return named;
 }
 
-function hostOf(view: ClusterView, number: HostNumber): HostRecord {
+export function hostOf(view: ClusterView, number: HostNumber): HostRecord {
   const known = view.hosts.get(number);
   if (known === undefined) throw new Fault("notFound", `no host ${number}`);
   return known;
@@ -226,7 +228,8 @@ export function adoptRanges(view: ClusterView): Draft | null {
     }
     if (left.length > 0) {
       const number = draft.take("host");
-      putNew(draft, { number, name: adoptedName(view, volume), addresses: left, createdAtMs: 0 });
+      const name = adoptedName(view, volume);
+      putNew(draft, { number, name, addresses: left, createdAtMs: 0, policy: NO_POLICY });
       hosts.add(number);
     }
     const named = [...hosts].slice(0, VOLUME_HOSTS_MAX);

@@ -39,8 +39,8 @@ import type {
 } from "#base/record.ts";
 import { TLS_RULES, TLS_RULE_DEFAULT } from "#base/tls.ts";
 import { VALUE_CHARACTERS_MAX } from "./control-store.ts";
-import { HostSchema, VOLUME_HOSTS_MAX, hostKeys } from "./host-state.ts";
-import type { HostNumber, HostRecord } from "./host-state.ts";
+import { HostSchema, RequestSchema, VOLUME_HOSTS_MAX, hostKeys } from "./host-state.ts";
+import type { HostNumber, HostRecord, RequestRecord } from "./host-state.ts";
 import { nameSchema } from "./name-schema.ts";
 import { UnitUpdateSchema, UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
 import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
@@ -112,6 +112,7 @@ export const NumbersSchema = z.looseObject({
   event: positive,
   /** Records of before there were hosts say nothing. */
   host: positive.default(1),
+  request: positive.default(1),
 });
 export type NumbersRecord = z.infer<typeof NumbersSchema>;
 
@@ -202,6 +203,8 @@ export const VolumeSchema = z.looseObject({
   sliceBytes: positive,
   slices: z.array(positive).min(1).max(VOLUME_SLICES_MAX),
   pool: nameSchema,
+  /** The host that asked for it by itself: it counts towards that one's quota. */
+  requestedBy: positive.optional(),
   /** Hosts that it is assigned to, by number; empty: nobody may attach. */
   hosts: z.array(positive).max(VOLUME_HOSTS_MAX).default([]),
   /**
@@ -369,6 +372,7 @@ export type StateEntry =
   | { kind: "pool"; name: string; value: PoolRecord }
   | { kind: "administrator"; name: string; value: AdministratorRecord }
   | { kind: "host"; number: HostNumber; value: HostRecord }
+  | { kind: "request"; number: number; value: RequestRecord }
   | { kind: "update"; value: UpdateRecord }
   | { kind: "unitUpdate"; number: UnitNumber; value: UnitUpdateRecord }
   | { kind: "event"; number: number; value: EventRecord };
@@ -430,6 +434,7 @@ const PREFIXES: Record<string, StateKind | undefined> = {
   [keys.events]: "event",
   [keys.administrators]: "administrator",
   [keys.hosts]: "host",
+  [keys.requests]: "request",
   [keys.unitUpdates]: "unitUpdate",
 };
 
@@ -460,6 +465,8 @@ export function parseEntry(key: string, text: string): StateEntry | null {
     }
     case "host":
       return numbered("host", key, parts.rest, parseValue(HostSchema, key, text));
+    case "request":
+      return numbered("request", key, parts.rest, parseValue(RequestSchema, key, text));
     case "update":
       return { kind: "update", value: parseValue(UpdateSchema, key, text) };
     case "unitUpdate":
@@ -514,7 +521,15 @@ export function firstState(options: {
     featureLevel: options.featureLevel,
     sliceBytes: options.sliceBytes ?? SLICE_BYTES_DEFAULT,
   };
-  const numbers: NumbersRecord = { unit: 1, disk: 1, volume: 1, slice: 1, event: 1, host: 1 };
+  const numbers: NumbersRecord = {
+    unit: 1,
+    disk: 1,
+    volume: 1,
+    slice: 1,
+    event: 1,
+    host: 1,
+    request: 1,
+  };
   const pool: PoolRecord = { name: options.pool ?? FIRST_POOL };
   const settings: SettingsRecord = { ...SETTINGS_DEFAULT, ...options.settings };
   const records: [string, unknown, z.ZodType][] = [

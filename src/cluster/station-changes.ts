@@ -17,6 +17,7 @@ import * as hosts from "./host-changes.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
 import type { PlacedSlice } from "./placement.ts";
 import { headedBytes, poolRooms } from "./rooms.ts";
+import * as requests from "./request-changes.ts";
 import { ADMITTED_UNITS_MAX, FIRST_POOL, OWNER, keys, ownerRecord } from "./state.ts";
 import type { ClusterRecord, DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
 import { announceUpdate, startUpdate, stopUpdate } from "./update-changes.ts";
@@ -60,7 +61,17 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   removeHost: hosts.removeHost,
   assignVolume: hosts.assignVolume,
   revokeVolume: hosts.revokeVolume,
+  setHostToken: requests.setHostToken,
+  setHostPolicy: requests.setHostPolicy,
+  requestVolume: (draft, args, facts) =>
+    requests.requestVolume(draft, args, requestFacts(draft, facts)),
+  answerRequest: (draft, args, facts) =>
+    requests.answerRequest(draft, args, requestFacts(draft, facts)),
 };
+
+function requestFacts(draft: Draft, facts: ChangeFacts): requests.RequestFacts {
+  return { wallMs: facts.wallMs, create: (wish) => createVolume(draft, wish, facts).volume };
+}
 
 function admitUnit(
   draft: Draft,
@@ -253,7 +264,12 @@ function createVolume(
   const number = draft.take("volume");
   const first = draft.take("slice", count);
   const slices = Array.from({ length: count }, (_, index) => first + index);
-  const assigned = { hosts: hosts.namedHosts(draft, args.hosts ?? []), allow: [] };
+  const { requestedBy } = args;
+  const assigned = {
+    hosts: hosts.namedHosts(draft, args.hosts ?? []),
+    allow: [],
+    ...(requestedBy === undefined ? {} : { requestedBy }),
+  };
   draft.put(keys.volume(number), { ...volume, ...assigned, number, uuid: facts.newId(), slices });
   draft.put(keys.volumeName(args.name), { volume: number });
   draft.relyOn(keys.pool(volume.pool));

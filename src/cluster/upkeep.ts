@@ -20,6 +20,7 @@ import { adoptRanges, forgetHosts } from "./host-changes.ts";
 import { placeMember, placeSlices, sliceSizes } from "./placement.ts";
 import type { DiskRoom } from "./placement.ts";
 import { recordRefusal } from "./record-rules.ts";
+import { forgetRequests } from "./request-changes.ts";
 import { headedBytes, poolRooms, spareRooms, unitsOf } from "./rooms.ts";
 import { keys } from "./state.ts";
 import type { VolumeRecord } from "./state.ts";
@@ -42,6 +43,7 @@ export function nextUpkeep(view: ClusterView, lacks: LackClock, nowMs: number): 
     emptied(view) ??
     adoptRanges(view) ??
     forgetHosts(view) ??
+    forgetRequests(view) ??
     trimEvents(view)
   );
 }

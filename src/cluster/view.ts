@@ -23,7 +23,7 @@ import type {
   VolumeNumber,
 } from "#base/record.ts";
 import type { Compare, Entry, Reading, WatchEvent } from "./control-store.ts";
-import type { HostRecord } from "./host-state.ts";
+import type { HostRecord, RequestRecord } from "./host-state.ts";
 import { SETTINGS_DEFAULT, keyParts, parseEntry } from "./state.ts";
 import type {
   AdministratorRecord,
@@ -73,6 +73,7 @@ export class ClusterView {
   readonly volumes = new Map<VolumeNumber, VolumeRecord>();
   readonly slices = new Map<SliceNumber, SliceRecord>();
   readonly hosts = new Map<HostNumber, HostRecord>();
+  readonly requests = new Map<number, RequestRecord>();
   readonly pools = new Map<string, PoolRecord>();
   readonly voters = new Map<UnitNumber, VoterRecord>();
   readonly events = new Map<number, EventRecord>();
@@ -294,6 +295,9 @@ export class ClusterView {
       case "host":
         this.hosts.set(entry.number, entry.value);
         return;
+      case "request":
+        this.requests.set(entry.number, entry.value);
+        return;
       case "slice":
         this.#storeSlice(entry.number, entry.value);
         return;
@@ -383,6 +387,9 @@ export class ClusterView {
         return;
       case "host":
         this.hosts.delete(number);
+        return;
+      case "request":
+        this.requests.delete(number);
         return;
       case "slice":
         this.#storeSlice(number, null);

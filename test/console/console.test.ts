@@ -181,6 +181,40 @@ test("host added, assigned; its clients end on every unit when it is revoked", a
   await lab.unit(1).api.assign("first", `host-${lab.hostAddress}`);
 });
 
+test("a host asks by its token → granted by a click; over its quota → refused", async () => {
+  await at("/hosts");
+  await page.getByRole("link", { name: `host-${lab.hostAddress}` }).click();
+  await page.getByLabel("Quota").fill("100M");
+  await click("Save what it may ask for");
+  await seen("What it may ask for is saved.");
+  await click("Make a token");
+  const token = (await page.getByLabel("The host's token").innerText()).trim();
+  expect(await examine(page, "host-token")).toEqual([]);
+  const ask = async (name: string, sizeBytes: number) => {
+    const answer = await fetch(`http://${lab.unit(2).address}:7480/api/v1/host/requests`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      body: JSON.stringify({ name, sizeBytes }),
+    });
+    return { status: answer.status, text: await answer.text() };
+  };
+  expect(await ask("asked", 64 * MIB)).toMatchObject({ status: 202 });
+  expect(await ask("more", 64 * MIB)).toMatchObject({
+    status: 403,
+    text: expect.stringContaining("waits for 64 MiB of its 100 MiB, and asks for 64 MiB more"),
+  });
+  await at("/");
+  await page.getByRole("link", { name: "Grant or refuse" }).click();
+  expect(await examine(page, "hosts-requests")).toEqual([]);
+  await click(`Grant asked for host-${lab.hostAddress}`);
+  await seen(`host-${lab.hostAddress} has asked.`);
+  const place = { host: lab.unit(1).address, port: 10809, name: "asked" };
+  const client = await NbdClient.open(place, 10_000);
+  await client.write(0, Buffer.alloc(4096, 9));
+  expect((await client.read(0, 4096))[0]).toBe(9);
+  client.close();
+});
+
 test("events and disks → filtered", async () => {
   await at("/events");
   await page.getByLabel("Words").fill("claimed");

@@ -2,6 +2,8 @@
 //
 // Every route of the API over a Backend in memory: what it answers, how it refuses, and that the
 // OpenAPI document says the same as the routes.
+//
+// Long because every route is asked over one Backend.
 
 import { beforeEach, describe, expect, test } from "bun:test";
 import { AssertionFailure } from "#base/assert.ts";
@@ -15,7 +17,13 @@ import { BODY_BYTES_MAX, CLAIM_PATH, PASSWORD_PATH } from "./convention.ts";
 import { STREAMS_MAX } from "./event-stream.ts";
 import { KEYS_MAX } from "./idempotency.ts";
 import { MEMORY_CODE, MemoryBackend } from "./memory-backend-fixture.ts";
-import { HostSchema } from "./host-schemas.ts";
+import {
+  HostSchema,
+  HostTokenSchema,
+  OwnHostSchema,
+  RequestSchema,
+  RequestsSchema,
+} from "./host-schemas.ts";
 import * as schemas from "./schemas.ts";
 
 /** Timers that the test steps by hand. */
@@ -231,7 +239,7 @@ describe("hosts", () => {
     const made = await send("POST", "/api/v1/hosts", DB1);
     expect(made.status).toBe(201);
     const host = HostSchema.parse(await made.json());
-    expect(host).toEqual({ host: 1, ...DB1, createdAtMs: 0, volumes: [], sessions: [] });
+    expect(host).toMatchObject({ host: 1, ...DB1, volumes: [], sessions: [], hasToken: false });
     expect(await (await ask("/api/v1/hosts/db1")).json()).toEqual(host);
     expect(await (await ask("/api/v1/hosts/1")).json()).toEqual(host);
     expect(await (await ask("/api/v1/hosts")).json()).toEqual({ hosts: [host] });
@@ -281,6 +289,7 @@ describe("hosts", () => {
     ["range that is none", { ...DB1, addresses: ["10.0.0.0/33"] }],
     ["too many ranges", { ...DB1, addresses: Array(65).fill("10.0.0.1") }],
     ["unknown field", { ...DB1, iqn: "x" }],
+    ["a policy at once", { ...DB1, policy: { quotaBytes: 1, protections: [], grants: true } }],
   ];
   for (const [what, body] of BAD) {
     test(`${what} → badRequest, nothing added`, async () => {
@@ -288,6 +297,90 @@ describe("hosts", () => {
       expect(backend.hosts.list()).toEqual([]);
     });
   }
+});
+
+describe("hosts that ask by themselves", () => {
+  const GIB = 2 ** 30;
+  const policy = { quotaBytes: 10 * GIB, protections: [], grants: true };
+  const wish = { name: "data", sizeBytes: 4 * GIB, protection: "mirror-2" };
+  let asHost: (method: string, path: string, body?: object) => Promise<Response>;
+
+  beforeEach(async () => {
+    const { host } = await backend.hosts.add({ name: "db1", addresses: ["10.0.0.7"] });
+    const json = { "content-type": "application/json" };
+    asHost = async (method, path, body) =>
+      api.request(
+        path,
+        { method, ...(body === undefined ? {} : { headers: json, body: JSON.stringify(body) }) },
+        { asker: { host }, from: "" },
+      );
+  });
+
+  test("policy and token → set by the owner; the token told once", async () => {
+    const changed = await send("PATCH", "/api/v1/hosts/db1", { policy });
+    expect(HostSchema.parse(await changed.json()).policy).toEqual(policy);
+    for (const wrong of [
+      { quotaBytes: -1 },
+      { protections: ["raid-5"] },
+      { grants: 1 },
+      { x: 1 },
+    ]) {
+      const answer = await send("PATCH", "/api/v1/hosts/db1", { policy: { ...policy, ...wrong } });
+      await expectFault(answer, 400, "badRequest");
+    }
+    const made = await ask("/api/v1/hosts/db1/token", { method: "POST" });
+    expect(made.status).toBe(201);
+    const { token } = HostTokenSchema.parse(await made.json());
+    const shown = await (await ask("/api/v1/hosts/db1")).text();
+    expect([shown.includes('"hasToken":true'), shown.includes(token)]).toEqual([true, false]);
+    expect((await ask("/api/v1/hosts/db1/token", { method: "DELETE" })).status).toBe(204);
+    expect(backend.hosts.one("db1").hasToken).toBe(false);
+  });
+
+  test("within the policy → 201 and its own volume; over the quota → 403 overQuota", async () => {
+    await backend.hosts.change("db1", { policy });
+    const granted = await asHost("POST", "/api/v1/host/requests", wish);
+    expect(granted.status).toBe(201);
+    expect(RequestSchema.parse(await granted.json())).toMatchObject({
+      state: "granted",
+      volume: 1,
+    });
+    const over = { ...wish, name: "more", sizeBytes: 7 * GIB };
+    await expectFault(await asHost("POST", "/api/v1/host/requests", over), 403, "overQuota");
+    const own = OwnHostSchema.parse(await (await asHost("GET", "/api/v1/host")).json());
+    expect([own.name, own.volumes.map(({ name }) => name)]).toEqual(["db1", ["data"]]);
+    expect(own.requests).toHaveLength(1);
+  });
+
+  test("a person is asked → 202; granted, refused with a reason, twice → conflict", async () => {
+    await backend.hosts.change("db1", { policy: { ...policy, grants: false } });
+    for (const name of ["one", "two"]) {
+      const answer = await asHost("POST", "/api/v1/host/requests", { ...wish, name });
+      expect(answer.status).toBe(202);
+    }
+    const { requests } = RequestsSchema.parse(await (await ask("/api/v1/requests")).json());
+    expect(requests.map(({ state }) => state)).toEqual(["waiting", "waiting"]);
+    const granted = await send("POST", "/api/v1/requests/1/grant", {});
+    expect(RequestSchema.parse(await granted.json())).toMatchObject({ state: "granted" });
+    const why = "no room for it";
+    const refused = await send("POST", "/api/v1/requests/2/refuse", { why });
+    expect(RequestSchema.parse(await refused.json())).toMatchObject({ state: "refused", why });
+    const again = await send("POST", "/api/v1/requests/2/grant", {});
+    await expectFault(again, 409, "conflict");
+    await expectFault(await send("POST", "/api/v1/requests/9/grant", {}), 404, "notFound");
+    await expectFault(await send("POST", "/api/v1/requests/x/grant", {}), 400, "badRequest");
+    const long = { why: "x".repeat(257) };
+    await expectFault(await send("POST", "/api/v1/requests/2/refuse", long), 400, "badRequest");
+  });
+
+  test("whoever is no host → forbidden, also the owner and the machine itself", async () => {
+    for (const asker of ["local", "token", "anybody"] as const) {
+      const env = { asker, from: "" };
+      await expectFault(await api.request("/api/v1/host", {}, env), 403, "forbidden");
+    }
+    await expectFault(await send("POST", "/api/v1/host/requests", wish), 403, "forbidden");
+    expect(backend.hosts.requests()).toEqual([]);
+  });
 });
 
 describe("idempotency keys", () => {

@@ -36,7 +36,10 @@ const NEW_YEAR_2026_MS = 1_767_225_600_000;
 
 export class MemoryBackend implements Backend {
   readonly update = new MemoryUpdates();
-  readonly hosts = new MemoryHosts(() => this.#volumes);
+  readonly hosts = new MemoryHosts(
+    () => this.#volumes,
+    (wish) => this.createVolume(wish, { dryRun: false }),
+  );
   healthNow: Health = { healthy: true, sentence: "it serves its cluster" };
   staleMs = 0;
   /** False: a unit that is in no cluster yet. */

@@ -4,6 +4,7 @@
 
 import type { HostView } from "#appliance/host-backend.ts";
 import { HostSchema, HostsSchema } from "#appliance/api/host-schemas.ts";
+import { sizeInWords } from "#appliance/api/words.ts";
 import { VolumeSchema } from "#appliance/api/schemas.ts";
 import {
   ASKING_FLAGS,
@@ -14,6 +15,7 @@ import {
   WATCH_FLAG,
   WIDE_FLAG,
 } from "./command.ts";
+import { policyInWords } from "./commands-request.ts";
 import { Misuse } from "./failure.ts";
 import type { FlagDefinition } from "./flags.ts";
 import { type Column, factsText, tableText } from "./table.ts";
@@ -56,6 +58,9 @@ function hostText(host: HostView): string {
     ["Host", `${host.name}, number ${host.host}`],
     ["Addresses", host.addresses.join(", ")],
     ["Volumes", host.volumes.map(({ name }) => name).join(", ") || "none"],
+    ["Policy", policyInWords(host.policy)],
+    ["Asked for", sizeInWords(host.askedBytes)],
+    ["Token", host.hasToken ? "it has one" : "none: it cannot ask"],
   ]);
   if (host.sessions.length === 0) return `${facts}\nIt has nothing attached through this unit.\n`;
   const names = new Map(host.volumes.map(({ volume, name }) => [volume, name]));

@@ -184,54 +184,6 @@ describe("volumes", () => {
   });
 });
 
-describe("hosts", () => {
-  const DB1 = "host add db1 --address 10.0.0.7 --address fd00::/64";
-
-  test("add, list, show, change, remove", async () => {
-    expect(await run("host list")).toBe(0);
-    expect(out).toBe("HOST  NAME  ADDRESSES  VOLUMES  ATTACHED HERE\n");
-    expect(await run(DB1)).toBe(0);
-    expect(out).toContain("db1, number 1");
-    expect(await run(DB1)).toBe(5);
-    await run("volume create one --size 1G --host db1");
-    backend.hosts.attach("db1", { volume: 1, address: "10.0.0.7", tls: true, connections: 4 });
-    expect(await run("host list")).toBe(0);
-    expect(out).toBe(
-      "HOST  NAME  ADDRESSES            VOLUMES  ATTACHED HERE\n" +
-        "1     db1   10.0.0.7, fd00::/64  one      one\n",
-    );
-    expect(await run("host show db1")).toBe(0);
-    expect(out).toContain("VOLUME  FROM      TLS  CONNECTIONS\none     10.0.0.7  yes  4\n");
-    expect(await run("host change db1 --address 10.0.0.8 --rename db2")).toBe(0);
-    expect(backend.hosts.one("db2").addresses).toEqual(["10.0.0.8"]);
-    expect(await run("host remove db2 --dry-run")).toBe(0);
-    answers = ["db1", null];
-    expect(await run("host remove db2")).toBe(2);
-    expect(await run("host remove db2")).toBe(2);
-    expect(err).toContain("--yes");
-    expect(backend.hosts.list()).toHaveLength(1);
-    expect(await run("host remove db2 --yes")).toBe(0);
-    expect([backend.hosts.list(), backend.volume("one").hosts]).toEqual([[], []]);
-    expect(await run("host show db2")).toBe(4);
-  });
-
-  test("assign and revoke → several at once; one that is not there → none", async () => {
-    await run(DB1);
-    await run("host add db2 --address 10.0.0.8");
-    await run("volume create one --size 1G");
-    expect(await run("volume assign one db1 db3")).toBe(4);
-    expect(backend.volume("one").hosts).toEqual([]);
-    expect(await run("volume assign one db1 db2 --dry-run")).toBe(0);
-    expect(backend.volume("one").hosts).toEqual([]);
-    expect(await run("volume assign one db1 db2")).toBe(0);
-    expect(out).toBe("one is assigned to db1, db2\n");
-    expect(await run("volume revoke one db1")).toBe(0);
-    expect(out).toBe("one is assigned to db2\n");
-    expect(await run("volume revoke one 2 -o json")).toBe(0);
-    expect(printed()).toEqual(backend.volume("one"));
-  });
-});
-
 describe("the cluster", () => {
   test("status, units, disks, recovery", async () => {
     expect(await run("status")).toBe(0);

@@ -11,6 +11,7 @@ import { clusterCommands } from "./commands-cluster.ts";
 import { hostCommands } from "./commands-host.ts";
 import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
+import { requestCommands } from "./commands-request.ts";
 import { settingCommands } from "./commands-setting.ts";
 import { updateCommands } from "./commands-update.ts";
 import { volumeCommands } from "./commands-volume.ts";
@@ -27,6 +28,7 @@ export const commands: readonly Command[] = [
   ...clusterCommands,
   ...volumeCommands,
   ...hostCommands,
+  ...requestCommands,
   ...settingCommands,
   ...claimCommands,
   ...bootCommands,

@@ -378,6 +378,46 @@ describe("hosts", () => {
     expect((await send("/hosts/1/assign", { volume: "9" })).status).toBe(404);
   });
 
+  test("policy and token → saved; the token is shown once, to a person", async () => {
+    await send("/hosts", DB1);
+    const policy = { quota: "500G", "may-ask": "mirror-2", grants: "yes" };
+    expect(await led(send("/hosts/1/policy", policy))).toEqual([303, "/hosts/1"]);
+    expect(backend.hosts.one("db1").policy).toEqual({
+      quotaBytes: 500 * 2 ** 30,
+      protections: ["mirror-2"],
+      grants: true,
+    });
+    expect(await text("/hosts/1")).toContain('id="quota" name="quota" type="text" value="500G"');
+    for (const wrong of [{ quota: "much" }, { ...policy, "may-ask": "raid-5" }]) {
+      expect((await send("/hosts/1/policy", wrong)).status).toBe(400);
+    }
+    expect(await led(send("/hosts/1/token", { intent: "make" }))).toEqual([303, "/hosts/1"]);
+    const token = /id="host-token-text"[^>]*><code>([0-9a-f]{64})</;
+    const shown = (html: string) => token.exec(html)?.[1];
+    const byItself = await (await get("/hosts/1", { "x-cairn-look": "1" })).text();
+    expect(shown(byItself)).toBe(shown(await text("/hosts/1")) as string);
+    expect(shown(await text("/hosts/1"))).toBeUndefined();
+    await send("/hosts/1/token", { intent: "void" });
+    expect(backend.hosts.one("db1").hasToken).toBe(false);
+  });
+
+  test("requests → granted and refused by a click, told on the overview", async () => {
+    await send("/hosts", DB1);
+    await send("/hosts/1/policy", { quota: "10G" });
+    for (const name of ["data", "more"]) {
+      await backend.hosts.ask(1, { name, sizeBytes: 1 << 30, protection: "mirror-2" });
+    }
+    expect(await text("/")).toContain("2 requests of hosts for a volume.");
+    expect(await text("/hosts")).toContain('aria-label="Grant data for db1"');
+    await send("/hosts/requests", { request: "1", answer: "grant" });
+    expect(await text("/hosts")).toContain("db1 has data.");
+    await send("/hosts/requests", { request: "2", answer: "refuse" });
+    expect(backend.hosts.requests().map(({ state }) => state)).toEqual(["granted", "refused"]);
+    expect(backend.volume("data").hosts).toEqual([{ host: 1, name: "db1" }]);
+    expect((await send("/hosts/requests", { request: "2", answer: "grant" })).status).toBe(409);
+    expect((await send("/hosts/requests", { request: "x", answer: "grant" })).status).toBe(404);
+  });
+
   test("removed only when its name is typed", async () => {
     await send("/hosts", DB1);
     expect(await text("/hosts/1/remove")).toContain("No volume is touched");

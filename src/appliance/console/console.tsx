@@ -104,7 +104,7 @@ export class Desk {
   session(call: Call): Session | null {
     const token = shownSession(call.req.raw);
     if (token === null) return null;
-    return this.#sessions.find(token, { byPerson: call.req.header(LOOK_HEADER) === undefined });
+    return this.#sessions.find(token, { byPerson: isByPerson(call) });
   }
 
   /** Runs for a person who is signed in; others are led to the way in. */
@@ -162,7 +162,7 @@ export class Desk {
     const status = this.backend.status();
     const session = this.session(call);
     const html = page({ title, place, status, session, children: content });
-    if (session !== null && call.req.header(LOOK_HEADER) === undefined) session.note = null;
+    if (session !== null && isByPerson(call)) session.note = null;
     return new Response(html, {
       status: fault?.httpStatus ?? 200,
       headers: {
@@ -185,6 +185,11 @@ export class Desk {
       return faultOf(error, this.#log, `${call.req.method} ${call.req.path}`);
     }
   }
+}
+
+/** Whether a person looks, and no page that looks again by itself. */
+export function isByPerson(call: Call): boolean {
+  return call.req.header(LOOK_HEADER) === undefined;
 }
 
 /** The address the browser asks from, as a person would write it. */
@@ -317,7 +322,7 @@ function addReading(app: ConsoleApp, desk: Desk): void {
       const seen = readAll(backend);
       const content = <SetupPage {...{ seen, session, from: fromOf(call) }} />;
       const shown = desk.show(call, { title: "First steps", place: "/", content });
-      if (call.req.header(LOOK_HEADER) === undefined) session.ownerToken = null;
+      if (isByPerson(call)) session.ownerToken = null;
       return shown;
     }),
   );

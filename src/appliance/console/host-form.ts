@@ -4,8 +4,9 @@
 // comes to. The rules are the API's own (host-schemas.ts).
 
 import { Fault } from "#base/fault.ts";
-import { AddHostSchema } from "#appliance/api/host-schemas.ts";
-import type { AddHost, HostBackend, HostView } from "#appliance/host-backend.ts";
+import { AddHostSchema, ChangeHostSchema } from "#appliance/api/host-schemas.ts";
+import { parseSize } from "#appliance/api/words.ts";
+import type { AddHost, HostBackend, HostPolicyView, HostView } from "#appliance/host-backend.ts";
 
 export interface HostForm {
   name: string;
@@ -24,6 +25,21 @@ export function wantedHost(form: HostForm): AddHost {
   const isEmpty = issue?.path.length === 1 && issue.path[0] === "addresses";
   const message = isEmpty ? "1 to 64 addresses or ranges" : (issue?.message ?? "");
   throw new Fault("badRequest", `${String(issue?.path[0] ?? "")}: ${message}`);
+}
+
+/** What a host may have by asking for it, as typed, or a Fault that names the field. */
+export function wantedPolicy(form: URLSearchParams): HostPolicyView {
+  const quota = (form.get("quota") ?? "").trim();
+  const quotaBytes = quota === "0" || quota === "" ? 0 : parseSize(quota);
+  if (quotaBytes === null) throw new Fault("badRequest", "quota: such as 100G or 1T; 0: nothing");
+  const protections = form.getAll("may-ask");
+  const grants = form.get("grants") === "yes";
+  const policy = { quotaBytes, protections, grants };
+  const parsed = ChangeHostSchema.safeParse({ policy });
+  if (!parsed.success || parsed.data.policy === undefined) {
+    throw new Fault("badRequest", "protections: not one that there is");
+  }
+  return parsed.data.policy;
 }
 
 /** The host that comes from the addresses typed, or what would be added; null: nothing is typed. */

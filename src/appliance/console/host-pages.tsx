@@ -5,9 +5,22 @@
 
 /** @jsxImportSource hono/jsx */
 
+import { layouts } from "#base/layout.ts";
+import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { VolumeView } from "#appliance/backend.ts";
-import type { HostView } from "#appliance/host-backend.ts";
-import { Field, FormToken, Live, Notice, Pages, Search, Table } from "./frame.tsx";
+import type { HostView, RequestView } from "#appliance/host-backend.ts";
+import {
+  Bar,
+  Copyable,
+  Field,
+  FormToken,
+  Live,
+  Notice,
+  Pages,
+  Search,
+  State,
+  Table,
+} from "./frame.tsx";
 import { volumePath } from "./health.ts";
 import type { HostForm } from "./host-form.ts";
 import type { ListQuery } from "./pages.tsx";
@@ -60,6 +73,7 @@ export function HostsPage(options: HostsPageOptions) {
         />
         <Pages part={part} path="/hosts" query={{ q: query.q }} />
       </Live>
+      <Requests requests={seen.requests ?? []} session={session} />
       <section aria-labelledby="new-host">
         <h2 id="new-host">New host</h2>
         <form method="post" action="/hosts" class="card form">
@@ -137,6 +151,7 @@ export function HostPage(options: HostPageOptions) {
           Through {seen.status.name} alone; what goes through other units stands on their pages.
         </p>
       </section>
+      <AskingSection host={host} session={session} />
       <section aria-labelledby="change">
         <h2 id="change">Name and addresses</h2>
         <form method="post" action={hostPath(host)} class="card form">
@@ -259,6 +274,174 @@ function Sessions({ host }: { host: HostView }) {
         String(session.connections),
       ])}
     />
+  );
+}
+
+const REQUEST_TONES = { waiting: "notice", granted: "good", refused: "bad" } as const;
+
+/** What hosts asked for: those that wait first, with the two answers. */
+function Requests({ requests, session }: { requests: readonly RequestView[]; session: Session }) {
+  const newest = [...requests].reverse();
+  const waiting = newest.filter((request) => request.state === "waiting");
+  const rest = newest.filter((request) => request.state !== "waiting");
+  return (
+    <section aria-labelledby="requests">
+      <h2 id="requests">Requests of hosts</h2>
+      <Table
+        id="request-table"
+        caption="Volumes that hosts asked for by themselves"
+        columns={[
+          "Volume",
+          "Host",
+          { head: "Size", isNumber: true },
+          "Protection",
+          "State",
+          "Asked (UTC)",
+          "Answer",
+        ]}
+        empty="No host has asked for a volume."
+        rows={[...waiting, ...rest]
+          .slice(0, REQUESTS_SHOWN_MAX)
+          .map((request) => [
+            request.name,
+            request.hostName,
+            sizeInWords(request.sizeBytes),
+            request.protection,
+            <State
+              tone={REQUEST_TONES[request.state]}
+              words={request.why === "" ? request.state : `${request.state}: ${request.why}`}
+            />,
+            timeInWords(request.askedAtMs),
+            request.state === "waiting" ? <AnswerForm request={request} session={session} /> : "–",
+          ])}
+      />
+    </section>
+  );
+}
+
+const REQUESTS_SHOWN_MAX = 50;
+
+function AnswerForm({ request, session }: { request: RequestView; session: Session }) {
+  const what = `${request.name} for ${request.hostName}`;
+  return (
+    <form method="post" action="/hosts/requests" class="actions">
+      <FormToken session={session} />
+      <input type="hidden" name="request" value={String(request.request)} />
+      <button type="submit" name="answer" value="grant" aria-label={`Grant ${what}`}>
+        Grant
+      </button>
+      <button
+        type="submit"
+        name="answer"
+        value="refuse"
+        class="second"
+        aria-label={`Refuse ${what}`}
+      >
+        Refuse
+      </button>
+    </form>
+  );
+}
+
+/** What a host may have by asking for it, and the token to ask with. */
+function AskingSection({ host, session }: { host: HostView; session: Session }) {
+  const { policy, askedBytes } = host;
+  return (
+    <section aria-labelledby="asking">
+      <h2 id="asking">Asking for volumes by itself</h2>
+      <p class="lead">
+        With a token of its own a host asks by <code>cairn host request --size 100G</code>. What is
+        over its quota is refused.
+      </p>
+      <HostToken host={host} session={session} />
+      {policy.quotaBytes === 0 ? null : (
+        <p>
+          <Bar label="Asked for" partBytes={askedBytes} wholeBytes={policy.quotaBytes} />
+          {sizeInWords(askedBytes)} of {sizeInWords(policy.quotaBytes)}
+        </p>
+      )}
+      <PolicyForm host={host} session={session} />
+    </section>
+  );
+}
+
+function PolicyForm({ host, session }: { host: HostView; session: Session }) {
+  const { policy } = host;
+  return (
+    <form method="post" action={`${hostPath(host)}/policy`} class="card form">
+      <FormToken session={session} />
+      <Field
+        id="quota"
+        label="Quota"
+        value={policy.quotaBytes === 0 ? "0" : sizeWord(policy.quotaBytes)}
+        autocomplete="off"
+        hint="Of all that it asks for, such as 500G. 0: it may ask for nothing."
+      />
+      <fieldset class="field">
+        <legend>Protections that it may ask for; none ticked: any</legend>
+        {Object.values(layouts).map((layout) => (
+          <p class="choice">
+            <input
+              type="checkbox"
+              id={`may-ask-${layout.name}`}
+              name="may-ask"
+              value={layout.name}
+              checked={policy.protections.includes(layout.name)}
+            />
+            <label for={`may-ask-${layout.name}`}>
+              <strong>{layout.name}</strong> <span>{layout.sentence}</span>
+            </label>
+          </p>
+        ))}
+      </fieldset>
+      <p class="choice">
+        <input type="checkbox" id="grants" name="grants" value="yes" checked={policy.grants} />
+        <label for="grants">
+          <strong>At once</strong> <span>what keeps to this is granted without a person</span>
+        </label>
+      </p>
+      <p class="actions">
+        <button type="submit">Save what it may ask for</button>
+      </p>
+    </form>
+  );
+}
+
+/** A size as it is typed: exact, so that saving a form unchanged changes nothing. */
+function sizeWord(bytes: number): string {
+  const units = ["", "K", "M", "G", "T"];
+  let at = 0;
+  let rest = bytes;
+  while (at + 1 < units.length && rest % 1024 === 0) {
+    rest /= 1024;
+    at++;
+  }
+  return `${rest}${units[at]}`;
+}
+
+function HostToken({ host, session }: { host: HostView; session: Session }) {
+  const made = session.hostToken?.host === host.host ? session.hostToken.token : null;
+  return (
+    <div>
+      {made === null ? null : (
+        <section class="card" aria-labelledby="host-token">
+          <h3 id="host-token">The token of {host.name}</h3>
+          <p>Shown this once. Keep it on that host, where only root can read it.</p>
+          <Copyable id="host-token-text" label="The host's token" text={made} />
+        </section>
+      )}
+      <form method="post" action={`${hostPath(host)}/token`} class="actions">
+        <FormToken session={session} />
+        <button type="submit" name="intent" value="make" class="second">
+          {host.hasToken ? "Make another token" : "Make a token"}
+        </button>
+        {host.hasToken ? (
+          <button type="submit" name="intent" value="void" class="second">
+            Void the token
+          </button>
+        ) : null}
+      </form>
+    </div>
   );
 }
 

@@ -14,7 +14,7 @@ import type {
   UnitView,
   VolumeView,
 } from "#appliance/backend.ts";
-import type { HostView } from "#appliance/host-backend.ts";
+import type { HostView, RequestView } from "#appliance/host-backend.ts";
 
 export interface Reading {
   status: UnitStatus;
@@ -22,6 +22,7 @@ export interface Reading {
   units: UnitView[] | null;
   volumes: VolumeView[] | null;
   hosts: HostView[] | null;
+  requests: RequestView[] | null;
   strangers: StrangerView[];
   recovery: { resyncs: ResyncView[]; resyncedBytes: number };
 }
@@ -33,6 +34,7 @@ export function readAll(backend: Backend): Reading {
     units: ifReady(() => backend.units()),
     volumes: ifReady(() => backend.volumes()),
     hosts: ifReady(() => backend.hosts.list()),
+    requests: ifReady(() => backend.hosts.requests()),
     strangers: backend.strangers(),
     recovery: backend.recovery(),
   };
