@@ -15,12 +15,24 @@ import { requestCommands } from "./commands-request.ts";
 import { settingCommands } from "./commands-setting.ts";
 import { updateCommands } from "./commands-update.ts";
 import { volumeCommands } from "./commands-volume.ts";
+import { bashCompletion } from "./completion.ts";
 import { EXIT } from "./exit-codes.ts";
 import { failureOf, Misuse } from "./failure.ts";
 import { type FlagDefinition, Flags, nearest, splitLine } from "./flags.ts";
 import { commandHelp, exitCodesHelp, overview } from "./help.ts";
 import type { CliMachine } from "./machine.ts";
 import { plain } from "./table.ts";
+
+const completion: Command = {
+  words: ["completion"],
+  operands: [],
+  flags: [],
+  sentence: "a script for bash that completes commands and flags: source <(cairn completion)",
+  run: async (call) => {
+    await call.machine.write(bashCompletion(commands));
+    return EXIT.ok[0];
+  },
+};
 
 /** Every command, in the order of the overview. */
 export const commands: readonly Command[] = [
@@ -35,6 +47,7 @@ export const commands: readonly Command[] = [
   ...imageCommands,
   ...applianceCommands,
   ...updateCommands,
+  completion,
 ];
 
 const HELP_FLAG: FlagDefinition = { name: "help", short: "h", kind: "yesno", sentence: "this" };
