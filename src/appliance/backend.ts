@@ -193,6 +193,8 @@ export interface SettingsView {
   scrubBytesPerSecondMax: number;
   /** A disk that was wrong in so many places within a day is retired; 0: never by itself. */
   diskErrorsMax: number;
+  /** An address that the control station answers besides its own; null: there is none. */
+  groupAddress: string | null;
 }
 
 /** Those not named stay. */

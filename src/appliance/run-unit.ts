@@ -27,6 +27,7 @@ import { mediumSentence } from "./boot-medium.ts";
 import type { Configuration, ReadText } from "./configuration.ts";
 import { findSettings, report } from "./run-appliance.ts";
 import type { ApplianceStart } from "./run-appliance.ts";
+import { startGroupAddress } from "./unit-group.ts";
 import { UnitBackend } from "./unit-backend.ts";
 import { startUpdates } from "./unit-updates.ts";
 import type { UnitUpdates } from "./unit-updates.ts";
@@ -73,8 +74,10 @@ export async function runUnit(
     const updates = startUpdates(unit, world, outside.timers);
     const api = serve(unit, world, outside, updates);
     await unit.start();
+    const group = startGroupAddress(unit, world, outside.timers);
     const reason = await Promise.race([told, unit.ended]);
     updates.stop();
+    await group.stop();
     await unit.stop(reason);
     await api.stop();
   }

@@ -202,8 +202,10 @@ export class UnitBackend implements Backend {
 
   settings(): SettingsView {
     const { settings } = this.#life().follower.view;
-    const { reprotectAfterMs, scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax } = settings;
-    return { reprotectAfterMs, scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax };
+    const { reprotectAfterMs, scrubEveryMs, scrubBytesPerSecondMax } = settings;
+    const { diskErrorsMax, groupAddress } = settings;
+    const scrub = { scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax };
+    return { reprotectAfterMs, ...scrub, groupAddress };
   }
 
   async changeSettings(change: SettingsChange): Promise<SettingsView> {

@@ -485,7 +485,7 @@ export class Unit {
       term: view.station?.term ?? 0,
       revision: view.revision,
       featureLevel: view.cluster?.featureLevel ?? FEATURE_LEVEL,
-      groupAddress: null,
+      groupAddress: view.settings.groupAddress,
       units,
     };
   }

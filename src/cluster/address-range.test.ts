@@ -3,7 +3,7 @@
 // Allow-lists: who is in, who is not, what is no address.
 
 import { expect, test } from "bun:test";
-import { addressBytes, isAllowed, parseRange, rangeKey } from "./address-range.ts";
+import { addressBytes, isAllowed, isHostAddress, parseRange, rangeKey } from "./address-range.ts";
 
 test("an empty list allows nobody", () => {
   expect(isAllowed([], "127.0.0.1")).toBe(false);
@@ -34,6 +34,16 @@ test("addresses as bytes", () => {
   expect(addressBytes("::1")?.[15]).toBe(1);
   expect([...(addressBytes("1.2.3.4") ?? [])].slice(10)).toEqual([255, 255, 1, 2, 3, 4]);
   expect(addressBytes("1::8")?.[1]).toBe(1);
+});
+
+test("what a machine may have as its address", () => {
+  for (const text of ["10.0.0.50", "198.51.100.7", "fd00::50", "2001:db8::1"]) {
+    expect([text, isHostAddress(text)]).toEqual([text, true]);
+  }
+  const none = ["", "x", "10.0.0.0/24", "0.0.0.0", "127.0.0.1", "169.254.1.1", "224.0.0.1"];
+  for (const text of [...none, "255.255.255.255", "::", "::1", "fe80::1", "fe80::1%e", "ff02::1"]) {
+    expect([text, isHostAddress(text)]).toEqual([text, false]);
+  }
 });
 
 test("one range → one key, however it is written", () => {

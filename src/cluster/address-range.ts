@@ -30,6 +30,13 @@ export function parseRange(text: string): AddressRange | null {
   return { bytes, prefixBits: isV4 ? given + 96 : given };
 }
 
+/** Whether a machine may have it: no range, nobody's, many machines' or one link's address. */
+export function isHostAddress(text: string): boolean {
+  if (text.includes("%") || addressBytes(text) === null) return false;
+  const taken = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"];
+  return !isAllowed([...taken, "::/127", "fe80::/10", "ff00::/8"], text);
+}
+
 /** The same text for every way of writing one range; null when it is none. */
 export function rangeKey(text: string): string | null {
   const range = parseRange(text);

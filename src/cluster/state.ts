@@ -38,6 +38,7 @@ import type {
   VolumeNumber,
 } from "#base/record.ts";
 import { TLS_RULES, TLS_RULE_DEFAULT } from "#base/tls.ts";
+import { isHostAddress } from "./address-range.ts";
 import { VALUE_CHARACTERS_MAX } from "./control-store.ts";
 import { HostSchema, RequestSchema, VOLUME_HOSTS_MAX, hostKeys } from "./host-state.ts";
 import type { HostNumber, HostRecord, RequestRecord } from "./host-state.ts";
@@ -287,6 +288,12 @@ export const settingShapes = {
     .max(2 ** 40),
   /** A disk that was wrong in so many places within a day is retired; 0: never by itself. */
   diskErrorsMax: z.number().int().min(0).max(1_000_000),
+  /** An address that the control station answers besides its own; null: there is none. */
+  groupAddress: z
+    .string()
+    .max(45)
+    .refine(isHostAddress, "one address of a machine, such as 10.0.0.50")
+    .nullable(),
 } as const;
 // Those that came later have their defaults where an older version wrote the record.
 export const SettingsSchema = z.looseObject({
@@ -294,6 +301,7 @@ export const SettingsSchema = z.looseObject({
   scrubEveryMs: settingShapes.scrubEveryMs.default(SCRUB_EVERY_MS),
   scrubBytesPerSecondMax: settingShapes.scrubBytesPerSecondMax.default(SCRUB_BYTES_PER_SECOND_MAX),
   diskErrorsMax: settingShapes.diskErrorsMax.default(DISK_ERRORS_MAX),
+  groupAddress: settingShapes.groupAddress.default(null),
   /** Absent: as UPDATE_SETTINGS_DEFAULT says. */
   update: UpdateSettingsSchema.optional(),
 });

@@ -25,6 +25,7 @@ const MAIN_PAGES = [
   "/volumes",
   "/hosts",
   "/recovery",
+  "/settings",
   "/events",
 ];
 

@@ -150,6 +150,7 @@ export class MemoryBackend implements Backend {
     scrubEveryMs: 14 * 86_400_000,
     scrubBytesPerSecondMax: 50 << 20,
     diskErrorsMax: 50,
+    groupAddress: null,
   };
   settings(): SettingsView {
     return this.#settings;

@@ -164,6 +164,9 @@ export const SettingsSchema = z
     diskErrorsMax: settingShapes.diskErrorsMax.describe(
       "a disk that was wrong in so many places within a day is retired; 0: never by itself",
     ),
+    groupAddress: settingShapes.groupAddress.describe(
+      "an address that the control station answers besides its own; null: there is none",
+    ),
   })
   .openapi("Settings");
 export const ChangeSettingsSchema = z

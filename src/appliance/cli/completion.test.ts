@@ -75,6 +75,7 @@ describe("everything the pages can do", () => {
     "POST /hosts/:id/policy": "host policy",
     "POST /hosts/:id/token": "host token",
     "POST /hosts/:id/remove": "host remove",
+    "POST /settings": "setting set",
   };
   /** What a page shows → the command that shows the same. */
   const PAGES: Record<string, string | null> = {
@@ -94,6 +95,7 @@ describe("everything the pages can do", () => {
     "GET /hosts/:id": "host show",
     "GET /hosts/:id/remove": "host remove",
     "GET /recovery": "recovery show",
+    "GET /settings": "setting list",
     "GET /events": "event list",
   };
   let routes: string[];

@@ -220,13 +220,19 @@ describe("the cluster", () => {
     expect(await run("setting set scrubEveryMs 7d")).toBe(0);
     expect(await run("setting set scrubBytesPerSecondMax 100M")).toBe(0);
     expect(await run("setting set diskErrorsMax 0")).toBe(0);
+    expect(await run("setting set groupAddress 10.0.0.50")).toBe(0);
+    expect(out).toContain("groupAddress            10.0.0.50");
     expect(await run("setting list -o json")).toBe(0);
     expect(printed()).toEqual({
       reprotectAfterMs: 600_000,
       scrubEveryMs: 7 * 86_400_000,
       scrubBytesPerSecondMax: 100 << 20,
       diskErrorsMax: 0,
+      groupAddress: "10.0.0.50",
     });
+    expect(await run("setting set groupAddress none")).toBe(0);
+    expect(backend.settings().groupAddress).toBeNull();
+    expect(await run("setting set groupAddress 10.0.0.0/24")).toBe(2);
     for (const line of [
       "scrubEveryMs often",
       "scrubEveryMs 1e3d",

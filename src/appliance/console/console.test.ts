@@ -488,6 +488,28 @@ describe("pages", () => {
     ]);
   });
 
+  test("settings → those typed anew are changed; nonsense is not", async () => {
+    const send = async (more: Record<string, string>) =>
+      post("/settings", { token: await formToken("/settings"), ...more });
+    expect(await text("/settings")).toContain('name="scrubEveryMs" type="text" value="14d"');
+    const before = backend.settings();
+    await send({ scrubEveryMs: "14d", groupAddress: "none" });
+    expect(await text("/settings")).toContain("Nothing was changed.");
+    expect(backend.settings()).toEqual(before);
+    await send({ scrubEveryMs: "7d", groupAddress: "10.0.0.50", diskErrorsMax: "50" });
+    const changed = { scrubEveryMs: 7 * 86_400_000, groupAddress: "10.0.0.50" };
+    expect(backend.settings()).toEqual({ ...before, ...changed });
+    for (const [typed, words] of [
+      [{ scrubEveryMs: "often" }, "Read every block at least every: scrubEveryMs is not"],
+      [{ groupAddress: "127.0.0.1" }, "Group address: one address of a machine"],
+      [{ groupAddress: "10.0.0.0/24" }, "Group address: one address of a machine"],
+    ] as [Record<string, string>, string][]) {
+      const answer = await send(typed);
+      expect([answer.status, (await answer.text()).includes(words)]).toEqual([400, true]);
+    }
+    expect(backend.settings()).toEqual({ ...before, ...changed });
+  });
+
   test("many volumes → in parts, found by name, no page over 200 KB", async () => {
     const request = { sizeBytes: 1 << 30, protection: "none" as const };
     for (let at = 0; at < 2000; at++) {
@@ -514,6 +536,7 @@ describe("pages", () => {
     }
     await backend.hosts.assign("one", "db1");
     const paths = [
+      "/settings",
       "/hosts",
       "/hosts/1",
       "/hosts/1/remove",

@@ -31,6 +31,7 @@ import * as pages from "./pages.tsx";
 import { readAll, readEvents } from "./reading.ts";
 import type { Session, Sessions } from "./sessions.ts";
 import { sessionCookie, shownSession } from "./sessions.ts";
+import { addSettingsPage } from "./settings-pages.tsx";
 import { sentenceOf } from "./fault-words.ts";
 import { TryLimit } from "./try-limit.ts";
 import { addVolumePages } from "./volume-routes.tsx";
@@ -74,6 +75,7 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
   addReading(app, desk);
   addVolumePages(app, desk);
   addHostPages(app, desk);
+  addSettingsPage(app, desk);
   return app;
 }
 

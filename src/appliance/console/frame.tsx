@@ -31,6 +31,7 @@ const ENTRIES: readonly (readonly [path: string, word: string])[] = [
   ["/units", "Units"],
   ["/recovery", "Recovery"],
   ["/events", "Events"],
+  ["/settings", "Settings"],
   ["/account", "Account"],
 ];
 

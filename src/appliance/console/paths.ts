@@ -13,6 +13,7 @@ const FIRST_WORDS: readonly string[] = [
   "login",
   "logout",
   "recovery",
+  "settings",
   "setup",
   "units",
   "volumes",
