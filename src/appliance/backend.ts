@@ -5,10 +5,17 @@
 
 import type { Protection } from "#base/layout.ts";
 import type { TlsRule } from "#base/tls.ts";
-import type { DiskNumber, SliceNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
+import type {
+  DiskNumber,
+  HostNumber,
+  SliceNumber,
+  UnitNumber,
+  VolumeNumber,
+} from "#base/record.ts";
 import type { EvacuationState } from "#cluster/evacuation.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Health } from "./health.ts";
+import type { HostBackend } from "./host-backend.ts";
 import type { UpdateBackend } from "./update-backend.ts";
 
 export type Availability = "online" | "waiting" | "read-only" | "offline";
@@ -50,9 +57,9 @@ export interface UnitStatus {
 
 /**
  * Who asks: this machine itself through the socket, somebody with a token (or signed in at the
- * pages, which only reads), or anybody on the network.
+ * pages, which only reads), a host with its own token, or anybody on the network.
  */
-export type Asker = "local" | "token" | "anybody";
+export type Asker = "local" | "token" | "anybody" | { host: HostNumber };
 
 export interface ClaimRequest {
   /** As typed; null: by the right of who asks. */
@@ -141,7 +148,8 @@ export interface VolumeView {
   rebuildingPercent: number | null;
   /** What it waits for or what would lose it, in a sentence. */
   sentence: string;
-  allow: string[];
+  /** Hosts that it is assigned to; nobody else sees it. */
+  hosts: { host: HostNumber; name: string }[];
   /** Whether hosts attach without TLS, over it, or either way. */
   tls: TlsRule;
   /** The unit where hosts should attach. */
@@ -169,15 +177,14 @@ export interface CreateVolume {
   name: string;
   sizeBytes: number;
   protection: Protection;
-  allow: string[];
+  /** Hosts that it is assigned to from the start, by name or number. */
+  hosts?: string[] | undefined;
   /** TLS_RULE_DEFAULT, if not said. */
   tls?: TlsRule | undefined;
 }
 
-/** What is not said stays. */
 export interface ChangeVolume {
-  allow?: string[] | undefined;
-  tls?: TlsRule | undefined;
+  tls: TlsRule;
 }
 
 /** What the cluster's owner may set. */
@@ -190,6 +197,8 @@ export interface SettingsView {
   scrubBytesPerSecondMax: number;
   /** A disk that was wrong in so many places within a day is retired; 0: never by itself. */
   diskErrorsMax: number;
+  /** An address that the control station answers besides its own; null: there is none. */
+  groupAddress: string | null;
 }
 
 /** Those not named stay. */
@@ -234,6 +243,7 @@ export interface Backend {
   health(): Health;
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
+  readonly hosts: HostBackend;
 }
 
 export interface ResyncView {

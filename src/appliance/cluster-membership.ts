@@ -23,7 +23,7 @@ export function membershipOf(life: ClusterLife): Membership {
     term: view.station?.term ?? 0,
     revision: view.revision,
     featureLevel: view.cluster?.featureLevel ?? FEATURE_LEVEL,
-    groupAddress: null,
+    groupAddress: view.settings.groupAddress,
     units,
   };
 }

@@ -16,7 +16,7 @@ import { Fault } from "#base/fault.ts";
 import { REGION_BYTES, SLICE_BYTES_DEFAULT, SLICE_BYTES_MAX } from "#base/grains.ts";
 import type { LogLevel } from "#base/world.ts";
 import { addressBytes } from "#cluster/address-range.ts";
-import { nameSchema } from "#cluster/state.ts";
+import { nameSchema } from "#cluster/name-schema.ts";
 import { MEMORY_DIRECTORY } from "#machine/keepsake-memory.ts";
 import { AUTOCONFIG_PORT, LANE_PORT } from "#protocol/autoconfig/autoconfig.wire.ts";
 import { joinSecretFault } from "#protocol/peer-channel/secret.ts";

@@ -29,7 +29,7 @@ function exported(change: Partial<ExportedVolume> = {}): ExportedVolume {
     sizeBytes: MIB,
     sliceBytes: MIB,
     slices: [1],
-    allow: ["10.0.0.0/8"],
+    hosts: [1],
     tls: "optional",
     ...change,
   };
@@ -41,6 +41,7 @@ class Bench {
   /** The plain sides of connections that were secured. */
   readonly plain: MemorySocket[] = [];
   readonly sentences: string[] = [];
+  changes = 0;
 
   constructor(options: { tls?: boolean } = {}) {
     const log = {
@@ -51,6 +52,7 @@ class Bench {
     this.portal = new NbdPortal(this.memory, log, {
       creditBytes: 32 * MIB,
       target: () => target,
+      changed: () => void this.changes++,
       defer: (act) => act(),
       secure:
         options.tls !== true
@@ -62,6 +64,7 @@ class Bench {
                 done(handle === null ? null : plain);
               }),
     });
+    this.portal.setHost({ host: 1, addresses: ["10.0.0.0/8"] });
   }
 
   connect(address = NEAR): Connection {
@@ -109,7 +112,7 @@ class Connection {
 }
 
 describe("who sees what", () => {
-  test("by the allow-list; by name and by uuid; the unix socket as 127.0.0.1", () => {
+  test("what its host is assigned; by name and by uuid; the unix socket as 127.0.0.1", () => {
     const bench = new Bench();
     bench.portal.setVolume(exported());
     expect(bench.connect().flags().go()).toBe(Reply.ACK);
@@ -117,17 +120,20 @@ describe("who sees what", () => {
     expect(bench.connect(FAR).flags().go()).toBe(Reply.ERR_UNKNOWN);
     expect(bench.connect(FAR).flags().ask(Option.LIST)).toEqual([Reply.ACK]);
     expect(bench.connect("unix").flags().go()).toBe(Reply.ERR_UNKNOWN);
-    bench.portal.setVolume(exported({ allow: ["127.0.0.1"] }));
+    bench.portal.setHost({ host: 2, addresses: ["127.0.0.1"] });
+    expect(bench.connect("unix").flags().go()).toBe(Reply.ERR_UNKNOWN);
+    bench.portal.setVolume(exported({ hosts: [2] }));
     expect(bench.connect("unix").flags().go()).toBe(Reply.ACK);
+    expect(bench.connect().flags().go()).toBe(Reply.ERR_UNKNOWN);
   });
 
-  test("off the list, or the volume deleted → its connections end, others stay", () => {
+  test("revoked, or the volume deleted → its connections end, others stay", () => {
     const bench = new Bench();
     bench.portal.setVolume(exported());
     bench.portal.setVolume(exported({ volume: 2, name: "two", uuid: "cd".repeat(16) }));
     const [one, two] = [bench.connect().flags(), bench.connect().flags()];
     expect([one.go(), two.go("two")]).toEqual([Reply.ACK, Reply.ACK]);
-    bench.portal.setVolume(exported({ allow: [] }));
+    bench.portal.setVolume(exported({ hosts: [] }));
     expect([one.isOpen, two.isOpen]).toEqual([false, true]);
     bench.portal.removeVolume(2);
     expect(two.isOpen).toBe(false);
@@ -138,9 +144,10 @@ describe("who sees what", () => {
 
   test("the empty name → the one volume the host may use; none among several", () => {
     const bench = new Bench({ tls: true });
+    bench.portal.setHost({ host: 2, addresses: [FAR] });
     expect(bench.connect().flags().go("")).toBe(Reply.ERR_UNKNOWN);
     bench.portal.setVolume(exported());
-    bench.portal.setVolume(exported({ volume: 2, name: "far", uuid: "ef", allow: [FAR] }));
+    bench.portal.setVolume(exported({ volume: 2, name: "far", uuid: "ef", hosts: [2] }));
     expect(bench.connect().flags().go("")).toBe(Reply.ACK);
     const { socket } = bench.connect().flags();
     socket.arrive(option(Option.INFO, infoData("", Info.NAME)));
@@ -154,6 +161,41 @@ describe("who sees what", () => {
     bench.portal.removeVolume(1);
     expect(bench.connect().flags().go("")).toBe(Reply.ERR_TLS_REQD);
     expect(bench.connect().flags().secure().go("")).toBe(Reply.ACK);
+  });
+
+  test("a host removed, or from elsewhere now → what it had ends, but not another's", () => {
+    const bench = new Bench();
+    bench.portal.setHost({ host: 2, addresses: [FAR] });
+    bench.portal.setVolume(exported({ hosts: [1, 2] }));
+    const [near, far] = [bench.connect().flags(), bench.connect(FAR).flags()];
+    expect([near.go(), far.go()]).toEqual([Reply.ACK, Reply.ACK]);
+    bench.portal.setHost({ host: 2, addresses: [FAR, "203.0.113.9"] });
+    expect([near.isOpen, far.isOpen]).toEqual([true, true]);
+    bench.portal.setHost({ host: 2, addresses: ["203.0.113.9"] });
+    expect([near.isOpen, far.isOpen]).toEqual([true, false]);
+    bench.portal.setHost({ host: 2, addresses: [NEAR] }); // it is both now
+    bench.portal.removeHost(1);
+    expect(near.isOpen).toBe(true);
+    bench.portal.removeHost(2);
+    expect(near.isOpen).toBe(false);
+    expect(bench.connect().flags().go()).toBe(Reply.ERR_UNKNOWN);
+  });
+
+  test("what is attached → told by volume and address, and that it changed", () => {
+    const bench = new Bench();
+    bench.portal.setVolume(exported());
+    bench.connect().flags();
+    expect([bench.portal.attachedFrom(), bench.changes]).toEqual([[], 0]);
+    const all = [bench.connect(), bench.connect(), bench.connect("10.9.9.9")];
+    for (const one of all) one.flags().go();
+    expect(bench.changes).toBe(3);
+    expect(bench.portal.attachedFrom()).toEqual([
+      { volume: 1, address: NEAR, tls: false, connections: 2 },
+      { volume: 1, address: "10.9.9.9", tls: false, connections: 1 },
+    ]);
+    bench.portal.removeVolume(1);
+    expect(all.some((one) => one.isOpen)).toBe(false);
+    expect([bench.portal.attachedFrom(), bench.changes]).toEqual([[], 6]);
   });
 
   test("a volume that grew → the new size for whoever comes", () => {

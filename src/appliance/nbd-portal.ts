@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The NBD portal: every volume of the cluster through this unit's NBD port, for the hosts its
-// allow-list names. Joins NBD sessions (protocol) to volumes (the data plane).
+// The NBD portal: every volume of the cluster through this unit's NBD port, for the hosts that it
+// is assigned to. Joins NBD sessions (protocol) to volumes (the data plane).
 //
 // Invariants
-// - An address outside a volume's allow-list neither sees nor enters it; when it leaves the list,
-//   its connections to the volume end. So do those that a volume's rule about TLS no longer allows.
+// - An address that is none of a volume's hosts neither sees nor enters it; when it is none any
+//   more, its connections to the volume end at once. So do those that a volume's rule about TLS no
+//   longer allows.
 // - One host takes no more than its share of the connections, and fewer that have not entered a
 //   volume; when there is no room, those that have not entered give way to new ones.
 // - Host payload in memory is bounded by HostCredit, whatever hosts do (R13).
@@ -17,17 +18,19 @@ import {
 } from "#base/limits.ts";
 import type { Memory } from "#base/memory.ts";
 import type { OperationTarget } from "#base/operation.ts";
-import type { VolumeNumber } from "#base/record.ts";
+import type { HostNumber, VolumeNumber } from "#base/record.ts";
 import type { StreamSocket } from "#base/stream.ts";
 import type { Log } from "#base/world.ts";
-import { isAllowed } from "#cluster/address-range.ts";
+import { addressBytes, parseRange, rangeHolds } from "#cluster/address-range.ts";
+import type { AddressRange } from "#cluster/address-range.ts";
 import { HostCredit } from "#protocol/nbd/credit.ts";
 import type { NbdExport, TlsMode } from "#protocol/nbd/handshake.ts";
 import { NbdSession } from "#protocol/nbd/session.ts";
-import type { ExportedVolume } from "./reactor-messages.ts";
+import type { AttachedFrom, ExportedVolume, KnownHost } from "./reactor-messages.ts";
 
-/** A connection through the unix socket has no address; the list names it by this. */
+/** A connection through the unix socket has no address; hosts have it as this. */
 const LOCAL_ADDRESS = "127.0.0.1";
+const NOT_ASSIGNED = "the volume is not its host's any more";
 
 interface PortalOptions {
   /** Payload bytes that hosts may hold in memory. */
@@ -39,6 +42,8 @@ interface PortalOptions {
    * certificate.
    */
   secure: ((socket: StreamSocket, done: (plain: StreamSocket | null) => void) => void) | null;
+  /** A host attached, or what was attached ended. */
+  changed(): void;
   /** Where a volume's requests go. */
   target(volume: VolumeNumber): OperationTarget;
 }
@@ -50,6 +55,7 @@ export class NbdPortal {
   readonly #credit: HostCredit;
   readonly #sessions = new Set<NbdSession>();
   readonly #volumes = new Map<VolumeNumber, { volume: ExportedVolume; shown: NbdExport }>();
+  readonly #hosts = new Map<HostNumber, AddressRange[]>();
   #draining = false;
 
   constructor(memory: Memory, log: Log, options: PortalOptions) {
@@ -69,7 +75,7 @@ export class NbdPortal {
     known.volume = volume;
     for (const session of this.#sessions) {
       if (session.volume !== known.shown) continue;
-      if (!mayAttach(volume, session.peerAddress)) session.close("no longer on the allow-list");
+      if (!this.#mayAttach(volume, session.peerAddress)) session.close(NOT_ASSIGNED);
       else if (volume.tls === "required" && !session.secured) session.close("only over TLS now");
       else if (volume.tls === "off" && session.secured) session.close("not over TLS any more");
     }
@@ -81,6 +87,29 @@ export class NbdPortal {
     this.#volumes.delete(number);
     for (const session of this.#sessions) {
       if (session.volume === known.shown) session.close("the volume was deleted");
+    }
+  }
+
+  /** A host is there, or comes from elsewhere now. */
+  setHost({ host, addresses }: KnownHost): void {
+    const ranges = addresses.map(parseRange).filter((range) => range !== null);
+    this.#hosts.set(host, ranges);
+    this.#lookAgain(host);
+  }
+
+  removeHost(host: HostNumber): void {
+    this.#hosts.delete(host);
+    this.#lookAgain(host);
+  }
+
+  /** Ends what was that host's and is nobody's now. */
+  #lookAgain(host: HostNumber): void {
+    for (const { volume, shown } of this.#volumes.values()) {
+      if (!volume.hosts.includes(host)) continue;
+      for (const session of this.#sessions) {
+        if (session.volume !== shown || this.#mayAttach(volume, session.peerAddress)) continue;
+        session.close(NOT_ASSIGNED);
+      }
     }
   }
 
@@ -103,14 +132,17 @@ export class NbdPortal {
       },
       {
         secure: (encrypted, done) => this.#secure(encrypted, done),
-        entered: (entered) =>
+        entered: (entered) => {
+          this.#options.changed();
           this.#log.write("info", "host attached", {
             host: entered.peerAddress,
             volume: entered.volume?.name,
             tls: entered.secured,
-          }),
+          });
+        },
         finished: (ended, reason) => {
           this.#sessions.delete(ended);
+          this.#options.changed();
           this.#log.write("info", "host connection ended", { host: ended.peerAddress, reason });
         },
       },
@@ -169,6 +201,22 @@ export class NbdPortal {
     return count;
   }
 
+  /** What is attached, by volume and address. */
+  attachedFrom(): AttachedFrom[] {
+    const numbers = new Map([...this.#volumes].map(([number, { shown }]) => [shown, number]));
+    const found = new Map<string, AttachedFrom>();
+    for (const session of this.#sessions) {
+      const volume = session.volume === null ? undefined : numbers.get(session.volume);
+      if (volume === undefined || session.isOver) continue;
+      const { peerAddress: address, secured: tls } = session;
+      const key = `${volume} ${tls} ${address}`;
+      const known = found.get(key);
+      if (known === undefined) found.set(key, { volume, address, tls, connections: 1 });
+      else known.connections++;
+    }
+    return [...found.values()];
+  }
+
   tick(nowMs: number): void {
     for (const session of this.#sessions) session.tick(nowMs);
   }
@@ -193,16 +241,32 @@ export class NbdPortal {
     }
     for (const { volume, shown } of this.#volumes.values()) {
       if (volume.name === name || volume.uuid === name) {
-        return mayAttach(volume, address) ? shown : null;
+        return this.#mayAttach(volume, address) ? shown : null;
       }
     }
     return null;
   }
 
   #list(address: string): NbdExport[] {
+    const hosts = this.#hostsAt(address);
     return [...this.#volumes.values()]
-      .filter(({ volume }) => mayAttach(volume, address))
+      .filter(({ volume }) => volume.hosts.some((host) => hosts.has(host)))
       .map(({ shown }) => shown);
+  }
+
+  #mayAttach(volume: ExportedVolume, address: string): boolean {
+    const bytes = bytesOf(address);
+    return volume.hosts.some((host) => this.#isAt(host, bytes));
+  }
+
+  #hostsAt(address: string): Set<HostNumber> {
+    const bytes = bytesOf(address);
+    return new Set([...this.#hosts.keys()].filter((host) => this.#isAt(host, bytes)));
+  }
+
+  #isAt(host: HostNumber, bytes: Uint8Array | null): boolean {
+    if (bytes === null) return false;
+    return this.#hosts.get(host)?.some((range) => rangeHolds(range, bytes)) ?? false;
   }
 
   /** Reads through to the newest shape, so that a session sees a volume grow. */
@@ -227,6 +291,6 @@ export class NbdPortal {
   }
 }
 
-function mayAttach(volume: ExportedVolume, address: string): boolean {
-  return isAllowed(volume.allow, address === "unix" ? LOCAL_ADDRESS : address);
+function bytesOf(address: string): Uint8Array | null {
+  return addressBytes(address === "unix" ? LOCAL_ADDRESS : address);
 }

@@ -14,7 +14,14 @@ import type {
 
 export type Heard<K extends FromReactor["kind"]> = Extract<FromReactor, { kind: K }>;
 
-const NOTHING: ReactorReport = { slices: [], disks: [], links: [], connections: 0, waiting: 0 };
+const NOTHING: ReactorReport = {
+  slices: [],
+  disks: [],
+  links: [],
+  connections: 0,
+  attached: [],
+  waiting: 0,
+};
 
 export interface ReactorListeners {
   diskOpened(disk: OpenedDisk): void;

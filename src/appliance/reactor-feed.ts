@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Tells the reactor what the control state says: the other units, where disks are, which volumes
-// are exported to whom. Records go their own way (RecordKeeper), since they must be confirmed ones.
+// are assigned to which hosts. Records go their own way (RecordKeeper), since they must be
+// confirmed ones.
 //
 // Invariant: an appliance exports nothing to anybody before the cluster is claimed.
 
-import type { DiskNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
+import type { DiskNumber, HostNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
 import type { VolumeRecord } from "#cluster/state.ts";
 import type { ClusterView, ViewChange } from "#cluster/view.ts";
 import type { ReactorClient } from "./reactor-client.ts";
@@ -44,6 +45,8 @@ export class ReactorFeed {
         if (disk !== undefined) places.push({ disk: number, unit: disk.unit });
       } else if (change.kind === "volume") {
         this.#sendVolume(number);
+      } else if (change.kind === "host") {
+        this.#sendHost(number);
       }
     }
     if (places.length > 0) this.#reactor.send({ kind: "places", places });
@@ -82,9 +85,22 @@ export class ReactorFeed {
       this.#reactor.send({ kind: "volumeGone", volume: number });
     } else {
       const mayExport = this.#options.exportsUnclaimed || this.#view.isClaimed;
-      const allow = mayExport ? volume.allow : [];
-      this.#reactor.send({ kind: "volume", volume: { ...exported(volume), allow } });
+      const hosts = mayExport ? [...volume.hosts, ...this.#sendRanges(volume)] : [];
+      this.#reactor.send({ kind: "volume", volume: { ...exported(volume), hosts } });
     }
+  }
+
+  /** A list of before there were hosts, until upkeep makes a host of it: one without a number. */
+  #sendRanges({ number, allow }: VolumeRecord): HostNumber[] {
+    if (allow.length === 0) return [];
+    this.#reactor.send({ kind: "host", host: { host: -number, addresses: allow } });
+    return [-number];
+  }
+
+  #sendHost(number: HostNumber): void {
+    const host = this.#view.hosts.get(number);
+    if (host === undefined) this.#reactor.send({ kind: "hostGone", host: number });
+    else this.#reactor.send({ kind: "host", host: { host: number, addresses: host.addresses } });
   }
 }
 

@@ -6,6 +6,7 @@
 
 import type {
   DiskNumber,
+  HostNumber,
   Outcome,
   SliceNumber,
   SliceRecord,
@@ -42,9 +43,16 @@ export interface ExportedVolume extends VolumeShape {
   name: string;
   /** 32 hex digits; the same through every unit, for the volume's life. */
   uuid: string;
-  /** Address ranges (CIDR) that may attach; empty: nobody. */
-  allow: string[];
+  /** Hosts that it is assigned to; empty: nobody may attach. */
+  hosts: HostNumber[];
   tls: TlsRule;
+}
+
+/** A host as the portals know it: where it comes from. */
+export interface KnownHost {
+  host: HostNumber;
+  /** Addresses and ranges (CIDR). */
+  addresses: string[];
 }
 
 export type ToReactor =
@@ -100,6 +108,8 @@ export type ToReactor =
   | { kind: "places"; places: { disk: DiskNumber; unit: UnitNumber }[] }
   | { kind: "volume"; volume: ExportedVolume }
   | { kind: "volumeGone"; volume: VolumeNumber }
+  | { kind: "host"; host: KnownHost }
+  | { kind: "hostGone"; host: HostNumber }
   | { kind: "proposalEnded"; id: number; outcome: Outcome; current: SliceRecord | null }
   /** R9: how often disks are scrubbed, and how fast; from the cluster's settings. */
   | { kind: "scrubPace"; pace: ScrubPace }
@@ -137,11 +147,21 @@ export interface BlocksTold {
   offsetBytes: number;
 }
 
+/** Connections from one address that use one volume here. */
+export interface AttachedFrom {
+  volume: VolumeNumber;
+  address: string;
+  tls: boolean;
+  connections: number;
+}
+
 export interface ReactorReport {
   slices: SliceReport[];
   disks: OpenedDisk[];
   links: { unit: UnitNumber; up: boolean }[];
   connections: number;
+  /** Of those, what is attached to volumes; at most CONNECTIONS_MAX. */
+  attached: AttachedFrom[];
   waiting: number;
 }
 

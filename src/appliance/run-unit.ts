@@ -4,6 +4,7 @@
 // end) and the unit that runs by it. `cairn unit` comes here.
 
 import etcdArchive from "#embedded/etcd.zst" with { type: "file" };
+import { hostByToken } from "#cluster/host-state.ts";
 import { createTimers } from "#machine/timers.ts";
 import { createMainWorld } from "#machine/main-world.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
@@ -26,6 +27,7 @@ import { mediumSentence } from "./boot-medium.ts";
 import type { Configuration, ReadText } from "./configuration.ts";
 import { findSettings, report } from "./run-appliance.ts";
 import type { ApplianceStart } from "./run-appliance.ts";
+import { startGroupAddress } from "./unit-group.ts";
 import { UnitBackend } from "./unit-backend.ts";
 import { startUpdates } from "./unit-updates.ts";
 import type { UnitUpdates } from "./unit-updates.ts";
@@ -72,8 +74,10 @@ export async function runUnit(
     const updates = startUpdates(unit, world, outside.timers);
     const api = serve(unit, world, outside, updates);
     await unit.start();
+    const group = startGroupAddress(unit, world, outside.timers);
     const reason = await Promise.race([told, unit.ended]);
     updates.stop();
+    await group.stop();
     await unit.stop(reason);
     await api.stop();
   }
@@ -144,6 +148,10 @@ function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpda
     log: world.log,
     socketPath: unit.state.pathOf(SOCKET_FILE),
     tcp: apiAddress === null ? null : { address: apiAddress, port },
+    hostOf: (tokenHash) => {
+      const view = unit.life?.follower.view;
+      return view === undefined ? null : (hostByToken(view, tokenHash)?.number ?? null);
+    },
     isSignedIn: (request) => isSignedIn(sessions, request),
     names: () => [unit.name, `${unit.name}.local`],
     fatal: outside.fatal,

@@ -8,8 +8,10 @@ import { Fault } from "#base/fault.ts";
 import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { World } from "#base/world.ts";
+import type { CommandArguments } from "#cluster/commands.ts";
 import { Draft } from "#cluster/draft.ts";
 import { evacuationOf } from "#cluster/evacuation.ts";
+import { hostsOfVolume } from "#cluster/host-state.ts";
 import { OWNER } from "#cluster/state.ts";
 import type { DiskRecord, UnitRecord, VolumeRecord } from "#cluster/state.ts";
 import { decisions, planVolume } from "#cluster/station-changes.ts";
@@ -42,14 +44,15 @@ import type { KeptDisk } from "./disk-keeper.ts";
 import { UnitFleet } from "./fleet.ts";
 import type { Fleet } from "./fleet.ts";
 import { passwordFault } from "./password-rule.ts";
+import { UnitHosts } from "./unit-hosts.ts";
 import { unitMetrics } from "./unit-metrics.ts";
 import type { Health } from "./health.ts";
 import type { UnitHealth } from "./unit-health.ts";
 import type { Unit } from "./unit.ts";
 import type { UpdateBackend } from "./update-backend.ts";
 import { VERSION } from "./version.ts";
+import { untilHolds } from "./view-wait.ts";
 
-const CREATE_MS_MAX = 15_000;
 const TOKEN_BYTES = 32;
 const NOT_CLAIMED = "nobody may attach before the cluster is claimed";
 
@@ -60,6 +63,7 @@ export class UnitBackend implements Backend {
   readonly #passwords: Passwords;
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
+  readonly hosts: UnitHosts;
 
   constructor(
     world: World,
@@ -72,6 +76,11 @@ export class UnitBackend implements Backend {
     this.#passwords = parts.passwords;
     this.update = parts.update;
     this.fleet = new UnitFleet(world, () => this.#life());
+    this.hosts = new UnitHosts(world, {
+      life: () => this.#life(),
+      attached: () => unit.reactor.report.attached,
+      volume: (volume) => this.#volumeView(volume),
+    });
   }
 
   health(): Health {
@@ -213,8 +222,10 @@ export class UnitBackend implements Backend {
 
   settings(): SettingsView {
     const { settings } = this.#life().follower.view;
-    const { reprotectAfterMs, scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax } = settings;
-    return { reprotectAfterMs, scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax };
+    const { reprotectAfterMs, scrubEveryMs, scrubBytesPerSecondMax } = settings;
+    const { diskErrorsMax, groupAddress } = settings;
+    const scrub = { scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax };
+    return { reprotectAfterMs, ...scrub, groupAddress };
   }
 
   async changeSettings(change: SettingsChange): Promise<SettingsView> {
@@ -239,14 +250,16 @@ export class UnitBackend implements Backend {
 
   async createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView> {
     const life = this.#life();
-    if (options.dryRun) return this.#preview(life, request);
-    const answer = await life.commands.ask("createVolume", request);
+    const hosts = (request.hosts ?? []).map((host) => this.hosts.find(host).number);
+    const args = { ...request, hosts };
+    if (options.dryRun) return this.#preview(life, args);
+    const answer = await life.commands.ask("createVolume", args);
     await this.#until(life, () => life.follower.view.volumes.get(answer.volume)?.state === "ready");
     return this.volume(String(answer.volume));
   }
 
   /** Decides as the control station would, and commits nothing. */
-  #preview(life: ClusterLife, request: CreateVolume): VolumeView {
+  #preview(life: ClusterLife, request: CommandArguments<"createVolume">): VolumeView {
     const { view } = life.follower;
     const facts = {
       asker: life.unit,
@@ -267,7 +280,7 @@ export class UnitBackend implements Backend {
       state: "protected",
       rebuildingPercent: null,
       sentence: "it would be made; nothing was changed",
-      allow: request.allow,
+      hosts: hostNames(view, request.hosts ?? []),
       tls: request.tls ?? TLS_RULE_DEFAULT,
       front: null,
       uris: [],
@@ -294,22 +307,18 @@ export class UnitBackend implements Backend {
   async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
     const life = this.#life();
     const { number } = this.#find(nameOrNumber);
-    const { allow, tls } = change;
-    if (allow !== undefined) await life.commands.ask("setAllow", { volume: number, allow });
-    if (tls !== undefined) await life.commands.ask("setTls", { volume: number, tls });
-    await this.#until(life, () => {
-      const volume = life.follower.view.volumes.get(number);
-      const isAllowed = allow === undefined || volume?.allow.join() === allow.join();
-      return isAllowed && (tls === undefined || volume?.tls === tls);
-    });
+    const { tls } = change;
+    await life.commands.ask("setTls", { volume: number, tls });
+    await this.#until(life, () => life.follower.view.volumes.get(number)?.tls === tls);
     return this.volume(String(number));
   }
 
   async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }> {
     const life = this.#life();
     const { code, replace } = request;
-    if (asker === "anybody" || code !== null) this.#unit.claims.check(code ?? "");
-    const replaces = replace && asker !== "anybody";
+    const isOwner = asker === "local" || asker === "token";
+    if (!isOwner || code !== null) this.#unit.claims.check(code ?? "");
+    const replaces = replace && isOwner;
     const bytes = new Uint8Array(TOKEN_BYTES);
     this.#world.random.fill(bytes);
     const token = bytes.toHex();
@@ -396,21 +405,11 @@ export class UnitBackend implements Backend {
   }
 
   #find(nameOrNumber: string): VolumeRecord {
-    const { view } = this.#life().follower;
-    const number = /^\d{1,15}$/.test(nameOrNumber) ? Number(nameOrNumber) : 0;
-    const found = view.volumeByName(nameOrNumber) ?? view.volumes.get(number);
-    if (found === undefined) throw new Fault("notFound", `there is no volume ${nameOrNumber}`);
-    return found;
+    return this.hosts.findVolume(nameOrNumber);
   }
 
-  async #until(life: ClusterLife, holds: () => boolean): Promise<void> {
-    const { view } = life.follower;
-    const endMs = this.#world.clock.nowMs() + CREATE_MS_MAX;
-    while (!holds()) {
-      const leftMs = endMs - this.#world.clock.nowMs();
-      if (leftMs <= 0) throw new Fault("notReady", "it was accepted, and is not there yet");
-      await life.follower.reached(view.revision + 1, leftMs);
-    }
+  #until(life: ClusterLife, holds: () => boolean): Promise<void> {
+    return untilHolds(this.#world.clock, life, holds);
   }
 
   #volumeView(volume: VolumeRecord): VolumeView {
@@ -429,7 +428,7 @@ export class UnitBackend implements Backend {
       state: state.protection,
       rebuildingPercent: state.rebuiltShare === null ? null : Math.floor(state.rebuiltShare * 100),
       sentence: [...(this.#isExported(view) ? [] : [NOT_CLAIMED]), ...state.waitsFor].join("; "),
-      allow: volume.allow,
+      hosts: hostsOfVolume(view, volume).map(({ number, name }) => ({ host: number, name })),
       tls: volume.tls,
       front,
       uris: urisOf(view, volume, front),
@@ -440,6 +439,10 @@ export class UnitBackend implements Backend {
   #isExported(view: ClusterView): boolean {
     return this.#unit.exportsUnclaimed || view.isClaimed;
   }
+}
+
+function hostNames(view: ClusterView, numbers: readonly number[]): VolumeView["hosts"] {
+  return numbers.map((host) => ({ host, name: view.hosts.get(host)?.name ?? String(host) }));
 }
 
 function phaseOf(unit: Unit): UnitStatus["phase"] {

@@ -7,6 +7,7 @@ import { linkFigures } from "#machine/link-figures.ts";
 import type { Link as MachineLink } from "#machine/network.ts";
 import { linkOf } from "#cluster/discovery-links.ts";
 import type { Link } from "#cluster/discovery-links.ts";
+import { withoutGroupAddress } from "./group-address.ts";
 import { parsePeer } from "./configuration.ts";
 import type { Configuration } from "./configuration.ts";
 import { GROUP_IPV4, GROUP_IPV6 } from "#protocol/autoconfig/autoconfig.wire.ts";
@@ -19,6 +20,7 @@ export function openAutoconfigPort(port: number): Promise<LinkDatagrams> {
 export function usableLinks(links: readonly MachineLink[], named: readonly string[]): Link[] {
   return links
     .filter((link) => named.length === 0 || named.includes(link.name))
+    .map(withoutGroupAddress)
     .map((link) => ({ ...linkOf(link, { directedBroadcast: true }), ...linkFigures(link.name) }));
 }
 

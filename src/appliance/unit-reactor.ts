@@ -145,6 +145,12 @@ export class UnitReactor {
         plane.volumeRemoved(message.volume);
         this.#portal?.removeVolume(message.volume);
         return;
+      case "host":
+        this.#portal?.setHost(message.host);
+        return;
+      case "hostGone":
+        this.#portal?.removeHost(message.host);
+        return;
       case "proposalEnded": {
         const done = this.#proposals.get(message.id);
         this.#proposals.delete(message.id);
@@ -162,6 +168,9 @@ export class UnitReactor {
       this.#portal = new NbdPortal(this.#reactor.memory, this.#world.log, {
         creditBytes: Math.floor(message.memoryBytes / 2),
         defer: (act) => this.#reactor.defer(act),
+        changed: () => {
+          this.#changed = true;
+        },
         secure: message.tls ? (socket, done) => this.#secure(socket, done) : null,
         target: (volume) => {
           // Joining makes the plane, once; looked up again by every request it would cost more.
@@ -377,6 +386,7 @@ export class UnitReactor {
       disks: this.#disks.all().map(describe),
       links: this.#links?.states() ?? [],
       connections: this.#portal?.connections ?? 0,
+      attached: this.#portal?.attachedFrom() ?? [],
       waiting: this.#plane?.waitingCount ?? 0,
     };
     return { report, resyncing: slices.some((slice) => slice.resync !== null) };

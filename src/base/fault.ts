@@ -11,6 +11,7 @@ export const faultTable = {
   notFound: [4, 404, "no such thing", "list what there is"],
   conflict: [5, 409, "it changed in the meantime, or exists already", "look again, then retry"],
   tooLarge: [6, 413, "too large", "see the limit named in the message"],
+  overQuota: [25, 403, "over the quota", "ask for less, or have the quota raised"],
   noSpace: [7, 507, "not enough free space", "add a disk or a unit, or ask for less"],
   notReady: [8, 503, "not ready yet", "wait; the unit says what it waits for"],
   controlStoreAway: [9, 503, "the control store does not answer", "is a majority of voters up?"],

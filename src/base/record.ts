@@ -12,6 +12,8 @@ export type DiskNumber = number;
 export type SliceNumber = number;
 /** A volume's number in its cluster, from 1. */
 export type VolumeNumber = number;
+/** A host's number in its cluster, from 1. */
+export type HostNumber = number;
 /** R0: rises at every start of the process that holds unflushed data for the disk. From 1. */
 export type Incarnation = number;
 

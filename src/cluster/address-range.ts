@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Address ranges (RFC 4632, RFC 4291): the allow-lists of volumes. Addresses are compared as 16
+// Address ranges (RFC 4632, RFC 4291): where hosts come from. Addresses are compared as 16
 // bytes, IPv4 mapped, so that a client arriving as ::ffff:10.0.0.7 is 10.0.0.7.
 
 export interface AddressRange {
@@ -30,13 +30,37 @@ export function parseRange(text: string): AddressRange | null {
   return { bytes, prefixBits: isV4 ? given + 96 : given };
 }
 
+/** Whether a machine may have it: no range, nobody's, many machines' or one link's address. */
+export function isHostAddress(text: string): boolean {
+  if (text.includes("%") || addressBytes(text) === null) return false;
+  const taken = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"];
+  return !isAllowed([...taken, "::/127", "fe80::/10", "ff00::/8"], text);
+}
+
+/** The same text for every way of writing one range; null when it is none. */
+export function rangeKey(text: string): string | null {
+  const range = parseRange(text);
+  if (range === null) return null;
+  const { bytes, prefixBits } = range;
+  const kept = bytes.map((byte, at) => {
+    const bits = Math.min(8, Math.max(0, prefixBits - at * 8));
+    return byte & (0xff00 >> bits) & 0xff;
+  });
+  return `${kept.toHex()}/${prefixBits}`;
+}
+
+/** Whether a range holds an address, as `addressBytes` reads it. */
+export function rangeHolds(range: AddressRange, bytes: Uint8Array): boolean {
+  return samePrefix(range.bytes, bytes, range.prefixBits);
+}
+
 /** Whether one of the ranges holds the address; an empty list allows nobody. */
 export function isAllowed(ranges: readonly string[], address: string): boolean {
   const bytes = addressBytes(address);
   if (bytes === null) return false;
   return ranges.some((text) => {
     const range = parseRange(text);
-    return range !== null && samePrefix(range.bytes, bytes, range.prefixBits);
+    return range !== null && rangeHolds(range, bytes);
   });
 }
 

@@ -81,7 +81,7 @@ test("follows a view through creation, change and deletion, always at its revisi
   same(catalog, view);
   expect(catalog.state()).toMatchObject({ clusterUuid: view.cluster?.uuid, takenAtMs: 1234 });
   made.addDisk(1, 5);
-  made.ask("setAllow", { volume, allow: ["10.0.0.0/8"] });
+  made.ask("setTls", { volume, tls: "required" });
   same(catalog, view);
   made.ask("deleteVolume", { volume });
   made.until("gone", () => view.volumes.size === 0);

@@ -13,11 +13,16 @@ import type { Protection } from "#base/layout.ts";
 import type { UnitNumber } from "#base/record.ts";
 import { TLS_RULES } from "#base/tls.ts";
 import type { Timers, World } from "#base/world.ts";
-import { parseRange } from "./address-range.ts";
 import type { ControlStore } from "./control-store.ts";
 import { diskCommands } from "./disk-changes.ts";
+import { hostCommands } from "./host-changes.ts";
+import type { HostAnswers } from "./host-changes.ts";
+import { VOLUME_HOSTS_MAX } from "./host-state.ts";
+import { nameSchema } from "./name-schema.ts";
+import { requestCommands } from "./request-changes.ts";
+import type { RequestAnswers } from "./request-changes.ts";
 import { AdministratorSchema, UNIT_ROLES, UnitSchema, settingShapes } from "./state.ts";
-import { CommandSchema, idSchema, keys, nameSchema, parseValue, valueText } from "./state.ts";
+import { CommandSchema, idSchema, keys, parseValue, valueText } from "./state.ts";
 import { passwordHashSchema } from "./state.ts";
 import type { CommandRecord } from "./state.ts";
 import { unitCommands } from "./unit-changes.ts";
@@ -26,10 +31,6 @@ import type { ViewFollower } from "./view-follower.ts";
 import { newId } from "./voters.ts";
 
 const positive = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER);
-const allow = z
-  .array(z.string().max(64))
-  .max(64)
-  .refine((list) => list.every((text) => parseRange(text) !== null), "address ranges (CIDR)");
 
 /** Every command with the shape of its arguments. */
 export const commandArguments = {
@@ -56,12 +57,13 @@ export const commandArguments = {
     name: nameSchema,
     sizeBytes: positive,
     protection: z.enum(Object.keys(layouts) as [Protection, ...Protection[]]),
-    allow,
+    hosts: z.array(positive).max(VOLUME_HOSTS_MAX).optional(),
+    /** The host that asked for it by itself. */
+    requestedBy: positive.optional(),
     tls: z.enum(TLS_RULES).optional(),
     pool: nameSchema.optional(),
   }),
   deleteVolume: z.object({ volume: positive }),
-  setAllow: z.object({ volume: positive, allow }),
   setTls: z.object({ volume: positive, tls: z.enum(TLS_RULES) }),
   /**
    * The asking unit has seen the claim code, a token, or its boot medium: whoever holds the token
@@ -93,12 +95,14 @@ export const commandArguments = {
   }),
   stopUpdate: z.object({}),
   ...diskCommands,
+  ...hostCommands,
+  ...requestCommands,
 } as const;
 
 export type CommandName = keyof typeof commandArguments;
 export type CommandArguments<N extends CommandName> = z.infer<(typeof commandArguments)[N]>;
 
-export interface CommandAnswers {
+export interface CommandAnswers extends HostAnswers, RequestAnswers {
   admitUnit: { unit: number };
   removeUnit: Record<string, never>;
   evacuateUnit: Record<string, never>;
@@ -107,7 +111,6 @@ export interface CommandAnswers {
   registerDisk: { disk: number };
   createVolume: { volume: number };
   deleteVolume: Record<string, never>;
-  setAllow: Record<string, never>;
   setTls: Record<string, never>;
   claimCluster: Record<string, never>;
   setPassword: Record<string, never>;

@@ -150,12 +150,12 @@ describe("volumes", () => {
     const made = rack();
     made.createVolume("a", 1, "mirror-2");
     const slices = made.view().numbers?.slice;
-    const volume = { name: "b", sizeBytes: GIB, protection: "mirror-2" as const, allow: [] };
+    const volume = { name: "b", sizeBytes: GIB, protection: "mirror-2" as const };
     const codes = [
       codeOf(() => made.ask("createVolume", { ...volume, sizeBytes: 99 * GIB })),
       codeOf(() => made.ask("createVolume", { ...volume, name: "a" })),
       codeOf(() => made.ask("createVolume", { ...volume, pool: "other" })),
-      codeOf(() => made.ask("createVolume", { ...volume, allow: ["nonsense"] })),
+      codeOf(() => made.ask("createVolume", { ...volume, name: "a/b" })),
     ];
     expect(codes).toEqual(["noSpace", "conflict", "notFound", "badRequest"]);
     expect(made.view().numbers?.slice).toBe(slices as number);
@@ -174,7 +174,7 @@ describe("volumes", () => {
     expect(sentences).toContain("volume v is served over TLS only");
     expect(codeOf(() => made.ask("setTls", { volume: 99, tls: "off" }))).toBe("notFound");
     expect(codeOf(() => made.ask("setTls", { volume, tls: "psk" as "off" }))).toBe("badRequest");
-    const args = { name: "w", sizeBytes: GIB, protection: "none" as const, allow: [] };
+    const args = { name: "w", sizeBytes: GIB, protection: "none" as const };
     const other = made.ask("createVolume", { ...args, tls: "off" }).volume;
     expect(made.view().volumes.get(other)?.tls).toBe("off");
   });
@@ -197,7 +197,7 @@ describe("volumes", () => {
   test("the station killed in the middle of a creation → the next one finishes it", () => {
     const made = rack({ gib: 200 });
     const asker = made.units.get(2);
-    const args = { name: "v", sizeBytes: 150 * GIB, protection: "mirror-2" as const, allow: [] };
+    const args = { name: "v", sizeBytes: 150 * GIB, protection: "mirror-2" as const };
     const { volume } = made.ask("createVolume", args, asker);
     made.kill(1);
     const view = asker?.follower.view;
@@ -336,7 +336,6 @@ describe("two stations at once", () => {
           name: `v${volume}`,
           sizeBytes: GIB,
           protection: "mirror-2" as const,
-          allow: [],
         };
         try {
           made.ask("createVolume", args, made.units.get((volume % 3) + 1));

@@ -115,7 +115,7 @@ describe("a disk that keeps lying", () => {
     expect(sentences(made).filter((sentence) => sentence.includes("places")).length).toBe(1);
     // Without room elsewhere it goes on serving.
     expect(records(made).every(({ inSync }) => inSync.length === 2)).toBe(true);
-    const wish = { name: "w", sizeBytes: 2 ** 30, protection: "mirror-2" as const, allow: [] };
+    const wish = { name: "w", sizeBytes: 2 ** 30, protection: "mirror-2" as const };
     expect(() => made.ask("createVolume", wish)).toThrow(/room|unit/);
   });
 

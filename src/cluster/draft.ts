@@ -84,7 +84,10 @@ export class Draft {
   }
 
   /** Gives out the next `count` numbers of a kind; answers the first. */
-  take(kind: "unit" | "disk" | "volume" | "slice" | "event", count = 1): number {
+  take(
+    kind: "unit" | "disk" | "volume" | "slice" | "event" | "host" | "request",
+    count = 1,
+  ): number {
     if (this.#numbers === null) {
       if (this.view.numbers === null) throw new Fault("notReady", "the control state is not read");
       this.#numbers = { ...this.view.numbers };

@@ -25,7 +25,6 @@ import {
   COPIES_MAX,
   DISK_ERRORS_MAX,
   MEMBERS_MAX,
-  NAME_CHARACTERS_MAX,
   SCRUB_BYTES_PER_SECOND_MAX,
   SCRUB_EVERY_MS,
   UNITS_MAX,
@@ -39,7 +38,11 @@ import type {
   VolumeNumber,
 } from "#base/record.ts";
 import { TLS_RULES, TLS_RULE_DEFAULT } from "#base/tls.ts";
+import { isHostAddress } from "./address-range.ts";
 import { VALUE_CHARACTERS_MAX } from "./control-store.ts";
+import { HostSchema, RequestSchema, VOLUME_HOSTS_MAX, hostKeys } from "./host-state.ts";
+import type { HostNumber, HostRecord, RequestRecord } from "./host-state.ts";
+import { nameSchema } from "./name-schema.ts";
 import { UnitUpdateSchema, UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
 import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
 
@@ -67,6 +70,7 @@ export const keys = {
   administrators: "/administrators/",
   update: "/update",
   unitUpdates: "/update-units/",
+  ...hostKeys,
   unitUpdate: (unit: UnitNumber) => `/update-units/${unit}`,
   unit: (number: UnitNumber) => `/units/${number}`,
   aliveOf: (number: UnitNumber) => `/alive/${number}`,
@@ -88,10 +92,6 @@ const positive = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER);
 const countOrZero = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 /** 16 bytes as 32 hex digits. */
 export const idSchema = z.string().regex(/^[0-9a-f]{32}$/);
-export const nameSchema = z
-  .string()
-  .max(NAME_CHARACTERS_MAX)
-  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, "letters, digits, dot, dash and underscore");
 const addressSchema = z.string().max(64);
 
 export const ClusterSchema = z.looseObject({
@@ -112,6 +112,9 @@ export const NumbersSchema = z.looseObject({
   volume: positive,
   slice: positive,
   event: positive,
+  /** Records of before there were hosts say nothing. */
+  host: positive.default(1),
+  request: positive.default(1),
 });
 export type NumbersRecord = z.infer<typeof NumbersSchema>;
 
@@ -235,8 +238,15 @@ export const VolumeSchema = z.looseObject({
   sliceBytes: positive,
   slices: z.array(positive).min(1).max(VOLUME_SLICES_MAX),
   pool: nameSchema,
-  /** Address ranges that may attach; empty: nobody. */
-  allow: z.array(addressSchema).max(LIST_MAX),
+  /** The host that asked for it by itself: it counts towards that one's quota. */
+  requestedBy: positive.optional(),
+  /** Hosts that it is assigned to, by number; empty: nobody may attach. */
+  hosts: z.array(positive).max(VOLUME_HOSTS_MAX).default([]),
+  /**
+   * Of before there were hosts: ranges that may attach, until upkeep makes a host of them. Written
+   * empty since, for units of an older version.
+   */
+  allow: z.array(addressSchema).max(LIST_MAX).default([]),
   /** Records of before there was TLS say nothing. */
   tls: z.enum(TLS_RULES).default(TLS_RULE_DEFAULT),
   state: z.enum(["creating", "ready", "deleting"]),
@@ -312,6 +322,12 @@ export const settingShapes = {
     .max(2 ** 40),
   /** A disk that was wrong in so many places within a day is retired; 0: never by itself. */
   diskErrorsMax: z.number().int().min(0).max(1_000_000),
+  /** An address that the control station answers besides its own; null: there is none. */
+  groupAddress: z
+    .string()
+    .max(45)
+    .refine(isHostAddress, "one address of a machine, such as 10.0.0.50")
+    .nullable(),
 } as const;
 // Those that came later have their defaults where an older version wrote the record.
 export const SettingsSchema = z.looseObject({
@@ -319,6 +335,7 @@ export const SettingsSchema = z.looseObject({
   scrubEveryMs: settingShapes.scrubEveryMs.default(SCRUB_EVERY_MS),
   scrubBytesPerSecondMax: settingShapes.scrubBytesPerSecondMax.default(SCRUB_BYTES_PER_SECOND_MAX),
   diskErrorsMax: settingShapes.diskErrorsMax.default(DISK_ERRORS_MAX),
+  groupAddress: settingShapes.groupAddress.default(null),
   /** Absent: as UPDATE_SETTINGS_DEFAULT says. */
   update: UpdateSettingsSchema.optional(),
 });
@@ -396,6 +413,8 @@ export type StateEntry =
   | { kind: "command"; id: string; value: CommandRecord }
   | { kind: "pool"; name: string; value: PoolRecord }
   | { kind: "administrator"; name: string; value: AdministratorRecord }
+  | { kind: "host"; number: HostNumber; value: HostRecord }
+  | { kind: "request"; number: number; value: RequestRecord }
   | { kind: "update"; value: UpdateRecord }
   | { kind: "unitUpdate"; number: UnitNumber; value: UnitUpdateRecord }
   | { kind: "event"; number: number; value: EventRecord };
@@ -456,6 +475,8 @@ const PREFIXES: Record<string, StateKind | undefined> = {
   [keys.commands]: "command",
   [keys.events]: "event",
   [keys.administrators]: "administrator",
+  [keys.hosts]: "host",
+  [keys.requests]: "request",
   [keys.unitUpdates]: "unitUpdate",
 };
 
@@ -484,6 +505,10 @@ export function parseEntry(key: string, text: string): StateEntry | null {
       const value = parseValue(AdministratorSchema, key, text);
       return { kind: "administrator", name: parts.rest, value };
     }
+    case "host":
+      return numbered("host", key, parts.rest, parseValue(HostSchema, key, text));
+    case "request":
+      return numbered("request", key, parts.rest, parseValue(RequestSchema, key, text));
     case "update":
       return { kind: "update", value: parseValue(UpdateSchema, key, text) };
     case "unitUpdate":
@@ -538,7 +563,15 @@ export function firstState(options: {
     featureLevel: options.featureLevel,
     sliceBytes: options.sliceBytes ?? SLICE_BYTES_DEFAULT,
   };
-  const numbers: NumbersRecord = { unit: 1, disk: 1, volume: 1, slice: 1, event: 1 };
+  const numbers: NumbersRecord = {
+    unit: 1,
+    disk: 1,
+    volume: 1,
+    slice: 1,
+    event: 1,
+    host: 1,
+    request: 1,
+  };
   const pool: PoolRecord = { name: options.pool ?? FIRST_POOL };
   const settings: SettingsRecord = { ...SETTINGS_DEFAULT, ...options.settings };
   const records: [string, unknown, z.ZodType][] = [

@@ -21,9 +21,11 @@ import {
   tellBlocks,
 } from "./disk-changes.ts";
 import type { Draft } from "./draft.ts";
+import * as hosts from "./host-changes.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
 import type { PlacedSlice } from "./placement.ts";
 import { headedBytes, poolRooms } from "./rooms.ts";
+import * as requests from "./request-changes.ts";
 import { ADMITTED_UNITS_MAX, FIRST_POOL, OWNER, keys, ownerRecord } from "./state.ts";
 import type { ClusterRecord, DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
 import { evacuateUnit, keepUnit, removeUnit, replaceUnit } from "./unit-changes.ts";
@@ -56,7 +58,6 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   registerDisk,
   createVolume,
   deleteVolume,
-  setAllow,
   setTls,
   claimCluster,
   setPassword,
@@ -70,7 +71,22 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   loseDisk: (draft, args, facts) => loseDisk(draft, args, facts.asker),
   retireDisk,
   returnDisk,
+  addHost: hosts.addHost,
+  changeHost: hosts.changeHost,
+  removeHost: hosts.removeHost,
+  assignVolume: hosts.assignVolume,
+  revokeVolume: hosts.revokeVolume,
+  setHostToken: requests.setHostToken,
+  setHostPolicy: requests.setHostPolicy,
+  requestVolume: (draft, args, facts) =>
+    requests.requestVolume(draft, args, requestFacts(draft, facts)),
+  answerRequest: (draft, args, facts) =>
+    requests.answerRequest(draft, args, requestFacts(draft, facts)),
 };
+
+function requestFacts(draft: Draft, facts: ChangeFacts): requests.RequestFacts {
+  return { wallMs: facts.wallMs, create: (wish) => createVolume(draft, wish, facts).volume };
+}
 
 function admitUnit(
   draft: Draft,
@@ -190,7 +206,7 @@ function registerDisk(
 
 export type PlannedVolume = Pick<
   VolumeRecord,
-  "name" | "sizeBytes" | "protection" | "sliceBytes" | "pool" | "allow" | "tls" | "state"
+  "name" | "sizeBytes" | "protection" | "sliceBytes" | "pool" | "tls" | "state"
 >;
 
 /** Where a volume would lie, or the Fault that says why not. Pure: also what a dry run shows. */
@@ -217,7 +233,7 @@ export function planVolume(
   };
   const answer = placeVolume(poolRooms(view, pool), shape);
   if (!answer.ok) throw new Fault("noSpace", answer.sentence);
-  const { name, protection, allow, tls } = args;
+  const { name, protection, tls } = args;
   return {
     volume: {
       name,
@@ -225,7 +241,6 @@ export function planVolume(
       protection,
       sliceBytes: cluster.sliceBytes,
       pool,
-      allow,
       tls: tls ?? TLS_RULE_DEFAULT,
       state: "creating",
     },
@@ -245,7 +260,13 @@ function createVolume(
   const number = draft.take("volume");
   const first = draft.take("slice", count);
   const slices = Array.from({ length: count }, (_, index) => first + index);
-  draft.put(keys.volume(number), { ...volume, number, uuid: facts.newId(), slices });
+  const { requestedBy } = args;
+  const assigned = {
+    hosts: hosts.namedHosts(draft, args.hosts ?? []),
+    allow: [],
+    ...(requestedBy === undefined ? {} : { requestedBy }),
+  };
+  draft.put(keys.volume(number), { ...volume, ...assigned, number, uuid: facts.newId(), slices });
   draft.put(keys.volumeName(args.name), { volume: number });
   draft.relyOn(keys.pool(volume.pool));
   useCluster(draft);
@@ -276,24 +297,8 @@ function deleteVolume(draft: Draft, args: CommandArguments<"deleteVolume">): Rec
 
 /** From here on nobody may attach, and its name is free; its slices go in parts. */
 export function startDeleting(draft: Draft, volume: VolumeRecord): void {
-  draft.put(keys.volume(volume.number), { ...volume, state: "deleting", allow: [] });
+  draft.put(keys.volume(volume.number), { ...volume, state: "deleting", hosts: [], allow: [] });
   draft.delete(keys.volumeName(volume.name));
-}
-
-function setAllow(draft: Draft, args: CommandArguments<"setAllow">): Record<string, never> {
-  const volume = draft.view.volumes.get(args.volume);
-  if (volume === undefined || volume.state === "deleting") {
-    throw new Fault("notFound", `no volume ${args.volume}`);
-  }
-  draft.put(keys.volume(volume.number), { ...volume, allow: args.allow });
-  const who = args.allow.length === 0 ? "nobody" : args.allow.join(", ");
-  draft.tell({
-    kind: "volume-allowed",
-    severity: "info",
-    sentence: `volume ${volume.name} may be used by ${who}`,
-    volume: volume.number,
-  });
-  return {};
 }
 
 function setTls(draft: Draft, args: CommandArguments<"setTls">): Record<string, never> {

@@ -132,7 +132,6 @@ test("chance: rules kept at every commit, protected in the end", () => {
           name: `v${step}`,
           sizeBytes: GIB,
           protection: "mirror-2" as const,
-          allow: [],
         };
         try {
           made.ask("createVolume", args);

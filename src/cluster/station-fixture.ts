@@ -151,7 +151,7 @@ export class StationFixture {
     gib: number,
     protection: CommandArguments<"createVolume">["protection"],
   ): number {
-    const args = { name, sizeBytes: gib * GIB, protection, allow: [] };
+    const args = { name, sizeBytes: gib * GIB, protection };
     const { volume } = this.ask("createVolume", args);
     this.until("it is ready", () => this.view().volumes.get(volume)?.state === "ready");
     return volume;

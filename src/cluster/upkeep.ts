@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the control station does unasked: fills volumes that are being created, empties those being
-// deleted, gives slices that lack a member another one, and takes targets away that nobody needs.
-// Pure: a view in, at most one draft out; the station commits it and asks again.
+// deleted, gives slices that lack a member another one, takes targets away that nobody needs, and
+// forgets hosts that are gone. Pure: a view in, at most one draft out; the station commits it and
+// asks again.
 //
 // Re-protection (design section 5): a slice counts the members that work, or whose unit has not
 // been away for `reprotectAfterMs` yet. Fewer than promised for that long: a disk of another unit
@@ -16,9 +17,11 @@ import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/rec
 import { tellEmptied } from "./disk-changes.ts";
 import { endEvacuation } from "./unit-changes.ts";
 import { Draft } from "./draft.ts";
+import { adoptRanges, forgetHosts } from "./host-changes.ts";
 import { placeMember, placeSlices, sliceSizes } from "./placement.ts";
 import type { DiskRoom } from "./placement.ts";
 import { recordRefusal } from "./record-rules.ts";
+import { forgetRequests } from "./request-changes.ts";
 import { headedBytes, poolRooms, spareRooms, unitsOf } from "./rooms.ts";
 import { keys } from "./state.ts";
 import type { VolumeRecord } from "./state.ts";
@@ -40,6 +43,9 @@ export function nextUpkeep(view: ClusterView, lacks: LackClock, nowMs: number): 
     protect(view, lacks, nowMs) ??
     emptied(view) ??
     evacuated(view) ??
+    adoptRanges(view) ??
+    forgetHosts(view) ??
+    forgetRequests(view) ??
     trimEvents(view)
   );
 }

@@ -16,12 +16,14 @@ import { Fault } from "#base/fault.ts";
 import { disksOf } from "#base/record.ts";
 import type {
   DiskNumber,
+  HostNumber,
   SliceNumber,
   SliceRecord,
   UnitNumber,
   VolumeNumber,
 } from "#base/record.ts";
 import type { Compare, Entry, Reading, WatchEvent } from "./control-store.ts";
+import type { HostRecord, RequestRecord } from "./host-state.ts";
 import { SETTINGS_DEFAULT, keyParts, parseEntry } from "./state.ts";
 import type {
   AdministratorRecord,
@@ -70,6 +72,8 @@ export class ClusterView {
   readonly disks = new Map<DiskNumber, DiskRecord>();
   readonly volumes = new Map<VolumeNumber, VolumeRecord>();
   readonly slices = new Map<SliceNumber, SliceRecord>();
+  readonly hosts = new Map<HostNumber, HostRecord>();
+  readonly requests = new Map<number, RequestRecord>();
   readonly pools = new Map<string, PoolRecord>();
   readonly voters = new Map<UnitNumber, VoterRecord>();
   readonly events = new Map<number, EventRecord>();
@@ -301,6 +305,12 @@ export class ClusterView {
       case "volume":
         this.volumes.set(entry.number, entry.value);
         return;
+      case "host":
+        this.hosts.set(entry.number, entry.value);
+        return;
+      case "request":
+        this.requests.set(entry.number, entry.value);
+        return;
       case "slice":
         this.#storeSlice(entry.number, entry.value);
         return;
@@ -387,6 +397,12 @@ export class ClusterView {
         return;
       case "volume":
         this.volumes.delete(number);
+        return;
+      case "host":
+        this.hosts.delete(number);
+        return;
+      case "request":
+        this.requests.delete(number);
         return;
       case "slice":
         this.#storeSlice(number, null);

@@ -60,6 +60,18 @@ export async function addAddress(link: string, address: string, prefixBits: numb
   await runProgram("ip", args, { debianPackage: "iproute2" });
 }
 
+/**
+ * Puts an address alone on an interface for so many seconds, or for so many again: the kernel takes
+ * it away by itself. It is not the one that what goes out comes from.
+ */
+export async function addAddressFor(link: string, address: string, seconds: number): Promise<void> {
+  const isSix = checkedFamily(address) === 6;
+  const place = [`${address}/${isSix ? 128 : 32}`, "dev", checkedLink(link)];
+  const lifetime = ["valid_lft", String(seconds), "preferred_lft", isSix ? "0" : String(seconds)];
+  const args = ["address", "replace", ...place, ...lifetime, ...(isSix ? ["nodad"] : [])];
+  await runProgram("ip", args, { debianPackage: "iproute2" });
+}
+
 /** Takes it away; it may be gone already. */
 export async function removeAddress(
   link: string,

@@ -48,7 +48,7 @@ export async function startOurs(lab: Lab, mode: DiskMode, volumeBytes: number): 
     sizeBytes: volumeBytes,
     protection: "none",
     // Over the unix socket one comes from the unit itself.
-    allow: [`${lab.hostAddress}/32`, "127.0.0.1/32"],
+    hosts: [await unit.api.hostFrom(lab.hostAddress, "127.0.0.1")],
   });
   const uris = urisOf(unit.address, path.join(unit.stateFolder, "nbd.sock"));
   for (const uri of Object.values(uris)) await answers(lab, uri);

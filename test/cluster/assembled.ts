@@ -73,7 +73,7 @@ export interface VolumeWish {
 
 /** Creates it for this machine as its host, once the cluster can. */
 export function createVolume(lab: Lab, wish: VolumeWish, limitMs = 30_000): Promise<VolumeView> {
-  const request = { protection: "mirror-2" as const, allow: [lab.hostAddress], ...wish };
+  const request = { protection: "mirror-2" as const, ...wish };
   return lab.until(`volume ${wish.name} created`, () => tryCreate(lab, request), limitMs);
 }
 
@@ -84,7 +84,8 @@ async function tryCreate(
   const api = lab.anyApi();
   const there = (await api.volumes()).find((volume) => volume.name === request.name);
   // An answer that was lost: it exists all the same.
-  return there?.availability === "online" ? there : await api.createVolume(request);
+  if (there?.availability === "online") return there;
+  return api.createVolume({ ...request, hosts: [await api.hostFrom(lab.hostAddress)] });
 }
 
 /** The unit that heads the volume's first slice. */

@@ -114,7 +114,7 @@ test("a unit whose place nobody can take → refused; insisted on → it waits",
   const members = lab.running;
   expect(members).toHaveLength(3);
   const wish = { name: "three", sizeBytes: SLICE_BYTES, protection: "mirror-3" as const };
-  await lab.anyApi().createVolume({ ...wish, allow: [] });
+  await lab.anyApi().createVolume({ ...wish, hosts: [] });
   const [leaving, asker] = members as [LabUnit, LabUnit];
   await expect(asker.api.evacuate(leaving.name, {})).rejects.toThrow("no room, or no further unit");
   await asker.api.evacuate(leaving.name, { force: true });

@@ -32,7 +32,6 @@ export async function judgeStarts(judgement: Judgement, times: number): Promise<
       name: VOLUME,
       sizeBytes: SLICE_BYTES,
       protection: "mirror-2" as const,
-      allow: [lab.hostAddress],
     };
     const tryIt = () => lab.anyApi().createVolume(wish, { dryRun: true });
     await lab.until("a first volume is possible", tryIt, LIMIT_MS, { lookMs: 50 });

@@ -3,6 +3,7 @@
 // A unit's REST API as a lab asks it: over the unix socket in the unit's state directory, or from
 // the wire with a token, as an administrator's machine does.
 
+import type { HostView } from "#appliance/host-backend.ts";
 import type {
   ChangeVolume,
   CreateVolume,
@@ -97,6 +98,25 @@ export class UnitApi {
   }
   async deleteVolume(name: string): Promise<void> {
     await this.#ask("DELETE", `volumes/${name}`);
+  }
+  async hosts(): Promise<HostView[]> {
+    return (await this.#ask<{ hosts: HostView[] }>("GET", "hosts")).hosts;
+  }
+  host(name: string): Promise<HostView> {
+    return this.#ask("GET", `hosts/${name}`);
+  }
+  /** The name of the host that comes from these addresses, added if there is none. */
+  async hostFrom(...addresses: string[]): Promise<string> {
+    const known = (await this.hosts()).find((host) => host.addresses.join() === addresses.join());
+    if (known !== undefined) return known.name;
+    const name = `host-${addresses[0]?.replaceAll(/[^0-9a-z.]/g, "-")}`;
+    return (await this.#ask<HostView>("POST", "hosts", { body: { name, addresses } })).name;
+  }
+  async assign(volume: string, host: string): Promise<void> {
+    await this.#ask("PUT", `volumes/${volume}/hosts/${host}`);
+  }
+  async revoke(volume: string, host: string): Promise<void> {
+    await this.#ask("DELETE", `volumes/${volume}/hosts/${host}`);
   }
   async events(since = 0): Promise<EventView[]> {
     const query = `events?since=${since}&limit=1000`;

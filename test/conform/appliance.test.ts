@@ -234,8 +234,9 @@ test("a disk pushed in later → claimed by itself", async () => {
 });
 
 test("nothing is exported before the claim, though a volume is there", async () => {
-  const request = { name: "vol", sizeBytes: 64 * MIB, protection: "none", allow: ["0.0.0.0/0"] };
-  await box.unit.api.createVolume({ ...request, protection: "none" });
+  const hosts = [await box.unit.api.hostFrom("0.0.0.0/0")];
+  const request = { name: "vol", sizeBytes: 64 * MIB, protection: "none" as const, hosts };
+  await box.unit.api.createVolume(request);
   expect((await box.unit.api.volume("vol")).sentence).toContain("before the cluster is claimed");
   await expect(box.attach()).rejects.toThrow();
   expect((await outcome("nbdinfo", ["--list", `nbd://${box.unit.address}/`])).stdout).not.toContain(

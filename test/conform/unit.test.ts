@@ -272,7 +272,7 @@ test("API on TCP with the token → answered; without or with another → 401", 
     expect([token, refused.status]).toEqual([token, 401]);
     expect(await codeOf(refused)).toBe("unauthorised");
   }
-  const change = { method: "POST", body: { name: "no", sizeBytes: 4 * MIB, allow: [] } };
+  const change = { method: "POST", body: { name: "no", sizeBytes: 4 * MIB } };
   expect((await overTcp("volumes", { ...change, token: null })).status).toBe(401);
   expect(await unit.api.volumes()).toEqual([]);
 });
@@ -325,7 +325,7 @@ test("CLI: create, list, show, delete → as said, with exit codes", async () =>
   const created = await cairn("volume", "create", "first", ...size, "-o", "json");
   expect([created.exitCode, created.stderr]).toMatchObject([0, expect.stringContaining("nobody")]);
   const volume = JSON.parse(created.stdout) as VolumeView;
-  expect(volume).toMatchObject({ name: "first", sizeBytes: 64 * MIB, allow: [] });
+  expect(volume).toMatchObject({ name: "first", sizeBytes: 64 * MIB, hosts: [] });
   expect(volume.slices).toHaveLength(2);
   expect((await cairn("volume", "create", "first", ...size)).exitCode).toBe(5);
   expect((await cairn("volume", "create", "second", "--size", "900G")).exitCode).toBe(9);
@@ -339,7 +339,7 @@ test("CLI: create, list, show, delete → as said, with exit codes", async () =>
 });
 
 test("REST: create, list, show, delete → as said; the name is free again", async () => {
-  const body = { name: "rest", sizeBytes: 32 * MIB, protection: "none", allow: [] };
+  const body = { name: "rest", sizeBytes: 32 * MIB, protection: "none" };
   for (const round of [1, 2]) {
     const created = await overTcp("volumes", { method: "POST", body });
     expect([round, created.status]).toEqual([round, 201]);
@@ -359,16 +359,19 @@ async function goneOverTcp(name: string): Promise<true> {
   return true;
 }
 
-test("an empty allow list → nobody sees or enters it; a range → its hosts do", async () => {
-  const request = { name: "deny", sizeBytes: 32 * MIB, protection: "none" as const, allow: [] };
+test("nobody's volume → nobody sees or enters it; assigned → its hosts do", async () => {
+  const request = { name: "deny", sizeBytes: 32 * MIB, protection: "none" as const };
   await unit.api.createVolume(request);
   expect(await exportsSeen()).not.toContain("deny");
   await expect(attach("deny")).rejects.toThrow();
-  expect((await cairn("volume", "allow", "deny", "203.0.113.0/24")).exitCode).toBe(0);
+  expect((await cairn("host", "add", "far", "--address", "203.0.113.0/24")).exitCode).toBe(0);
+  expect((await cairn("volume", "assign", "deny", "far")).exitCode).toBe(0);
   expect(await exportsSeen()).not.toContain("deny");
   await expect(attach("deny")).rejects.toThrow();
-  const allowed = await cairn("volume", "allow", "deny", "203.0.113.0/24", `${lab.hostAddress}/31`);
-  expect(allowed.exitCode).toBe(0);
+  const near = await cairn("host", "add", "near", "--address", `${lab.hostAddress}/31`);
+  expect(near.exitCode).toBe(0);
+  expect(await exportsSeen()).not.toContain("deny");
+  expect((await cairn("volume", "assign", "deny", "near")).exitCode).toBe(0);
   await lab.until("it is seen", seen("deny"), ANSWER_MS);
   using client = await attach("deny");
   expect(client.sizeBytes).toBe(32 * MIB);
@@ -381,18 +384,32 @@ function seen(name: string): () => Promise<true> {
   };
 }
 
-test("a host taken off the allow list → its connections end, others stay", async () => {
-  const request = { sizeBytes: 32 * MIB, protection: "none" as const, allow: [lab.hostAddress] };
+test("revoked from a host → its connections end, others stay", async () => {
+  const request = { sizeBytes: 32 * MIB, protection: "none" as const, hosts: ["near"] };
   await unit.api.createVolume({ name: "other", ...request });
   const attachedTo = (name: string) =>
     lab.until(name, () => RawClient.entered(factsOf(name), { headers: "simple" }), ANSWER_MS);
   using cut = await attachedTo("deny");
   using kept = await attachedTo("other");
-  expect((await cairn("volume", "allow", "deny", "--nobody")).exitCode).toBe(0);
+  await lab.until("its session is told", sessionOf("near", "deny"), ANSWER_MS);
+  expect((await cairn("volume", "revoke", "deny", "near")).exitCode).toBe(0);
   await cut.ended();
   expect((await kept.request(0, { length: 512 })).error).toBe(0);
   await expect(attach("deny")).rejects.toThrow();
 });
+
+/** Whether the unit says that the host has the volume attached. */
+function sessionOf(host: string, volume: string): () => Promise<true> {
+  return async () => {
+    const { volumes, sessions } = await unit.api.host(host);
+    const number = volumes.find((one) => one.name === volume)?.volume;
+    need(
+      sessions.some((one) => one.volume === number && one.address === lab.hostAddress),
+      `${host} has ${sessions.length} sessions`,
+    );
+    return true;
+  };
+}
 
 test("a volume deleted while a host is attached → its connection ends", async () => {
   using client = await RawClient.entered(factsOf("other"), { headers: "simple" });
@@ -407,8 +424,8 @@ const BLOCK = 64 << 10;
 const block = (fill: number) => Buffer.alloc(BLOCK, fill);
 
 test("SIGTERM → exit status 0; after the restart all that was acked, same unit", async () => {
-  const allow = [lab.hostAddress];
-  await unit.api.createVolume({ name: "kept", sizeBytes: 64 * MIB, protection: "none", allow });
+  const hosts = ["near"];
+  await unit.api.createVolume({ name: "kept", sizeBytes: 64 * MIB, protection: "none", hosts });
   const before = await unit.api.status();
   const volumeBefore = await unit.api.volume("kept");
   using client = await attached("kept");
@@ -493,7 +510,7 @@ test("no join secret → it waits and says so, founds nothing and serves nothing
   const status = await lab.until("its sentence", () => waiting(alone), START_MS);
   expect(status.cluster).toBeNull();
   expect(status.words.length).toBeGreaterThan(0);
-  const request = { name: "x", sizeBytes: 4 * MIB, protection: "none" as const, allow: [] };
+  const request = { name: "x", sizeBytes: 4 * MIB, protection: "none" as const };
   await expect(alone.api.createVolume(request)).rejects.toThrow("in no cluster");
   const [disk] = await alone.api.disks();
   expect(disk?.reason).toMatch(/blank/);

@@ -17,7 +17,17 @@ import { Browser, examine } from "./browser.ts";
 const MIB = 1 << 20;
 const START_MS = 60_000;
 const PASSWORD = "correct horse battery";
-const MAIN_PAGES = ["/", "/setup", "/units", "/disks", "/volumes", "/recovery", "/events"];
+const MAIN_PAGES = [
+  "/",
+  "/setup",
+  "/units",
+  "/disks",
+  "/volumes",
+  "/hosts",
+  "/recovery",
+  "/settings",
+  "/events",
+];
 
 setDefaultTimeout(180_000);
 
@@ -77,7 +87,7 @@ test("claim → first steps → volume in two clicks and one password; a client 
   await page.waitForURL(`${base}/setup`);
   for (const unit of await lab.unit(1).api.units()) await seen(unit.words.join(" "));
   await seen("its first MiB is not empty");
-  expect(await page.getByLabel("Who may attach").inputValue()).toBe(lab.hostAddress);
+  expect(await page.getByLabel("Address of a new host").inputValue()).toBe(lab.hostAddress);
   expect(await examine(page, "first-steps")).toEqual([]);
   await click("Create volume");
   await page.waitForURL(`${base}/volumes/first`);
@@ -100,7 +110,7 @@ test("the session's cookie → not for scripts, not for other sites", async () =
 });
 
 test("every page → no violation in either theme, wide or on a phone", async () => {
-  for (const route of [...MAIN_PAGES, "/volumes/new", "/account", "/volumes/nothing"]) {
+  for (const route of [...MAIN_PAGES, "/volumes/new", "/hosts/1", "/account", "/volumes/nothing"]) {
     await at(route);
     const name = route === "/" ? "overview" : route.slice(1).replaceAll("/", "-");
     expect(await examine(page, name)).toEqual([]);
@@ -118,7 +128,7 @@ test("by the keyboard alone: skip link, then the content; the focus is seen", as
   expect(await next.evaluate((element) => element.matches(":focus-visible"))).toBe(true);
 });
 
-test("preview → where it would lie; created, its list changed, deleted by its name", async () => {
+test("preview → where it would lie; created, assigned, deleted by its name", async () => {
   await at("/volumes/new");
   await page.getByLabel("Name").fill("scratch");
   await page.getByLabel("Size").fill("96M");
@@ -128,16 +138,82 @@ test("preview → where it would lie; created, its list changed, deleted by its 
   expect(await examine(page, "volume-preview")).toEqual([]);
   await click("Create volume");
   await page.waitForURL(`${base}/volumes/scratch`);
-  await page.getByLabel("Addresses and ranges").fill("10.9.0.0/16");
-  await click("Save the list");
-  await seen("The list is saved.");
-  expect((await lab.unit(1).api.volume("scratch")).allow).toEqual(["10.9.0.0/16"]);
+  await seen("No host yet: nobody sees it.");
+  await page.getByLabel("Host", { exact: true }).selectOption(`host-${lab.hostAddress}`);
+  await click("Assign to the host");
+  await seen("The host may use it.");
+  const { hosts } = await lab.unit(1).api.volume("scratch");
+  expect(hosts.map(({ name }) => name)).toEqual([`host-${lab.hostAddress}`]);
   await page.getByRole("link", { name: "Delete this volume…" }).click();
   expect(await examine(page, "volume-delete")).toEqual([]);
   await page.getByLabel("Name of the volume").fill("scratch");
   await click("Delete for ever");
   await page.waitForURL(`${base}/volumes`);
   await seen("scratch is deleted.");
+});
+
+test("host added, assigned; its clients end on every unit when it is revoked", async () => {
+  await at("/volumes/first");
+  await click(`Revoke host-${lab.hostAddress}`);
+  await seen("It is taken from the host.");
+  await at("/hosts");
+  await page.getByLabel("Name of the host").fill("db1");
+  await page.getByLabel("Addresses and ranges").fill(`${lab.hostAddress}/31`);
+  await click("Add host");
+  await seen("db1 is added.");
+  await page.getByLabel("Volume", { exact: true }).selectOption("first");
+  await click("Assign the volume");
+  await seen("It may use the volume.");
+  const places = lab.units.map(({ address }) => ({ host: address, port: 10809, name: "first" }));
+  const clients = await Promise.all(places.map((place) => NbdClient.open(place, 10_000)));
+  for (const client of clients) await client.read(0, 4096);
+  await page.getByRole("cell", { name: lab.hostAddress }).waitFor();
+  expect(await examine(page, "host")).toEqual([]);
+  await click("Revoke first");
+  await seen("The volume is taken from it.");
+  const ended = async () => clients.every((client) => client.lost) || null;
+  await lab.until("its sessions ended on every unit", ended, START_MS);
+  for (const place of places) await expect(NbdClient.open(place, 10_000)).rejects.toThrow();
+  await page.getByRole("link", { name: "Remove this host…" }).click();
+  expect(await examine(page, "host-remove")).toEqual([]);
+  await page.getByLabel("Name of the host").fill("db1");
+  await click("Remove");
+  await seen("db1 is removed.");
+  await lab.unit(1).api.assign("first", `host-${lab.hostAddress}`);
+});
+
+test("a host asks by its token → granted by a click; over its quota → refused", async () => {
+  await at("/hosts");
+  await page.getByRole("link", { name: `host-${lab.hostAddress}` }).click();
+  await page.getByLabel("Quota").fill("100M");
+  await click("Save what it may ask for");
+  await seen("What it may ask for is saved.");
+  await click("Make a token");
+  const token = (await page.getByLabel("The host's token").innerText()).trim();
+  expect(await examine(page, "host-token")).toEqual([]);
+  const ask = async (name: string, sizeBytes: number) => {
+    const answer = await fetch(`http://${lab.unit(2).address}:7480/api/v1/host/requests`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      body: JSON.stringify({ name, sizeBytes }),
+    });
+    return { status: answer.status, text: await answer.text() };
+  };
+  expect(await ask("asked", 64 * MIB)).toMatchObject({ status: 202 });
+  expect(await ask("more", 64 * MIB)).toMatchObject({
+    status: 403,
+    text: expect.stringContaining("waits for 64 MiB of its 100 MiB, and asks for 64 MiB more"),
+  });
+  await at("/");
+  await page.getByRole("link", { name: "Grant or refuse" }).click();
+  expect(await examine(page, "hosts-requests")).toEqual([]);
+  await click(`Grant asked for host-${lab.hostAddress}`);
+  await seen(`host-${lab.hostAddress} has asked.`);
+  const place = { host: lab.unit(1).address, port: 10809, name: "asked" };
+  const client = await NbdClient.open(place, 10_000);
+  await client.write(0, Buffer.alloc(4096, 9));
+  expect((await client.read(0, 4096))[0]).toBe(9);
+  client.close();
 });
 
 test("events and disks → filtered", async () => {

@@ -135,7 +135,6 @@ export class Demo implements AsyncDisposable {
       name: VOLUME,
       sizeBytes: VOLUME_BYTES,
       protection: "mirror-2" as const,
-      allow: [lab.hostAddress],
     };
     const tryIt = () => lab.anyApi().createVolume(wish, { dryRun: true });
     await lab.until("a first volume is possible", tryIt, LIMIT_MS);

@@ -206,7 +206,7 @@ async function created(box: Box): Promise<VolumeView> {
     return there;
   }
   const request = { name: VOLUME, sizeBytes: VOLUME_BYTES, protection: "mirror-2" as const };
-  return api.createVolume({ ...request, allow: [rack.hostAddress] });
+  return api.createVolume({ ...request, hosts: [await api.hostFrom(rack.hostAddress)] });
 }
 
 function uriOf(volume: VolumeView): string {

@@ -2,6 +2,8 @@
 //
 // Every route of the API over a Backend in memory: what it answers, how it refuses, and that the
 // OpenAPI document says the same as the routes.
+//
+// Long because every route is asked over one Backend.
 
 import { beforeEach, describe, expect, test } from "bun:test";
 import { AssertionFailure } from "#base/assert.ts";
@@ -15,6 +17,13 @@ import { BODY_BYTES_MAX, CLAIM_PATH, PASSWORD_PATH } from "./convention.ts";
 import { STREAMS_MAX } from "./event-stream.ts";
 import { KEYS_MAX } from "./idempotency.ts";
 import { MEMORY_CODE, MemoryBackend } from "./memory-backend-fixture.ts";
+import {
+  HostSchema,
+  HostTokenSchema,
+  OwnHostSchema,
+  RequestSchema,
+  RequestsSchema,
+} from "./host-schemas.ts";
 import * as schemas from "./schemas.ts";
 
 /** Timers that the test steps by hand. */
@@ -178,16 +187,13 @@ describe("volumes", () => {
     const made = await send("POST", "/api/v1/volumes", ONE);
     expect(made.status).toBe(201);
     const volume = schemas.VolumeSchema.parse(await made.json());
-    expect([volume.name, volume.protection, volume.allow]).toEqual(["one", "mirror-2", []]);
+    expect([volume.name, volume.protection, volume.hosts]).toEqual(["one", "mirror-2", []]);
     expect(await (await ask("/api/v1/volumes/one")).json()).toEqual(volume);
     expect(await (await ask("/api/v1/volumes/1")).json()).toEqual(volume);
     expect(await (await ask("/api/v1/volumes")).json()).toEqual({ volumes: [volume] });
-    const allow = ["10.0.0.0/8", "fd00::1"];
-    const changed = await send("PATCH", "/api/v1/volumes/one", { allow });
-    expect(schemas.VolumeSchema.parse(await changed.json()).allow).toEqual(allow);
     expect(volume.tls).toBe("optional");
     const secured = await send("PATCH", "/api/v1/volumes/one", { tls: "required" });
-    expect(await secured.json()).toMatchObject({ tls: "required", allow });
+    expect(await secured.json()).toMatchObject({ tls: "required" });
     for (const body of [{}, { tls: "no" }, { tls: "off", size: 1 }]) {
       await expectFault(await send("PATCH", "/api/v1/volumes/one", body), 400, "badRequest");
     }
@@ -195,7 +201,8 @@ describe("volumes", () => {
     expect([gone.status, await gone.text()]).toEqual([204, ""]);
     await expectFault(await ask("/api/v1/volumes/one"), 404, "notFound");
     await expectFault(await ask("/api/v1/volumes/one", { method: "DELETE" }), 404, "notFound");
-    await expectFault(await send("PATCH", "/api/v1/volumes/one", { allow }), 404, "notFound");
+    const tls = "off";
+    await expectFault(await send("PATCH", "/api/v1/volumes/one", { tls }), 404, "notFound");
   });
 
   test("dry run → 200 and nothing made, also under a key", async () => {
@@ -226,8 +233,9 @@ describe("volumes", () => {
     ["half a block", { ...ONE, sizeBytes: 2048 }],
     ["size past the largest", { ...ONE, sizeBytes: 2 ** 53 }],
     ["unknown protection", { ...ONE, protection: "raid-5" }],
-    ["range that is none", { ...ONE, allow: ["10.0.0.0/33"] }],
-    ["too many ranges", { ...ONE, allow: Array(65).fill("10.0.0.1") }],
+    ["host without a name", { ...ONE, hosts: [""] }],
+    ["too many hosts", { ...ONE, hosts: Array(65).fill("db1") }],
+    ["ranges, as before there were hosts", { ...ONE, allow: ["10.0.0.1"] }],
     ["unknown rule of TLS", { ...ONE, tls: "always" }],
     ["unknown field", { ...ONE, colour: "red" }],
     ["no object", [ONE]],
@@ -256,6 +264,157 @@ describe("volumes", () => {
     const headers = { "content-type": "application/json" };
     const streamed = await ask("/api/v1/volumes", { method: "POST", headers, body });
     await expectFault(streamed, 413, "tooLarge");
+  });
+});
+
+describe("hosts", () => {
+  const DB1 = { name: "db1", addresses: ["10.0.0.7", "fd00::/64"] };
+
+  test("add → 201, shown by name and number, listed, changed, removed", async () => {
+    const made = await send("POST", "/api/v1/hosts", DB1);
+    expect(made.status).toBe(201);
+    const host = HostSchema.parse(await made.json());
+    expect(host).toMatchObject({ host: 1, ...DB1, volumes: [], sessions: [], hasToken: false });
+    expect(await (await ask("/api/v1/hosts/db1")).json()).toEqual(host);
+    expect(await (await ask("/api/v1/hosts/1")).json()).toEqual(host);
+    expect(await (await ask("/api/v1/hosts")).json()).toEqual({ hosts: [host] });
+    const addresses = ["10.0.0.8"];
+    const changed = await send("PATCH", "/api/v1/hosts/db1", { addresses });
+    expect(await changed.json()).toEqual({ ...host, addresses });
+    expect((await ask("/api/v1/hosts/1", { method: "DELETE" })).status).toBe(204);
+    await expectFault(await ask("/api/v1/hosts/db1"), 404, "notFound");
+    await expectFault(await ask("/api/v1/hosts/db1", { method: "DELETE" }), 404, "notFound");
+    await expectFault(await send("PATCH", "/api/v1/hosts/1", { addresses }), 404, "notFound");
+  });
+
+  test("assign and revoke → the volume with its hosts; unknown ones → notFound", async () => {
+    await send("POST", "/api/v1/hosts", DB1);
+    await send("POST", "/api/v1/volumes", ONE);
+    const put = await ask("/api/v1/volumes/one/hosts/db1", { method: "PUT" });
+    const db1 = { host: 1, name: "db1" };
+    expect(schemas.VolumeSchema.parse(await put.json()).hosts).toEqual([db1]);
+    const host = HostSchema.parse(await (await ask("/api/v1/hosts/1")).json());
+    expect(host.volumes).toEqual([{ volume: 1, name: "one" }]);
+    const taken = await ask("/api/v1/volumes/1/hosts/1", { method: "DELETE" });
+    expect(schemas.VolumeSchema.parse(await taken.json()).hosts).toEqual([]);
+    for (const method of ["PUT", "DELETE"]) {
+      for (const path of ["one/hosts/db2", "two/hosts/db1"]) {
+        const answer = await ask(`/api/v1/volumes/${path}`, { method });
+        await expectFault(answer, 404, "notFound");
+      }
+    }
+    const made = await send("POST", "/api/v1/volumes", { ...ONE, name: "two", hosts: ["db1"] });
+    expect(schemas.VolumeSchema.parse(await made.json()).hosts).toEqual([db1]);
+    const three = { ...ONE, name: "three", hosts: ["db2"] };
+    await expectFault(await send("POST", "/api/v1/volumes", three), 404, "notFound");
+  });
+
+  test("a name or an address that is taken → conflict", async () => {
+    await send("POST", "/api/v1/hosts", DB1);
+    await expectFault(await send("POST", "/api/v1/hosts", DB1), 409, "conflict");
+    const same = await send("POST", "/api/v1/hosts", { ...DB1, name: "db2" });
+    expect(await expectFault(same, 409, "conflict")).toContain("10.0.0.7 is host db1 already");
+  });
+
+  const BAD: [string, unknown][] = [
+    ["no name", { addresses: ["10.0.0.7"] }],
+    ["name of digits", { ...DB1, name: "12" }],
+    ["name with a slash", { ...DB1, name: "a/b" }],
+    ["no address", { name: "db1", addresses: [] }],
+    ["range that is none", { ...DB1, addresses: ["10.0.0.0/33"] }],
+    ["too many ranges", { ...DB1, addresses: Array(65).fill("10.0.0.1") }],
+    ["unknown field", { ...DB1, iqn: "x" }],
+    ["a policy at once", { ...DB1, policy: { quotaBytes: 1, protections: [], grants: true } }],
+  ];
+  for (const [what, body] of BAD) {
+    test(`${what} → badRequest, nothing added`, async () => {
+      await expectFault(await send("POST", "/api/v1/hosts", body), 400, "badRequest");
+      expect(backend.hosts.list()).toEqual([]);
+    });
+  }
+});
+
+describe("hosts that ask by themselves", () => {
+  const GIB = 2 ** 30;
+  const policy = { quotaBytes: 10 * GIB, protections: [], grants: true };
+  const wish = { name: "data", sizeBytes: 4 * GIB, protection: "mirror-2" };
+  let asHost: (method: string, path: string, body?: object) => Promise<Response>;
+
+  beforeEach(async () => {
+    const { host } = await backend.hosts.add({ name: "db1", addresses: ["10.0.0.7"] });
+    const json = { "content-type": "application/json" };
+    asHost = async (method, path, body) =>
+      api.request(
+        path,
+        { method, ...(body === undefined ? {} : { headers: json, body: JSON.stringify(body) }) },
+        { asker: { host }, from: "" },
+      );
+  });
+
+  test("policy and token → set by the owner; the token told once", async () => {
+    const changed = await send("PATCH", "/api/v1/hosts/db1", { policy });
+    expect(HostSchema.parse(await changed.json()).policy).toEqual(policy);
+    for (const wrong of [
+      { quotaBytes: -1 },
+      { protections: ["raid-5"] },
+      { grants: 1 },
+      { x: 1 },
+    ]) {
+      const answer = await send("PATCH", "/api/v1/hosts/db1", { policy: { ...policy, ...wrong } });
+      await expectFault(answer, 400, "badRequest");
+    }
+    const made = await ask("/api/v1/hosts/db1/token", { method: "POST" });
+    expect(made.status).toBe(201);
+    const { token } = HostTokenSchema.parse(await made.json());
+    const shown = await (await ask("/api/v1/hosts/db1")).text();
+    expect([shown.includes('"hasToken":true'), shown.includes(token)]).toEqual([true, false]);
+    expect((await ask("/api/v1/hosts/db1/token", { method: "DELETE" })).status).toBe(204);
+    expect(backend.hosts.one("db1").hasToken).toBe(false);
+  });
+
+  test("within the policy → 201 and its own volume; over the quota → 403 overQuota", async () => {
+    await backend.hosts.change("db1", { policy });
+    const granted = await asHost("POST", "/api/v1/host/requests", wish);
+    expect(granted.status).toBe(201);
+    expect(RequestSchema.parse(await granted.json())).toMatchObject({
+      state: "granted",
+      volume: 1,
+    });
+    const over = { ...wish, name: "more", sizeBytes: 7 * GIB };
+    await expectFault(await asHost("POST", "/api/v1/host/requests", over), 403, "overQuota");
+    const own = OwnHostSchema.parse(await (await asHost("GET", "/api/v1/host")).json());
+    expect([own.name, own.volumes.map(({ name }) => name)]).toEqual(["db1", ["data"]]);
+    expect(own.requests).toHaveLength(1);
+  });
+
+  test("a person is asked → 202; granted, refused with a reason, twice → conflict", async () => {
+    await backend.hosts.change("db1", { policy: { ...policy, grants: false } });
+    for (const name of ["one", "two"]) {
+      const answer = await asHost("POST", "/api/v1/host/requests", { ...wish, name });
+      expect(answer.status).toBe(202);
+    }
+    const { requests } = RequestsSchema.parse(await (await ask("/api/v1/requests")).json());
+    expect(requests.map(({ state }) => state)).toEqual(["waiting", "waiting"]);
+    const granted = await send("POST", "/api/v1/requests/1/grant", {});
+    expect(RequestSchema.parse(await granted.json())).toMatchObject({ state: "granted" });
+    const why = "no room for it";
+    const refused = await send("POST", "/api/v1/requests/2/refuse", { why });
+    expect(RequestSchema.parse(await refused.json())).toMatchObject({ state: "refused", why });
+    const again = await send("POST", "/api/v1/requests/2/grant", {});
+    await expectFault(again, 409, "conflict");
+    await expectFault(await send("POST", "/api/v1/requests/9/grant", {}), 404, "notFound");
+    await expectFault(await send("POST", "/api/v1/requests/x/grant", {}), 400, "badRequest");
+    const long = { why: "x".repeat(257) };
+    await expectFault(await send("POST", "/api/v1/requests/2/refuse", long), 400, "badRequest");
+  });
+
+  test("whoever is no host → forbidden, also the owner and the machine itself", async () => {
+    for (const asker of ["local", "token", "anybody"] as const) {
+      const env = { asker, from: "" };
+      await expectFault(await api.request("/api/v1/host", {}, env), 403, "forbidden");
+    }
+    await expectFault(await send("POST", "/api/v1/host/requests", wish), 403, "forbidden");
+    expect(backend.hosts.requests()).toEqual([]);
   });
 });
 

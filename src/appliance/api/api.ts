@@ -22,6 +22,7 @@ import { BODY_BYTES_MAX, STALE_HEADER } from "./convention.ts";
 import { eventStream, STREAMS_MAX } from "./event-stream.ts";
 import { faultOf, faultResponse } from "./fault-answer.ts";
 import { addFleet } from "./fleet-api.ts";
+import { addHosts } from "./host-api.ts";
 import { AnswersByKey } from "./idempotency.ts";
 import { METRICS_CONTENT_TYPE, metricsText } from "./prometheus.ts";
 import * as routes from "./routes.ts";
@@ -57,6 +58,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addDiskChanges(api, backend);
   addSettings(api, backend);
   addVolumeChanges(api, backend);
+  addHosts(api, backend);
   addClaim(api, backend);
   addUpdates(api, backend);
   addFleet(api, backend);
@@ -147,7 +149,10 @@ function addClaim(api: Api, backend: Backend): void {
 /** Who may ask that has shown a token or is this machine: serve.ts lets nobody else by. */
 function addPassword(api: Api, backend: Backend): void {
   api.openapi(routes.passwordRoute, async (context) => {
-    if (askerOf(context.env) === "anybody") throw new Fault("unauthorised", "no token was shown");
+    const asker = askerOf(context.env);
+    if (asker !== "local" && asker !== "token") {
+      throw new Fault("unauthorised", "no token was shown");
+    }
     await backend.setPassword(context.req.valid("json").password);
     return context.body(null, 204);
   });

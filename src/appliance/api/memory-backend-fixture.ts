@@ -28,6 +28,7 @@ import type {
 
 import type { Health } from "#appliance/health.ts";
 import { MemoryFleet } from "./memory-fleet-fixture.ts";
+import { MemoryHosts } from "./memory-hosts-fixture.ts";
 import { MemoryUpdates } from "./memory-updates-fixture.ts";
 
 export const MEMORY_CODE = "K7QWM-2XHDA";
@@ -37,6 +38,10 @@ const NEW_YEAR_2026_MS = 1_767_225_600_000;
 export class MemoryBackend implements Backend {
   readonly update = new MemoryUpdates();
   readonly fleet = new MemoryFleet();
+  readonly hosts = new MemoryHosts(
+    () => this.#volumes,
+    (wish) => this.createVolume(wish, { dryRun: false }),
+  );
   healthNow: Health = { healthy: true, sentence: "it serves its cluster" };
   staleMs = 0;
   /** False: a unit that is in no cluster yet. */
@@ -160,6 +165,7 @@ export class MemoryBackend implements Backend {
     scrubEveryMs: 14 * 86_400_000,
     scrubBytesPerSecondMax: 50 << 20,
     diskErrorsMax: 50,
+    groupAddress: null,
   };
   settings(): SettingsView {
     return this.#settings;
@@ -211,8 +217,7 @@ export class MemoryBackend implements Backend {
 
   async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
     const volume = this.volume(nameOrNumber);
-    if (change.allow !== undefined) volume.allow = change.allow;
-    if (change.tls !== undefined) volume.tls = change.tls;
+    volume.tls = change.tls;
     return volume;
   }
 
@@ -286,7 +291,7 @@ export class MemoryBackend implements Backend {
   }
 
   #view(request: CreateVolume): VolumeView {
-    const { name, sizeBytes, protection, allow, tls } = request;
+    const { name, sizeBytes, protection, hosts = [], tls } = request;
     return {
       volume: this.#nextVolume,
       uuid: "ef".repeat(16),
@@ -298,7 +303,10 @@ export class MemoryBackend implements Backend {
       state: "protected",
       rebuildingPercent: null,
       sentence: "",
-      allow,
+      hosts: hosts.map((host) => {
+        const { host: number, name: called } = this.hosts.one(host);
+        return { host: number, name: called };
+      }),
       tls: tls ?? TLS_RULE_DEFAULT,
       front: 1,
       uris: [`nbd://10.0.0.1/${name}`],

@@ -132,7 +132,7 @@ export const deleteVolumeRoute = createRoute({
 export const changeVolumeRoute = createRoute({
   method: "patch",
   path: "/api/v1/volumes/{id}",
-  summary: "Say which addresses may attach",
+  summary: "Say whether hosts attach without TLS, over it, or either way",
   request: { params: VolumePathSchema, body: body(ChangeVolumeSchema) },
   responses: { 200: json(VolumeSchema, "the volume"), ...faults },
 });

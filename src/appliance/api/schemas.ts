@@ -10,8 +10,9 @@ import { layouts } from "#base/layout.ts";
 import type { Protection } from "#base/layout.ts";
 import { VOLUME_SLICES_MAX } from "#base/limits.ts";
 import { TLS_RULES, TLS_RULE_DEFAULT } from "#base/tls.ts";
-import { parseRange } from "#cluster/address-range.ts";
-import { nameSchema, settingShapes } from "#cluster/state.ts";
+import { VOLUME_HOSTS_MAX } from "#cluster/host-state.ts";
+import { spokenNameSchema } from "#cluster/name-schema.ts";
+import { settingShapes } from "#cluster/state.ts";
 import type {
   DiskView,
   EventView,
@@ -22,8 +23,6 @@ import type {
   VolumeView,
 } from "#appliance/backend.ts";
 
-/** Address ranges of one volume. */
-export const ALLOW_MAX = 64;
 /** Events in one answer. */
 export const EVENTS_MAX = 1000;
 const EVENTS_USUAL = 100;
@@ -131,7 +130,9 @@ export const VolumeSchema = z
     state: z.enum(["protected", "degraded", "at-risk", "rebuilding"]),
     rebuildingPercent: z.number().nullable(),
     sentence: z.string().describe("what it waits for, or what would lose it"),
-    allow: z.array(z.string()).describe("address ranges that may attach; empty: nobody"),
+    hosts: z
+      .array(z.object({ host: number, name: z.string() }))
+      .describe("hosts that it is assigned to; nobody else sees it"),
     tls: z.enum(TLS_RULES).describe("whether hosts attach without TLS, over it, or either way"),
     front: numberOrNull.describe("the unit where hosts should attach"),
     uris: z.array(z.string()).describe("NBD URIs, the front's first"),
@@ -173,6 +174,9 @@ export const SettingsSchema = z
     diskErrorsMax: settingShapes.diskErrorsMax.describe(
       "a disk that was wrong in so many places within a day is retired; 0: never by itself",
     ),
+    groupAddress: settingShapes.groupAddress.describe(
+      "an address that the control station answers besides its own; null: there is none",
+    ),
   })
   .openapi("Settings");
 export const ChangeSettingsSchema = z
@@ -210,20 +214,9 @@ export const FaultSchema = z
   })
   .openapi("Fault");
 
-// A name of digits only could not be told from a volume's number in a path.
-const volumeName = nameSchema.refine((name) => !/^\d+$/.test(name), "not digits only");
-const allow = z
-  .array(
-    z
-      .string()
-      .max(64)
-      .refine((text) => parseRange(text) !== null, "an address or range, such as 10.0.0.0/24"),
-  )
-  .max(ALLOW_MAX);
-
 export const CreateVolumeSchema = z
   .strictObject({
-    name: volumeName,
+    name: spokenNameSchema,
     sizeBytes: z
       .number()
       .int()
@@ -231,14 +224,17 @@ export const CreateVolumeSchema = z
       .max(VOLUME_SLICES_MAX * SLICE_BYTES_MAX)
       .multipleOf(BLOCK_BYTES),
     protection: z.enum(protectionNames).default("mirror-2"),
-    allow: allow.default([]),
+    hosts: z
+      .array(z.string().min(1).max(REFERENCE_CHARACTERS_MAX))
+      .max(VOLUME_HOSTS_MAX)
+      .optional()
+      .describe("hosts that it is assigned to from the start, by name or number"),
     tls: z.enum(TLS_RULES).optional().describe(`${TLS_RULE_DEFAULT}, if not said`),
   })
   .openapi("CreateVolume");
 
 export const ChangeVolumeSchema = z
-  .strictObject({ allow: allow.optional(), tls: z.enum(TLS_RULES).optional() })
-  .refine((change) => Object.keys(change).length > 0, "allow or tls, or both")
+  .strictObject({ tls: z.enum(TLS_RULES) })
   .openapi("ChangeVolume");
 
 export const ClaimSchema = z
@@ -270,13 +266,17 @@ export const ClaimedSchema = z
   .object({ token: z.string().describe("the owner's, valid through every unit; told once") })
   .openapi("Claimed");
 
-export const VolumePathSchema = z.object({
-  id: z
+/** A thing in a path, by its name or number. */
+export function reference(name: string, example: string) {
+  const param = { name, in: "path" as const };
+  return z
     .string()
     .min(1)
     .max(REFERENCE_CHARACTERS_MAX)
-    .openapi({ param: { name: "id", in: "path" }, description: "name or number", example: "v1" }),
-});
+    .openapi({ param, description: "name or number", example });
+}
+
+export const VolumePathSchema = z.object({ id: reference("id", "v1") });
 
 export const DiskPathSchema = z.object({
   disk: z
@@ -318,7 +318,7 @@ export const EventsQuerySchema = z.object({
     .default(String(EVENTS_USUAL)),
 });
 
-type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
+export type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 
 /** Compiles only while every answer's schema says exactly what the backend's type says. */
 export const SCHEMAS_MATCH_BACKEND: [

@@ -42,6 +42,7 @@ function start(change: Partial<ServeOptions> = {}): ServedApi {
     tcp: { address: "127.0.0.1", port: 0 },
     token: TOKEN,
     administrators: () => administrators,
+    hostOf: (tokenHash) => backend.hosts.hostOf(tokenHash),
     isSignedIn: parts.isSignedIn,
     names: () => ["cairn-0001", "cairn-0001.local"],
     fatal: (error) => void fatal.push(error),
@@ -71,12 +72,16 @@ interface Answer {
 }
 
 /** Over TCP with exactly these headers, the Host too. */
-function overTcp(headers: Record<string, string>, method = "GET"): Promise<Answer> {
+function overTcp(
+  headers: Record<string, string>,
+  method = "GET",
+  place = "/api/v1/volumes",
+): Promise<Answer> {
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
   const options = {
     host: "127.0.0.1",
     port: served.port,
-    path: "/api/v1/volumes",
+    path: place,
     method,
     headers,
   };
@@ -138,10 +143,37 @@ describe("TCP", () => {
       seal,
       token: TOKEN,
       administrators: () => [],
+      hostOf: () => null,
       isSignedIn: () => false,
       names: () => [],
     });
     expect(fault).toMatchObject({ code: "wrongHost" });
+  });
+
+  test("a host's token → its own path, and nothing else; void → nothing", async () => {
+    await backend.hosts.add({ name: "db1", addresses: ["10.0.0.7"] });
+    const { token } = await backend.hosts.makeToken("db1");
+    const host = { host: "localhost", authorization: `Bearer ${token}` };
+    const codeAt = async (place: string, method = "GET", headers: Record<string, string> = host) =>
+      (await overTcp(headers, method, place)).code;
+    expect(await codeAt("/api/v1/host")).toBeNull();
+    for (const place of ["/api/v1/status", "/api/v1/volumes", "/api/v1/hosts", "/api/v1/hosted"]) {
+      expect([place, await codeAt(place)]).toEqual([place, "forbidden"]);
+    }
+    for (const [place, method] of [
+      ["/api/v1/claim", "POST"],
+      ["/api/v1/password", "PUT"],
+      ["/api/v1/host/../hosts", "GET"],
+      ["/api/v1/hosts/db1/token", "POST"],
+      ["/volumes", "GET"],
+    ] as const) {
+      expect([place, await codeAt(place, method)]).toEqual([place, "forbidden"]);
+    }
+    const basic = { host: "localhost", authorization: `Basic ${btoa(`db1:${token}`)}` };
+    expect(await codeAt("/api/v1/host", "GET", basic)).toBe("forbidden");
+    expect(await codeAt("/api/v1/host", "GET", { ...host, ...bearer })).toBe("forbidden");
+    await backend.hosts.voidToken("db1");
+    expect(await codeAt("/api/v1/host")).toBe("unauthorised");
   });
 
   test("no token, a wrong one, a part of it → 401 that says how", async () => {

@@ -9,17 +9,19 @@
 //   (claim-desk.ts), and the pages, which take a session (src/appliance/console). A session reads
 //   the API too, and changes nothing through it.
 // - A name that is not ours is refused before the token is looked at (DNS rebinding), and so is a
-//   page of another origin. A password typed into a browser (Basic, the token as password) only
-//   reads: a browser adds it to requests by itself, so changes take a bearer token.
+//   page of another origin. A host's own token opens HOST_PATH and nothing else. A password typed
+//   into a browser (Basic, the token as password) only reads: a browser adds it to requests by
+//   itself, so changes take a bearer token.
 
 import { Fault } from "#base/fault.ts";
+import type { HostNumber } from "#base/record.ts";
 import type { Log, Seal } from "#base/world.ts";
 import { addressBytes } from "#cluster/address-range.ts";
 import type { HttpListener, HttpListenerOptions, HttpPlace } from "#machine/http-listener.ts";
 import type { Asker } from "#appliance/backend.ts";
 import { isConsolePath } from "#appliance/console/paths.ts";
 import type { Asking } from "./api.ts";
-import { BODY_BYTES_MAX, CLAIM_PATH, TOKEN_FILE } from "./convention.ts";
+import { BODY_BYTES_MAX, CLAIM_PATH, HOST_PATH, TOKEN_FILE } from "./convention.ts";
 import { faultResponse } from "./fault-answer.ts";
 import { originOf } from "./origin.ts";
 import { knownToken } from "./tokens.ts";
@@ -45,6 +47,8 @@ export interface ServeOptions {
   token: string;
   /** SHA-256 of the tokens of the cluster's administrators, hex. */
   administrators(): readonly string[];
+  /** Whose token has this hash, hex; null: no host's. */
+  hostOf(tokenHash: string): HostNumber | null;
   /** Whether a browser shows the cookie of a session at the pages. */
   isSignedIn(request: Request): boolean;
   /** Host names that are ours, besides addresses, localhost and cairn.local. */
@@ -70,7 +74,11 @@ export function serveApi(api: Answering, options: ServeOptions): ServedApi {
         try {
           const asker = check(request);
           if (asker instanceof Fault) return faultResponse(asker);
-          return await api.fetch(request, { asker, from, holds: () => check(request) === asker });
+          return await api.fetch(request, {
+            asker,
+            from,
+            holds: () => isSame(check(request), asker),
+          });
         } catch (error) {
           options.fatal(error);
           return faultResponse(new Fault("internal", "the unit restarts", { cause: error }));
@@ -96,7 +104,7 @@ export function serveApi(api: Answering, options: ServeOptions): ServedApi {
 
 type CheckOptions = Pick<
   ServeOptions,
-  "seal" | "token" | "administrators" | "names" | "isSignedIn"
+  "seal" | "token" | "administrators" | "hostOf" | "names" | "isSignedIn"
 >;
 
 /** Why a request on TCP is refused whoever asks, or null: a foreign name, a foreign page. */
@@ -122,12 +130,32 @@ export function tcpAsker(request: Request, options: CheckOptions): Fault | Asker
     if (isReading(request) && options.isSignedIn(request)) return "token";
     return new Fault("unauthorised", "no token was shown");
   }
-  if (knownToken(shown.token, options) === null)
-    return new Fault("unauthorised", "the token is wrong");
+  if (knownToken(shown.token, options) === null) return hostAsker(request, shown, options);
   if (shown.byBrowser && !isReading(request)) {
     return new Fault("forbidden", "changes need the token as a bearer token, not as a password");
   }
   return "token";
+}
+
+/** No time tells of a hash what helps to find a token with it. */
+function hostAsker(
+  request: Request,
+  shown: { token: string; byBrowser: boolean },
+  options: CheckOptions,
+): Fault | Asker {
+  const tokenHash = options.seal.sha256(new TextEncoder().encode(shown.token)).toHex();
+  const host = options.hostOf(tokenHash);
+  if (host === null) return new Fault("unauthorised", "the token is wrong");
+  const path = pathOf(request);
+  if (shown.byBrowser || (path !== HOST_PATH && !path.startsWith(`${HOST_PATH}/`))) {
+    return new Fault("forbidden", `a host's token opens ${HOST_PATH} alone, as a bearer token`);
+  }
+  return { host };
+}
+
+function isSame(left: Fault | Asker, right: Asker): boolean {
+  if (left instanceof Fault || typeof left === "string") return left === right;
+  return typeof right !== "string" && left.host === right.host;
 }
 
 function isClaim(request: Request): boolean {

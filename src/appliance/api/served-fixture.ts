@@ -27,6 +27,7 @@ export function serveInMemory(
     tcp: options.tcp ? { address: "127.0.0.1", port: 0 } : null,
     token: SERVED_TOKEN,
     administrators: () => [],
+    hostOf: (tokenHash) => backend.hosts.hostOf(tokenHash),
     isSignedIn: parts.isSignedIn,
     names: () => [],
     fatal: (error) => {

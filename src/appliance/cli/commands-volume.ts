@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Commands about volumes: list, show, create, say who may attach and how, delete.
+// Commands about volumes: list, show, create, say how hosts attach, delete. Which hosts
+// may is said by commands-host.ts.
 
 import { layouts } from "#base/layout.ts";
 import { TLS_RULES } from "#base/tls.ts";
@@ -29,11 +30,15 @@ const columns: Column<VolumeView>[] = [
   { head: "PROTECTION", cell: (volume) => volume.protection },
   { head: "STATE", cell: stateInWords },
   { head: "ATTACH AT", cell: (volume) => volume.uris[0] ?? "" },
-  { head: "WHO MAY", cell: (volume) => volume.allow.join(", ") || "nobody", wide: true },
+  { head: "HOSTS", cell: hostsInWords, wide: true },
   { head: "TLS", cell: (volume) => volume.tls, wide: true },
   { head: "USED", cell: usedInWords, wide: true },
   { head: "SENTENCE", cell: (volume) => volume.sentence, wide: true },
 ];
+
+function hostsInWords(volume: VolumeView): string {
+  return volume.hosts.map(({ name }) => name).join(", ") || "nobody";
+}
 
 function stateInWords(volume: VolumeView): string {
   const percent = volume.rebuildingPercent === null ? "" : ` ${volume.rebuildingPercent} %`;
@@ -81,7 +86,7 @@ function volumeText(volume: VolumeView): string {
     ["Protection", `${volume.protection}: ${layouts[volume.protection].sentence}`],
     ["State", stateInWords(volume)],
     ["", volume.sentence],
-    ["Who may", volume.allow.join(", ") || "nobody"],
+    ["Hosts", hostsInWords(volume)],
     ["TLS", volume.tls],
     ["Front", volume.front === null ? "none" : `unit ${volume.front}`],
     ...volume.uris.map((uri, at): [string, string] => [at === 0 ? "Attach at" : "or", uri]),
@@ -115,10 +120,10 @@ const create: Command = {
       sentence: "copies on different units; mirror-2 if not said",
     },
     {
-      name: "allow",
+      name: "host",
       kind: "texts",
-      value: "RANGE",
-      sentence: "who may attach: an address or 10.0.0.0/24; may be repeated; none: nobody",
+      value: "HOST",
+      sentence: "assigned to it from the start (cairn host add); may be repeated; none: nobody",
     },
     {
       name: "tls",
@@ -143,7 +148,7 @@ async function createVolume(call: Call): Promise<number> {
     name: call.operands[0],
     sizeBytes,
     ...(protection === null ? {} : { protection }),
-    allow: call.flags.words("allow") ?? [],
+    hosts: call.flags.words("host") ?? [],
     ...(tls === null ? {} : { tls }),
   };
   const dryRun = call.flags.isSet("dry-run");
@@ -151,38 +156,9 @@ async function createVolume(call: Call): Promise<number> {
   const { value, body } = await call.ask(VolumeSchema, "POST", path, request);
   await call.print(body, () => volumeText(value));
   if (dryRun) await call.note(DRY_RUN_NOTE);
-  else if (value.allow.length === 0) {
-    await call.note(`nobody may attach yet; say who: cairn volume allow ${value.name} RANGE`);
+  else if (value.hosts.length === 0) {
+    await call.note(`nobody may attach yet; say who: cairn volume assign ${value.name} HOST`);
   }
-  return 0;
-}
-
-const allow: Command = {
-  words: ["volume", "allow"],
-  operands: [VOLUME, { name: "RANGE", kind: "rest" }],
-  flags: [
-    ...ASKING_FLAGS,
-    { name: "nobody", kind: "yesno", sentence: "instead of ranges: nobody may attach" },
-    DRY_RUN_FLAG,
-  ],
-  sentence: "say which addresses may attach; replaces what was said before",
-  run: allowVolume,
-};
-
-async function allowVolume(call: Call): Promise<number> {
-  const [, ...ranges] = call.operands;
-  const nobody = call.flags.isSet("nobody");
-  if (nobody === ranges.length > 0) throw new Misuse("say ranges, or --nobody");
-  if (call.flags.isSet("dry-run")) {
-    const { value, body } = await call.ask(VolumeSchema, "GET", pathOf(call));
-    const before = value.allow.join(", ") || "nobody";
-    const after = ranges.join(", ") || "nobody";
-    await call.print(body, () => `${value.name}: ${before} may attach; would be ${after}\n`);
-    await call.note(DRY_RUN_NOTE);
-    return 0;
-  }
-  const { value, body } = await call.ask(VolumeSchema, "PATCH", pathOf(call), { allow: ranges });
-  await call.print(body, () => `${value.name}: ${value.allow.join(", ") || "nobody"} may attach\n`);
   return 0;
 }
 
@@ -242,4 +218,4 @@ async function askFirst(call: Call, volume: VolumeView): Promise<void> {
   if (answer.trim() !== volume.name) throw new Misuse("not deleted: that is not its name");
 }
 
-export const volumeCommands: readonly Command[] = [list, show, create, allow, tls, remove];
+export const volumeCommands: readonly Command[] = [list, show, create, tls, remove];

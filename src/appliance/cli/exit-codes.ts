@@ -28,6 +28,7 @@ const exitOfFault: Record<FaultCode, ExitName> = {
   conflict: "conflict",
   tooLarge: "usage",
   noSpace: "noSpace",
+  overQuota: "notAllowed",
   notReady: "notReady",
   controlStoreAway: "notReady",
   unknownOutcome: "unknown",

@@ -111,12 +111,18 @@ async function runPlain(line: string): Promise<number> {
 const printed = (): unknown => JSON.parse(out);
 
 describe("volumes", () => {
-  test("create, list, show, allow, delete", async () => {
-    expect(await run("volume create one --size 1.5G --allow 10.0.0.0/8 --allow fd00::/8")).toBe(0);
+  test("create, list, show, delete", async () => {
+    for (const [at, name] of ["db1", "db2"].entries()) {
+      await backend.hosts.add({ name, addresses: [`10.0.0.${at}`] });
+    }
+    expect(await run("volume create one --size 1.5G --host db1 --host 2")).toBe(0);
     expect(backend.volume("one")).toMatchObject({
       sizeBytes: 1.5 * 2 ** 30,
       protection: "mirror-2",
-      allow: ["10.0.0.0/8", "fd00::/8"],
+      hosts: [
+        { host: 1, name: "db1" },
+        { host: 2, name: "db2" },
+      ],
     });
     expect([out, err]).toEqual([expect.stringContaining("nbd://10.0.0.1/one"), ""]);
     expect(await run("volume list")).toBe(0);
@@ -125,14 +131,10 @@ describe("volumes", () => {
         "1       one   1.5 GiB  mirror-2    online, protected  nbd://10.0.0.1/one\n",
     );
     expect(await run("volume list --wide")).toBe(0);
-    expect(out).toContain("10.0.0.0/8, fd00::/8");
+    expect(out).toContain("db1, db2");
     expect(await run("volume show 1")).toBe(0);
     expect(out).toContain("two copies on two units");
     expect(out).toContain("disk 1 on unit 1 (in-sync)");
-    expect(await run("volume allow one 10.0.0.7")).toBe(0);
-    expect(backend.volume("one").allow).toEqual(["10.0.0.7"]);
-    expect(await run("volume allow one --nobody")).toBe(0);
-    expect(backend.volume("one").allow).toEqual([]);
     expect(await run("volume delete one --yes")).toBe(0);
     expect([out, backend.volumes()]).toEqual(["one is deleted\n", []]);
   });
@@ -166,9 +168,6 @@ describe("volumes", () => {
     expect(err).toContain("dry run: nothing was changed");
     expect(backend.creations).toBe(0);
     await run("volume create one --size 1G");
-    expect(await run("volume allow one 10.0.0.1 --dry-run")).toBe(0);
-    expect(out).toBe("one: nobody may attach; would be 10.0.0.1\n");
-    expect(backend.volume("one").allow).toEqual([]);
     expect(await run("volume delete one --dry-run")).toBe(0);
     expect(backend.volumes()).toHaveLength(1);
   });
@@ -288,13 +287,19 @@ describe("the cluster", () => {
     expect(await run("setting set scrubEveryMs 7d")).toBe(0);
     expect(await run("setting set scrubBytesPerSecondMax 100M")).toBe(0);
     expect(await run("setting set diskErrorsMax 0")).toBe(0);
+    expect(await run("setting set groupAddress 10.0.0.50")).toBe(0);
+    expect(out).toContain("groupAddress            10.0.0.50");
     expect(await run("setting list -o json")).toBe(0);
     expect(printed()).toEqual({
       reprotectAfterMs: 600_000,
       scrubEveryMs: 7 * 86_400_000,
       scrubBytesPerSecondMax: 100 << 20,
       diskErrorsMax: 0,
+      groupAddress: "10.0.0.50",
     });
+    expect(await run("setting set groupAddress none")).toBe(0);
+    expect(backend.settings().groupAddress).toBeNull();
+    expect(await run("setting set groupAddress 10.0.0.0/24")).toBe(2);
     for (const line of [
       "scrubEveryMs often",
       "scrubEveryMs 1e3d",
@@ -441,8 +446,9 @@ describe("exit codes", () => {
       "volume create one --size -1",
       "volume create one --sise 1G",
       "volume create one --size 1G --size 2G",
-      "volume allow one",
-      "volume allow one 10.0.0.1 --nobody",
+      "volume assign one",
+      "host add db1",
+      "host change db1",
       "volume list --dry-run",
       "volume list -o yaml",
       "volume list --wide=maybe",

@@ -8,12 +8,15 @@ import { bootCommands } from "./commands-boot.ts";
 import { claimCommands } from "./commands-claim.ts";
 import { applianceCommands } from "./commands-appliance.ts";
 import { clusterCommands } from "./commands-cluster.ts";
+import { hostCommands } from "./commands-host.ts";
 import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
+import { requestCommands } from "./commands-request.ts";
 import { settingCommands } from "./commands-setting.ts";
 import { unitCommands } from "./commands-unit.ts";
 import { updateCommands } from "./commands-update.ts";
 import { volumeCommands } from "./commands-volume.ts";
+import { bashCompletion } from "./completion.ts";
 import { EXIT } from "./exit-codes.ts";
 import { failureOf, Misuse } from "./failure.ts";
 import { type FlagDefinition, Flags, nearest, splitLine } from "./flags.ts";
@@ -21,18 +24,32 @@ import { commandHelp, exitCodesHelp, overview } from "./help.ts";
 import type { CliMachine } from "./machine.ts";
 import { plain } from "./table.ts";
 
+const completion: Command = {
+  words: ["completion"],
+  operands: [],
+  flags: [],
+  sentence: "a script for bash that completes commands and flags: source <(cairn completion)",
+  run: async (call) => {
+    await call.machine.write(bashCompletion(commands));
+    return EXIT.ok[0];
+  },
+};
+
 /** Every command, in the order of the overview. */
 export const commands: readonly Command[] = [
   ...localCommands,
   ...clusterCommands,
   ...unitCommands,
   ...volumeCommands,
+  ...hostCommands,
+  ...requestCommands,
   ...settingCommands,
   ...claimCommands,
   ...bootCommands,
   ...imageCommands,
   ...applianceCommands,
   ...updateCommands,
+  completion,
 ];
 
 const HELP_FLAG: FlagDefinition = { name: "help", short: "h", kind: "yesno", sentence: "this" };

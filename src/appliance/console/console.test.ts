@@ -86,7 +86,14 @@ describe("ways in", () => {
   const PAGES = ["/", "/setup", "/units", "/disks", "/volumes", "/volumes/new", "/volumes/one"];
 
   test("no session → no page, but the way in: to claim, then to sign in", async () => {
-    for (const path of [...PAGES, "/recovery", "/events", "/account", "/volumes/one/delete"]) {
+    for (const path of [
+      ...PAGES,
+      "/recovery",
+      "/events",
+      "/account",
+      "/volumes/one/delete",
+      "/hosts",
+    ]) {
       expect([path, await led(get(path))]).toEqual([path, [303, "/claim"]]);
     }
     backend.ownerToken = "f".repeat(64);
@@ -236,7 +243,7 @@ describe("volumes", () => {
     name: "one",
     size: "1.5G",
     protection: "mirror-2",
-    allow: "10.0.0.0/24\nfd00::/8",
+    address: "10.0.0.7",
   };
   const send = async (path: string, more: Record<string, string>) =>
     post(path, { token: await formToken(), ...more });
@@ -252,7 +259,7 @@ describe("volumes", () => {
     expect(backend.creations).toBe(0);
     const made = await send("/volumes/new", { ...form, intent: "create" });
     expect(await led(made)).toEqual([303, "/volumes/one"]);
-    expect(backend.volume("one").allow).toEqual(["10.0.0.0/24", "fd00::/8"]);
+    expect(backend.volume("one").hosts).toEqual([{ host: 1, name: "host-10.0.0.7" }]);
     const html = await text("/volumes/one");
     for (const word of [
       "one is there.",
@@ -271,7 +278,7 @@ describe("volumes", () => {
     const tries: [Record<string, string>, number, string][] = [
       [{ ...form, size: "much" }, 400, "Size: such as 100G"],
       [{ ...form, name: "a/b" }, 400, "Name: letters, digits"],
-      [{ ...form, allow: "10.0.0.0/33" }, 400, "Who may attach: an address or range"],
+      [{ ...form, address: "10.0.0.0/33" }, 400, "Addresses: an address or range"],
       [{ ...form, protection: "raid-5" }, 400, "Protection: "],
       [{ ...form, protection: "mirror-3" }, 507, "three copies need three units"],
     ];
@@ -282,16 +289,32 @@ describe("volumes", () => {
       expect(html).toContain(`value="${typed["name"]}"`);
     }
     expect(backend.creations).toBe(0);
+    expect(backend.hosts.list()).toEqual([]);
   });
 
-  test("the list of who may attach → saved, or refused with the reason", async () => {
+  test("for hosts that there are and a new one → theirs; sent again → no second host", async () => {
+    await backend.hosts.add({ name: "db1", addresses: ["10.0.0.1"] });
+    expect(await text("/volumes/new")).toContain('name="host" value="1"');
+    await send("/volumes/new", { ...form, host: "1", intent: "create" });
+    const names = backend.volume("one").hosts.map(({ name }) => name);
+    expect(names).toEqual(["db1", "host-10.0.0.7"]);
+    await send("/volumes/new", { ...form, name: "two", intent: "create" });
+    expect(backend.volume("two").hosts.map(({ name }) => name)).toEqual(["host-10.0.0.7"]);
+    await send("/volumes/new", { ...form, name: "three", address: "", intent: "create" });
+    expect(backend.volume("three").hosts).toEqual([]);
+    expect(backend.hosts.list()).toHaveLength(2);
+  });
+
+  test("its hosts → assigned and revoked on its page; unknown → 404, nothing done", async () => {
     await send("/volumes/new", { ...form, intent: "create" });
-    const wrong = await send("/volumes/one/allow", { allow: "everybody" });
-    expect(wrong.status).toBe(400);
-    expect(await wrong.text()).toContain(">everybody</textarea>");
-    const saved = await send("/volumes/one/allow", { allow: " 10.1.0.1 , 10.1.0.2 " });
-    expect(await led(saved)).toEqual([303, "/volumes/one"]);
-    expect(backend.volume("one").allow).toEqual(["10.1.0.1", "10.1.0.2"]);
+    await backend.hosts.add({ name: "db1", addresses: ["10.0.0.1"] });
+    expect(await led(send("/volumes/one/assign", { host: "2" }))).toEqual([303, "/volumes/one"]);
+    expect(await text("/volumes/one")).toContain("The host may use it.");
+    expect(await led(send("/volumes/one/revoke", { host: "1" }))).toEqual([303, "/volumes/one"]);
+    expect(backend.volume("one").hosts).toEqual([{ host: 2, name: "db1" }]);
+    expect((await send("/volumes/one/assign", { host: "9" })).status).toBe(404);
+    expect((await post("/volumes/one/revoke", { host: "2" })).status).toBe(403);
+    expect(backend.volume("one").hosts).toHaveLength(1);
   });
 
   test("deleted only when its name is typed", async () => {
@@ -387,6 +410,99 @@ describe("one unit", () => {
   });
 });
 
+describe("hosts", () => {
+  const send = async (path: string, more: Record<string, string>) =>
+    post(path, { token: await formToken(), ...more });
+  const DB1 = { name: "db1", addresses: " 10.0.0.1 ,\nfd00::/64" };
+
+  beforeEach(signIn);
+
+  test("added → its page; refused → the form as it was typed, with the reason", async () => {
+    expect(await text("/hosts")).toContain("There is no host yet.");
+    expect(await led(send("/hosts", DB1))).toEqual([303, "/hosts/1"]);
+    expect(backend.hosts.one("db1").addresses).toEqual(["10.0.0.1", "fd00::/64"]);
+    expect(await text("/hosts/1")).toContain("it sees nothing");
+    const tries: [Record<string, string>, number, string][] = [
+      [{ ...DB1, name: "a/b" }, 400, "Name: letters, digits"],
+      [{ name: "db2", addresses: "nowhere" }, 400, "Addresses: an address or range"],
+      [{ name: "db2", addresses: " " }, 400, "Addresses: 1 to 64 addresses"],
+      [{ name: "db2", addresses: "10.0.0.1" }, 409, "10.0.0.1 is host db1 already"],
+    ];
+    for (const [typed, status, words] of tries) {
+      const answer = await send("/hosts", typed);
+      const html = await answer.text();
+      expect([answer.status, html.includes(words)]).toEqual([status, true]);
+      expect(html).toContain(`value="${typed["name"]}"`);
+    }
+    expect(backend.hosts.list()).toHaveLength(1);
+  });
+
+  test("assigned, changed, revoked; what it has attached is shown", async () => {
+    await send("/hosts", DB1);
+    const wish = { name: "one", sizeBytes: 1 << 30, protection: "none" as const };
+    await backend.createVolume(wish, { dryRun: false });
+    expect(await led(send("/hosts/1/assign", { volume: "1" }))).toEqual([303, "/hosts/1"]);
+    backend.hosts.attach("db1", { volume: 1, address: "10.0.0.1", tls: false, connections: 3 });
+    const html = await text("/hosts/1");
+    expect(html).toContain('aria-label="Revoke one"');
+    expect(html).toContain("<code>10.0.0.1</code>");
+    await send("/hosts/1", { name: "db2", addresses: "10.0.0.2" });
+    expect(backend.hosts.one("db2").addresses).toEqual(["10.0.0.2"]);
+    expect((await send("/hosts/1", { name: "db2", addresses: "x" })).status).toBe(400);
+    await send("/hosts/1/revoke", { volume: "1" });
+    expect(backend.volume("one").hosts).toEqual([]);
+    expect((await send("/hosts/1/assign", { volume: "9" })).status).toBe(404);
+  });
+
+  test("policy and token → saved; the token is shown once, to a person", async () => {
+    await send("/hosts", DB1);
+    const policy = { quota: "500G", "may-ask": "mirror-2", grants: "yes" };
+    expect(await led(send("/hosts/1/policy", policy))).toEqual([303, "/hosts/1"]);
+    expect(backend.hosts.one("db1").policy).toEqual({
+      quotaBytes: 500 * 2 ** 30,
+      protections: ["mirror-2"],
+      grants: true,
+    });
+    expect(await text("/hosts/1")).toContain('id="quota" name="quota" type="text" value="500G"');
+    for (const wrong of [{ quota: "much" }, { ...policy, "may-ask": "raid-5" }]) {
+      expect((await send("/hosts/1/policy", wrong)).status).toBe(400);
+    }
+    expect(await led(send("/hosts/1/token", { intent: "make" }))).toEqual([303, "/hosts/1"]);
+    const token = /id="host-token-text"[^>]*><code>([0-9a-f]{64})</;
+    const shown = (html: string) => token.exec(html)?.[1];
+    const byItself = await (await get("/hosts/1", { "x-cairn-look": "1" })).text();
+    expect(shown(byItself)).toBe(shown(await text("/hosts/1")) as string);
+    expect(shown(await text("/hosts/1"))).toBeUndefined();
+    await send("/hosts/1/token", { intent: "void" });
+    expect(backend.hosts.one("db1").hasToken).toBe(false);
+  });
+
+  test("requests → granted and refused by a click, told on the overview", async () => {
+    await send("/hosts", DB1);
+    await send("/hosts/1/policy", { quota: "10G" });
+    for (const name of ["data", "more"]) {
+      await backend.hosts.ask(1, { name, sizeBytes: 1 << 30, protection: "mirror-2" });
+    }
+    expect(await text("/")).toContain("2 requests of hosts for a volume.");
+    expect(await text("/hosts")).toContain('aria-label="Grant data for db1"');
+    await send("/hosts/requests", { request: "1", answer: "grant" });
+    expect(await text("/hosts")).toContain("db1 has data.");
+    await send("/hosts/requests", { request: "2", answer: "refuse" });
+    expect(backend.hosts.requests().map(({ state }) => state)).toEqual(["granted", "refused"]);
+    expect(backend.volume("data").hosts).toEqual([{ host: 1, name: "db1" }]);
+    expect((await send("/hosts/requests", { request: "2", answer: "grant" })).status).toBe(409);
+    expect((await send("/hosts/requests", { request: "x", answer: "grant" })).status).toBe(404);
+  });
+
+  test("removed only when its name is typed", async () => {
+    await send("/hosts", DB1);
+    expect(await text("/hosts/1/remove")).toContain("No volume is touched");
+    expect((await send("/hosts/1/remove", { confirm: "db2" })).status).toBe(400);
+    expect(await led(send("/hosts/1/remove", { confirm: "db1" }))).toEqual([303, "/hosts"]);
+    expect((await get("/hosts/1")).status).toBe(404);
+  });
+});
+
 describe("pages", () => {
   beforeEach(signIn);
 
@@ -448,8 +564,30 @@ describe("pages", () => {
     ]);
   });
 
+  test("settings → those typed anew are changed; nonsense is not", async () => {
+    const send = async (more: Record<string, string>) =>
+      post("/settings", { token: await formToken("/settings"), ...more });
+    expect(await text("/settings")).toContain('name="scrubEveryMs" type="text" value="14d"');
+    const before = backend.settings();
+    await send({ scrubEveryMs: "14d", groupAddress: "none" });
+    expect(await text("/settings")).toContain("Nothing was changed.");
+    expect(backend.settings()).toEqual(before);
+    await send({ scrubEveryMs: "7d", groupAddress: "10.0.0.50", diskErrorsMax: "50" });
+    const changed = { scrubEveryMs: 7 * 86_400_000, groupAddress: "10.0.0.50" };
+    expect(backend.settings()).toEqual({ ...before, ...changed });
+    for (const [typed, words] of [
+      [{ scrubEveryMs: "often" }, "Read every block at least every: scrubEveryMs is not"],
+      [{ groupAddress: "127.0.0.1" }, "Group address: one address of a machine"],
+      [{ groupAddress: "10.0.0.0/24" }, "Group address: one address of a machine"],
+    ] as [Record<string, string>, string][]) {
+      const answer = await send(typed);
+      expect([answer.status, (await answer.text()).includes(words)]).toEqual([400, true]);
+    }
+    expect(backend.settings()).toEqual({ ...before, ...changed });
+  });
+
   test("many volumes → in parts, found by name, no page over 200 KB", async () => {
-    const request = { sizeBytes: 1 << 30, protection: "none" as const, allow: [] };
+    const request = { sizeBytes: 1 << 30, protection: "none" as const };
     for (let at = 0; at < 2000; at++) {
       await backend.createVolume({ ...request, name: `volume-${at}` }, { dryRun: false });
     }
@@ -466,12 +604,29 @@ describe("pages", () => {
 
   test("every field has its label, every table caption and heads, one h1", async () => {
     await backend.createVolume(
-      { name: "one", sizeBytes: 1 << 30, protection: "none", allow: [] },
+      { name: "one", sizeBytes: 1 << 30, protection: "none" },
       { dryRun: false },
     );
-    const paths = ["/", "/setup", "/units", "/disks", "/volumes", "/volumes/new", "/volumes/one"];
-    paths.push("/volumes/one/delete", "/disks/1", "/units/1", "/recovery", "/events", "/account");
-    for (const path of paths) {
+    for (const [at, name] of ["db1", "db2"].entries()) {
+      await backend.hosts.add({ name, addresses: [`10.0.0.${at}`] });
+    }
+    await backend.hosts.assign("one", "db1");
+    const paths = [
+      "/disks/1",
+      "/units/1",
+      "/settings",
+      "/hosts",
+      "/hosts/1",
+      "/hosts/1/remove",
+      "/",
+      "/setup",
+      "/units",
+      "/disks",
+      "/volumes",
+      "/volumes/new",
+      "/volumes/one",
+    ];
+    for (const path of [...paths, "/volumes/one/delete", "/recovery", "/events", "/account"]) {
       const html = await text(path);
       const ids = [...html.matchAll(/\sid="([^"]+)"/g)].map((match) => match[1]);
       expect([path, new Set(ids).size]).toEqual([path, ids.length]);

@@ -27,10 +27,12 @@ import type { Credentials } from "./credentials.ts";
 import { addDiskPages } from "./disk-pages.tsx";
 import { AccountPage, ClaimPage, LoginPage, SetupPage } from "./entry-pages.tsx";
 import { page } from "./frame.tsx";
+import { addHostPages } from "./host-routes.tsx";
 import * as pages from "./pages.tsx";
 import { readAll, readEvents } from "./reading.ts";
 import type { Session, Sessions } from "./sessions.ts";
 import { sessionCookie, shownSession } from "./sessions.ts";
+import { addSettingsPage } from "./settings-pages.tsx";
 import { sentenceOf } from "./fault-words.ts";
 import { TryLimit } from "./try-limit.ts";
 import { addUnitPages } from "./unit-pages.tsx";
@@ -76,6 +78,8 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
   addVolumePages(app, desk);
   addDiskPages(app, desk);
   addUnitPages(app, desk);
+  addHostPages(app, desk);
+  addSettingsPage(app, desk);
   return app;
 }
 
@@ -106,7 +110,7 @@ export class Desk {
   session(call: Call): Session | null {
     const token = shownSession(call.req.raw);
     if (token === null) return null;
-    return this.#sessions.find(token, { byPerson: call.req.header(LOOK_HEADER) === undefined });
+    return this.#sessions.find(token, { byPerson: isByPerson(call) });
   }
 
   /** Runs for a person who is signed in; others are led to the way in. */
@@ -164,7 +168,7 @@ export class Desk {
     const status = this.backend.status();
     const session = this.session(call);
     const html = page({ title, place, status, session, children: content });
-    if (session !== null && call.req.header(LOOK_HEADER) === undefined) session.note = null;
+    if (session !== null && isByPerson(call)) session.note = null;
     return new Response(html, {
       status: fault?.httpStatus ?? 200,
       headers: {
@@ -187,6 +191,11 @@ export class Desk {
       return faultOf(error, this.#log, `${call.req.method} ${call.req.path}`);
     }
   }
+}
+
+/** Whether a person looks, and no page that looks again by itself. */
+export function isByPerson(call: Call): boolean {
+  return call.req.header(LOOK_HEADER) === undefined;
 }
 
 /** The address the browser asks from, as a person would write it. */
@@ -319,7 +328,7 @@ function addReading(app: ConsoleApp, desk: Desk): void {
       const seen = readAll(backend);
       const content = <SetupPage {...{ seen, session, from: fromOf(call) }} />;
       const shown = desk.show(call, { title: "First steps", place: "/", content });
-      if (call.req.header(LOOK_HEADER) === undefined) session.ownerToken = null;
+      if (isByPerson(call)) session.ownerToken = null;
       return shown;
     }),
   );

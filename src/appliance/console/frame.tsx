@@ -26,10 +26,12 @@ export interface Frame {
 const ENTRIES: readonly (readonly [path: string, word: string])[] = [
   ["/", "Overview"],
   ["/volumes", "Volumes"],
+  ["/hosts", "Hosts"],
   ["/disks", "Disks"],
   ["/units", "Units"],
   ["/recovery", "Recovery"],
   ["/events", "Events"],
+  ["/settings", "Settings"],
   ["/account", "Account"],
 ];
 

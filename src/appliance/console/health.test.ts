@@ -12,7 +12,8 @@ import { firstForm } from "./volume-form.ts";
 
 async function readingWith(more: Partial<VolumeView> = {}): Promise<Reading> {
   const backend = new MemoryBackend();
-  const request = { name: "one", sizeBytes: 1 << 30, protection: "none" as const, allow: ["::1"] };
+  const request = { name: "one", sizeBytes: 1 << 30, protection: "none" as const, hosts: ["db1"] };
+  await backend.hosts.add({ name: "db1", addresses: ["::1"] });
   await backend.createVolume(request, { dryRun: false });
   const seen = readAll(backend);
   const units = (seen.units ?? []).map((unit) => ({ ...unit, alive: true }));
@@ -71,7 +72,7 @@ test("next steps → what is missing, in order; none when all is done", async ()
   expect(labels(done)).toEqual([]);
   expect(labels(done, false)).toEqual(["Set a password"]);
   expect(labels({ ...seen, volumes: [] })).toEqual(["Make the first volume", "See why"]);
-  const closed = (seen.volumes ?? []).map((volume) => ({ ...volume, allow: [] }));
+  const closed = (seen.volumes ?? []).map((volume) => ({ ...volume, hosts: [] }));
   expect(labels({ ...done, volumes: closed })).toEqual(["Say which hosts may"]);
 });
 

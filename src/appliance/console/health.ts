@@ -132,10 +132,15 @@ export function nextSteps(seen: Reading, hasPassword: boolean): Step[] {
     const text = "There is no volume yet.";
     steps.push({ text, href: "/setup", label: "Make the first volume" });
   }
-  const closed = (volumes ?? []).find((volume) => volume.allow.length === 0);
+  const waiting = (seen.requests ?? []).filter((request) => request.state === "waiting");
+  if (waiting.length > 0) {
+    const text = `${waiting.length} ${plural(waiting, "request")} of hosts for a volume.`;
+    steps.push({ text, href: "/hosts#requests", label: "Grant or refuse" });
+  }
+  const closed = (volumes ?? []).find((volume) => volume.hosts.length === 0);
   if (closed !== undefined) {
     const text = `Nobody may attach to ${closed.name} yet.`;
-    const href = `${volumePath(closed)}#allow`;
+    const href = `${volumePath(closed)}#hosts`;
     steps.push({ text, href, label: "Say which hosts may" });
   }
   if (strangers.length > 0) {

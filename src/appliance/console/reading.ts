@@ -14,12 +14,15 @@ import type {
   UnitView,
   VolumeView,
 } from "#appliance/backend.ts";
+import type { HostView, RequestView } from "#appliance/host-backend.ts";
 
 export interface Reading {
   status: UnitStatus;
   disks: DiskView[];
   units: UnitView[] | null;
   volumes: VolumeView[] | null;
+  hosts: HostView[] | null;
+  requests: RequestView[] | null;
   strangers: StrangerView[];
   recovery: { resyncs: ResyncView[]; resyncedBytes: number };
 }
@@ -30,6 +33,8 @@ export function readAll(backend: Backend): Reading {
     disks: backend.disks(),
     units: ifReady(() => backend.units()),
     volumes: ifReady(() => backend.volumes()),
+    hosts: ifReady(() => backend.hosts.list()),
+    requests: ifReady(() => backend.hosts.requests()),
     strangers: backend.strangers(),
     recovery: backend.recovery(),
   };

@@ -29,6 +29,8 @@ export interface Session {
   note: string | null;
   /** The owner's token after a claim, until it was shown once. */
   ownerToken: string | null;
+  /** A host's token that was made, until it was shown once. */
+  hostToken: { host: number; token: string } | null;
 }
 
 type SessionWorld = Pick<World, "clock" | "random" | "seal">;
@@ -60,6 +62,7 @@ export class Sessions {
       usedAtMs: nowMs,
       note: null,
       ownerToken: null,
+      hostToken: null,
     };
     this.#sessions.set(this.#keyOf(token), session);
     return { token, session };

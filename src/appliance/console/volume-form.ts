@@ -4,7 +4,7 @@
 // comes to. The rules are the API's own (schemas.ts).
 
 import { Fault } from "#base/fault.ts";
-import { ChangeVolumeSchema, CreateVolumeSchema } from "#appliance/api/schemas.ts";
+import { CreateVolumeSchema } from "#appliance/api/schemas.ts";
 import { parseSize } from "#appliance/api/words.ts";
 import type { CreateVolume } from "#appliance/backend.ts";
 
@@ -12,11 +12,20 @@ export interface VolumeForm {
   name: string;
   size: string;
   protection: string;
-  allow: string;
+  /** Numbers of hosts that were ticked. */
+  hosts: readonly string[];
+  /** Of a host that is not there yet. */
+  address: string;
 }
 
 export function emptyForm(units: number): VolumeForm {
-  return { name: "", size: "", protection: units > 1 ? "mirror-2" : "none", allow: "" };
+  return {
+    name: "",
+    size: "",
+    protection: units > 1 ? "mirror-2" : "none",
+    hosts: [],
+    address: "",
+  };
 }
 
 /** What may be offered first: a round size that leaves most of the space, for whoever asks. */
@@ -25,7 +34,7 @@ export function firstForm(units: number, freeBytes: number, from: string): Volum
   const copies = form.protection === "none" ? 1 : 2;
   const roomBytes = freeBytes / copies / 4;
   const size = ["100G", "10G", "1G", "100M"].find((one) => (parseSize(one) ?? 0) <= roomBytes);
-  return { ...form, name: "first", size: size ?? "", allow: from };
+  return { ...form, name: "first", size: size ?? "", address: from };
 }
 
 export function typedForm(form: URLSearchParams): VolumeForm {
@@ -34,7 +43,8 @@ export function typedForm(form: URLSearchParams): VolumeForm {
     name: word("name").trim(),
     size: word("size").trim(),
     protection: word("protection"),
-    allow: word("allow"),
+    hosts: form.getAll("host"),
+    address: word("address"),
   };
 }
 
@@ -47,25 +57,15 @@ export function wantedVolume(form: VolumeForm): CreateVolume {
     name,
     sizeBytes,
     protection,
-    allow: linesOf(form.allow),
+    hosts: form.hosts,
   });
   if (parsed.success) return parsed.data;
   throw issueFault(parsed.error.issues[0]);
 }
 
-export function wantedAllow(text: string): string[] {
-  const parsed = ChangeVolumeSchema.safeParse({ allow: linesOf(text) });
-  if (parsed.success) return parsed.data.allow ?? [];
-  throw issueFault(parsed.error.issues[0]);
-}
-
-const FIELD_WORDS: Record<string, string> = { allow: "who may attach", sizeBytes: "size" };
+const FIELD_WORDS: Record<string, string> = { hosts: "who may attach", sizeBytes: "size" };
 
 function issueFault(issue: { path: readonly PropertyKey[]; message: string } | undefined): Fault {
   const field = String(issue?.path[0] ?? "");
   return new Fault("badRequest", `${FIELD_WORDS[field] ?? field}: ${issue?.message ?? ""}`);
-}
-
-function linesOf(text: string): string[] {
-  return text.split(/[\s,]+/).filter((word) => word !== "");
 }

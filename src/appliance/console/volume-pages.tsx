@@ -11,6 +11,7 @@ import type { DiskView, UnitView, VolumeView } from "#appliance/backend.ts";
 import { attachWays } from "./attach.ts";
 import { Copyable, Field, FormToken, Live, Notice, Pages, Search, State, Table } from "./frame.tsx";
 import { capacityOf, volumePath, volumeTone, volumeWords } from "./health.ts";
+import { HostChoice, VolumeHosts } from "./host-pages.tsx";
 import type { ListQuery } from "./pages.tsx";
 import { partOf, type Reading, unitName } from "./reading.ts";
 import type { Session } from "./sessions.ts";
@@ -47,7 +48,7 @@ export function VolumesPage({ seen, query }: { seen: Reading; query: ListQuery }
             sizeInWords(volume.sizeBytes),
             volume.protection,
             unitName(seen.units, volume.front),
-            volume.allow.length === 0 ? "nobody yet" : volume.allow.join(", "),
+            volume.hosts.map(({ name }) => name).join(", ") || "nobody yet",
           ])}
         />
         <Pages part={part} path="/volumes" query={{ q: query.q }} />
@@ -94,7 +95,12 @@ export function NewVolumePage(options: NewVolumeOptions) {
           hint={`Such as 100G or 1.5T. ${sizeInWords(freeBytes)} are free, copies counted.`}
         />
         <ProtectionChoice chosen={form.protection} units={seen.units ?? []} />
-        <AllowField label="Who may attach" value={form.allow} from={from} />
+        <HostChoice
+          hosts={seen.hosts ?? []}
+          chosen={form.hosts}
+          address={form.address}
+          from={from}
+        />
         <p class="actions">
           <button type="submit" name="intent" value="create">
             Create volume
@@ -134,21 +140,6 @@ function ProtectionChoice({ chosen, units }: { chosen: string; units: readonly U
   );
 }
 
-function AllowField({ label, value, from }: { label: string; value: string; from: string }) {
-  return (
-    <div class="field">
-      <label for="allow">{label}</label>
-      <p class="hint" id="allow-hint">
-        One address or range a line, such as 10.0.0.0/24. Empty: nobody.
-        {from === "" ? "" : ` You ask from ${from}.`}
-      </p>
-      <textarea id="allow" name="allow" rows={3} aria-describedby="allow-hint">
-        {value}
-      </textarea>
-    </div>
-  );
-}
-
 function Preview({ preview, seen }: { preview: VolumeView; seen: Reading }) {
   const { copies } = layouts[preview.protection];
   const needsBytes = preview.sizeBytes * copies;
@@ -171,14 +162,11 @@ export interface VolumePageOptions {
   seen: Reading;
   session: Session;
   fault: string | null;
-  /** As typed, when it was refused. */
-  allow: string | null;
   page: string | undefined;
-  from: string;
 }
 
 export function VolumePage(options: VolumePageOptions) {
-  const { volume, seen, session, fault, allow, page, from } = options;
+  const { volume, seen, session, fault, page } = options;
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
@@ -186,20 +174,7 @@ export function VolumePage(options: VolumePageOptions) {
         <VolumeFacts volume={volume} seen={seen} />
       </Live>
       <AttachSection volume={volume} />
-      <section aria-labelledby="allow-title" id="allowed">
-        <h2 id="allow-title">Who may attach</h2>
-        <form method="post" action={`${volumePath(volume)}/allow`} class="card form">
-          <FormToken session={session} />
-          <AllowField
-            label="Addresses and ranges"
-            value={allow ?? volume.allow.join("\n")}
-            from={from}
-          />
-          <p class="actions">
-            <button type="submit">Save the list</button>
-          </p>
-        </form>
-      </section>
+      <VolumeHosts volume={volume} hosts={seen.hosts ?? []} session={session} />
       <SliceSection volume={volume} seen={seen} page={page} />
       <section aria-labelledby="end">
         <h2 id="end">Delete</h2>
@@ -251,12 +226,12 @@ function AttachSection({ volume }: { volume: VolumeView }) {
   return (
     <section aria-labelledby="attach">
       <h2 id="attach">Attach a host</h2>
-      {volume.allow.length === 0 ? (
+      {volume.hosts.length === 0 ? (
         <Notice
           tone="notice"
           text={
             <span>
-              Nobody may attach yet: <a href="#allow">say which hosts may</a>.
+              Nobody may attach yet: <a href="#hosts">say which hosts may</a>.
             </span>
           }
         />

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the volumes' pages do: create (with a preview first, if wanted), say who may attach, delete.
+// What the volumes' pages do: create (with a preview first, if wanted), assign to hosts, delete.
 // A refusal shows the form again, as it was typed, with the reason.
 
 /** @jsxImportSource hono/jsx */
 
 import { Fault } from "#base/fault.ts";
-import type { VolumeView } from "#appliance/backend.ts";
+import type { Backend, CreateVolume, VolumeView } from "#appliance/backend.ts";
 import { type Call, type ConsoleApp, type Desk, fromOf, listQuery } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
 import { volumePath } from "./health.ts";
+import { hostTyped } from "./host-form.ts";
 import { readAll } from "./reading.ts";
 import type { Session } from "./sessions.ts";
-import { emptyForm, typedForm, type VolumeForm, wantedAllow, wantedVolume } from "./volume-form.ts";
+import { emptyForm, typedForm, type VolumeForm, wantedVolume } from "./volume-form.ts";
 import { DeletePage, NewVolumePage, VolumePage, VolumesPage } from "./volume-pages.tsx";
 
 const PLACE = "/volumes";
@@ -57,7 +58,11 @@ function addCreation(app: ConsoleApp, desk: Desk): void {
       const dryRun = typed.get("intent") !== "create";
       let made: VolumeView | null = null;
       const fault = await desk.attempt(call, async () => {
-        made = await backend.createVolume(wantedVolume(form), { dryRun });
+        const wanted = wantedVolume(form);
+        const host = hostTyped(backend.hosts, form.address);
+        const tried = await backend.createVolume(wanted, { dryRun: true });
+        // Only now is a host added: a volume that cannot be made leaves none behind.
+        made = dryRun ? tried : await createFor(backend, wanted, host);
       });
       const volume = made as VolumeView | null;
       if (volume === null || dryRun) return show(call, session, { form, fault, preview: volume });
@@ -67,40 +72,53 @@ function addCreation(app: ConsoleApp, desk: Desk): void {
   );
 }
 
+async function createFor(
+  backend: Backend,
+  wanted: CreateVolume,
+  host: ReturnType<typeof hostTyped>,
+): Promise<VolumeView> {
+  const hosts = [...(wanted.hosts ?? [])];
+  if (host !== null) {
+    hosts.push(String("host" in host ? host.host : (await backend.hosts.add(host)).host));
+  }
+  return backend.createVolume({ ...wanted, hosts }, { dryRun: false });
+}
+
 function addOne(app: ConsoleApp, desk: Desk): void {
   const { backend } = desk;
   const show = (
     call: Call,
     session: Session,
-    made: { volume: VolumeView; allow: string | null; fault: Fault | null },
+    made: { volume: VolumeView; fault: Fault | null },
   ) => {
     const { volume } = made;
     const fault = made.fault === null ? null : sentenceOf(made.fault);
     const { page } = listQuery(call);
-    const parts = { seen: readAll(backend), session, ...made, fault, page, from: fromOf(call) };
-    const content = <VolumePage {...parts} />;
+    const content = <VolumePage {...{ seen: readAll(backend), session, volume, fault, page }} />;
     return desk.show(call, { title: volume.name, place: PLACE, content, fault: made.fault });
   };
   app.get(
     `${PLACE}/:id`,
     desk.guarded((call, session) => {
       const volume = backend.volume(nameIn(call));
-      return show(call, session, { volume, allow: null, fault: null });
+      return show(call, session, { volume, fault: null });
     }),
   );
-  app.post(
-    `${PLACE}/:id/allow`,
-    desk.guarded(async (call, session) => {
-      const allow = (await desk.form(call, session)).get("allow") ?? "";
-      const volume = backend.volume(nameIn(call));
-      const fault = await desk.attempt(call, async () => {
-        await backend.changeVolume(String(volume.volume), { allow: wantedAllow(allow) });
-      });
-      if (fault !== null) return show(call, session, { volume, allow, fault });
-      session.note = "The list is saved.";
-      return desk.lead(call, volumePath(volume));
-    }),
-  );
+  for (const act of ["assign", "revoke"] as const) {
+    app.post(
+      `${PLACE}/:id/${act}`,
+      desk.guarded(async (call, session) => {
+        const host = (await desk.form(call, session)).get("host") ?? "";
+        const volume = backend.volume(nameIn(call));
+        const fault = await desk.attempt(call, () =>
+          backend.hosts[act](String(volume.volume), host),
+        );
+        if (fault !== null) return show(call, session, { volume, fault });
+        session.note = act === "assign" ? "The host may use it." : "It is taken from the host.";
+        return desk.lead(call, volumePath(volume));
+      }),
+    );
+  }
 }
 
 function addDeletion(app: ConsoleApp, desk: Desk): void {

@@ -86,7 +86,7 @@ export function aVolume(name: string, more: Partial<VolumeView> = {}): VolumeVie
     state: "protected",
     rebuildingPercent: null,
     sentence: "",
-    allow: [],
+    hosts: [],
     tls: "off",
     front: 1,
     uris: [],

@@ -61,7 +61,7 @@ export const MessageType = {
   storageChanged: 6,
   controlStationIs: 7,
   unitShutdown: 8,
-  // 9 and 10 are kept for volume request and volume assignment.
+  // 9 and 10 are kept for volume request and volume assignment, which go over REST (decision 0031).
 } as const;
 export type MessageType = (typeof MessageType)[keyof typeof MessageType];
 

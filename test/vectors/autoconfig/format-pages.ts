@@ -50,7 +50,7 @@ ${auto.DATA_BYTES_MAX} bytes).
 
 ${table(auto.PACKET)}
 Magic is \`CNac\`. ${values("Message types", auto.MessageType)}
-9 and 10 are kept for volume request and volume assignment.
+9 and 10 are kept for volume request and volume assignment, which go over REST (decision 0031).
 
 ## Authenticator
 

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The settings of the cluster in words: how a person writes each and is shown it. Names are those
+// of the REST API; durations and sizes are said as people say them.
+
+import type { SettingsView } from "#appliance/backend.ts";
+import { durationInWords, parseDuration, parseSize, sizeInWords } from "./words.ts";
+
+type Name = keyof SettingsView;
+
+export interface SettingWords {
+  name: Name;
+  sentence: string;
+  /** Undefined: it makes no sense. */
+  parse(word: string): SettingsView[Name] | undefined;
+  show(value: SettingsView[Name]): string;
+}
+
+function ofNumber(parse: (word: string) => number | null, show: (value: number) => string) {
+  return {
+    parse: (word: string) => parse(word) ?? undefined,
+    show: (value: SettingsView[Name]) => (typeof value === "number" ? show(value) : ""),
+  };
+}
+const duration = ofNumber((word) => (word === "0" ? 0 : parseDuration(word)), durationInWords);
+const whole = ofNumber((word) => (/^\d{1,15}$/.test(word) ? Number(word) : null), String);
+
+export const SETTINGS: readonly SettingWords[] = [
+  {
+    name: "reprotectAfterMs",
+    sentence: "how long a copy may be missing before another disk takes its place",
+    ...duration,
+  },
+  {
+    name: "scrubEveryMs",
+    sentence: "every block of every disk is read at least this often; 0: only when asked",
+    ...duration,
+  },
+  {
+    name: "scrubBytesPerSecondMax",
+    sentence: "the most that a scrub reads of a disk, per second",
+    ...ofNumber(parseSize, sizeInWords),
+  },
+  {
+    name: "diskErrorsMax",
+    sentence: "a disk that was wrong in so many places within a day is retired; 0: never",
+    ...whole,
+  },
+  {
+    name: "groupAddress",
+    sentence: "an address that a live unit always answers, such as 10.0.0.50; none: there is none",
+    parse: (word) => (word === "none" ? null : word),
+    show: (value) => (value === null ? "none" : String(value)),
+  },
+];
+
+/** What one of them is to be, or why it cannot. */
+export function settingOf(name: string, word: string): { [K in Name]?: unknown } | string {
+  const setting = SETTINGS.find((one) => one.name === name);
+  if (setting === undefined) {
+    const names = SETTINGS.map((one) => one.name).join(", ");
+    return `there is no setting ${JSON.stringify(name)}; there are: ${names}`;
+  }
+  const value = setting.parse(word);
+  if (value === undefined) {
+    return `${name} is not ${JSON.stringify(word)}: such as 14d, 50M or a number`;
+  }
+  return { [setting.name]: value };
+}

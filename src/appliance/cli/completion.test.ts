@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Completion as bash itself does it with our script, and that everything the pages can do the
+// command line can do, by a table.
+
+import { beforeAll, describe, expect, test } from "bun:test";
+import { createApi } from "#appliance/api/api.ts";
+import { MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
+import { consoleParts } from "#appliance/console/console-parts-fixture.ts";
+import { isConsolePath } from "#appliance/console/paths.ts";
+import { bashCompletion } from "./completion.ts";
+import { commands } from "./run.ts";
+
+/** What bash offers after these words, the last one being typed. */
+async function offered(...words: string[]): Promise<string[]> {
+  const script =
+    `${bashCompletion(commands)}\n` +
+    `COMP_WORDS=(cairn ${words.map((word) => `'${word}'`).join(" ")})\n` +
+    `COMP_CWORD=${words.length}\n_cairn\nprintf '%s\\n' "\${COMPREPLY[@]}"`;
+  const bash = Bun.spawn(["bash", "-eu", "-c", script], { stderr: "pipe", cwd: "/proc/self/net" });
+  const [text, wrong] = await Promise.all([
+    new Response(bash.stdout).text(),
+    new Response(bash.stderr).text(),
+  ]);
+  expect([await bash.exited, wrong]).toEqual([0, ""]);
+  return text.split("\n").filter((line) => line !== "");
+}
+
+describe("completion", () => {
+  test("nouns, verbs, and no more words where none belongs", async () => {
+    expect(await offered("vol")).toEqual(["volume"]);
+    expect(await offered("host", "re")).toEqual(["remove", "request"]);
+    expect(await offered("host", "--output", "json", "sh")).toEqual(["show"]);
+    const first = await offered("");
+    for (const { words } of commands) expect(first).toContain(words[0] as string);
+  });
+
+  test("flags of the command, also where a shorter one begins the same", async () => {
+    expect(await offered("volume", "create", "one", "--si")).toEqual(["--size"]);
+    expect(await offered("unit", "list", "--wa")).toEqual(["--watch"]);
+    expect(await offered("unit", "--join-secret-f")).toEqual(["--join-secret-file"]);
+    for (const { words, flags } of commands) {
+      const seen = await offered(...words, "--");
+      expect([words, seen]).toEqual([words, [...flags.map(({ name }) => `--${name}`), "--help"]]);
+    }
+  }, 60_000);
+
+  test("values where there are a few; files; nothing where it may be anything", async () => {
+    expect(await offered("volume", "create", "one", "--protection", "mirror-")).toEqual([
+      "mirror-2",
+      "mirror-3",
+    ]);
+    expect(await offered("status", "-o", "j")).toEqual(["json"]);
+    expect(await offered("status", "--token-file", "route")).toContain("route");
+    expect(await offered("volume", "create", "one", "--size", "")).toEqual([]);
+  });
+});
+
+describe("everything the pages can do", () => {
+  /** A page's action → the command that does the same. `null`: only a browser has it. */
+  const ACTIONS: Record<string, string | null> = {
+    "POST /claim": "claim",
+    "POST /login": null, // a command brings its token along
+    "POST /logout": null,
+    "POST /account": "password set",
+    "POST /volumes/new": "volume create",
+    "POST /volumes/:id/assign": "volume assign",
+    "POST /volumes/:id/revoke": "volume revoke",
+    "POST /volumes/:id/delete": "volume delete",
+    "POST /hosts": "host add",
+    "POST /hosts/requests": "request grant",
+    "POST /hosts/:id": "host change",
+    "POST /hosts/:id/assign": "volume assign",
+    "POST /hosts/:id/revoke": "volume revoke",
+    "POST /hosts/:id/policy": "host policy",
+    "POST /hosts/:id/token": "host token",
+    "POST /hosts/:id/remove": "host remove",
+    "POST /settings": "setting set",
+  };
+  /** What a page shows → the command that shows the same. */
+  const PAGES: Record<string, string | null> = {
+    "GET /": "status",
+    "GET /setup": "unit list",
+    "GET /claim": "status",
+    "GET /login": null,
+    "GET /account": null,
+    "GET /assets/*": null,
+    "GET /units": "unit list",
+    "GET /disks": "disk list",
+    "GET /volumes": "volume list",
+    "GET /volumes/new": "volume create",
+    "GET /volumes/:id": "volume show",
+    "GET /volumes/:id/delete": "volume delete",
+    "GET /hosts": "host list",
+    "GET /hosts/:id": "host show",
+    "GET /hosts/:id/remove": "host remove",
+    "GET /recovery": "recovery show",
+    "GET /settings": "setting list",
+    "GET /events": "event list",
+  };
+  let routes: string[];
+
+  beforeAll(() => {
+    const backend = new MemoryBackend();
+    const parts = consoleParts(backend);
+    const api = createApi(backend, { ...parts, timers: { after: () => () => undefined } });
+    const pages = api.routes.filter(({ method, path }) => method !== "ALL" && isConsolePath(path));
+    const names = pages.map(({ method, path }) => `${method} ${path}`);
+    routes = [...new Set(names.map((name) => name.replace(/ \/assets\/.*/, " /assets/*")))];
+  });
+
+  test("the table names every page and every action of the console, and no other", () => {
+    expect(routes.sort()).toEqual([...Object.keys(ACTIONS), ...Object.keys(PAGES)].sort());
+  });
+
+  test("what it names there is as a command", () => {
+    const known = new Set(commands.map(({ words }) => words.join(" ")));
+    const named = [...Object.values(ACTIONS), ...Object.values(PAGES)];
+    expect(named.filter((name) => name !== null && !known.has(name))).toEqual([]);
+    expect(known.has("request refuse")).toBe(true);
+  });
+});

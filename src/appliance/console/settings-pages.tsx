@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The settings of the cluster: shown and changed in the words of people (setting-words.ts). Only
+// what was typed anew is changed.
+
+/** @jsxImportSource hono/jsx */
+
+import { Fault } from "#base/fault.ts";
+import { ChangeSettingsSchema } from "#appliance/api/schemas.ts";
+import { SETTINGS, settingOf } from "#appliance/api/setting-words.ts";
+import type { SettingsView } from "#appliance/backend.ts";
+import type { Call, ConsoleApp, Desk } from "./console.tsx";
+import { sentenceOf } from "./fault-words.ts";
+import { Field, FormToken, Notice } from "./frame.tsx";
+import type { Session } from "./sessions.ts";
+
+const PLACE = "/settings";
+const LABELS: Record<keyof SettingsView, string> = {
+  reprotectAfterMs: "Make a missing copy anew after",
+  scrubEveryMs: "Read every block at least every",
+  scrubBytesPerSecondMax: "Read at most, per second",
+  diskErrorsMax: "Retire a disk after so many wrong places a day",
+  groupAddress: "Group address",
+};
+
+export function addSettingsPage(app: ConsoleApp, desk: Desk): void {
+  const { backend } = desk;
+  const show = (call: Call, session: Session, typed: URLSearchParams, fault: Fault | null) => {
+    const words = fault === null ? null : sentenceOf(fault);
+    const content = (
+      <SettingsPage {...{ session, typed, values: backend.settings() }} fault={words} />
+    );
+    return desk.show(call, { title: "Settings", place: PLACE, content, fault });
+  };
+  app.get(
+    PLACE,
+    desk.guarded((call, session) => show(call, session, new URLSearchParams(), null)),
+  );
+  app.post(
+    PLACE,
+    desk.guarded(async (call, session) => {
+      const typed = await desk.form(call, session);
+      const fault = await desk.attempt(call, async () => {
+        const changes = wantedChanges(typed, backend.settings());
+        session.note = "Nothing was changed.";
+        if (Object.keys(changes).length === 0) return;
+        await backend.changeSettings(changes);
+        session.note = "The settings are saved.";
+      });
+      if (fault === null) return desk.lead(call, PLACE);
+      session.note = null;
+      return show(call, session, typed, fault);
+    }),
+  );
+}
+
+/** What was typed otherwise than it was shown, or a Fault that names the field. */
+function wantedChanges(typed: URLSearchParams, values: SettingsView) {
+  let changes = {};
+  for (const { name, show } of SETTINGS) {
+    const word = typed.get(name)?.trim();
+    if (word === undefined || word === show(values[name])) continue;
+    const change = settingOf(name, word);
+    if (typeof change === "string") throw new Fault("badRequest", `${LABELS[name]}: ${change}`);
+    changes = { ...changes, ...change };
+  }
+  if (Object.keys(changes).length === 0) return {};
+  const parsed = ChangeSettingsSchema.safeParse(changes);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  const label = LABELS[String(issue?.path[0]) as keyof SettingsView] ?? "";
+  throw new Fault("badRequest", `${label}: ${issue?.message ?? ""}`);
+}
+
+function SettingsPage(options: {
+  session: Session;
+  values: SettingsView;
+  /** What was typed, when it was refused. */
+  typed: URLSearchParams;
+  fault: string | null;
+}) {
+  const { session, values, typed, fault } = options;
+  return (
+    <div>
+      {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
+      <form method="post" action={PLACE} class="card form">
+        <FormToken session={session} />
+        {SETTINGS.map(({ name, sentence, show }) => (
+          <Field
+            id={name}
+            label={LABELS[name]}
+            value={typed.get(name) ?? show(values[name])}
+            hint={`${sentence.slice(0, 1).toUpperCase()}${sentence.slice(1)}.`}
+            autocomplete="off"
+            required
+          />
+        ))}
+        <p class="actions">
+          <button type="submit">Save the settings</button>
+        </p>
+      </form>
+    </div>
+  );
+}
