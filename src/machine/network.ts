@@ -60,6 +60,13 @@ export async function addAddress(link: string, address: string, prefixBits: numb
   await runProgram("ip", args, { debianPackage: "iproute2" });
 }
 
+/** Whether some interface has it. */
+export function hasAddress(address: string): boolean {
+  return listLinks().some((link) => {
+    return link.addresses.some((entry) => sameAddress(entry.address, address));
+  });
+}
+
 /** Takes it away; it may be gone already. */
 export async function removeAddress(
   link: string,

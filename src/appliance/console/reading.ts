@@ -4,6 +4,7 @@
 // cluster yet has status and disks alone; the rest is null, and the pages say so.
 
 import { Fault } from "#base/fault.ts";
+import type { Question } from "#cluster/questions.ts";
 import type {
   Backend,
   DiskView,
@@ -22,6 +23,8 @@ export interface Reading {
   volumes: VolumeView[] | null;
   strangers: StrangerView[];
   recovery: { resyncs: ResyncView[]; resyncedBytes: number };
+  /** What only the owner can decide. */
+  questions: Question[];
 }
 
 export function readAll(backend: Backend): Reading {
@@ -32,6 +35,7 @@ export function readAll(backend: Backend): Reading {
     volumes: ifReady(() => backend.volumes()),
     strangers: backend.strangers(),
     recovery: backend.recovery(),
+    questions: ifReady(() => backend.fleet.questions()) ?? [],
   };
 }
 
