@@ -6,10 +6,18 @@
 // cannot be understood.
 
 import { disksMark, findCandidates } from "#machine/machine-disks.ts";
+import type { DiskSearch } from "#machine/machine-disks.ts";
 import type { StateDirectory } from "#machine/state-directory.ts";
 import type { Configuration } from "./configuration.ts";
 import type { DiskWatch, KeeperOptions } from "./disk-keeper.ts";
-import type { ApplianceRole } from "./unit.ts";
+
+/** What is different for a unit that has its box to itself. */
+export interface ApplianceRole {
+  /** Which of the box's disks are considered, where the configuration names none. */
+  search: DiskSearch;
+  /** What is wrong with the boot medium, as a sentence; null: nothing. */
+  wrongMedium: string | null;
+}
 
 /** The spare partitions that were cleared for us, one id a line. */
 const CLEARED_FILE = "cleared-spares";

@@ -6,6 +6,8 @@
 import { Fault } from "#base/fault.ts";
 import type { DiskNumber, UnitNumber } from "#base/record.ts";
 import type { World } from "#base/world.ts";
+import { questionsOf } from "#cluster/questions.ts";
+import type { Question } from "#cluster/questions.ts";
 import type { UnitRecord } from "#cluster/state.ts";
 import type { ClusterView } from "#cluster/view.ts";
 import type { ClusterLife } from "./cluster-life.ts";
@@ -35,6 +37,8 @@ export interface Fleet {
   /** Refused while it costs protection, unless `force`; never where data would be lost. */
   remove(unit: string, options: { force: boolean }): Promise<void>;
   whatIf(question: WhatIfQuestion): WhatIf;
+  /** What an owner must decide now, the worst first. */
+  questions(): Question[];
 }
 
 const SEEN_MS_MAX = 15_000;
@@ -110,6 +114,10 @@ export class UnitFleet implements Fleet {
     const life = this.#life();
     const { view } = life.follower;
     return whatIf(view, subjectOf(view, question), life.knownVoters);
+  }
+
+  questions(): Question[] {
+    return questionsOf(this.#life().follower.view, this.#world.clock.wallMs());
   }
 
   async #until(life: ClusterLife, holds: () => boolean): Promise<void> {

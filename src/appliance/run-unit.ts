@@ -18,6 +18,7 @@ import { StateDirectory } from "#machine/state-directory.ts";
 import { TlsEnd } from "#machine/tls-channel.ts";
 import { Fault } from "#base/fault.ts";
 import type { World } from "#base/world.ts";
+import type { ApplianceRole } from "./appliance-disks.ts";
 import { createApi } from "./api/api.ts";
 import { SOCKET_FILE, TOKEN_FILE, serveApi } from "./api/serve.ts";
 import type { ServedApi } from "./api/serve.ts";
@@ -32,7 +33,7 @@ import { UnitBackend } from "./unit-backend.ts";
 import { startUpdates } from "./unit-updates.ts";
 import type { UnitUpdates } from "./unit-updates.ts";
 import { makeUnit } from "./unit.ts";
-import type { ApplianceRole, Unit, UnitOutside } from "./unit.ts";
+import type { Unit, UnitOutside } from "./unit.ts";
 
 const TOKEN_BYTES = 32;
 

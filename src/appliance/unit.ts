@@ -20,11 +20,10 @@ import { ControlEnd } from "#machine/control-channel.ts";
 import { listenControl } from "#machine/control-socket.ts";
 import type { ControlListener, ControlSocket } from "#machine/control-socket.ts";
 import type { LinkDatagrams } from "#machine/datagram.ts";
-import type { DiskSearch } from "#machine/machine-disks.ts";
 import { issueEtcdCertificates } from "#machine/etcd-certificates.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
 import { EtcdChild, clearEtcdDirectory } from "#machine/etcd-child.ts";
-import { addAddress } from "#machine/network.ts";
+import { addAddress, hasAddress } from "#machine/network.ts";
 import { openDatabase } from "#machine/sqlite.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
 import type { TlsEnd } from "#machine/tls-channel.ts";
@@ -43,11 +42,13 @@ import type { Configuration } from "./configuration.ts";
 import { answerUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
 import { applianceDisks } from "./appliance-disks.ts";
+import type { ApplianceRole } from "./appliance-disks.ts";
 import { DiskKeeper } from "./disk-keeper.ts";
 import { MEMBERSHIP_FILE, membershipText, parseMembership } from "./membership.ts";
 import type { SavedMembership } from "./membership.ts";
 import { addLeft, readLeft } from "./left-clusters.ts";
 import { claimCodeOf, claimForOwner } from "./owner-claim.ts";
+import { OwnPlace } from "./own-place.ts";
 import { ReactorClient } from "./reactor-client.ts";
 import { storageFacts, tellRetired, tellStorage } from "./storage-news.ts";
 import { ownReport } from "./unit-report.ts";
@@ -80,14 +81,6 @@ export interface UnitOutside {
   appliance: ApplianceRole | null;
 }
 
-/** What is different for a unit that has its box to itself. */
-export interface ApplianceRole {
-  /** Which of the box's disks are considered, where the configuration names none. */
-  search: DiskSearch;
-  /** What is wrong with the boot medium, as a sentence; null: nothing. */
-  wrongMedium: string | null;
-}
-
 export class Unit {
   readonly configuration: Configuration;
   readonly state: StateDirectory;
@@ -113,6 +106,7 @@ export class Unit {
   readonly #udp: LinkDatagrams;
   readonly #listener: ControlListener;
   #certificates: EtcdCertificates | null = null;
+  #place: OwnPlace | null = null;
   #child: EtcdChild | null = null;
   #leaving = false;
   #endRun: (reason: string) => void = () => {};
@@ -255,6 +249,7 @@ export class Unit {
     if (nowMs - this.#linksAtMs >= LINKS_EVERY_MS) this.#refreshLinks();
     this.discovery.tick();
     this.life?.tick(nowMs);
+    this.#place?.look(nowMs);
     const tickMs = this.life === null ? TICK_MS : TICK_MEMBER_MS;
     this.#timers.after(tickMs, () => this.#tick());
   }
@@ -457,6 +452,7 @@ export class Unit {
         this.state.write(MEMBERSHIP_FILE, membershipText({ ...saved, voters })),
     });
     this.life = life;
+    this.#watchPlace(life);
     this.reactor.send({
       kind: "join",
       unit: saved.unit,
@@ -480,6 +476,16 @@ export class Unit {
       claimForOwner(this.#world, this.#timers, { view: follower.view, commands, tokenHash });
     }
     void this.disks.enter(saved.clusterId, life.commands);
+  }
+
+  #watchPlace({ unit, clusterId, store, follower }: ClusterLife): void {
+    const ula = addressInCluster(this.#world, clusterId, this.identity);
+    this.#place = new OwnPlace(this.#world.log, {
+      ...{ unit, store, view: follower.view },
+      place: () => this.#facts(clusterId),
+      hasOwnAddress: () => hasAddress(ula),
+      takeOwnAddress: () => this.#takeAddress(ula),
+    });
   }
 
   // Stop.

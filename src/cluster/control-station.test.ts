@@ -7,6 +7,7 @@ import { drainMicrotasks } from "bun:jsc";
 import { describe, expect, test } from "bun:test";
 import { Fault } from "#base/fault.ts";
 import { disksOf } from "#base/record.ts";
+import type { SliceRecord } from "#base/record.ts";
 import { transactionRefusal } from "./proxy-rules.ts";
 import { keys } from "./state.ts";
 import { StationFixture, unitArguments } from "./station-fixture.ts";
@@ -479,4 +480,35 @@ test("R5: the table says beforehand what stops", () => {
   const alone = lossTable(made.view(), [1]);
   expect(alone[0]?.controlStops).toBe(true);
   expect(alone[1]?.controlStops).toBe(false);
+});
+
+describe("the history says why", () => {
+  test("a unit lost → what is done and when; its volume → what is away, and where to", () => {
+    const made = new StationFixture(drainMicrotasks);
+    made.found({ reprotectAfterMs: 20_000 });
+    made.addDisk(1, 10);
+    for (let unit = 2; unit <= 3; unit++) made.addDisk(made.admit(), 10);
+    made.createVolume("v", 1, "mirror-2");
+    const [record] = [...made.view().slices.values()] as [SliceRecord];
+    const [, other] = record.inSync.map(({ disk }) => disk) as [number, number];
+    const lost = made.view().disks.get(other)?.unit ?? 0;
+    made.kill(lost);
+    made.until("it is away", () => !made.view().isAlive(lost));
+    const sentences = () => [...made.view().events.values()].map((event) => event.sentence);
+    const name = made.view().units.get(lost)?.name;
+    made.until("it is told", () => sentences().some((one) => one.includes("does not answer")));
+    expect(sentences()).toContain(
+      `${name} does not answer any more: what it held is made anew on other units, ` +
+        "unless it is back within 20 s",
+    );
+    const inSync = record.inSync.filter(({ disk }) => disk !== other);
+    made.propose({ ...record, epoch: record.epoch + 1, inSync });
+    made.until("it is told", () => sentences().some((one) => one.includes("rebuilding")));
+    const told = sentences().filter((one) => one.startsWith("volume v serves"));
+    expect(told[0]).toBe(
+      "volume v serves; it is down to one copy; one more loss stops or loses it " +
+        `(${name} is away)`,
+    );
+    expect(told[1]).toMatch(/rebuilding a copy on disk \d+ of box\d+ \(box\d+ is away\)$/);
+  });
 });

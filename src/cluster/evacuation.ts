@@ -20,6 +20,8 @@ export interface EvacuationState {
   left: number;
   /** Of the pace so far; null: not known (yet). */
   leftMs: number | null;
+  /** It waits for room, or for a further unit. */
+  isStuck: boolean;
   sentence: string;
 }
 
@@ -39,27 +41,30 @@ export function evacuationOf(
   const moved = slices - left;
   const passedMs = wallMs - sinceMs;
   const leftMs = left > 0 && moved > 0 && passedMs > 0 ? (passedMs / moved) * left : null;
-  const known = { thenRemove, slices, left, leftMs };
-  return { ...known, sentence: sentenceOf(view, unit, { ...known, records }) };
+  const known = { thenRemove, slices, left, leftMs, isStuck: lacksRoom(view, records) };
+  return { ...known, sentence: sentenceOf(view, unit, known) };
+}
+
+function lacksRoom(view: ClusterView, records: readonly SliceRecord[]): boolean {
+  return records
+    .filter((record) => record.resyncing.length === 0)
+    .slice(0, LOOKED_AT_MAX)
+    .some((record) => record.inSync.length <= record.copies && !hasRoomFor(view, record));
 }
 
 function sentenceOf(
   view: ClusterView,
   unit: UnitNumber,
-  at: Omit<EvacuationState, "sentence"> & { records: readonly SliceRecord[] },
+  at: Omit<EvacuationState, "sentence">,
 ): string {
-  const { slices, left, leftMs, records, thenRemove } = at;
+  const { slices, left, leftMs, isStuck, thenRemove } = at;
   if (left === 0) {
     if (isVoteToMove(view, unit)) return "it holds no slices any more; its vote is still to move";
     const then = thenRemove ? "it is being removed" : "it can be switched off, or removed";
     return `it holds nothing any more: ${then}`;
   }
   const moved = `${slices - left} of ${slices} slices are moved`;
-  const stuck = records
-    .filter((record) => record.resyncing.length === 0)
-    .slice(0, LOOKED_AT_MAX)
-    .filter((record) => !hasRoomFor(view, record)).length;
-  if (stuck > 0) {
+  if (isStuck) {
     return `${moved}; for others there is no room, or no further unit: it waits for one`;
   }
   if (leftMs === null) return `${moved}; how long it takes is known once the first one is`;

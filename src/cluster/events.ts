@@ -6,8 +6,10 @@
 // fell.
 
 import { Draft } from "./draft.ts";
+import { diskInWords } from "./disk-changes.ts";
+import { roughTime } from "./rough-time.ts";
 import { keys } from "./state.ts";
-import type { EventRecord, ToldRecord, VolumeRecord } from "./state.ts";
+import type { EventRecord, ToldRecord, UnitRecord, VolumeRecord } from "./state.ts";
 import { volumeState } from "./volume-state.ts";
 import type { ProtectionWord, VolumeState } from "./volume-state.ts";
 import type { ClusterView } from "./view.ts";
@@ -57,12 +59,20 @@ function tellUnits(draft: Draft, next: ToldRecord): number {
     draft.tell({
       kind: alive ? "unit-back" : "unit-lost",
       severity: alive ? "info" : "alarm",
-      sentence: alive ? `${unit.name} is back` : `${unit.name} does not answer any more`,
+      sentence: alive ? `${unit.name} is back` : lostSentence(view, unit),
       unit: unit.number,
     });
     count++;
   }
   return count;
+}
+
+/** What is done about it, and when. */
+function lostSentence(view: ClusterView, unit: UnitRecord): string {
+  const said = `${unit.name} does not answer any more`;
+  if (view.slicesOfUnit(unit.number).length === 0) return said;
+  const after = roughTime(view.settings.reprotectAfterMs);
+  return `${said}: what it held is made anew on other units, unless it is back within ${after}`;
 }
 
 function tellVolumes(draft: Draft, next: ToldRecord, limit: number): number {
@@ -80,7 +90,7 @@ function tellVolumes(draft: Draft, next: ToldRecord, limit: number): number {
     next.volumes[String(volume.number)] = words;
     // Created volumes begin well; that is told by their creation.
     if (before === undefined && words === "online, protected") continue;
-    draft.tell(volumeEvent(volume, state));
+    draft.tell(volumeEvent(view, volume, state));
     count++;
   }
   return count;
@@ -93,7 +103,34 @@ const PROTECTION_SENTENCES: Record<ProtectionWord, string> = {
   "at-risk": "is down to one copy; one more loss stops or loses it",
 };
 
-function volumeEvent(volume: VolumeRecord, state: VolumeState) {
+/** Names in one sentence. */
+const NAMED_MAX = 3;
+
+/** Where copies are being made, and what is away of where they could be: why it is so. */
+function becauseOf(view: ClusterView, volume: VolumeRecord, state: VolumeState): string {
+  if (state.protection === "protected") return "";
+  const targets = new Set<string>();
+  for (const record of view.slicesOfVolume(volume)) {
+    for (const disk of record?.resyncing ?? []) targets.add(diskInWords(view, disk));
+  }
+  const away = [...view.units.values()]
+    .filter((unit) => unit.state === "admitted" && unit.pool === volume.pool)
+    .filter((unit) => !view.isAlive(unit.number))
+    .map((unit) => `${unit.name} is away`);
+  const out = [...view.disks.values()]
+    .filter((disk) => disk.state === "failed" && view.isAlive(disk.unit))
+    .map((disk) => `${diskInWords(view, disk.number)} is out of use`);
+  const where = targets.size === 0 ? "" : ` on ${listed([...targets])}`;
+  const reasons = [...away, ...out];
+  return `${where}${reasons.length === 0 ? "" : ` (${listed(reasons)})`}`;
+}
+
+function listed(names: readonly string[]): string {
+  const more = names.length > NAMED_MAX ? ` and ${names.length - NAMED_MAX} more` : "";
+  return names.slice(0, NAMED_MAX).join(", ") + more;
+}
+
+function volumeEvent(view: ClusterView, volume: VolumeRecord, state: VolumeState) {
   const bad = state.availability !== "online";
   const serious = state.protection === "at-risk" || state.protection === "degraded";
   const severity: EventRecord["severity"] = bad ? "alarm" : serious ? "warning" : "info";
@@ -102,7 +139,9 @@ function volumeEvent(volume: VolumeRecord, state: VolumeState) {
   return {
     kind: "volume-state",
     severity,
-    sentence: `volume ${volume.name} ${serves}; it ${PROTECTION_SENTENCES[state.protection]}`,
+    sentence:
+      `volume ${volume.name} ${serves}; it ${PROTECTION_SENTENCES[state.protection]}` +
+      becauseOf(view, volume, state),
     volume: volume.number,
   };
 }

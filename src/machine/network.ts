@@ -72,6 +72,13 @@ export async function addAddressFor(link: string, address: string, seconds: numb
   await runProgram("ip", args, { debianPackage: "iproute2" });
 }
 
+/** Whether some interface has it. */
+export function hasAddress(address: string): boolean {
+  return listLinks().some((link) => {
+    return link.addresses.some((entry) => sameAddress(entry.address, address));
+  });
+}
+
 /** Takes it away; it may be gone already. */
 export async function removeAddress(
   link: string,

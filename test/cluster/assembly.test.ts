@@ -3,13 +3,15 @@
 // Units that are only switched on become one cluster: with each other, with a late one, and not
 // with one that does not know the secret. Root only.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { VolumeView } from "#appliance/backend.ts";
 import { assembled, createVolume, oneCluster, protectedEverywhere, voters } from "./assembled.ts";
 import { LIMIT_MS, MIB, SLICE_BYTES, startCluster } from "./cluster-fixture.ts";
 import type { Lab } from "./lab.ts";
 import { NbdClient, nbdAddress } from "./nbd-client.ts";
 import { need } from "./until.ts";
+
+setDefaultTimeout(2 * LIMIT_MS);
 
 const UNIT_BYTES = 448 * MIB;
 const VOLUME_BYTES = 512 * MIB;

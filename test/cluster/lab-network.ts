@@ -74,6 +74,26 @@ export class LabNetwork {
     ip("-n", namespace, "address", "add", address, "broadcast", "+", "dev", LINK);
   }
 
+  /** What a DHCP server may do to a running unit: another address, the one before is gone. */
+  readdress(place: number, toPlace: number): string {
+    const namespace = this.namespaceOf(place);
+    const [before, after] = [place, toPlace].map(
+      (one) => `${this.unitAddress(one)}/${PREFIX_BITS}`,
+    );
+    // In this order: of two addresses of one network the second goes with the first.
+    ip("-n", namespace, "address", "delete", before ?? "", "dev", LINK);
+    ip("-n", namespace, "address", "add", after ?? "", "broadcast", "+", "dev", LINK);
+    return this.unitAddress(toPlace);
+  }
+  has(place: number, address: string): boolean {
+    const listed = ip("-n", this.namespaceOf(place), "-br", "address", "show", "dev", LINK);
+    return listed.includes(`${address}/`);
+  }
+  /** All IPv6 addresses of its link are gone, as after it was set down and up. */
+  forgetIpv6(place: number): void {
+    ip("-n", this.namespaceOf(place), "-6", "address", "flush", "dev", LINK, "scope", "global");
+  }
+
   /** A port on the bridge for a guest: QEMU, run in the wire's namespace, opens it by this name. */
   addGuest(place: number): { port: string; mac: string } {
     const port = portOf(place);
@@ -139,8 +159,8 @@ function tableOf(from: number): string {
   return `from${from}`;
 }
 
-function ip(...words: string[]): void {
-  mustRun("ip", words);
+function ip(...words: string[]): string {
+  return mustRun("ip", words);
 }
 
 function nft(namespace: string, sentence: string): void {
@@ -151,10 +171,11 @@ function sysctl(namespace: string, setting: string): void {
   mustRun("ip", ["netns", "exec", namespace, "sysctl", "--quiet", "--write", setting]);
 }
 
-function mustRun(command: string, words: string[]): void {
+/** What it printed. */
+function mustRun(command: string, words: string[]): string {
   // Of its own session: a Ctrl-C at the terminal must not leave a step half done.
   const result = spawnSync("setsid", ["--wait", command, ...words], { encoding: "utf8" });
-  if (result.status === 0) return;
+  if (result.status === 0) return result.stdout;
   const said = result.error?.message ?? result.stderr.trim();
   throw new Error(`${command} ${words.join(" ")}: ${said === "" ? result.signal : said}`);
 }

@@ -67,8 +67,10 @@ const USUAL: Record<Harm, number> = {
   rot: 2,
   lostWrite: 1,
   misdirectedWrite: 1,
-  pullDisk: 1,
+  pullDisk: 4,
 };
+/** One seed in so many pulls disks. */
+const PULLS_EVERY = 10;
 /** Longer than this nobody waits for a moment that is hard to meet. */
 const MOMENT_PATIENCE_MS = 500;
 
@@ -84,10 +86,10 @@ export class Nemesis {
     this.#cluster = cluster;
     this.#prng = prng;
     // Each seed has its own mix: some kinds not at all, some often.
-    this.#weights = HARMS.filter(() => prng.chance(0.55)).map((harm) => [
-      harm,
-      USUAL[harm] * prng.pick([0.5, 1, 1, 3]),
-    ]);
+    const drawn = HARMS.filter((harm) => harm !== "pullDisk" && prng.chance(0.55));
+    this.#weights = drawn.map((harm) => [harm, USUAL[harm] * prng.pick([0.5, 1, 1, 3])]);
+    // By the seed's number: what other seeds are known to find they go on finding.
+    if (cluster.plan.seed % PULLS_EVERY === 0) this.#weights.push(["pullDisk", USUAL.pullDisk]);
     this.#pauseMs = prng.pick([300, 800, 1500, 3000]);
   }
 

@@ -111,6 +111,7 @@ describe("reading", () => {
       { unit: undefined, disk: 3, link: undefined },
       { unit: undefined, disk: undefined, link: ["1", "2"] },
     ]);
+    expect(await (await ask("/api/v1/questions")).json()).toEqual({ questions: [] });
     expect((await ask("/api/v1/what-if?unit=77")).status).toBe(404);
     expect((await ask("/api/v1/what-if?disk=sda")).status).toBe(400);
     expect((await ask("/api/v1/what-if?link=1")).status).toBe(400);

@@ -19,6 +19,9 @@ export function addFleet(api: Api, backend: Backend): void {
     };
     return context.json(fleet.whatIf(question), 200);
   });
+  api.openapi(routes.questionsRoute, (context) =>
+    context.json({ questions: fleet.questions() }, 200),
+  );
   api.openapi(routes.evacuateUnitRoute, async (context) => {
     const options = context.req.valid("json");
     const answer = await fleet.evacuate(context.req.valid("param").unit, options);

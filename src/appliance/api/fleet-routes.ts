@@ -5,6 +5,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import {
   EvacuateSchema,
+  QuestionsSchema,
   RemoveQuerySchema,
   ReplaceSchema,
   UnitPathSchema,
@@ -19,6 +20,13 @@ export const whatIfRoute = createRoute({
   summary: "What the loss of a unit, a disk or a link would mean now; nothing is changed",
   request: { query: WhatIfQuerySchema },
   responses: { 200: json(WhatIfSchema, "what would happen"), ...faults },
+});
+
+export const questionsRoute = createRoute({
+  method: "get",
+  path: "/api/v1/questions",
+  summary: "What the owner must decide now, with what each answer loses; the worst first",
+  responses: { 200: json(QuestionsSchema, "open questions"), ...faults },
 });
 
 export const evacuateUnitRoute = createRoute({

@@ -3,6 +3,7 @@
 // The shapes of what an owner does with units, and of what would happen if something were lost.
 
 import { z } from "@hono/zod-openapi";
+import type { Question } from "#cluster/questions.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
 
 const number = z.number().int().min(0);
@@ -30,6 +31,22 @@ export const WhatIfSchema = z
     sentences: z.array(z.string()),
   })
   .openapi("WhatIf");
+
+export const QuestionSchema = z
+  .object({
+    about: z.string(),
+    sentence: z.string(),
+    answers: z.array(
+      z.object({
+        answer: z.string().describe("what to do; a command where there is one"),
+        costs: z.string().describe("what it loses, or that it loses nothing"),
+      }),
+    ),
+  })
+  .openapi("Question");
+export const QuestionsSchema = z
+  .object({ questions: z.array(QuestionSchema) })
+  .openapi("Questions");
 
 const reference = z.string().min(1).max(REFERENCE_CHARACTERS_MAX);
 
@@ -77,5 +94,8 @@ export const RemoveQuerySchema = z.object({
 
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 
-/** Compiles only while the answer's schema says exactly what is answered. */
-export const SCHEMAS_MATCH_FLEET: Same<z.infer<typeof WhatIfSchema>, WhatIf> = true;
+/** Compiles only while the answers' schemas say exactly what is answered. */
+export const SCHEMAS_MATCH_FLEET: [
+  Same<z.infer<typeof WhatIfSchema>, WhatIf>,
+  Same<z.infer<typeof QuestionSchema>, Question>,
+] = [true, true];

@@ -4,6 +4,7 @@
 // page and CLI. It refuses what a unit would refuse, by the same Faults.
 
 import { Fault } from "#base/fault.ts";
+import type { Question } from "#cluster/questions.ts";
 import type { Fleet, WhatIfQuestion } from "#appliance/fleet.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
 
@@ -26,12 +27,13 @@ export class MemoryFleet implements Fleet {
   /** While set, evacuations find no room and removals cost a copy. */
   isTight = false;
   answer: WhatIf = NOTHING;
+  open: Question[] = [];
 
   evacuationOf(unit: number) {
     const thenRemove = this.evacuated.get(unit);
     if (thenRemove === undefined) return null;
     const sentence = "1 of 4 slices are moved; about 12 min more at the pace so far";
-    return { thenRemove, slices: 4, left: 3, leftMs: 700_000, sentence };
+    return { thenRemove, slices: 4, left: 3, leftMs: 700_000, isStuck: false, sentence };
   }
 
   async evacuate(
@@ -62,6 +64,10 @@ export class MemoryFleet implements Fleet {
       throw new Fault("conflict", "removing it costs protection: v: goes on with a copy fewer");
     }
     this.removed.push([unit, force]);
+  }
+
+  questions(): Question[] {
+    return this.open;
   }
 
   whatIf(question: WhatIfQuestion): WhatIf {

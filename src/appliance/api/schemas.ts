@@ -83,6 +83,7 @@ export const UnitSchema = z
         slices: number.describe("slices with a member on it as it began"),
         left: number.describe("slices with a member on it now"),
         leftMs: z.number().nullable().describe("at the pace so far; null: not known yet"),
+        isStuck: z.boolean().describe("it waits for room, or for a further unit"),
         sentence: z.string(),
       })
       .nullable()

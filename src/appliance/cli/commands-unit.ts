@@ -2,10 +2,18 @@
 //
 // Commands about units that are to go, and about what a loss would mean.
 
-import { WhatIfSchema } from "#appliance/api/fleet-schemas.ts";
+import type { Question } from "#cluster/questions.ts";
+import { QuestionsSchema, WhatIfSchema } from "#appliance/api/fleet-schemas.ts";
 import { sizeInWords } from "#appliance/api/words.ts";
 import type { VolumeOutcome, WhatIf } from "#appliance/what-if.ts";
-import { ASKING_FLAGS, type Call, type Command, DRY_RUN_FLAG, type Operand } from "./command.ts";
+import {
+  ASKING_FLAGS,
+  type Call,
+  type Command,
+  DRY_RUN_FLAG,
+  type Operand,
+  WATCH_FLAG,
+} from "./command.ts";
 import { Misuse } from "./failure.ts";
 import { type Column, tableText } from "./table.ts";
 
@@ -57,6 +65,27 @@ function whatIfQuery(operands: readonly string[]): string {
   }
   const value = isLink ? `${one},${other}` : one;
   return `${kind}=${encodeURIComponent(value)}`;
+}
+
+const questions: Command = {
+  words: ["question", "list"],
+  operands: [],
+  flags: [...ASKING_FLAGS, WATCH_FLAG],
+  sentence: "what you must decide, and what each answer loses; the worst first",
+  run: (call) =>
+    call.show(async () => {
+      const { value, body } = await call.ask(QuestionsSchema, "GET", "/api/v1/questions");
+      await call.print(body, () => questionsText(value.questions));
+    }),
+};
+
+function questionsText(open: readonly Question[]): string {
+  if (open.length === 0) return "nothing is to be decided\n";
+  const blocks = open.map(({ sentence, answers }) => {
+    const lines = answers.map(({ answer, costs }) => `  - ${answer}\n    loses: ${costs}\n`);
+    return `${sentence}\n${lines.join("")}`;
+  });
+  return blocks.join("\n");
 }
 
 const evacuate: Command = {
@@ -136,4 +165,11 @@ function unitPath(call: Call): string {
   return `/api/v1/units/${encodeURIComponent(call.operands[0] ?? "")}`;
 }
 
-export const unitCommands: readonly Command[] = [evacuate, keep, replace, remove, whatIf];
+export const unitCommands: readonly Command[] = [
+  evacuate,
+  keep,
+  replace,
+  remove,
+  whatIf,
+  questions,
+];

@@ -253,6 +253,19 @@ describe("the cluster", () => {
     expect(await run("what-if unit 77")).toBe(4);
   });
 
+  test("question list: what is to be decided, and what each answer loses", async () => {
+    expect(await run("question list")).toBe(0);
+    expect(out).toBe("nothing is to be decided\n");
+    const answers = [{ answer: "yes: cairn disk return 3", costs: "nothing" }];
+    backend.fleet.open = [{ about: "disk 3", sentence: "is disk 3 to be used again?", answers }];
+    expect(await run("question list")).toBe(0);
+    expect(out).toBe(
+      "is disk 3 to be used again?\n  - yes: cairn disk return 3\n    loses: nothing\n",
+    );
+    expect(await run("question list -o json")).toBe(0);
+    expect(JSON.parse(out)).toEqual({ questions: backend.fleet.open });
+  });
+
   test("disk retire, disk return: by number; what cannot be is said", async () => {
     expect(await run("disk retire 2")).toBe(0);
     expect(out).toBe("disk 2 is being retired; it can be pulled once it holds no slices\n");

@@ -526,6 +526,16 @@ describe("pages", () => {
     }
   });
 
+  test("overview → what the owner must decide, and what each answer loses", async () => {
+    expect(await text("/")).not.toContain("For you to decide");
+    const answers = [{ answer: "yes: cairn disk return 3", costs: "nothing" }];
+    backend.fleet.open = [{ about: "disk 3", sentence: "is <disk 3> used again?", answers }];
+    const html = await text("/");
+    expect(html).toContain("For you to decide");
+    expect(html).toContain("is &lt;disk 3&gt; used again?");
+    expect(html).toContain("Loses: nothing.");
+  });
+
   test("control station away → every page says how old it is", async () => {
     backend.staleMs = 4200;
     for (const path of ["/", "/volumes", "/units", "/recovery"]) {

@@ -6,6 +6,7 @@
 /** @jsxImportSource hono/jsx */
 
 import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
+import type { Question } from "#cluster/questions.ts";
 import type { DiskView, EventView, StrangerView, UnitView } from "#appliance/backend.ts";
 import { Bar, Live, Mark, Notice, Pages, Search, State, Table } from "./frame.tsx";
 import { capacityOf, diskTone, healthOf, nextSteps, volumePath, type Step } from "./health.ts";
@@ -39,6 +40,7 @@ export function Overview(options: {
           </ul>
         )}
       </section>
+      <Questions questions={seen.questions} />
       <div class="cards">
         <Capacity disks={seen.disks} />
         <Counts seen={seen} />
@@ -50,6 +52,28 @@ export function Overview(options: {
         <EventTable events={events ?? []} id="latest-events" />
       </section>
     </Live>
+  );
+}
+
+/** What only the owner can decide. */
+function Questions({ questions }: { questions: readonly Question[] }) {
+  if (questions.length === 0) return null;
+  return (
+    <section class="card" aria-labelledby="questions">
+      <h2 id="questions">For you to decide</h2>
+      {questions.map(({ sentence, answers }) => (
+        <div>
+          <p>{sentence}</p>
+          <ul>
+            {answers.map(({ answer, costs }) => (
+              <li>
+                {answer}. <span class="hint">Loses: {costs}.</span>
+              </li>
+            ))}
+          </ul>
+        </div>
+      ))}
+    </section>
   );
 }
 

@@ -4,6 +4,7 @@
 // cluster yet has status and disks alone; the rest is null, and the pages say so.
 
 import { Fault } from "#base/fault.ts";
+import type { Question } from "#cluster/questions.ts";
 import type {
   Backend,
   DiskView,
@@ -25,6 +26,8 @@ export interface Reading {
   requests: RequestView[] | null;
   strangers: StrangerView[];
   recovery: { resyncs: ResyncView[]; resyncedBytes: number };
+  /** What only the owner can decide. */
+  questions: Question[];
 }
 
 export function readAll(backend: Backend): Reading {
@@ -37,6 +40,7 @@ export function readAll(backend: Backend): Reading {
     requests: ifReady(() => backend.hosts.requests()),
     strangers: backend.strangers(),
     recovery: backend.recovery(),
+    questions: ifReady(() => backend.fleet.questions()) ?? [],
   };
 }
 

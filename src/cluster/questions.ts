@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What an owner must decide, in plain words: a question, and for each answer how it is given and
+// what it loses. Pure: read from a view. What the cluster decides by itself is not asked; what is
+// asked waits for as long as it takes, and loses nothing meanwhile.
+
+import type { SliceRecord } from "#base/record.ts";
+import { diskInWords } from "./disk-changes.ts";
+import { evacuationOf } from "./evacuation.ts";
+import { bytesInWords } from "./placement.ts";
+import type { DiskRecord, VolumeRecord } from "./state.ts";
+import { hasRoomFor } from "./upkeep.ts";
+import { sliceAvailability } from "./volume-state.ts";
+import type { ClusterView } from "./view.ts";
+
+/** More are not shown at once: the first ones are the worst. */
+const QUESTIONS_MAX = 32;
+/** Slices of one volume that are looked at for room. */
+const LOOKED_AT_MAX = 32;
+
+export interface Answer {
+  /** What to do; a command where there is one. */
+  answer: string;
+  /** What it loses, or that it loses nothing. */
+  costs: string;
+}
+
+export interface Question {
+  /** Of what: a disk, a volume, a unit. */
+  about: string;
+  sentence: string;
+  answers: Answer[];
+}
+
+/** The worst first. */
+export function questionsOf(view: ClusterView, wallMs: number): Question[] {
+  const found = [...stopped(view), ...failed(view), ...roomless(view), ...stuck(view, wallMs)];
+  return found.slice(0, QUESTIONS_MAX);
+}
+
+function ready(view: ClusterView): VolumeRecord[] {
+  return [...view.volumes.values()].filter((volume) => volume.state === "ready");
+}
+
+/** Volumes that cannot serve before somebody brings something back. */
+function stopped(view: ClusterView): Question[] {
+  return ready(view).flatMap((volume) => {
+    const waiting = view.slicesOfVolume(volume).filter((record): record is SliceRecord => {
+      if (record === null || sliceAvailability(view, record) === "online") return false;
+      return !record.inSync.some(({ disk }) => view.diskServes(disk));
+    });
+    if (waiting.length === 0) return [];
+    const places = new Set(
+      waiting.flatMap((record) => record.inSync.map((m) => placeOf(view, m.disk))),
+    );
+    const where = [...places].join(" and ");
+    return [
+      {
+        about: `volume ${volume.name}`,
+        sentence:
+          `the only current copies of part of volume ${volume.name} are on ${where}: ` +
+          "can that be brought back?",
+        answers: [
+          { answer: "yes: bring it back", costs: "nothing; the volume serves again by itself" },
+          {
+            answer: `no: cairn volume delete ${volume.name}`,
+            costs: `all that is on ${volume.name} (${bytesInWords(volume.sizeBytes)})`,
+          },
+        ],
+      },
+    ];
+  });
+}
+
+function placeOf(view: ClusterView, disk: number): string {
+  const unit = view.unitOfDisk(disk);
+  const isAway = unit !== null && !view.isAlive(unit.number);
+  return isAway ? `${unit.name}, which is away` : `${diskInWords(view, disk)}, which is out of use`;
+}
+
+/** Disks that gave an error: nothing is retried into success, unless somebody says so. */
+function failed(view: ClusterView): Question[] {
+  const disks = [...view.disks.values()].filter((disk) => {
+    return disk.state === "failed" && disk.lost?.isOut === false && disk.why === undefined;
+  });
+  return disks.map((disk) => failedQuestion(view, disk));
+}
+
+function failedQuestion(view: ClusterView, disk: DiskRecord): Question {
+  const words = diskInWords(view, disk.number);
+  const alone = view.slicesOfDisk(disk.number).filter((record) => record.inSync.length === 1);
+  const why = disk.lost?.reason ?? "it failed";
+  const lost = alone.length === 0 ? "nothing" : "what has its only copy there";
+  return {
+    about: words,
+    sentence: `${words} is out of use (${why}): is it to be used again?`,
+    answers: [
+      {
+        answer: `yes: cairn disk return ${disk.number}`,
+        costs: "nothing; what it missed is copied to it, and if it fails again it is out again",
+      },
+      {
+        answer: `no: cairn disk retire ${disk.number}, then pull it`,
+        costs: `${lost}; its other copies are made anew on other disks, where there is room`,
+      },
+    ],
+  };
+}
+
+/** Volumes that lack a copy, and nothing could take it. */
+function roomless(view: ClusterView): Question[] {
+  return ready(view).flatMap((volume) => {
+    const lacking = view.slicesOfVolume(volume).filter((record): record is SliceRecord => {
+      if (record === null || !view.diskServes(record.head)) return false;
+      const live = record.inSync.filter(({ disk }) => view.diskServes(disk)).length;
+      return live + record.resyncing.length < record.copies;
+    });
+    const without = lacking.slice(0, LOOKED_AT_MAX).filter((record) => !hasRoomFor(view, record));
+    if (without.length === 0) return [];
+    return [
+      {
+        about: `volume ${volume.name}`,
+        sentence:
+          `volume ${volume.name} lacks a copy, and no other unit has room for it: ` +
+          "is there to be more room?",
+        answers: [
+          { answer: "yes: bring back what is away, or add a disk or a unit", costs: "nothing" },
+          {
+            answer: "no: leave it as it is",
+            costs: "nothing now; one more loss may stop the volume, or lose what is on it",
+          },
+        ],
+      },
+    ];
+  });
+}
+
+/** Evacuations that wait for room. */
+function stuck(view: ClusterView, wallMs: number): Question[] {
+  return [...view.units.values()].flatMap((unit) => {
+    const state = evacuationOf(view, unit.number, wallMs);
+    if (unit.state !== "admitted" || state === null || !state.isStuck) return [];
+    return [
+      {
+        about: unit.name,
+        sentence: `${unit.name} cannot be emptied (${state.sentence}): is there to be more room?`,
+        answers: [
+          { answer: "yes: add a disk or a unit", costs: "nothing; the evacuation goes on" },
+          { answer: `no: cairn unit keep ${unit.name}`, costs: "nothing; the unit stays" },
+        ],
+      },
+    ];
+  });
+}
