@@ -54,7 +54,7 @@ beforeAll(async () => {
   const image = stampedImage(rack, owner);
   const credentials = { ...SHELL_CREDENTIALS };
   for (const firmware of ["uefi", "direct", "direct"] as const) {
-    rack.add({ image, firmware, credentials, processors: 1 });
+    rack.add({ image, firmware, credentials });
   }
   await Promise.all(rack.boxes.map((box) => box.powerOn()));
 });

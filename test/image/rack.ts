@@ -97,7 +97,7 @@ export class Rack extends LabScope {
       },
       {
         memoryMegabytes: options.memoryMegabytes ?? 1024,
-        processors: options.processors ?? 2,
+        processors: options.processors ?? 1,
         firmware: this.#firmware(options.firmware ?? "uefi"),
         bootDisk: this.#bootDisk(folder, options),
         dataDisks: this.#dataDisks(folder, options),
@@ -163,7 +163,8 @@ export class Rack extends LabScope {
     const initrd = path.join(this.folder, "initrd");
     writeFileSync(kernel, uki.kernel());
     writeFileSync(initrd, uki.initrd());
-    return { kind: "direct", kernel, initrd, commandLine: uki.commandLine() };
+    const commandLine = `${uki.commandLine().replace("console=tty0 ", "")} mitigations=off`;
+    return { kind: "direct", kernel, initrd, commandLine };
   }
 
   #bootDisk(folder: string, options: BoxOptions): GuestShape["bootDisk"] {
