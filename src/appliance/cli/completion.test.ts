@@ -76,6 +76,12 @@ describe("everything the pages can do", () => {
     "POST /hosts/:id/token": "host token",
     "POST /hosts/:id/remove": "host remove",
     "POST /settings": "setting set",
+    "POST /disks/:disk/retire": "disk retire",
+    "POST /disks/:disk/return": "disk return",
+    "POST /units/:unit/evacuate": "unit evacuate",
+    "POST /units/:unit/keep": "unit keep",
+    "POST /units/:unit/replace": "unit replace",
+    "POST /units/:unit/remove": "unit remove",
   };
   /** What a page shows → the command that shows the same. */
   const PAGES: Record<string, string | null> = {
@@ -87,6 +93,8 @@ describe("everything the pages can do", () => {
     "GET /assets/*": null,
     "GET /units": "unit list",
     "GET /disks": "disk list",
+    "GET /disks/:disk": "disk list",
+    "GET /units/:unit": "unit list",
     "GET /volumes": "volume list",
     "GET /volumes/new": "volume create",
     "GET /volumes/:id": "volume show",
