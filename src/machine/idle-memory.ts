@@ -19,6 +19,7 @@ import { findSection } from "./elf.ts";
 import { IO_VECTOR, SYS_PIDFD_OPEN, SYS_PROCESS_MADVISE } from "./io-uring.wire.ts";
 import { address, libc } from "./libc.ts";
 import type { Reactor } from "./reactor.ts";
+import { faultSingly } from "./single-faults.ts";
 
 const LOOK_EVERY_MS = 2000;
 /** Buffers handed out between two looks up to which a reactor is quiet: beacons and reports. */
@@ -31,8 +32,8 @@ const QUIET_LOOKS = 3;
 const SECOND_LOOKS = 6;
 /** While it stays quiet: leases, reports and pages make a little garbage too. */
 const AGAIN_EVERY_MS = 60_000;
-/** Its text again: what was needed by chance lies around what is needed always. */
-const TEXT_EVERY_MS = 10_000;
+/** Its text again, in which something is needed now and then. */
+const TEXT_EVERY_MS = 20_000;
 /** Shorter free ranges are not worth a call. */
 const RANGE_BYTES_MIN = 64 << 10;
 const PAGE_BYTES = 4096;
@@ -66,7 +67,10 @@ export function giveBackWhenQuiet(reactor: Reactor): void {
       Bun.shrink();
     } else if (nowMs < textMs) return;
     textMs = nowMs + TEXT_EVERY_MS;
-    text ??= unchangedText(readFileSync("/proc/self/smaps", "latin1"), process.execPath);
+    if (text === null) {
+      text = unchangedText(readFileSync("/proc/self/smaps", "latin1"), process.execPath);
+      faultSingly(text);
+    }
     for (const { start, lengthBytes } of text) {
       libc.madvise(address(start), lengthBytes, MADV_DONTNEED);
     }

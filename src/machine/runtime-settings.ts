@@ -7,6 +7,9 @@ const SETTINGS: Readonly<Record<string, string>> = {
   // The allocator looks for pages to give back after every few frees, on a thread of its own: an
   // eighth of what an idle unit cost (0.15 % of a core, Bun 1.4.5). Every 5 s finds as many.
   MIMALLOC_PURGE_HOLES_MIN_INTERVAL: "5000",
+  // Each thread looks every second whether its heap has grown, and collects it then. The engine
+  // does so by itself when much was allocated, and idle-memory.ts now and then.
+  BUN_GC_TIMER_DISABLE: "1",
 };
 
 /** Comes back only where the settings hold already, or where there is no executable of ours. */
