@@ -20,7 +20,7 @@ import { nextRecord } from "#raid/membership.ts";
 import { decide } from "#raid/takeover.ts";
 
 /** Past this many slices only what is lost is said: the rest would hold up the control thread. */
-const REHEARSED_SLICES_MAX = 4096;
+const REHEARSED_SLICES_MAX = 2048;
 /** Rounds of naming members: each brings up what it can, spares one after the other. */
 const ROUNDS_MAX = 64;
 /** Long after any grant or silence. */

@@ -9,6 +9,7 @@ import { Fault } from "#base/fault.ts";
 import type { UnitNumber, VolumeNumber } from "#base/record.ts";
 import { TRANSACTION_OPERATIONS_MAX } from "./control-store.ts";
 import type { Put, Transaction } from "./control-store.ts";
+import type { DiskRoom } from "./placement.ts";
 import { keys, valueText } from "./state.ts";
 import type { EventRecord, NumbersRecord } from "./state.ts";
 import type { ClusterView } from "./view.ts";
@@ -31,6 +32,7 @@ export class Draft {
   readonly #events: EventDraft[] = [];
   /** Room this draft gives away beyond what the view counts, by disk, bytes. */
   readonly taken = new Map<number, number>();
+  readonly #rooms = new Map<string, DiskRoom[]>();
   #numbers: NumbersRecord | null = null;
   #closed = false;
   readonly #isBounded: boolean;
@@ -58,6 +60,16 @@ export class Draft {
   /** The change holds only if this key is as the view has it (also: absent). */
   relyOn(key: string): void {
     this.#compares.add(key);
+  }
+
+  /**
+   * Rooms as the view has them, read once per draft: of a pool, or " spares", which no pool is
+   * named. What the draft itself gives away is in `taken`.
+   */
+  rooms(of: string, read: () => DiskRoom[]): DiskRoom[] {
+    const known = this.#rooms.get(of) ?? read();
+    this.#rooms.set(of, known);
+    return known;
   }
 
   /** Nothing more should go into it; `isFull` from now on. */

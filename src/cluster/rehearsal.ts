@@ -8,7 +8,7 @@ import type { SliceRecord } from "#base/record.ts";
 import type { Draft } from "./draft.ts";
 import { keys } from "./state.ts";
 import { LackClock, protect } from "./upkeep.ts";
-import { ClusterView, entryOf } from "./view.ts";
+import type { ClusterView } from "./view.ts";
 
 /**
  * Slices that are given members in one rehearsed draft: nothing is committed, so nothing bounds it.
@@ -16,11 +16,11 @@ import { ClusterView, entryOf } from "./view.ts";
 const UNBOUNDED = Number.POSITIVE_INFINITY;
 
 export class Rehearsal {
-  readonly view = new ClusterView();
+  readonly view: ClusterView;
   readonly #lacks = new LackClock();
 
   constructor(from: ClusterView) {
-    this.view.reset({ revision: Math.max(1, from.revision), entries: entriesOf(from) });
+    this.view = from.copy();
   }
 
   /** As a commit of it would be seen. */
@@ -55,24 +55,4 @@ export class Rehearsal {
     this.#lacks.look(this.view, nowMs);
     return protect(this.view, this.#lacks, nowMs, UNBOUNDED);
   }
-}
-
-/** What decisions read of a view; neither history nor what hangs on a person. */
-function entriesOf(view: ClusterView) {
-  const entries: ReturnType<typeof entryOf>[] = [];
-  const put = (key: string, value: object | null) => {
-    if (value !== null) entries.push(entryOf(key, value, Math.max(1, view.revisionOf(key))));
-  };
-  put(keys.cluster, view.cluster);
-  put(keys.numbers, view.numbers);
-  put(keys.settings, view.settings);
-  put(keys.station, view.station);
-  for (const [name, pool] of view.pools) put(keys.pool(name), pool);
-  for (const [number, unit] of view.units) put(keys.unit(number), unit);
-  for (const [number, alive] of view.alive) put(keys.aliveOf(number), alive);
-  for (const [number, disk] of view.disks) put(keys.disk(number), disk);
-  for (const [number, volume] of view.volumes) put(keys.volume(number), volume);
-  for (const [number, slice] of view.slices) put(keys.slice(number), slice);
-  for (const [number, voter] of view.voters) put(keys.voter(number), voter);
-  return entries;
 }

@@ -295,8 +295,8 @@ function newMember(
   const minus = (rooms: DiskRoom[]) =>
     rooms.map((room) => ({ ...room, freeBytes: room.freeBytes - (taken.get(room.disk) ?? 0) }));
   const disk =
-    placeMember(minus(spareRooms(view)), need) ??
-    placeMember(minus(poolRooms(view, volume.pool)), need);
+    placeMember(minus(draft.rooms(" spares", () => spareRooms(view))), need) ??
+    placeMember(minus(draft.rooms(volume.pool, () => poolRooms(view, volume.pool))), need);
   if (disk === null) return null;
   taken.set(disk, (taken.get(disk) ?? 0) + record.sizeBytes);
   draft.relyOn(keys.disk(disk));

@@ -107,6 +107,21 @@ export class ClusterView {
     this.#tell(changes);
   }
 
+  /** A view of its own with all that decisions read: without listeners, history and commands. */
+  copy(): ClusterView {
+    const copy = new ClusterView();
+    const { revision, cluster, numbers, settings, station, term } = this;
+    Object.assign(copy, { revision, cluster, numbers, settings, station, term });
+    const copied = ["units", "alive", "disks", "volumes", "slices", "pools", "voters"] as const;
+    for (const name of copied) {
+      const target: Map<unknown, unknown> = copy[name];
+      for (const [key, value] of this[name]) target.set(key, value);
+    }
+    for (const [key, known] of this.#revisions) copy.#revisions.set(key, known);
+    for (const [disk, slices] of this.#slicesOfDisk) copy.#slicesOfDisk.set(disk, new Set(slices));
+    return copy;
+  }
+
   /** Takes one revision's changes from a watch of everything. */
   apply(events: readonly WatchEvent[], revision: number): void {
     if (revision <= this.revision) return; // seen in a reading already
