@@ -112,6 +112,12 @@ export class UpdateAgent {
   get cluster(): AgentCluster | null {
     return this.#parts.cluster();
   }
+  /** The version that is whole here and that its cluster does not know of yet; null: none. */
+  get unannounced(): string | null {
+    const { kept } = this.payloads;
+    if (this.cluster === null || kept === null || kept.digest !== this.#unannounced) return null;
+    return kept.manifest.version;
+  }
 
   start(): void {
     void this.#tick();

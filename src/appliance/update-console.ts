@@ -56,12 +56,16 @@ export class UpdateConsole implements UpdateBackend {
   }
 
   #workView(): UpdateStatusView["work"] {
-    const { doing, payloads } = this.#agent;
+    const { doing, payloads, unannounced } = this.#agent;
     const { progress } = payloads;
-    if (doing === null && progress === null) return null;
     const { doneBytes, totalBytes } = progress ?? { doneBytes: 0, totalBytes: 0 };
-    const sentence = doing ?? `takes the files of version ${progress?.version ?? ""}`;
-    return { sentence, doneBytes, totalBytes };
+    if (doing !== null) return { sentence: doing, doneBytes, totalBytes };
+    if (progress !== null) {
+      return { sentence: `takes the files of version ${progress.version}`, doneBytes, totalBytes };
+    }
+    // Whoever starts the update as soon as it is loaded must not be told that there is none.
+    if (unannounced === null) return null;
+    return { sentence: `tells the cluster of version ${unannounced}`, doneBytes, totalBytes };
   }
 
   async load(place: string): Promise<void> {

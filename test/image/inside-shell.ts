@@ -50,7 +50,7 @@ export class InsideShell {
     const since = this.#log.mark();
     // The line comes back as echo: only the shell's own output has these words without the gap.
     const begin = `echo; echo cairn-"begin"-${number}`;
-    const end = `echo; echo cairn-"end"-${number}:$?:`;
+    const end = `status=$?; echo; echo cairn-"end"-${number}:$status:`;
     let sentMs = Number.NEGATIVE_INFINITY;
     const look = async () => {
       const found = between(this.#log.text(since), number);

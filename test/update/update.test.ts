@@ -29,12 +29,12 @@ afterEach(async () => {
 
 async function load(box: Box, release: string): Promise<void> {
   await box.console.load(release);
-  await until("the load has ended", () => box.console.status().work === null);
+  await until("the load has ended", () => box.console.status().work === null, LIMIT_MS);
 }
+/** Afterwards its cluster knows of it. */
 async function loadForAll(release: string, version: string): Promise<void> {
   await load(boxes.box(1), release);
-  const loaded = () => boxes.box(1).console.status().roll;
-  await until("it is announced", () => loaded()?.version === version, LIMIT_MS);
+  expect(boxes.box(1).console.plan({ ...whole, version }).version).toBe(version);
 }
 const whole = { version: null, only: null, accept: true, downgrade: false };
 const rollOf = (unit = 1) => boxes.box(unit).console.status().roll;
