@@ -23,6 +23,7 @@ import { StationSchema, keys, parseValue, valueText } from "#cluster/state.ts";
 import type { DiskRecord } from "#cluster/state.ts";
 import { UnitLease } from "#cluster/unit-lease.ts";
 import { ViewFollower } from "#cluster/view-follower.ts";
+import type { ViewChange } from "#cluster/view.ts";
 import { newsOf } from "#cluster/volume-state.ts";
 import { VoterKeeper, newId, voterName } from "#cluster/voters.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
@@ -125,12 +126,15 @@ export class ClusterLife {
       store: this.store,
       view: this.follower.view,
     });
-    const news = () => newsOf(headReports(this.follower.view, parts.reactor.report));
-    const options = { unit, run: newId(world), mayLead: () => this.#mayLead(), news };
     this.lease = new UnitLease(world, timers, {
       store: this.store,
       follower: this.follower,
-      options,
+      options: {
+        unit,
+        run: newId(world),
+        mayLead: () => this.#mayLead(),
+        news: () => newsOf(headReports(this.follower.view, parts.reactor.report)),
+      },
     });
     this.#station = new ControlStation(world, timers, {
       store: this.store,
@@ -156,13 +160,15 @@ export class ClusterLife {
       ownUnit: unit,
       exportsUnclaimed: parts.exportsUnclaimed,
     });
-    this.follower.view.onChange((changes) => {
-      if (this.follower.view.units.get(unit)?.state === "removed") parts.removed();
-      if (changes.some((change) => change.kind === "voter" || change.kind === "unit")) {
-        this.#membersAtMs = Number.NEGATIVE_INFINITY;
-        this.#placesChanged();
-      }
-    });
+    this.follower.view.onChange((changes) => this.#viewChanged(changes));
+  }
+
+  #viewChanged(changes: readonly ViewChange[]): void {
+    if (this.follower.view.units.get(this.unit)?.state === "removed") this.#parts.removed();
+    if (changes.some((change) => change.kind === "voter" || change.kind === "unit")) {
+      this.#membersAtMs = Number.NEGATIVE_INFINITY;
+      this.#placesChanged();
+    }
   }
 
   start(): void {
