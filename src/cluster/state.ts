@@ -43,12 +43,12 @@ import { VALUE_CHARACTERS_MAX } from "./control-store.ts";
 import { HostSchema, RequestSchema, VOLUME_HOSTS_MAX, hostKeys } from "./host-state.ts";
 import type { HostNumber, HostRecord, RequestRecord } from "./host-state.ts";
 import { nameSchema } from "./name-schema.ts";
+import { SLICE_NEWS_MAX, SliceNewsSchema } from "./slice-news.ts";
 import { UnitUpdateSchema, UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
 import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
 
 /** Addresses, allowed ranges and the like in one record. */
 const LIST_MAX = 64;
-export const NEWS_CHARACTERS_MAX = 256;
 
 export const keys = {
   cluster: "/cluster",
@@ -157,20 +157,6 @@ export const UnitSchema = z.looseObject({
     .optional(),
 });
 export type UnitRecord = z.infer<typeof UnitSchema>;
-
-export const AVAILABILITIES = ["online", "read-only", "waiting", "offline"] as const;
-/** Slices that a unit tells about at once; those that serve and copy nothing are not told. */
-export const SLICE_NEWS_MAX = 128;
-/** What a unit says of a slice whose head's disk it has, as long as it is not just online. */
-export const SliceNewsSchema = z.looseObject({
-  slice: positive,
-  availability: z.enum(AVAILABILITIES),
-  /** The rest of "it waits for"; empty: for nothing. */
-  waitsFor: z.string().max(NEWS_CHARACTERS_MAX),
-  /** How much of a resync is done; not there: none is under way. */
-  rebuiltPercent: z.number().int().min(0).max(100).optional(),
-});
-export type SliceNews = z.infer<typeof SliceNewsSchema>;
 
 export const AliveSchema = z.looseObject({
   unit: positive,

@@ -13,7 +13,7 @@ import type { UnitNumber } from "#base/record.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { ControlStore, LeaseId } from "./control-store.ts";
 import { StationSchema, keys, parseValue, valueText } from "./state.ts";
-import type { SliceNews } from "./state.ts";
+import type { SliceNews } from "./slice-news.ts";
 import type { ViewFollower } from "./view-follower.ts";
 
 /** Long enough for a busy machine to renew four times; nothing on the data path waits for it. */

@@ -6,8 +6,10 @@ import { drainMicrotasks } from "bun:jsc";
 import { describe, expect, test } from "bun:test";
 import type { SliceRecord } from "#base/record.ts";
 import { StationFixture } from "./station-fixture.ts";
-import type { DiskRecord, SliceNews, VolumeRecord } from "./state.ts";
-import { AliveSchema, SLICE_NEWS_MAX, keys } from "./state.ts";
+import { SLICE_NEWS_MAX } from "./slice-news.ts";
+import type { SliceNews } from "./slice-news.ts";
+import type { DiskRecord, VolumeRecord } from "./state.ts";
+import { AliveSchema, keys } from "./state.ts";
 import { lossTable, newsOf, stateInWords, volumeState } from "./volume-state.ts";
 import type { SliceReport, VolumeState } from "./volume-state.ts";
 

@@ -10,8 +10,9 @@
 
 import { layouts } from "#base/layout.ts";
 import type { SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
-import { NEWS_CHARACTERS_MAX, SLICE_NEWS_MAX } from "./state.ts";
-import type { AVAILABILITIES, SliceNews, UnitRecord, VolumeRecord } from "./state.ts";
+import { NEWS_CHARACTERS_MAX, SLICE_NEWS_MAX } from "./slice-news.ts";
+import type { AVAILABILITIES, SliceNews } from "./slice-news.ts";
+import type { UnitRecord, VolumeRecord } from "./state.ts";
 import type { ClusterView } from "./view.ts";
 
 export type Availability = (typeof AVAILABILITIES)[number];

@@ -10,8 +10,8 @@ const SETTINGS: Readonly<Record<string, string>> = {
   // Each thread looks every second whether its heap has grown, and collects it then. The engine
   // does so by itself when much was allocated, and idle-memory.ts now and then.
   BUN_GC_TIMER_DISABLE: "1",
-  // The engine lets garbage grow with the machine's memory: to 1 GB of a unit under load on a box of
-  // 24 GB. As on a box of half a GB it collects sooner, at the same cost per request.
+  // The engine lets garbage grow with the machine's memory: to 1 GB of a unit under load on a box
+  // of 24 GB. As on a box of half a GB it collects sooner, at the same cost per request.
   BUN_JSC_forceRAMSize: String(512 << 20),
 };
 

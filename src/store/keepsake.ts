@@ -171,8 +171,8 @@ export class Keepsake {
   }
 
   /**
-   * A flush cycle begins: it makes durable what was noted until now. After one that failed the older
-   * half still counts, and nothing newer may be noted in it: what is read first is overruled.
+   * A flush cycle begins: it makes durable what was noted until now. After one that failed the
+   * older half still counts, and nothing newer may be noted in it: what is read first is overruled.
    */
   turn(): void {
     const older = 1 - this.#get(AT.half);

@@ -3,10 +3,11 @@
 // The judged figures of a cluster, measured on this machine. Run by hand, on a quiet machine, as
 // root; it takes most of an hour:
 //
-//   bun test/cluster/judge-run.ts [starts|idle|kills|stops|cuts|hangs|resync|wiped|corrupt|storm ...]
-//     [--scale 1] [--json FILE]
+//   bun test/cluster/judge-run.ts [SECTION ...] [--scale 1] [--json FILE]
 //
-// Without names it runs all; with --scale 5 five times as often (100 kills). Prints a table; exit status 1 when a promise was not kept.
+// Sections: starts, idle, kills, stops, cuts, hangs, resync, wiped, corrupt, storm. Without names
+// it runs all; with --scale 5 five times as often (100 kills). Prints a table; exit status 1 when a
+// promise was not kept.
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";

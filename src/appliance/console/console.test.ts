@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The pages over a Backend in memory: who gets in and how, what is refused, what the pages say, and
-// that what they are made of is what a browser and a screen reader need.
+// that what they are made of is what a browser and a screen reader need. Long because every page is
+// looked at by one signed-in browser that is made here.
 
 import { beforeEach, describe, expect, test } from "bun:test";
 import { type Api, createApi } from "#appliance/api/api.ts";
