@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a unit tells all others of the slices it heads, with its liveness (state.ts, `/alive/<n>`): a
-// hint for people and for decisions that wait, never a reason to change a record.
+// What a unit tells all others of the slices it heads, with its liveness (state.ts, `/alive/<n>`):
+// a hint for people and for decisions that wait, never a reason to change a record.
 
 import { z } from "zod";
 
