@@ -29,6 +29,7 @@ import { SHELL_CREDENTIALS } from "./inside-shell.ts";
 import { ReleaseWorkshop } from "./next-release.ts";
 import { CutMoments, cutAfter, cutsWanted, forgottenInWords } from "./power-cut.ts";
 import { Rack } from "./rack.ts";
+import { RecoveryVisit, breakDaemon } from "./recovery.ts";
 import { Stages } from "./stages.ts";
 import { load, loaded, serveReleases, settledOn, start, updateStatus } from "./updates.ts";
 import { slotsInWords } from "./updates.ts";
@@ -214,7 +215,7 @@ describe("updates", () => {
   );
 });
 
-describe("power cuts", () => {
+describe("power cuts of updates", () => {
   for (let count = wanted.count - firstBootCuts; count > 0; count--) {
     story.stage(`update, cut number ${count} → the box comes back`, async () => {
       const running = (await updateStatus(box, owner)).version;
@@ -237,23 +238,6 @@ describe("power cuts", () => {
       const status = await rack.until("a good slot", settled, BOOT_MS, { lookMs: 1000 });
       say(`back on ${status.version} ${box.secondsOn().toFixed(0)} s after power-on`);
       expect([versions.first, versions.second]).toContain(status.version);
-    });
-  }
-
-  for (let count = firstBootCuts; count > 0; count--) {
-    story.stage(`first boot, cut number ${count} → the box comes up all the same`, async () => {
-      if (box.running) await box.powerCut();
-      const fresh = rack.add({ image, firmware: "secure-boot", lossy: true });
-      const its = { ...owner, token: null };
-      await fresh.powerOn();
-      const cut = { sinceSeconds: 0, workSeconds: moments.next(work.firstBoot) };
-      const told = `first boot cut after ${cut.workSeconds.toFixed(1)} s of work`;
-      say(`${told} of ${work.firstBoot.toFixed(1)} (seed ${moments.seed})`);
-      say(forgottenInWords(await cutAfter(fresh, cut, moments.dice)));
-      await fresh.powerOn();
-      await comesBack(fresh, its);
-      say(`does its part ${fresh.secondsOn().toFixed(0)} s after power-on`);
-      await fresh.powerCut();
     });
   }
 });
@@ -282,8 +266,6 @@ describe("an altered root", () => {
   story.stage(
     "one flipped byte on the disk → it is not run; flipped back, the box runs",
     async () => {
-      if (!box.running) await box.powerOn();
-      await comesBack(box, owner);
       const { version } = await updateStatus(box, owner);
       const rows = await box.shell.run("lsblk -rbno PARTLABEL,START", SHELL_MS);
       const start = new RegExp(`^cairn_${version}_root (\\d+)$`, "m").exec(rows.output)?.[1];
@@ -318,4 +300,67 @@ describe("an altered root", () => {
       await comesBack(box, owner);
     },
   );
+});
+
+describe("a box without a daemon", () => {
+  let resetMark = 0;
+
+  story.stage(
+    "that keeps failing → the recovery page says why, and offers what helps",
+    async () => {
+      await breakDaemon(box);
+      const visit = await RecoveryVisit.begin(rack, box);
+      const page = await visit.read("/");
+      expect(page).toContain("with exit status 70");
+      expect(page).toContain("broken on purpose");
+      const other = [versions.first, versions.second, versions.third].filter((one) =>
+        page.includes(`Restart with version ${one}`),
+      );
+      expect(other).toHaveLength(1);
+      expect(page).toContain(`in the other slot`);
+      expect(await visit.read("/log")).toContain("broken on purpose");
+      const name = /<h1>(\S+) is in recovery<\/h1>/.exec(page)?.[1] ?? "";
+      const reset = (typed: string) => visit.press("/reset", { level: "everything", name: typed });
+      expect((await reset(`${name}-not`)).status).toBe(400);
+      resetMark = box.second.mark();
+      expect((await reset(name)).status).toBe(200);
+    },
+  );
+
+  story.stage("reset to factory → blank disks, nobody's box, no settings", async () => {
+    const begun = () => box.second.find(/^cairn-ready$/, resetMark);
+    await rack.until("the restart", begun, BOOT_MS, { lookMs: 1000 });
+    await rack.until("an answer", () => answers(box), BOOT_MS, { lookMs: 1000 });
+    const { status, output } = await box.shell.run("cat /run/cairn/reset.json", SHELL_MS);
+    expect({ status, output }).toMatchObject({ status: 0 });
+    const report = JSON.parse(output) as { level: string; emptied: string[]; failures: string[] };
+    expect(report.level).toBe("everything");
+    expect(report.failures).toEqual([]);
+    expect(report.emptied.length).toBeGreaterThan(0);
+    // The old owner is a stranger to it.
+    await expect(updateStatus(box, owner)).rejects.toThrow("HTTP 401");
+    const blank = await box.shell.run("cmp -n 1048576 /dev/nvme0n1 /dev/zero", SHELL_MS);
+    expect(blank).toEqual({ status: 0, output: "" });
+    const stamp = await box.shell.run("test ! -e /efi/cairn.json", SHELL_MS);
+    expect(stamp.status).toBe(0);
+  });
+});
+
+describe("power cuts of first boots", () => {
+  for (let count = firstBootCuts; count > 0; count--) {
+    story.stage(`first boot, cut number ${count} → the box comes up all the same`, async () => {
+      if (box.running) await box.powerCut();
+      const fresh = rack.add({ image, firmware: "secure-boot", lossy: true });
+      const its = { ...owner, token: null };
+      await fresh.powerOn();
+      const cut = { sinceSeconds: 0, workSeconds: moments.next(work.firstBoot) };
+      const told = `first boot cut after ${cut.workSeconds.toFixed(1)} s of work`;
+      say(`${told} of ${work.firstBoot.toFixed(1)} (seed ${moments.seed})`);
+      say(forgottenInWords(await cutAfter(fresh, cut, moments.dice)));
+      await fresh.powerOn();
+      await comesBack(fresh, its);
+      say(`does its part ${fresh.secondsOn().toFixed(0)} s after power-on`);
+      await fresh.powerCut();
+    });
+  }
 });
