@@ -33,7 +33,7 @@ export const faultTable = {
   internal: [20, 500, "our own bug", "please report it with the support bundle"],
   rateLimited: [22, 429, "too many tries", "wait a minute, then try again"],
   wrongHost: [21, 421, "asked under a name that is not ours", "use the unit's address or own name"],
-  notTrusted: [22, 403, "the update cannot be trusted", "get it again from where it is published"],
+  notTrusted: [26, 403, "the update cannot be trusted", "get it again from where it is published"],
   notFitting: [
     23,
     409,
