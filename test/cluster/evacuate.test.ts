@@ -114,8 +114,9 @@ test("a unit whose place nobody can take → refused; insisted on → it waits",
   const members = lab.running;
   expect(members).toHaveLength(3);
   const wish = { name: "three", sizeBytes: SLICE_BYTES, protection: "mirror-3" as const };
-  await lab.anyApi().createVolume({ ...wish, hosts: [] });
   const [leaving, asker] = members as [LabUnit, LabUnit];
+  // By the one that is asked afterwards: others hear of it a moment later.
+  await asker.api.createVolume({ ...wish, hosts: [] });
   await expect(asker.api.evacuate(leaving.name, {})).rejects.toThrow("no room, or no further unit");
   await asker.api.evacuate(leaving.name, { force: true });
   const waits = async () => {
