@@ -86,7 +86,7 @@ async function measureIdle(judgement: Judgement, lab: Lab, when: string): Promis
   }
 }
 
-/** Nobody fails over while the machine is busy: same head, epoch, control station, etcd leader. */
+/** Nobody fails over while the machine is busy: same heads, control station, etcd leader. */
 export async function judgeStorm(judgement: Judgement, minutes: number): Promise<void> {
   await using lab = await startCluster();
   const first = await leads(lab);
@@ -101,34 +101,40 @@ export async function judgeStorm(judgement: Judgement, minutes: number): Promise
   lab.spawn("fsync", "sh", ["-c", `while :; do ${write} 2>/dev/null; done`]);
   judgement.note(`${BUSY_LOOPS} busy loops and an fsync loop for ${minutes} minutes`);
   const start = performance.now();
-  const seen = { epochs: await epochsOf(lab), leads: nameLeads(first) };
+  let seen = await lookAtLeads(lab);
   let failovers = 0;
+  let memberships = 0;
   while (performance.now() - start < minutes * 60_000) {
     await pause(LOOK_MS);
-    const now = { epochs: await epochsOf(lab), leads: nameLeads(await leads(lab)) };
-    if (now.epochs === seen.epochs && now.leads === seen.leads) continue;
-    failovers++;
+    const now = await lookAtLeads(lab);
+    if (now.leads !== seen.leads) failovers++;
+    else if (now.epochs !== seen.epochs) memberships++;
+    else continue;
     const at = ((performance.now() - start) / 1000).toFixed(0);
     judgement.note(`  at ${at} s: ${seen.leads} ${seen.epochs} -> ${now.leads} ${now.epochs}`);
-    Object.assign(seen, now);
+    seen = now;
   }
   const { directMs, inbandMs } = probes.gapsSince(start);
   await probes.finish();
   judgement.add("failovers under load", failovers, { unit: "", most: 0 });
+  // A member that made no progress for 5 s was dropped, or came back (R13).
+  judgement.add("changes of membership under load", memberships, { unit: "", most: null });
   judgement.add("longest gap under load", Math.max(directMs, inbandMs) / 1000, {
     unit: "s",
     most: null,
   });
 }
 
-async function epochsOf(lab: Lab): Promise<string> {
+/** Who leads what, and each slice's epoch. */
+async function lookAtLeads(lab: Lab): Promise<{ leads: string; epochs: string }> {
   const look = async () => {
     const { slices } = await lab.anyApi().volume(VOLUME);
-    return slices.map(({ head, epoch }) => `${head}@${epoch}`).join(" ");
+    const { station, etcd } = await leads(lab);
+    const heads = slices.map(({ head }) => head).join(" ");
+    return {
+      leads: `heads ${heads}, station ${station.name}, etcd ${etcd.name}`,
+      epochs: slices.map(({ epoch }) => epoch).join(" "),
+    };
   };
-  return lab.until("the volume's records", look, LIMIT_MS);
-}
-
-function nameLeads(now: Awaited<ReturnType<typeof leads>>): string {
-  return `head ${now.head.name}, station ${now.station.name}, etcd ${now.etcd.name}`;
+  return lab.until("who leads", look, LIMIT_MS);
 }
