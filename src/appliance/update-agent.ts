@@ -128,6 +128,7 @@ export class UpdateAgent {
   }
 
   async #tick(): Promise<void> {
+    if (this.#stopped) return;
     try {
       this.#lookAtSlots();
       await this.#live();
@@ -144,6 +145,8 @@ export class UpdateAgent {
     if (cluster === null) return;
     await this.#report(cluster);
     await this.#announce(cluster);
+    // What a stopped agent's view says is old: an armed slot would be withdrawn by it.
+    if (this.#stopped) return;
     const { update } = cluster.view;
     const isMyTurn = update?.state === "rolling" && update.current?.unit === cluster.unit;
     if (!isMyTurn) this.#withdraw();

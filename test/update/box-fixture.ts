@@ -197,7 +197,8 @@ export class Box {
       this.version = started.version;
       this.isUp = true;
       this.#run();
-      this.#blessing = timers.after(300, () => this.#blessOrNot());
+      // As systemd-bless-boot: only a start that was counted is blessed.
+      if (started.tries !== null) this.#blessing = timers.after(300, () => this.#blessOrNot());
       return;
     }
     throw new Error(`box ${this.unit} does not start any more`);
