@@ -7,6 +7,8 @@
 // - A disk is opened again only when an earlier opening of it has been closed: two stores on one
 //   disk would undo each other.
 // - A keepsake is one disk's alone, and counts for nothing once the disk lost its cache (R10).
+// - The end waits for what is being opened, and closes it: its descriptor would outlive the
+//   reactor's thread, and keep the disk from this unit's next run.
 
 import { Fault } from "#base/fault.ts";
 import { EXTENT_BYTES } from "#base/grains.ts";
@@ -58,6 +60,10 @@ export class HeldDisks {
   readonly #keepsakes = new Set<string>();
   /** Disks that are being closed, with what waits for it. */
   readonly #closing = new Map<string, (() => void)[]>();
+  /** Disks that are being looked at, formatted or opened. */
+  #opening = 0;
+  /** Called when none is any more; not null: nothing is opened from now on. */
+  #ended: (() => void) | null = null;
 
   constructor(world: World, reactor: Reactor, effects: HeldDisksEffects) {
     this.#world = world;
@@ -76,6 +82,7 @@ export class HeldDisks {
 
   open(message: OpenMessage): void {
     const { place } = message;
+    if (this.#ended !== null) return; // the unit's run is over
     for (const held of this.#disks.values()) {
       if (held.path !== place.path) continue;
       return this.close(held.store.uuid, () => this.open(message));
@@ -93,6 +100,7 @@ export class HeldDisks {
     } catch (cause) {
       return this.#effects.refused(place.path, sentenceOf(cause));
     }
+    this.#opening++;
     if (message.anew) return this.#formatArea(area, message);
     lookAtArea(this.#reactor.memory, area, (look) => this.#looked(area, look, message));
   }
@@ -124,7 +132,11 @@ export class HeldDisks {
 
   #refuse(area: FileArea, place: DiskPlace, sentence: string): void {
     const why = area.failure === null ? sentence : `${sentence}: ${area.failure}`;
-    area.close(() => this.#effects.refused(place.path, why));
+    area.close(() => {
+      this.#opening--;
+      if (this.#ended === null) this.#effects.refused(place.path, why);
+      else if (this.#opening === 0) this.#ended();
+    });
   }
 
   #openArea(area: FileArea, message: OpenMessage): void {
@@ -137,10 +149,15 @@ export class HeldDisks {
     };
     openDisk(this.#world, this.#reactor.memory, area, keepsake, (store, status, reason) => {
       if (store === null) return end(`it could not be opened (${statusName(status)}: ${reason})`);
+      if (this.#ended !== null) {
+        store.close(() => end("this unit's run is over"));
+        return;
+      }
       if (this.#disks.has(store.uuid)) {
         store.close(() => end("a disk with the same identity is open already"));
         return;
       }
+      this.#opening--;
       const named = kept === null ? null : identity.uuid;
       const held: HeldDisk = { area, store, path: place.path, place, ready: false, named };
       this.#disks.set(store.uuid, held);
@@ -199,13 +216,17 @@ export class HeldDisks {
     this.close(uuid, done);
   }
 
-  /** Those that are open; one that is taken out already is not waited for. */
+  /**
+   * The end: those that are open, and those that are being opened as soon as they are. One that is
+   * taken out already is not waited for.
+   */
   closeAll(done: () => void): void {
-    let left = this.#disks.size + 1;
+    let left = this.#disks.size + (this.#opening > 0 ? 2 : 1);
     const one = () => {
       left--;
       if (left === 0) done();
     };
+    this.#ended = one;
     for (const uuid of [...this.#disks.keys()]) this.close(uuid, one);
     one();
   }
