@@ -13,9 +13,10 @@ export function headReports(
   report: ReactorReport,
 ): Map<SliceNumber, SliceReport> {
   const reports = new Map<SliceNumber, SliceReport>();
-  for (const { slice, disk, availability, waitsFor, resync } of report.slices) {
+  for (const { slice, disk, epoch, availability, waitsFor, resync } of report.slices) {
     if (view.slices.get(slice)?.head !== disk) continue;
     reports.set(slice, {
+      epoch,
       availability,
       ...(waitsFor === "" ? {} : { waitsFor }),
       ...(resync === null || resync.totalBytes === 0

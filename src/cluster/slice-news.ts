@@ -12,6 +12,8 @@ export const SLICE_NEWS_MAX = 128;
 /** What a unit says of a slice whose head's disk it has, as long as it is not just online. */
 export const SliceNewsSchema = z.looseObject({
   slice: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
+  /** Of the record that it goes by: of an older one it says nothing any more. */
+  epoch: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
   availability: z.enum(AVAILABILITIES),
   /** The rest of "it waits for"; empty: for nothing. */
   waitsFor: z.string().max(NEWS_CHARACTERS_MAX),

@@ -70,7 +70,7 @@ test("what it tells of its slices → written when it changes, and only then", (
   if (second === undefined) throw new Error("it runs");
   const told = () => made.view().alive.get(2)?.slices;
   expect(told()).toBeUndefined();
-  second.news = [{ slice: 7, availability: "waiting", waitsFor: "disk 3 to answer" }];
+  second.news = [{ slice: 7, epoch: 1, availability: "waiting", waitsFor: "disk 3 to answer" }];
   made.until("told", () => told()?.[0]?.slice === 7, 3000);
   const revision = made.view().revisionOf(keys.aliveOf(2));
   made.time.pass(20_000);

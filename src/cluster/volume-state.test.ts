@@ -64,7 +64,8 @@ class Situation {
     return this.commit({ inSync, head: inSync[0]?.disk ?? 0 });
   }
   state(share?: number): VolumeState {
-    const report = { availability: "online" as const, rebuiltShare: share ?? 0 };
+    const { epoch } = this.record;
+    const report = { epoch, availability: "online" as const, rebuiltShare: share ?? 0 };
     const reports = share === undefined ? new Map() : new Map([[this.record.slice, report]]);
     return volumeState(this.view, this.volume, reports);
   }
@@ -119,9 +120,10 @@ describe("the two words", () => {
 
 describe("what units tell of the slices they head", () => {
   /** The unit at `place` says this of the slice. */
-  const told = (now: Situation, place: number, news: Omit<SliceNews, "slice">) => {
+  const told = (now: Situation, place: number, news: Omit<SliceNews, "slice" | "epoch">) => {
     const unit = now.unitAt(place);
-    const slices = [{ slice: now.record.slice, ...news }];
+    const { slice, epoch } = now.record;
+    const slices = [{ slice, epoch, ...news }];
     return now.put(keys.aliveOf(unit), { unit, run: "0".repeat(32), slices });
   };
 
@@ -139,6 +141,14 @@ describe("what units tell of the slices they head", () => {
     expect(stateInWords(now.state())).toBe("online, protected");
   });
 
+  test("told of the record before → over", () => {
+    const now = new Situation("mirror-2");
+    told(now, 0, { availability: "waiting", waitsFor: "the silent head's grants to run out" });
+    expect(stateInWords(now.state())).toBe("waiting, protected");
+    now.commit({});
+    expect(stateInWords(now.state())).toBe("online, protected");
+  });
+
   test("a resync elsewhere → its percentage; the asked unit's own figure is newer", () => {
     const now = new Situation("mirror-2").lose(1).drop(1);
     const target = [...now.view.disks.values()].find(
@@ -152,15 +162,16 @@ describe("what units tell of the slices they head", () => {
 
   test("told are those that do not serve, then copies under way; never more than fit", () => {
     const reports = new Map<number, SliceReport>([
-      [1, { availability: "online" }],
-      [2, { availability: "online", rebuiltShare: 0.999 }],
-      [3, { availability: "waiting", waitsFor: "x".repeat(1000) }],
-      [4, { availability: "offline" }],
+      [1, { epoch: 1, availability: "online" }],
+      [2, { epoch: 1, availability: "online", rebuiltShare: 0.999 }],
+      [3, { epoch: 1, availability: "waiting", waitsFor: "x".repeat(1000) }],
+      [4, { epoch: 1, availability: "offline" }],
     ]);
     const news = newsOf(reports);
     expect(news.map(({ slice }) => slice)).toEqual([4, 3, 2]);
     expect(news[2]?.rebuiltPercent).toBe(99);
-    for (let slice = 5; slice < 1000; slice++) reports.set(slice, { availability: "waiting" });
+    for (let slice = 5; slice < 1000; slice++)
+      reports.set(slice, { epoch: 1, availability: "waiting" });
     const record = { unit: 1, run: "0".repeat(32), slices: newsOf(reports) };
     expect(AliveSchema.safeParse(record).success).toBe(true);
     expect(record.slices).toHaveLength(SLICE_NEWS_MAX);

@@ -20,6 +20,8 @@ export type ProtectionWord = "protected" | "rebuilding" | "degraded" | "at-risk"
 
 /** What a slice's head says about it, where the head was heard. */
 export interface SliceReport {
+  /** Of the record that it goes by. */
+  epoch: number;
   availability: Availability;
   /** In [0, 1): how much of a resync is done. */
   rebuiltShare?: number;
@@ -46,10 +48,11 @@ const AVAILABILITY_ORDER: readonly Availability[] = ["online", "read-only", "wai
  */
 export function newsOf(reports: ReadonlyMap<SliceNumber, SliceReport>): SliceNews[] {
   const news: SliceNews[] = [];
-  for (const [slice, { availability, waitsFor = "", rebuiltShare }] of reports) {
+  for (const [slice, { epoch, availability, waitsFor = "", rebuiltShare }] of reports) {
     if (availability === "online" && waitsFor === "" && rebuiltShare === undefined) continue;
     news.push({
       slice,
+      epoch,
       availability,
       waitsFor: waitsFor.slice(0, NEWS_CHARACTERS_MAX),
       ...(rebuiltShare === undefined ? {} : { rebuiltPercent: Math.floor(100 * rebuiltShare) }),
@@ -65,8 +68,9 @@ function toldOf(view: ClusterView, record: SliceRecord): SliceReport | undefined
   if (unit === null) return undefined;
   const told = view.alive.get(unit.number)?.slices?.find((one) => one.slice === record.slice);
   if (told === undefined) return undefined;
-  const { availability, waitsFor, rebuiltPercent } = told;
+  const { epoch, availability, waitsFor, rebuiltPercent } = told;
   return {
+    epoch,
     availability,
     ...(waitsFor === "" ? {} : { waitsFor }),
     ...(rebuiltPercent === undefined ? {} : { rebuiltShare: rebuiltPercent / 100 }),
@@ -97,7 +101,10 @@ export function volumeState(
       );
       continue;
     }
-    const report = reports.get(number) ?? toldOf(view, record);
+    // What goes by an older record is over: a head that was handed on, a member that was dropped.
+    const report = [reports.get(number), toldOf(view, record)].find(
+      (one) => one?.epoch === record.epoch,
+    );
     availability = worse(AVAILABILITY_ORDER, availability, sliceAvailability(view, record, report));
     protection = worse(PROTECTION_ORDER, protection, sliceProtection(view, record));
     if (isRebuilding(view, record)) shares.push(report?.rebuiltShare ?? 0);

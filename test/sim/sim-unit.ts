@@ -207,6 +207,7 @@ export class UnitProcess implements Endpoint {
   readonly #machine: SimUnit;
   /** Disks taken out whose stores are not closed yet, and those of them to open then. */
   readonly #closing = new Set<DiskNumber>();
+  readonly #opening = new Set<DiskNumber>();
   readonly #wanted = new Set<DiskNumber>();
   #ended = false;
   #paused = false;
@@ -301,7 +302,9 @@ export class UnitProcess implements Endpoint {
   #open(number: DiskNumber, disk: SimDisk, done: () => void): void {
     const area = disk.attach(this.memory, (act) => this.deliver(act));
     const { keepsake } = disk;
+    this.#opening.add(number);
     openDisk(this.world, this.memory, area, { keepsake }, (store, status, reason) => {
+      this.#opening.delete(number);
       if (store === null) {
         const word = statusName(status);
         this.world.log.write("error", "a disk does not open", { number, word, reason });
@@ -333,7 +336,7 @@ export class UnitProcess implements Endpoint {
 
   takeAgain(number: DiskNumber): void {
     const disk = this.#machine.disks.get(number);
-    if (disk === undefined) return;
+    if (disk === undefined || this.#opening.has(number)) return;
     this.dropDisk(number);
     if (this.#closing.has(number)) return void this.#wanted.add(number);
     this.#open(number, disk, () => this.#shared.takenAgain());
