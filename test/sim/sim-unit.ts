@@ -304,14 +304,15 @@ export class UnitProcess implements Endpoint {
     const { keepsake } = disk;
     this.#opening.add(number);
     openDisk(this.world, this.memory, area, { keepsake }, (store, status, reason) => {
-      this.#opening.delete(number);
       if (store === null) {
+        this.#opening.delete(number);
         const word = statusName(status);
         this.world.log.write("error", "a disk does not open", { number, word, reason });
         return done();
       }
       // Registered once; every later run finds the number on the disk.
       store.setNumber(number, () => {
+        this.#opening.delete(number);
         this.stores.set(number, store);
         this.#shared.diskOpened(number, store.incarnation);
         this.plane.addDisk(store);
@@ -337,6 +338,7 @@ export class UnitProcess implements Endpoint {
   takeAgain(number: DiskNumber): void {
     const disk = this.#machine.disks.get(number);
     if (disk === undefined || this.#opening.has(number)) return;
+    if (this.#machine.outDisks.has(number)) return; // pulled again before it was closed
     this.dropDisk(number);
     if (this.#closing.has(number)) return void this.#wanted.add(number);
     this.#open(number, disk, () => this.#shared.takenAgain());
