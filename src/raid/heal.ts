@@ -439,6 +439,10 @@ export class Heal {
     const head = this.#head;
     const region = head.regionAt(offsetBytes);
     head.activity.enterAnyway(region, region);
+    // H7: the other member may lack what was applied to the rotten block here and is sent again; a
+    // part that covers the block begins in its extent.
+    const extentBytes = offsetBytes - (offsetBytes % EXTENT_BYTES);
+    head.origins.copied(extentBytes, offsetBytes + BLOCK_BYTES - extentBytes);
     const change = {
       kind: OperationKind.write,
       offsetBytes,
