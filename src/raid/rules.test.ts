@@ -440,6 +440,35 @@ describe("H7: a request sent again takes effect at most once", () => {
     expect(cluster.read(0)).toBe(1);
   });
 
+  for (const [when, rotten, isReadFirst] of [
+    ["at once", 0, false],
+    ["after it was healed", 0, true],
+    ["after its last block was healed", 1, true],
+  ] as const) {
+    test(`applied where its block rots: sent again ${when} → never acked and gone (R9)`, () => {
+      const cluster = new Cluster({ copies: 3 });
+      cluster.write(0, 9);
+      cluster.write(1, 9);
+      cluster.node(1).store.stuck = true;
+      cluster.hold = (verb) => verb.kind === VerbKind.write && verb.toDisk === 3;
+      cluster.submit(1, OperationKind.write, 0, 2 * BLOCK, { tag: 1, origin });
+      cluster.run(50);
+      expect([2, 3].map((disk) => cluster.tagOn(disk, rotten))).toEqual([1, 9]);
+      cluster.kill(1);
+      cluster.hold = null;
+      cluster.held = [];
+      cluster.node(2).disk.bad.add(rotten);
+      cluster.until(() => cluster.record.head === 2);
+      if (isReadFirst) expect(cluster.read(rotten)).toBe(9);
+      const more = { tag: 1, origin, flags: FLAG_RESENT };
+      const again = cluster.submit(2, OperationKind.write, 0, 2 * BLOCK, more);
+      cluster.until(() => again.status !== null);
+      cluster.run(5000); // also by what is made good afterwards
+      if (again.status === Status.ok) expect(cluster.read(rotten)).toBe(1);
+      else expect([again.status, cluster.read(rotten)]).toEqual([Status.unknownOutcome, 9]);
+    });
+  }
+
   test("the head restarted and forgot → refused, outcome unknown", () => {
     const cluster = new Cluster({ copies: 1 });
     cluster.submit(1, OperationKind.write, 0, BLOCK, { tag: 1, origin });
