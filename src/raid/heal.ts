@@ -439,10 +439,8 @@ export class Heal {
     const head = this.#head;
     const region = head.regionAt(offsetBytes);
     head.activity.enterAnyway(region, region);
-    // H7: the other member may lack what was applied to the rotten block here and is sent again; a
-    // part that covers the block begins in its extent.
-    const extentBytes = offsetBytes - (offsetBytes % EXTENT_BYTES);
-    head.origins.copied(extentBytes, offsetBytes + BLOCK_BYTES - extentBytes);
+    // H7: the other member may lack what was applied to the rotten block here, and is sent again.
+    head.origins.copied(offsetBytes, BLOCK_BYTES);
     const change = {
       kind: OperationKind.write,
       offsetBytes,

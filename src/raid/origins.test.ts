@@ -53,6 +53,12 @@ test("a head's copy over it → no longer applied and not new, until applied aga
   expect(origins.judge(undone, FLAG_RESENT, 8192, 2)).toBe("forgotten");
   expect(origins.judge(undone, FLAG_RESENT, 1 << 20, 2)).toBe("applied");
   expect(origins.judge(elsewhere, FLAG_RESENT, 2 << 20, 2)).toBe("applied");
+  // A copy of a part's last block alone; the next extent's part is another.
+  origins.applied(elsewhere, 5 << 20, 1);
+  origins.copied((5 << 20) + 4096, 4096);
+  expect(origins.judge(elsewhere, FLAG_RESENT, 5 << 20, 2)).toBe("forgotten");
+  origins.copied((3 << 20) - 4096, 4096);
+  expect(origins.judge(undone, FLAG_RESENT, 1 << 20, 2)).toBe("applied");
   origins.applied(undone, 8192, 3);
   expect(origins.judge(undone, FLAG_RESENT, 8192, 4)).toBe("applied");
 });

@@ -8,11 +8,13 @@
 // - What is remembered was applied here. Per stream nothing above its `low` mark was forgotten: an
 //   unknown name above it was never applied by this member while it was in sync.
 // - A member let in by resync takes its head's marks as low marks: it did not see what went before.
-// - A head's copy over a range (reconciling, healing, resync) may undo what was applied there: what
-//   begins in the range is neither applied nor new from then on, until it is applied again.
+// - A copy over a range (reconciling, healing, resync) may undo what was applied there: what begins
+//   in the extents of the range, since a part of a write lies in one, is neither applied nor new
+//   from then on, until it is applied again.
 // - A member that restarted knows nothing. A forwarder sends all that waits as soon as it knows the
 //   head, so a stream's names heard within SETTLE_MS of its first one raise its low mark.
 
+import { EXTENT_BYTES } from "#base/grains.ts";
 import { FLAG_RESENT } from "#base/operation.ts";
 
 /** Parts remembered; more than can be under way at once (R13 credit of all portals). */
@@ -68,13 +70,14 @@ export class Origins {
     this.#offsets[at] = offsetBytes;
   }
 
-  /** The head's bytes replace what is in this range, whatever was applied to it. */
+  /** Another member's bytes replace what is in this range, whatever was applied to it. */
   copied(offsetBytes: number, lengthBytes: number): void {
+    const start = offsetBytes - (offsetBytes % EXTENT_BYTES);
     const end = offsetBytes + lengthBytes;
     for (let at = 0; at < this.#names.length; at++) {
       const origin = this.#names[at] as number;
       const offset = this.#offsets[at] as number;
-      if (origin === 0 || offset < offsetBytes || offset >= end) continue;
+      if (origin === 0 || offset < start || offset >= end) continue;
       this.#names[at] = 0;
       const doubtful = this.#doubtful.get(origin);
       if (doubtful === undefined) this.#doubtful.set(origin, [offset]);
