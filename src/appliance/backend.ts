@@ -51,6 +51,8 @@ export interface UnitStatus {
      */
     code: string | null;
   };
+  /** Other clusters in use with the same join secret that are near, in words. */
+  otherClusters: string[];
   /** What is wrong with the boot medium, in a sentence; null: nothing. */
   wrongMedium: string | null;
 }

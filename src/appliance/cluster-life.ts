@@ -13,13 +13,15 @@ import { ControlProxyClient } from "#cluster/control-proxy.ts";
 import { ControlStation } from "#cluster/control-station.ts";
 import type { StoreMember } from "#cluster/control-store.ts";
 import { EtcdControlStore } from "#cluster/etcd-control-store.ts";
+import type { NearCluster } from "#cluster/formation.ts";
+import { giveWay } from "#cluster/giving-way.ts";
 import { idBytes, unitAddress } from "#cluster/identity.ts";
 import type { UnitIdentity } from "#cluster/identity.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { pipePair } from "#cluster/message-pipe.ts";
 import { proxyRules } from "#cluster/proxy-rules.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
-import { StationSchema, keys, parseValue, valueText } from "#cluster/state.ts";
+import { StationSchema, keys, parseValue } from "#cluster/state.ts";
 import type { DiskRecord } from "#cluster/state.ts";
 import { UnitLease } from "#cluster/unit-lease.ts";
 import { ViewFollower } from "#cluster/view-follower.ts";
@@ -60,6 +62,8 @@ export interface LifeParts {
   exportsUnclaimed: boolean;
   /** The owner wants a disk here taken again that is out of use. */
   takeDiskAgain(uuid: string): void;
+  /** Other clusters in use with our join secret that this unit hears; null: not known. */
+  near(): readonly NearCluster[] | null;
   /** This unit was removed from the cluster. */
   removed(): void;
   /** A disk here is to leave, or not any more. */
@@ -142,6 +146,7 @@ export class ClusterLife {
       voters: new VoterKeeper(world, this.store, this.store),
       leads: () => this.lease.leads,
       votingUnits: () => this.knownVoters,
+      near: () => parts.near(),
     });
     this.lease.onLead = (leads, term) => this.#led(leads, term);
     this.#records = new RecordKeeper(world, timers, this.store, {
@@ -264,17 +269,7 @@ export class ClusterLife {
 
   /** The cluster gives way to another; only from virgin, whatever happens meanwhile. */
   async giveWay(): Promise<void> {
-    const { view } = this.follower;
-    const { cluster } = view;
-    if (cluster?.state !== "virgin") {
-      throw new Fault("conflict", "this cluster is in use; it gives way to none by itself");
-    }
-    const value = valueText({ ...cluster, state: "yielding" });
-    const { committed } = await this.store.transaction({
-      ifs: [view.compare(keys.cluster)],
-      puts: [{ key: keys.cluster, value }],
-    });
-    if (!committed) throw new Fault("conflict", "the cluster changed meanwhile");
+    await giveWay(this.store, this.follower.view);
   }
 
   /** Whether a slice lies on a disk of this unit, as control state or reactor know. */

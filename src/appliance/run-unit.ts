@@ -32,7 +32,7 @@ import { startGroupAddress } from "./unit-group.ts";
 import { UnitBackend } from "./unit-backend.ts";
 import { startUpdates } from "./unit-updates.ts";
 import type { UnitUpdates } from "./unit-updates.ts";
-import { makeUnit } from "./unit.ts";
+import { makeUnit } from "./make-unit.ts";
 import type { Unit, UnitOutside } from "./unit.ts";
 
 const TOKEN_BYTES = 32;

@@ -11,6 +11,7 @@ import type { World } from "#base/world.ts";
 import type { CommandArguments } from "#cluster/commands.ts";
 import { Draft } from "#cluster/draft.ts";
 import { evacuationOf } from "#cluster/evacuation.ts";
+import { otherClusters } from "#cluster/events.ts";
 import { hostsOfVolume } from "#cluster/host-state.ts";
 import { OWNER } from "#cluster/state.ts";
 import type { DiskRecord, UnitRecord, VolumeRecord } from "#cluster/state.ts";
@@ -118,6 +119,7 @@ export class UnitBackend implements Backend {
       staleMs: life?.staleMs ?? 0,
       ports: unit.ports,
       claim: { claimed: view?.isClaimed ?? false, code: unit.claims.code },
+      otherClusters: otherClusters(view),
       wrongMedium: unit.wrongMedium,
     };
   }

@@ -9,7 +9,7 @@
 
 import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
-import { Catalog } from "#cluster/catalog.ts";
+import type { Catalog } from "#cluster/catalog.ts";
 import { Discovery } from "#cluster/discovery.ts";
 import type { StationFact } from "#cluster/formation.ts";
 import { idBytes, idText } from "#cluster/identity.ts";
@@ -17,27 +17,25 @@ import type { UnitIdentity } from "#cluster/identity.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { ETCD_PEER_PORT, newId, voterName } from "#cluster/voters.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
-import { listenControl } from "#machine/control-socket.ts";
 import type { ControlListener, ControlSocket } from "#machine/control-socket.ts";
 import type { LinkDatagrams } from "#machine/datagram.ts";
 import { issueEtcdCertificates } from "#machine/etcd-certificates.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
 import { EtcdChild, clearEtcdDirectory } from "#machine/etcd-child.ts";
 import { addAddress, hasAddress } from "#machine/network.ts";
-import { openDatabase } from "#machine/sqlite.ts";
-import { StateDirectory } from "#machine/state-directory.ts";
+import type { StateDirectory } from "#machine/state-directory.ts";
 import type { TlsEnd } from "#machine/tls-channel.ts";
 import { ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import { ClusterState } from "#protocol/peer-channel/identity.ts";
 import type { OwnIdentity, PeerIdentity } from "#protocol/peer-channel/identity.ts";
-import { joinKeys } from "#protocol/peer-channel/secret.ts";
 import type { JoinKeys } from "#protocol/peer-channel/secret.ts";
-import { admitJoining, foundCluster, joinCluster, meetCluster } from "./assembly.ts";
+import { admitJoining, foundCluster, joinCluster } from "./assembly.ts";
 import type { UnitFacts } from "./assembly.ts";
 import { ClaimDesk } from "./claim-desk.ts";
 import { ClusterLife, addressInCluster } from "./cluster-life.ts";
 import { membershipOf } from "./cluster-membership.ts";
+import { answerMeeting, askWhetherItGaveWay, meetCluster } from "./cluster-meeting.ts";
 import type { Configuration } from "./configuration.ts";
 import { answerUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
@@ -49,15 +47,13 @@ import type { SavedMembership } from "./membership.ts";
 import { addLeft, readLeft } from "./left-clusters.ts";
 import { claimCodeOf, claimForOwner } from "./owner-claim.ts";
 import { OwnPlace } from "./own-place.ts";
-import { ReactorClient } from "./reactor-client.ts";
+import type { ReactorClient } from "./reactor-client.ts";
 import { storageFacts, tellRetired, tellStorage } from "./storage-news.ts";
 import { ownReport } from "./unit-report.ts";
-import { loadIdentity, unitName } from "./unit-identity.ts";
-import { openAutoconfigPort, peersOf, usableLinks } from "./unit-links.ts";
+import { unitName } from "./unit-identity.ts";
+import { peersOf, usableLinks } from "./unit-links.ts";
 import { FEATURE_LEVEL, VERSION } from "./version.ts";
 
-const CATALOG_FILE = "catalog.sqlite";
-const BOOT_FILE = "boot-counter";
 const TICK_MS = 100;
 /** In a cluster nothing that hangs on a tick is more urgent. */
 const TICK_MEMBER_MS = 500;
@@ -204,6 +200,7 @@ export class Unit {
           found: () => void this.#found(),
           join: (station) => void this.#join(station),
           yieldTo: (other) => void this.#yieldTo(other),
+          askAbout: (other) => void this.#askAbout(other),
           leave: () => this.#leave(),
           say: (sentence) => this.#say(sentence),
           send: (packet, to) => {
@@ -249,6 +246,7 @@ export class Unit {
     if (nowMs - this.#linksAtMs >= LINKS_EVERY_MS) this.#refreshLinks();
     this.discovery.tick();
     this.life?.tick(nowMs);
+    if (this.life !== null) this.discovery.formation.storeAway(this.life.store.voter === null);
     this.#place?.look(nowMs);
     const tickMs = this.life === null ? TICK_MS : TICK_MEMBER_MS;
     this.#timers.after(tickMs, () => this.#tick());
@@ -289,7 +287,7 @@ export class Unit {
     answerUnit(this.#world, this.#security, socket, (pipe, peer) => {
       const { life } = this;
       if (life === null) return pipe.close("in no cluster");
-      if (peer.purpose === Purpose.meet) return; // it has seen what it wanted, and closes
+      if (peer.purpose === Purpose.meet) return answerMeeting(pipe, peer, life.follower.view);
       if (peer.purpose === Purpose.controlProxy) return life.serve(pipe, peer);
       if (peer.purpose === Purpose.artefacts) return this.onArtefacts(pipe);
       admitJoining(pipe, peer, { commands: life.commands, view: life.follower.view });
@@ -333,6 +331,7 @@ export class Unit {
       featureLevel: FEATURE_LEVEL,
       version: VERSION,
       role: this.configuration.role,
+      left: readLeft(this.state),
     };
   }
 
@@ -379,13 +378,25 @@ export class Unit {
     }
   }
 
+  /** Our cluster does not answer: perhaps it gave way while this unit was away. */
+  async #askAbout(other: StationFact): Promise<void> {
+    try {
+      const gaveWay = await askWhetherItGaveWay(this.#world, this.#security, other);
+      if (gaveWay) this.#world.log.write("info", "our cluster gave way while this unit was away");
+      this.discovery.formation.toldWhetherItGaveWay(gaveWay);
+    } catch (error) {
+      this.#reasonOf(error);
+    }
+  }
+
   /** The cluster is given up; the unit begins anew. Never while a slice lies here. */
   #leave(): void {
     const { life } = this;
     if (life === null || life.holdsSlices) {
       return this.discovery.formation.leaveRefused("slices of volumes lie on this unit's disks");
     }
-    addLeft(this.state, life.clusterId);
+    const { cluster } = life.follower.view;
+    addLeft(this.state, [...(cluster?.gaveWay ?? []), life.clusterId]);
     this.#leaving = true;
     this.#endRun("its cluster gives way to another");
   }
@@ -442,6 +453,7 @@ export class Unit {
       certificates,
       reactor: this.reactor,
       exportsUnclaimed: this.exportsUnclaimed,
+      near: () => this.discovery.formation.near,
       takeDiskAgain: (uuid) => this.disks.takeAgain(uuid),
       removed: () => {
         this.#leaving = true;
@@ -518,7 +530,7 @@ export class Unit {
 }
 
 /** What is ready before a Unit can be: directory, identity, sockets. */
-interface MadeUnit {
+export interface MadeUnit {
   configuration: Configuration;
   state: StateDirectory;
   identity: UnitIdentity;
@@ -529,69 +541,4 @@ interface MadeUnit {
   catalog: Catalog;
   control: ControlListener;
   ports: Record<string, number>;
-}
-
-const MEMORY_BYTES = 256 << 20;
-
-/** Makes a unit from its configuration; every failure is a Fault with a sentence. */
-export async function makeUnit(configuration: Configuration, outside: UnitOutside): Promise<Unit> {
-  const { world } = outside;
-  const state = new StateDirectory(configuration.stateDirectory);
-  const identity = await loadIdentity(world, state);
-  const bootCounter = Number(state.readText(BOOT_FILE) ?? "0") + 1;
-  state.write(BOOT_FILE, `${bootCounter}\n`);
-  const keys =
-    configuration.joinSecret === null ? null : joinKeys(world.seal, configuration.joinSecret);
-  const { database, putAside } = openDatabase(state.pathOf(CATALOG_FILE));
-  if (putAside !== null) {
-    world.log.write("warn", "the catalogue was damaged and is made anew", { putAside });
-  }
-  const catalog = new Catalog(database);
-  const udp = await openAutoconfigPort(configuration.ports.autoconfig);
-  const reactor = new ReactorClient(outside.startReactor({ memoryBytes: MEMORY_BYTES }), world.log);
-  reactor.onSecure = (upgrade) => outside.tls?.take(upgrade);
-  const both = (port: number) => [
-    { address: "0.0.0.0", port },
-    { address: "::", port },
-  ];
-  const started = reactor.next("started");
-  const failed = reactor.next("startFailed");
-  reactor.send({
-    kind: "start",
-    nbd: both(configuration.ports.nbd),
-    peer: both(configuration.ports.peer),
-    nbdUnixPath: state.pathOf("nbd.sock"),
-    tls: outside.tls !== null,
-    memoryBytes: MEMORY_BYTES,
-    memoryDirectory: configuration.memoryDirectory,
-  });
-  const answer = await Promise.race([started, failed]);
-  if (answer.kind === "startFailed") throw new Fault("badConfiguration", answer.sentence);
-  let unit: Unit | null = null;
-  // One socket for both families.
-  const place = { address: "::", port: configuration.ports.control };
-  const control = listenControl(place, (socket) => {
-    if (unit === null) socket.close();
-    else unit.acceptControl(socket);
-  });
-  const ports = {
-    autoconfig: udp.port,
-    control: control.port,
-    peer: answer.peerPort,
-    nbd: answer.nbdPort,
-    api: configuration.ports.api,
-  };
-  unit = new Unit(outside, {
-    configuration,
-    state,
-    identity,
-    bootCounter,
-    keys,
-    udp,
-    reactor,
-    catalog,
-    control,
-    ports,
-  });
-  return unit;
 }

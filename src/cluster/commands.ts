@@ -15,6 +15,7 @@ import { TLS_RULES } from "#base/tls.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { ControlStore } from "./control-store.ts";
 import { diskCommands } from "./disk-changes.ts";
+import { LEFT_MAX } from "./giving-way.ts";
 import { hostCommands } from "./host-changes.ts";
 import type { HostAnswers } from "./host-changes.ts";
 import { VOLUME_HOSTS_MAX } from "./host-state.ts";
@@ -44,7 +45,11 @@ export const commandArguments = {
     ports: true,
     featureLevel: true,
     version: true,
-  }).extend({ role: z.enum(UNIT_ROLES) }),
+  }).extend({
+    role: z.enum(UNIT_ROLES),
+    /** Clusters that it left because they gave way. */
+    left: z.array(idSchema).max(LEFT_MAX).optional(),
+  }),
   ...unitCommands,
   /** The asking unit has claimed a disk, or found one of ours. */
   registerDisk: z.object({

@@ -142,6 +142,7 @@ export class Discovery {
       found: () => effects.found(),
       join: (station) => effects.join(station),
       yieldTo: (other) => effects.yieldTo(other),
+      askAbout: (other) => effects.askAbout(other),
       leave: () => effects.leave(),
       say: (sentence) => {
         this.#formationSentence = sentence;

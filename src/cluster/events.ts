@@ -7,6 +7,8 @@
 
 import { Draft } from "./draft.ts";
 import { diskInWords } from "./disk-changes.ts";
+import { clusterInWords } from "./formation.ts";
+import type { NearCluster } from "./formation.ts";
 import { roughTime } from "./rough-time.ts";
 import { keys } from "./state.ts";
 import type { EventRecord, ToldRecord, UnitRecord, VolumeRecord } from "./state.ts";
@@ -16,14 +18,20 @@ import type { ClusterView } from "./view.ts";
 
 /** Things told in one draft. */
 const TOLD_PER_DRAFT = 16;
+/** Other clusters that are kept in mind at once. */
+const OTHERS_MAX = 8;
 
-/** What there is to tell, or null. */
-export function nextTelling(view: ClusterView): Draft | null {
+/** What there is to tell, or null. `near`: null where nobody knows. */
+export function nextTelling(
+  view: ClusterView,
+  near: readonly NearCluster[] | null = null,
+): Draft | null {
   const told: ToldRecord = view.told ?? { units: {}, volumes: {}, station: 0 };
   const next: ToldRecord = { ...told, units: { ...told.units }, volumes: { ...told.volumes } };
   const draft = new Draft(view);
   let count = tellUnits(draft, next);
   if (count < TOLD_PER_DRAFT) count += tellVolumes(draft, next, TOLD_PER_DRAFT - count);
+  if (near !== null && count < TOLD_PER_DRAFT) count += tellOthers(draft, next, near);
   if (view.station !== null && view.station.unit !== told.station) {
     const name = unitName(view, view.station.unit);
     draft.tell({
@@ -73,6 +81,44 @@ function lostSentence(view: ClusterView, unit: UnitRecord): string {
   if (view.slicesOfUnit(unit.number).length === 0) return said;
   const after = roughTime(view.settings.reprotectAfterMs);
   return `${said}: what it held is made anew on other units, unless it is back within ${after}`;
+}
+
+/** Other clusters in use that are near, in words, as far as they were told. */
+export function otherClusters(view: ClusterView | null): string[] {
+  return Object.entries(view?.told?.others ?? {}).map(([clusterId, clusterName]) => {
+    return clusterInWords({ clusterId, clusterName });
+  });
+}
+
+/** Clusters in use never merge: that two of them share a secret is for their owner to know. */
+function tellOthers(draft: Draft, next: ToldRecord, near: readonly NearCluster[]): number {
+  const before = next.others ?? {};
+  const isUsed = draft.view.cluster?.state === "used";
+  const now = Object.fromEntries(
+    (isUsed ? near.slice(0, OTHERS_MAX) : []).map((one) => [one.clusterId, one.clusterName]),
+  );
+  const came = Object.keys(now).filter((id) => before[id] === undefined);
+  const went = Object.keys(before).filter((id) => now[id] === undefined);
+  const inWords = (names: Record<string, string>, id: string) =>
+    clusterInWords({ clusterId: id, clusterName: names[id] ?? "" });
+  for (const id of came) {
+    draft.tell({
+      kind: "other-cluster",
+      severity: "warning",
+      sentence:
+        `another cluster in use with the same join secret is near: ${inWords(now, id)}; ` +
+        "they stay two, and a new unit may join either",
+    });
+  }
+  for (const id of went) {
+    draft.tell({
+      kind: "other-cluster-gone",
+      severity: "info",
+      sentence: `the other cluster ${inWords(before, id)} is not heard any more`,
+    });
+  }
+  if (came.length + went.length > 0) next.others = now;
+  return came.length + went.length;
 }
 
 function tellVolumes(draft: Draft, next: ToldRecord, limit: number): number {

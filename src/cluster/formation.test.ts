@@ -31,6 +31,9 @@ class Outside implements FormationEffects {
   yieldTo(other: StationFact): void {
     this.calls.push(`yield ${other.clusterId[0]}`);
   }
+  askAbout(other: StationFact): void {
+    this.calls.push(`ask ${other.clusterId[0]}`);
+  }
   leave(): void {
     this.calls.push("leave");
   }
@@ -250,6 +253,42 @@ describe("formation", () => {
     expect(outside.calls).toEqual(["leave"]);
     outside.station("3", "virgin");
     expect(outside.calls).toEqual(["leave", "join 3"]);
+  });
+
+  test("the store away, no station of ours → asks others, leaves only by their word", () => {
+    const outside = new Outside();
+    outside.machine.entered(member({ isStation: false, clusterState: "used" }));
+    outside.machine.storeAway(true);
+    const hear = () => {
+      outside.station("3", "used");
+      outside.station("4", "virgin");
+      outside.station("6", "yielding");
+    };
+    outside.run(formation.ORPHAN_MS - 100, hear);
+    expect(outside.calls).toEqual([]);
+    outside.run(10_000, hear);
+    expect(outside.calls).toEqual(["ask 3", "ask 4"]);
+    outside.machine.toldWhetherItGaveWay(false);
+    outside.run(10_000, hear);
+    expect([outside.calls.length, outside.machine.state]).toEqual([4, "member"]);
+    // Back in between: the cluster speaks for itself.
+    outside.machine.storeAway(false);
+    outside.machine.toldWhetherItGaveWay(true);
+    expect(outside.machine.state).toBe("member");
+    outside.machine.storeAway(true);
+    outside.machine.toldWhetherItGaveWay(true);
+    expect([outside.calls.at(-1), outside.machine.state]).toEqual(["leave", "leaving"]);
+  });
+
+  test("our own station is heard → nobody else is asked, however long the store is away", () => {
+    const outside = new Outside();
+    outside.machine.entered(member({ isStation: false }));
+    outside.machine.storeAway(true);
+    outside.run(60_000, () => {
+      outside.station("5");
+      outside.station("3", "used");
+    });
+    expect(outside.calls).toEqual([]);
   });
 
   test("no secret → nothing heard moves it", () => {

@@ -16,8 +16,10 @@
 //   `leave` are asked of the caller, who proves the other side over TCP and decides by
 //   compare-and-swap;
 // - only packets made with our join secret get here;
-// - a used cluster never yields. After leaving, the whole listening window is kept, else a third
-//   cluster is founded beside the two that merge (measured).
+// - a used cluster never yields. A unit that was away when its cluster gave way leaves by the word
+//   of another cluster that knows it (giving-way.ts), never by a guess: the others of its cluster
+//   may just be behind a cut, and in use meanwhile. After leaving, the whole listening window is
+//   kept, else a third cluster is founded beside the two that merge (measured).
 
 import { unreachable } from "#base/assert.ts";
 import type { World } from "#base/world.ts";
@@ -40,8 +42,12 @@ export const UNREACHABLE_MS = 30_000;
 export const REFUSED_RETRY_MS = 5000;
 /** Voters of a yielding cluster stay so long for those that learn of it through them. */
 export const LEAVE_LAST_MS = 3000;
-/** A member of a virgin cluster whose control store is gone so long may follow the others. */
+/** A member whose control store is gone so long asks other clusters whether its own gave way. */
 export const ORPHAN_MS = 10_000;
+/** Another cluster in use counts as near for so long after it was last heard. */
+export const NEAR_MS = 60_000;
+/** Another cluster is asked about ours no more often than this. */
+const ASK_AGAIN_MS = 15_000;
 
 const UNITS_HEARD_MAX = 512;
 const CLUSTERS_HEARD_MAX = 64;
@@ -83,6 +89,9 @@ export interface MembershipFact {
   isVoter: boolean;
 }
 
+/** Another cluster in use that shares our join secret. */
+export type NearCluster = Pick<StationFact, "clusterId" | "clusterName">;
+
 export interface FormationEffects {
   /** Make a cluster. Answer by `founded` or `failed`. */
   found(): void;
@@ -96,6 +105,11 @@ export interface FormationEffects {
    * record from virgin to yielding. Answer by `clusterChanged`, or `yieldFailed`.
    */
   yieldTo(other: StationFact): void;
+  /**
+   * Ask the station of another cluster, over a channel of purpose `meet`, whether ours gave way.
+   * Answer by `toldWhetherItGaveWay`.
+   */
+  askAbout(other: StationFact): void;
   /**
    * Forget the cluster: stop etcd, wipe its directory, drop the cluster id. The caller must refuse
    * while a disk of this unit holds a slice. Answer by `left` or `leaveRefused`.
@@ -116,7 +130,7 @@ export class Formation {
   readonly #effects: FormationEffects;
   readonly #units = new Map<string, Heard<UnitFact>>();
   readonly #stations = new Map<string, Heard<StationFact>>();
-  /** Founders, clusters and until when they are passed over. */
+  /** Founders, clusters, clusters that were asked, and until when they are passed over. */
   readonly #passedOver = new Map<string, number>();
   #state: FormationState;
   #listeningSinceMs = 0;
@@ -130,6 +144,7 @@ export class Formation {
   #yieldBlockedUntilMs = 0;
   #isYielding = false;
   #storeAwaySinceMs: number | null = null;
+  readonly #bornAtMs: number;
   #reason = "";
   #said = "";
 
@@ -141,6 +156,7 @@ export class Formation {
     this.#world = world;
     this.#options = options;
     this.#effects = effects;
+    this.#bornAtMs = world.clock.nowMs();
     this.#state = options.hasSecret ? "listening" : "noSecret";
     this.#listen();
   }
@@ -169,6 +185,20 @@ export class Formation {
   }
   get listeningMs(): number {
     return this.#world.clock.nowMs() - this.#listeningSinceMs;
+  }
+
+  /** Clusters in use other than ours that were heard lately; null: not listened long enough. */
+  get near(): NearCluster[] | null {
+    const now = this.#now();
+    if (now - this.#bornAtMs < NEAR_MS) return null;
+    const own = this.#membership?.clusterId;
+    return [...this.#stations.values()]
+      .filter(({ fact, atMs }) => {
+        const isOther = fact.clusterId !== own && fact.clusterState === "used";
+        return isOther && now - atMs <= NEAR_MS;
+      })
+      .map(({ fact }) => fact)
+      .sort((one, other) => (one.clusterId < other.clusterId ? -1 : 1));
   }
 
   // What was heard
@@ -220,7 +250,7 @@ export class Formation {
         if (this.#retryAtMs !== null && now >= this.#retryAtMs) this.#retry();
         break;
       case "member":
-        this.#followIfOrphaned(now);
+        this.#askIfOrphaned(now);
         break;
       case "leaving":
         if (this.#retryAtMs !== null && now >= this.#retryAtMs) this.#leaveNow();
@@ -310,12 +340,7 @@ export class Formation {
   leaveRefused(reason: string): void {
     if (this.#state !== "leaving") return;
     this.#reason = reason;
-    if (this.#membership?.clusterState === "yielding") {
-      this.#retryAtMs = this.#now() + UNREACHABLE_MS;
-    } else {
-      this.#state = "member";
-      this.#storeAwaySinceMs = this.#now();
-    }
+    this.#retryAtMs = this.#now() + UNREACHABLE_MS;
     this.#say();
   }
 
@@ -323,6 +348,14 @@ export class Formation {
   storeAway(isAway: boolean): void {
     if (!isAway) this.#storeAwaySinceMs = null;
     else this.#storeAwaySinceMs ??= this.#now();
+  }
+
+  /** What another cluster knows of ours, which does not answer. */
+  toldWhetherItGaveWay(gaveWay: boolean): void {
+    // Back by now, it speaks for itself.
+    if (this.#state !== "member" || this.#storeAwaySinceMs === null || !gaveWay) return;
+    this.#state = "leaving";
+    this.#leaveNow();
   }
 
   // Decisions
@@ -454,17 +487,20 @@ export class Formation {
     this.#effects.yieldTo(other);
   }
 
-  // The others of a virgin cluster went away and took the control store with them.
-  #followIfOrphaned(now: number): void {
-    if (this.#membership?.clusterState !== "virgin" || this.#storeAwaySinceMs === null) return;
+  // The others may have gone to another cluster while this unit was away; that one knows.
+  #askIfOrphaned(now: number): void {
+    const own = this.#membership;
+    if (own === null || this.#storeAwaySinceMs === null) return;
     if (now - this.#storeAwaySinceMs < ORPHAN_MS) return;
-    const own = this.#membership.clusterId;
-    const ownStation = this.#stations.get(own);
+    const ownStation = this.#stations.get(own.clusterId);
     if (ownStation !== undefined && now - ownStation.atMs <= HEARD_MS) return;
-    const other = this.#joinable();
-    if (other === null || other.clusterId === own) return;
-    this.#state = "leaving";
-    this.#leaveNow();
+    for (const { fact, atMs } of this.#stations.values()) {
+      const { clusterId, clusterState } = fact;
+      if (clusterId === own.clusterId || clusterState === "yielding") continue;
+      if (now - atMs > HEARD_MS || this.#isPassedOver(`asked ${clusterId}`)) continue;
+      this.#passOver(`asked ${clusterId}`, ASK_AGAIN_MS);
+      return this.#effects.askAbout(fact);
+    }
   }
 
   #leaveNow(): void {
@@ -525,10 +561,15 @@ export class Formation {
     const now = this.#now();
     for (const { fact, atMs } of this.#stations.values()) {
       const isOther = fact.clusterId !== own && fact.clusterState === "used";
-      if (isOther && now - atMs <= HEARD_MS) return fact.clusterName;
+      if (isOther && now - atMs <= HEARD_MS) return clusterInWords(fact);
     }
     return null;
   }
+}
+
+/** Two clusters may have one name: the first digits of the id tell them apart. */
+export function clusterInWords({ clusterId, clusterName }: NearCluster): string {
+  return `${clusterName} (id ${clusterId.slice(0, 8)})`;
 }
 
 type Rank = Pick<StationFact, "clusterState" | "clusterId">;

@@ -102,6 +102,8 @@ export const ClusterSchema = z.looseObject({
   state: z.enum(["virgin", "used", "yielding"]),
   featureLevel: positive,
   sliceBytes: z.number().int().min(REGION_BYTES).max(SLICE_BYTES_MAX).multipleOf(REGION_BYTES),
+  /** Clusters that gave way while they were virgin, as units say that came from there. */
+  gaveWay: z.array(idSchema).max(LIST_MAX).optional(),
 });
 export type ClusterRecord = z.infer<typeof ClusterSchema>;
 
@@ -367,6 +369,8 @@ export const ToldSchema = z.looseObject({
   units: z.record(z.string(), z.boolean()),
   volumes: z.record(z.string(), z.string().max(64)),
   station: countOrZero,
+  /** Other clusters in use with our join secret that are near: names by id. */
+  others: z.record(idSchema, z.string().max(63)).optional(),
 });
 export type ToldRecord = z.infer<typeof ToldSchema>;
 

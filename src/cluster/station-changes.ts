@@ -21,6 +21,7 @@ import {
   tellBlocks,
 } from "./disk-changes.ts";
 import type { Draft } from "./draft.ts";
+import { noteGivenWay } from "./giving-way.ts";
 import * as hosts from "./host-changes.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
 import type { PlacedSlice } from "./placement.ts";
@@ -97,6 +98,8 @@ function admitUnit(
   if (view.cluster?.state === "yielding") {
     throw new Fault("notReady", "this cluster is giving way to another one");
   }
+  const { left, ...told } = args;
+  noteGivenWay(draft, left ?? []);
   const known = view.unitById(args.id);
   if (known?.state === "removed") {
     // R12: a removed unit comes back with a new identity or not at all.
@@ -116,7 +119,7 @@ function admitUnit(
   const number = draft.take("unit");
   const pool = args.role === "member" ? (view.pools.keys().next().value ?? FIRST_POOL) : null;
   const unit: UnitRecord = {
-    ...args,
+    ...told,
     name: freeName(args.name, admitted),
     number,
     pool,

@@ -81,6 +81,7 @@ export class MemoryBackend implements Backend {
       staleMs: this.staleMs,
       ports: { nbd: 10809, api: 7480 },
       claim: { claimed: this.ownerToken !== null, code: MEMORY_CODE },
+      otherClusters: [],
       wrongMedium: null,
     };
   }

@@ -59,6 +59,9 @@ export const UnitStatusSchema = z
         .nullable()
         .describe("claims the cluster at this unit; told only through the socket"),
     }),
+    otherClusters: z
+      .array(z.string())
+      .describe("others in use with the same join secret that are near; they never merge"),
     wrongMedium: z.string().nullable().describe("what is wrong with the boot medium"),
   })
   .openapi("UnitStatus");

@@ -33,11 +33,13 @@ describe("health", () => {
     const seen = await readingWith({ state: "at-risk" });
     const units = (seen.units ?? []).map((unit) => ({ ...unit, alive: unit.unit !== 2 }));
     const disks = seen.disks.map((disk) => (disk.disk === 1 ? { ...disk, state: "failed" } : disk));
-    const status = { ...seen.status, staleMs: 5000 };
+    const otherClusters = ["attic (id 01234567)"];
+    const status = { ...seen.status, staleMs: 5000, otherClusters };
     const { tone, because } = healthOf({ ...seen, units, disks, status });
     expect(tone).toBe("notice");
     expect(because).toEqual([
       "the control station does not answer",
+      "another cluster in use has the same join secret and is near: attic (id 01234567)",
       "1 unit (cairn-0002) is away",
       "1 disk failed",
       "1 volume (one) lacks copies",

@@ -61,6 +61,10 @@ function noticesOf({ status, units, disks, volumes }: Reading): string[] {
   const found: string[] = [];
   if (status.staleMs >= STALE_MS) found.push("the control station does not answer");
   if (status.wrongMedium !== null) found.push(`a boot medium is wrong: ${status.wrongMedium}`);
+  if (status.otherClusters.length > 0) {
+    const named = status.otherClusters.slice(0, NAMED_MAX).join(", ");
+    found.push(`another cluster in use has the same join secret and is near: ${named}`);
+  }
   const away = (units ?? []).filter((unit) => !unit.alive);
   if (away.length > 0) found.push(`${counted(away, "unit")} ${isAre(away)} away`);
   const failed = disks.filter((disk) => disk.state === "failed");
