@@ -295,7 +295,8 @@ export class Head {
   }
   /** The head's own disk took a piece. */
   appliedHere(spread: Spread): void {
-    this.origins.applied(spread.origin, spread.offsetBytes, this.nowMs());
+    const { origin, offsetBytes, lengthBytes } = spread;
+    this.origins.applied(origin, offsetBytes, lengthBytes, this.nowMs());
   }
   /** The head's own disk did not take a piece that members may have taken. */
   failedHere(spread: Spread, status: Status): void {
