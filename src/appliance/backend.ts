@@ -13,6 +13,7 @@ import type {
   VolumeNumber,
 } from "#base/record.ts";
 import type { EvacuationState } from "#cluster/evacuation.ts";
+import type { Drills } from "./drills.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Health } from "./health.ts";
 import type { HostBackend } from "./host-backend.ts";
@@ -245,6 +246,7 @@ export interface Backend {
   health(): Health;
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
+  readonly drills: Drills;
   readonly hosts: HostBackend;
 }
 

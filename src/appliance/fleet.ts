@@ -59,7 +59,7 @@ export class UnitFleet implements Fleet {
   ): Promise<WhatIf> {
     const life = this.#life();
     const { view } = life.follower;
-    const { number } = find(view, name);
+    const { number } = findUnit(view, name);
     const expected = this.#expected(life, number, options.force || options.dryRun);
     if (options.dryRun) return expected;
     await life.commands.ask("evacuateUnit", { unit: number, thenRemove: options.thenRemove });
@@ -82,7 +82,7 @@ export class UnitFleet implements Fleet {
   async keep(name: string): Promise<void> {
     const life = this.#life();
     const { view } = life.follower;
-    const { number } = find(view, name);
+    const { number } = findUnit(view, name);
     await life.commands.ask("keepUnit", { unit: number });
     await this.#until(life, () => view.units.get(number)?.evacuation === undefined);
   }
@@ -90,8 +90,8 @@ export class UnitFleet implements Fleet {
   async replace(name: string, byName: string): Promise<WhatIf> {
     const life = this.#life();
     const { view } = life.follower;
-    const { number } = find(view, name);
-    const by = find(view, byName).number;
+    const { number } = findUnit(view, name);
+    const by = findUnit(view, byName).number;
     await life.commands.ask("replaceUnit", { unit: number, by });
     await this.#until(life, () => view.units.get(number)?.evacuation !== undefined);
     // Its room counts only now; what finds none waits, and is said.
@@ -101,7 +101,7 @@ export class UnitFleet implements Fleet {
   async remove(name: string, options: { force: boolean }): Promise<void> {
     const life = this.#life();
     const { view } = life.follower;
-    const { number } = find(view, name);
+    const { number } = findUnit(view, name);
     if (number === life.unit && view.units.size > 1) {
       const other = "ask through another unit to remove this one";
       throw new Fault("conflict", `a unit does not remove itself: ${other}`);
@@ -134,14 +134,14 @@ export class UnitFleet implements Fleet {
 function subjectOf(view: ClusterView, { unit, disk, link }: WhatIfQuestion): Subject {
   const said = [unit, disk, link].filter((one) => one !== undefined).length;
   if (said !== 1) throw new Fault("badRequest", "one of unit, disk and link is to be said");
-  if (unit !== undefined) return { kind: "unit", unit: find(view, unit).number };
+  if (unit !== undefined) return { kind: "unit", unit: findUnit(view, unit).number };
   if (disk !== undefined) return { kind: "disk", disk };
   const [one, other] = link ?? ["", ""];
-  return { kind: "link", units: [find(view, one).number, find(view, other).number] };
+  return { kind: "link", units: [findUnit(view, one).number, findUnit(view, other).number] };
 }
 
 /** A unit by its name or number. */
-function find(view: ClusterView, nameOrNumber: string): UnitRecord {
+export function findUnit(view: ClusterView, nameOrNumber: string): UnitRecord {
   const admitted = [...view.units.values()].filter((unit) => unit.state === "admitted");
   const number = /^\d{1,15}$/.test(nameOrNumber) ? Number(nameOrNumber) : 0;
   const found =

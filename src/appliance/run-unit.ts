@@ -131,7 +131,9 @@ function startReactor(
 }
 
 function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpdates): ServedApi {
-  const backend = new UnitBackend(world, unit, { ...updates, passwords: createPasswords() });
+  const { timers } = outside;
+  const parts = { ...updates, timers, passwords: createPasswords() };
+  const backend = new UnitBackend(world, unit, parts);
   const { apiAddress } = unit.configuration;
   const port = unit.ports.api ?? 0;
   const tokens = {
@@ -142,7 +144,7 @@ function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpda
   };
   const credentials = new Credentials(backend, tokens);
   const sessions = new Sessions(world, (credential) => credentials.isValid(credential));
-  const api = createApi(backend, { world, timers: outside.timers, sessions, credentials });
+  const api = createApi(backend, { world, timers, sessions, credentials });
   const served = serveApi(api, {
     ...tokens,
     listen: listenHttp,

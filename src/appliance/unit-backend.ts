@@ -7,7 +7,7 @@ import type { DiskHealth } from "#base/disk-health.ts";
 import { Fault } from "#base/fault.ts";
 import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
-import type { World } from "#base/world.ts";
+import type { Timers, World } from "#base/world.ts";
 import type { CommandArguments } from "#cluster/commands.ts";
 import { Draft } from "#cluster/draft.ts";
 import { evacuationOf } from "#cluster/evacuation.ts";
@@ -43,8 +43,10 @@ import type { Passwords } from "#machine/passwords.ts";
 import type { ClusterLife } from "./cluster-life.ts";
 import type { KeptDisk } from "./disk-keeper.ts";
 import { UnitFleet } from "./fleet.ts";
+import type { Drills } from "./drills.ts";
 import type { Fleet } from "./fleet.ts";
 import { passwordFault } from "./password-rule.ts";
+import { UnitDrills } from "./unit-drill.ts";
 import { UnitHosts } from "./unit-hosts.ts";
 import { unitMetrics } from "./unit-metrics.ts";
 import type { Health } from "./health.ts";
@@ -64,12 +66,13 @@ export class UnitBackend implements Backend {
   readonly #passwords: Passwords;
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
+  readonly drills: Drills;
   readonly hosts: UnitHosts;
 
   constructor(
     world: World,
     unit: Unit,
-    parts: { health: UnitHealth; update: UpdateBackend; passwords: Passwords },
+    parts: { health: UnitHealth; update: UpdateBackend; passwords: Passwords; timers: Timers },
   ) {
     this.#world = world;
     this.#unit = unit;
@@ -77,6 +80,10 @@ export class UnitBackend implements Backend {
     this.#passwords = parts.passwords;
     this.update = parts.update;
     this.fleet = new UnitFleet(world, () => this.#life());
+    this.drills = new UnitDrills(world, parts.timers, {
+      cluster: () => this.#life(),
+      reactor: unit.reactor,
+    });
     this.hosts = new UnitHosts(world, {
       life: () => this.#life(),
       attached: () => unit.reactor.report.attached,

@@ -15,6 +15,7 @@ import { TLS_RULES } from "#base/tls.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { ControlStore } from "./control-store.ts";
 import { diskCommands } from "./disk-changes.ts";
+import { drillCommands } from "./drill-changes.ts";
 import { LEFT_MAX } from "./giving-way.ts";
 import { hostCommands } from "./host-changes.ts";
 import type { HostAnswers } from "./host-changes.ts";
@@ -100,6 +101,7 @@ export const commandArguments = {
   }),
   stopUpdate: z.object({}),
   ...diskCommands,
+  ...drillCommands,
   ...hostCommands,
   ...requestCommands,
 } as const;
@@ -129,6 +131,9 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers {
   loseDisk: Record<string, never>;
   retireDisk: Record<string, never>;
   returnDisk: Record<string, never>;
+  beginDrill: { volume: number };
+  failDrill: { unit: number };
+  endDrill: Record<string, never>;
 }
 
 /** Commands that may be waiting at once in the whole cluster. */

@@ -128,7 +128,8 @@ function tellVolumes(draft: Draft, next: ToldRecord, limit: number): number {
     if (!view.volumes.has(Number(key))) delete next.volumes[key];
   }
   for (const volume of view.volumes.values()) {
-    if (volume.state !== "ready" || count >= limit) continue;
+    // A drill says what became of its canary.
+    if (volume.state !== "ready" || volume.canary !== undefined || count >= limit) continue;
     const state = volumeState(view, volume);
     const words = `${state.availability}, ${state.protection}`;
     const before = next.volumes[String(volume.number)];

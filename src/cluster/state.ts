@@ -39,6 +39,7 @@ import type {
 } from "#base/record.ts";
 import { TLS_RULES, TLS_RULE_DEFAULT } from "#base/tls.ts";
 import { isHostAddress } from "./address-range.ts";
+import { CanarySchema } from "./canary.ts";
 import { VALUE_CHARACTERS_MAX } from "./control-store.ts";
 import { HostSchema, RequestSchema, VOLUME_HOSTS_MAX, hostKeys } from "./host-state.ts";
 import type { HostNumber, HostRecord, RequestRecord } from "./host-state.ts";
@@ -238,6 +239,8 @@ export const VolumeSchema = z.looseObject({
   /** Records of before there was TLS say nothing. */
   tls: z.enum(TLS_RULES).default(TLS_RULE_DEFAULT),
   state: z.enum(["creating", "ready", "deleting"]),
+  /** It is made for a drill, and goes with it. */
+  canary: CanarySchema.optional(),
 });
 export type VolumeRecord = z.infer<typeof VolumeSchema>;
 

@@ -20,7 +20,9 @@ import {
   scrubDisk,
   tellBlocks,
 } from "./disk-changes.ts";
+import type { CanaryRecord } from "./canary.ts";
 import type { Draft } from "./draft.ts";
+import { beginDrill, endDrill, failDrill } from "./drill-changes.ts";
 import { noteGivenWay } from "./giving-way.ts";
 import * as hosts from "./host-changes.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
@@ -33,6 +35,7 @@ import { evacuateUnit, keepUnit, removeUnit, replaceUnit } from "./unit-changes.
 import { announceUpdate, startUpdate, stopUpdate } from "./update-changes.ts";
 import type { KnownVoters } from "./update-plan.ts";
 import type { ClusterView } from "./view.ts";
+import { startDeleting } from "./volume-changes.ts";
 
 export interface ChangeFacts {
   /** The unit whose command it is. */
@@ -72,6 +75,13 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   loseDisk: (draft, args, facts) => loseDisk(draft, args, facts.asker),
   retireDisk,
   returnDisk,
+  beginDrill: (draft, args, facts) =>
+    beginDrill(draft, args, {
+      asker: facts.asker,
+      create: (wish) => createVolume(draft, wish, facts),
+    }),
+  failDrill: (draft, args, facts) => failDrill(draft, args, facts.asker),
+  endDrill: (draft, args, facts) => endDrill(draft, args, facts.asker),
   addHost: hosts.addHost,
   changeHost: hosts.changeHost,
   removeHost: hosts.removeHost,
@@ -207,6 +217,9 @@ function registerDisk(
   return { disk: known.number };
 }
 
+/** What an owner or a host asks for, and what makes it a drill's. */
+export type VolumeWish = CommandArguments<"createVolume"> & { canary?: CanaryRecord };
+
 export type PlannedVolume = Pick<
   VolumeRecord,
   "name" | "sizeBytes" | "protection" | "sliceBytes" | "pool" | "tls" | "state"
@@ -215,7 +228,7 @@ export type PlannedVolume = Pick<
 /** Where a volume would lie, or the Fault that says why not. Pure: also what a dry run shows. */
 export function planVolume(
   view: ClusterView,
-  args: CommandArguments<"createVolume">,
+  args: VolumeWish,
 ): { volume: PlannedVolume; placed: PlacedSlice[] } {
   const { cluster } = view;
   if (cluster === null) throw new Fault("notReady", "the control state is not read");
@@ -233,6 +246,7 @@ export function planVolume(
     sliceBytes: cluster.sliceBytes,
     protection: args.protection,
     headedBytes: headedBytes(view),
+    head: args.canary?.head ?? null,
   };
   const answer = placeVolume(poolRooms(view, pool), shape);
   if (!answer.ok) throw new Fault("noSpace", answer.sentence);
@@ -252,22 +266,19 @@ export function planVolume(
 }
 
 /** Takes name and numbers; the slices follow in parts (volume-filling.ts), then it is `ready`. */
-function createVolume(
-  draft: Draft,
-  args: CommandArguments<"createVolume">,
-  facts: ChangeFacts,
-): { volume: number } {
+function createVolume(draft: Draft, args: VolumeWish, facts: ChangeFacts): { volume: number } {
   const { view } = draft;
   const { volume } = planVolume(view, args);
   const count = sliceSizes(volume.sizeBytes, volume.sliceBytes).length;
   const number = draft.take("volume");
   const first = draft.take("slice", count);
   const slices = Array.from({ length: count }, (_, index) => first + index);
-  const { requestedBy } = args;
+  const { requestedBy, canary } = args;
   const assigned = {
     hosts: hosts.namedHosts(draft, args.hosts ?? []),
     allow: [],
     ...(requestedBy === undefined ? {} : { requestedBy }),
+    ...(canary === undefined ? {} : { canary }),
   };
   draft.put(keys.volume(number), { ...volume, ...assigned, number, uuid: facts.newId(), slices });
   draft.put(keys.volumeName(args.name), { volume: number });
@@ -277,6 +288,7 @@ function createVolume(
     kind: "volume-created",
     severity: "info",
     sentence:
+      (args.canary === undefined ? "" : "a drill begins: ") +
       `volume ${args.name} was created: ${bytesInWords(volume.sizeBytes)}, ` +
       layouts[args.protection].sentence,
     volume: number,
@@ -296,12 +308,6 @@ function deleteVolume(draft: Draft, args: CommandArguments<"deleteVolume">): Rec
     volume: volume.number,
   });
   return {};
-}
-
-/** From here on nobody may attach, and its name is free; its slices go in parts. */
-export function startDeleting(draft: Draft, volume: VolumeRecord): void {
-  draft.put(keys.volume(volume.number), { ...volume, state: "deleting", hosts: [], allow: [] });
-  draft.delete(keys.volumeName(volume.name));
 }
 
 function setTls(draft: Draft, args: CommandArguments<"setTls">): Record<string, never> {

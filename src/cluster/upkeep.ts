@@ -17,6 +17,7 @@ import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/rec
 import { tellEmptied } from "./disk-changes.ts";
 import { endEvacuation } from "./unit-changes.ts";
 import { Draft } from "./draft.ts";
+import { forgetDrills } from "./drill-changes.ts";
 import { adoptRanges, forgetHosts } from "./host-changes.ts";
 import { placeMember, placeSlices, sliceSizes } from "./placement.ts";
 import type { DiskRoom } from "./placement.ts";
@@ -25,8 +26,8 @@ import { forgetRequests } from "./request-changes.ts";
 import { headedBytes, poolRooms, spareRooms, unitsOf } from "./rooms.ts";
 import { keys } from "./state.ts";
 import type { VolumeRecord } from "./state.ts";
-import { startDeleting } from "./station-changes.ts";
 import type { ClusterView } from "./view.ts";
+import { startDeleting } from "./volume-changes.ts";
 
 /** Slice records written or deleted in one transaction; each may rely on a few disks. */
 const SLICES_PER_DRAFT = 24;
@@ -43,6 +44,7 @@ export function nextUpkeep(view: ClusterView, lacks: LackClock, nowMs: number): 
     protect(view, lacks, nowMs) ??
     emptied(view) ??
     evacuated(view) ??
+    forgetDrills(view) ??
     adoptRanges(view) ??
     forgetHosts(view) ??
     forgetRequests(view) ??
@@ -86,7 +88,7 @@ function fill(view: ClusterView, volume: VolumeRecord): Draft {
       sliceBytes: volume.sliceBytes,
       protection: volume.protection,
       headedBytes: headedBytes(view),
-      head: before === undefined ? null : (view.disks.get(before.head)?.unit ?? null),
+      head: before === undefined ? (volume.canary?.head ?? null) : headOf(view, before),
     },
     sizes: sizes.slice(next),
   });
@@ -112,6 +114,10 @@ function fill(view: ClusterView, volume: VolumeRecord): Draft {
     draft.put(keys.volume(volume.number), { ...volume, state: "ready" });
   }
   return draft;
+}
+
+function headOf(view: ClusterView, record: SliceRecord): UnitNumber | null {
+  return view.disks.get(record.head)?.unit ?? null;
 }
 
 /** A new slice reads zero on every member, so all of them are in sync from the start. */

@@ -194,3 +194,29 @@ scenario(
     s.whole();
   },
 );
+
+for (const copies of ["mirror-2", "mirror-3"] as const) {
+  scenario(
+    `a drill: the head's unit is dead to the slice (${copies}) → another heads it, then all again`,
+    { ...(copies === "mirror-3" ? MIRROR_3 : {}), seeds: 3 },
+    (s) => {
+      const before = s.inSync(1).length;
+      s.unit(1).process?.plane.silence(1, 10_000);
+      s.until("another head", () => s.head(1) !== 1, 10_000);
+      s.writesGoOn();
+      s.until("the silent one is back", () => s.inSync(1).length === before, 40_000);
+      expect(s.inSync(1)).toContain(1);
+    },
+  );
+}
+
+scenario("a drill, and nobody may take over: the head goes on afterwards", {}, (s) => {
+  s.unit(2).kill();
+  s.until("disk 1 is alone", () => s.inSync(1).join() === "1");
+  s.unit(1).process?.plane.silence(1, 3000);
+  s.run(3500);
+  expect(s.head(1)).toBe(1);
+  s.writesGoOn();
+  s.unit(2).boot();
+  s.whole();
+});

@@ -27,6 +27,7 @@ import type {
 } from "#appliance/backend.ts";
 
 import type { Health } from "#appliance/health.ts";
+import { MemoryDrills } from "./memory-drills-fixture.ts";
 import { MemoryFleet } from "./memory-fleet-fixture.ts";
 import { MemoryHosts } from "./memory-hosts-fixture.ts";
 import { MemoryUpdates } from "./memory-updates-fixture.ts";
@@ -38,6 +39,7 @@ const NEW_YEAR_2026_MS = 1_767_225_600_000;
 export class MemoryBackend implements Backend {
   readonly update = new MemoryUpdates();
   readonly fleet = new MemoryFleet();
+  readonly drills = new MemoryDrills();
   readonly hosts = new MemoryHosts(
     () => this.#volumes,
     (wish) => this.createVolume(wish, { dryRun: false }),

@@ -82,6 +82,7 @@ describe("everything the pages can do", () => {
     "POST /units/:unit/keep": "unit keep",
     "POST /units/:unit/replace": "unit replace",
     "POST /units/:unit/remove": "unit remove",
+    "POST /recovery/drill": "drill",
   };
   /** What a page shows → the command that shows the same. */
   const PAGES: Record<string, string | null> = {

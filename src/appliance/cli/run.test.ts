@@ -13,6 +13,7 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { Fault, faultTable } from "#base/fault.ts";
 import { MEMORY_CODE, MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
+import { drillOver } from "#appliance/api/memory-drills-fixture.ts";
 import { type ServedApi, SOCKET_FILE } from "#appliance/api/serve.ts";
 import { SERVED_TOKEN as TOKEN, serveInMemory } from "#appliance/api/served-fixture.ts";
 import type { Configuration } from "#appliance/configuration.ts";
@@ -264,6 +265,26 @@ describe("the cluster", () => {
     );
     expect(await run("question list -o json")).toBe(0);
     expect(JSON.parse(out)).toEqual({ questions: backend.fleet.open });
+  });
+
+  test("drill: said beforehand, watched, and told by its exit code", async () => {
+    expect(await run("drill --dry-run")).toBe(0);
+    expect(out).toBe("1. A volume is made.\n2. Its head falls silent.\n");
+    expect(backend.drills.begun).toEqual([]);
+    const passed = drillOver();
+    pauses.push(() => backend.drills.next.push(passed));
+    expect(await run("drill --unit cairn-0002")).toBe(0);
+    expect(backend.drills.begun).toEqual(["cairn-0002"]);
+    expect(out).toBe(`passed: ${passed.sentence}\n`);
+    expect(err).toContain("Its head falls silent.");
+    expect(err).toContain("making the canary volume");
+    pauses.push(() => backend.drills.next.push(drillOver({ wrongBlocks: 1 })));
+    expect(await run("drill -o json")).toBe(1);
+    expect(printed()).toMatchObject({ phase: "over", passed: false });
+    backend.drills.refusal = "only one has one in this pool";
+    expect(await run("drill --dry-run")).toBe(1);
+    expect(out).toContain("only one has one");
+    expect(await run("drill")).toBe(9);
   });
 
   test("disk retire, disk return: by number; what cannot be is said", async () => {

@@ -7,6 +7,7 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import { type Api, createApi } from "#appliance/api/api.ts";
 import { MEMORY_CODE, MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
+import { drillOver } from "#appliance/api/memory-drills-fixture.ts";
 import { consoleParts, UNIT_TOKEN } from "./console-parts-fixture.ts";
 import { ROWS_OF_PAGE } from "./reading.ts";
 import { IDLE_MS } from "./sessions.ts";
@@ -399,6 +400,23 @@ describe("one unit", () => {
     const forced = post("/units/2/remove", { token, confirm, force: "yes" });
     expect(await led(forced)).toEqual([303, "/units"]);
     expect(backend.fleet.removed).toEqual([[2, true]]);
+  });
+
+  test("a drill: what it does stands there before it is begun, then what was seen", async () => {
+    const before = await text("/recovery");
+    expect(before).toContain("Its head falls silent.");
+    expect(before).not.toContain("The drill of");
+    const token = await formToken("/recovery");
+    const begun = post("/recovery/drill", { token, unit: "cairn-0002" });
+    expect(await led(begun)).toEqual([303, "/recovery"]);
+    expect(backend.drills.begun).toEqual(["cairn-0002"]);
+    expect(await text("/recovery")).toContain("under way");
+    backend.drills.next.push(drillOver());
+    expect(await text("/recovery")).toContain("a host waited 2.6 s");
+    backend.drills.refusal = "only one has one in this pool";
+    expect(await text("/recovery")).toContain("No drill can be done now");
+    expect((await post("/recovery/drill", { token, unit: "" })).status).toBe(507);
+    expect((await post("/recovery/drill", { token: "0".repeat(64) })).status).toBe(403);
   });
 
   test("replaced by another one; no such unit; a form of somebody else's", async () => {

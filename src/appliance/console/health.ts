@@ -4,6 +4,7 @@
 // was read, worst first, and says where it does not know.
 
 import type { DiskView, VolumeView } from "#appliance/backend.ts";
+import { CANARY_NAME } from "#cluster/drill-changes.ts";
 import type { Reading } from "./reading.ts";
 
 export type Tone = "good" | "notice" | "bad";
@@ -141,7 +142,8 @@ export function nextSteps(seen: Reading, hasPassword: boolean): Step[] {
     const text = `${waiting.length} ${plural(waiting, "request")} of hosts for a volume.`;
     steps.push({ text, href: "/hosts#requests", label: "Grant or refuse" });
   }
-  const closed = (volumes ?? []).find((volume) => volume.hosts.length === 0);
+  const meant = (volumes ?? []).filter((volume) => volume.name !== CANARY_NAME);
+  const closed = meant.find((volume) => volume.hosts.length === 0);
   if (closed !== undefined) {
     const text = `Nobody may attach to ${closed.name} yet.`;
     const href = `${volumePath(closed)}#hosts`;
