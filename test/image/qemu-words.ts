@@ -12,7 +12,7 @@
 import type { LossyDisk } from "./lossy-disk.ts";
 
 export const QEMU = "qemu-system-x86_64";
-const PROCESSOR = "max,cx16=off,erms=off,fsrm=off";
+export const PROCESSOR = "max,cx16=off,erms=off,fsrm=off";
 
 /** How the kernel comes to run. */
 export type Firmware =

@@ -20,6 +20,7 @@ import type { Configuration } from "#appliance/configuration.ts";
 import type { ApplianceStart } from "#appliance/run-appliance.ts";
 import { EXIT, exitCodeOf } from "./exit-codes.ts";
 import { nearest } from "./flags.ts";
+import { localMachine } from "#appliance/run-attach.ts";
 import type { CliMachine, FetchOptions } from "./machine.ts";
 import { allFlags, commands, runCli } from "./run.ts";
 import { type Column, plain, tableText } from "./table.ts";
@@ -82,6 +83,9 @@ function testMachine(): CliMachine {
     runScreen: () => Promise.reject(new Error("commands-appliance.test.ts")),
     runRecovery: () => Promise.reject(new Error("commands-appliance.test.ts")),
     box: () => Promise.reject(new Error("commands-appliance.test.ts")),
+    executable: "/usr/local/bin/cairn",
+    runAttach: () => Promise.reject(new Error("commands-attach.test.ts")),
+    attachments: async () => ({ ...localMachine, list: () => [] }),
   };
 }
 

@@ -4,6 +4,7 @@
 // wrong into a message with advice and a documented exit code.
 
 import { type Command, Call, checkOutput } from "./command.ts";
+import { attachCommands } from "./commands-attach.ts";
 import { bootCommands } from "./commands-boot.ts";
 import { claimCommands } from "./commands-claim.ts";
 import { applianceCommands } from "./commands-appliance.ts";
@@ -45,6 +46,7 @@ export const commands: readonly Command[] = [
   ...volumeCommands,
   ...hostCommands,
   ...requestCommands,
+  ...attachCommands,
   ...settingCommands,
   ...claimCommands,
   ...bootCommands,
