@@ -15,6 +15,7 @@ import type {
 import type { EvacuationState } from "#cluster/evacuation.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Health } from "./health.ts";
+import type { Pools } from "./pools.ts";
 import type { HostBackend } from "./host-backend.ts";
 import type { UpdateBackend } from "./update-backend.ts";
 
@@ -85,7 +86,7 @@ export interface UnitView {
   link: "up" | "down" | "self";
   /** As its screen shows them, to compare. */
   words: string[];
-  /** Null: it stays. */
+  /** Null: it stays where it is. */
   evacuation: EvacuationState | null;
 }
 
@@ -142,6 +143,8 @@ export interface VolumeView {
   sizeBytes: number;
   usedBytes: number | null;
   protection: Protection;
+  /** The pool that it lies in. */
+  pool: string;
   availability: Availability;
   state: ProtectionWord;
   /** Percent done while rebuilding. */
@@ -181,6 +184,8 @@ export interface CreateVolume {
   hosts?: string[] | undefined;
   /** TLS_RULE_DEFAULT, if not said. */
   tls?: TlsRule | undefined;
+  /** The first pool, if not said. */
+  pool?: string | undefined;
 }
 
 export interface ChangeVolume {
@@ -243,6 +248,7 @@ export interface Backend {
   health(): Health;
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
+  readonly pools: Pools;
   readonly hosts: HostBackend;
 }
 

@@ -12,6 +12,7 @@ import type { CommandArguments } from "#cluster/commands.ts";
 import { Draft } from "#cluster/draft.ts";
 import { evacuationOf } from "#cluster/evacuation.ts";
 import { hostsOfVolume } from "#cluster/host-state.ts";
+import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { OWNER } from "#cluster/state.ts";
 import type { DiskRecord, UnitRecord, VolumeRecord } from "#cluster/state.ts";
 import { decisions, planVolume } from "#cluster/station-changes.ts";
@@ -44,6 +45,7 @@ import type { KeptDisk } from "./disk-keeper.ts";
 import { UnitFleet } from "./fleet.ts";
 import type { Fleet } from "./fleet.ts";
 import { passwordFault } from "./password-rule.ts";
+import { UnitPools } from "./pools.ts";
 import { UnitHosts } from "./unit-hosts.ts";
 import { unitMetrics } from "./unit-metrics.ts";
 import type { Health } from "./health.ts";
@@ -64,6 +66,7 @@ export class UnitBackend implements Backend {
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
   readonly hosts: UnitHosts;
+  readonly pools: UnitPools;
 
   constructor(
     world: World,
@@ -76,6 +79,7 @@ export class UnitBackend implements Backend {
     this.#passwords = parts.passwords;
     this.update = parts.update;
     this.fleet = new UnitFleet(world, () => this.#life());
+    this.pools = new UnitPools(world, () => this.#life());
     this.hosts = new UnitHosts(world, {
       life: () => this.#life(),
       attached: () => unit.reactor.report.attached,
@@ -251,7 +255,8 @@ export class UnitBackend implements Backend {
   async createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView> {
     const life = this.#life();
     const hosts = (request.hosts ?? []).map((host) => this.hosts.find(host).number);
-    const args = { ...request, hosts };
+    const { pool, ...wish } = request;
+    const args = { ...wish, hosts, ...(pool === undefined ? {} : { pool }) };
     if (options.dryRun) return this.#preview(life, args);
     const answer = await life.commands.ask("createVolume", args);
     await this.#until(life, () => life.follower.view.volumes.get(answer.volume)?.state === "ready");
@@ -276,6 +281,7 @@ export class UnitBackend implements Backend {
       sizeBytes: request.sizeBytes,
       usedBytes: null,
       protection: request.protection,
+      pool: request.pool ?? FIRST_POOL,
       availability: "waiting",
       state: "protected",
       rebuildingPercent: null,
@@ -424,6 +430,7 @@ export class UnitBackend implements Backend {
       sizeBytes: volume.sizeBytes,
       usedBytes: null,
       protection: volume.protection,
+      pool: volume.pool,
       availability: state.availability,
       state: state.protection,
       rebuildingPercent: state.rebuiltShare === null ? null : Math.floor(state.rebuiltShare * 100),

@@ -19,6 +19,7 @@ import { hostCommands } from "./host-changes.ts";
 import type { HostAnswers } from "./host-changes.ts";
 import { VOLUME_HOSTS_MAX } from "./host-state.ts";
 import { nameSchema } from "./name-schema.ts";
+import { poolCommands } from "./pool-changes.ts";
 import { requestCommands } from "./request-changes.ts";
 import type { RequestAnswers } from "./request-changes.ts";
 import { AdministratorSchema, UNIT_ROLES, UnitSchema, settingShapes } from "./state.ts";
@@ -46,6 +47,7 @@ export const commandArguments = {
     version: true,
   }).extend({ role: z.enum(UNIT_ROLES) }),
   ...unitCommands,
+  ...poolCommands,
   /** The asking unit has claimed a disk, or found one of ours. */
   registerDisk: z.object({
     uuid: idSchema,
@@ -108,6 +110,9 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers {
   evacuateUnit: Record<string, never>;
   keepUnit: Record<string, never>;
   replaceUnit: Record<string, never>;
+  createPool: Record<string, never>;
+  deletePool: Record<string, never>;
+  moveUnit: Record<string, never>;
   registerDisk: { disk: number };
   createVolume: { volume: number };
   deleteVolume: Record<string, never>;

@@ -24,6 +24,7 @@ import { faultOf, faultResponse } from "./fault-answer.ts";
 import { addFleet } from "./fleet-api.ts";
 import { addHosts } from "./host-api.ts";
 import { AnswersByKey } from "./idempotency.ts";
+import { addPools } from "./pool-api.ts";
 import { METRICS_CONTENT_TYPE, metricsText } from "./prometheus.ts";
 import * as routes from "./routes.ts";
 import { addUpdates } from "./update-api.ts";
@@ -62,6 +63,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addClaim(api, backend);
   addUpdates(api, backend);
   addFleet(api, backend);
+  addPools(api, backend);
   addPassword(api, backend);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);

@@ -28,6 +28,7 @@ import type {
 
 import type { Health } from "#appliance/health.ts";
 import { MemoryFleet } from "./memory-fleet-fixture.ts";
+import { MemoryPools } from "./memory-pools-fixture.ts";
 import { MemoryHosts } from "./memory-hosts-fixture.ts";
 import { MemoryUpdates } from "./memory-updates-fixture.ts";
 
@@ -38,6 +39,7 @@ const NEW_YEAR_2026_MS = 1_767_225_600_000;
 export class MemoryBackend implements Backend {
   readonly update = new MemoryUpdates();
   readonly fleet = new MemoryFleet();
+  readonly pools = new MemoryPools(() => this.#volumes, this.fleet);
   readonly hosts = new MemoryHosts(
     () => this.#volumes,
     (wish) => this.createVolume(wish, { dryRun: false }),
@@ -91,8 +93,7 @@ export class MemoryBackend implements Backend {
       unit,
       unitId: `${unit}`.repeat(32),
       name: `cairn-000${unit}`,
-      role: "member",
-      pool: "pool",
+      ...this.fleet.placeOf(unit),
       alive: unit === 1,
       addresses: [`10.0.0.${unit}`],
       version: "0.1.0",
@@ -202,6 +203,7 @@ export class MemoryBackend implements Backend {
     if (layouts[request.protection].copies > 2) {
       throw new Fault("noSpace", "three copies need three units, there are two");
     }
+    this.pools.one(request.pool ?? "pool");
     const volume = this.#view(request);
     if (options.dryRun) return volume;
     this.creations++;
@@ -299,6 +301,7 @@ export class MemoryBackend implements Backend {
       sizeBytes,
       usedBytes: null,
       protection,
+      pool: request.pool ?? "pool",
       availability: "online",
       state: "protected",
       rebuildingPercent: null,

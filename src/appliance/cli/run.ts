@@ -11,6 +11,7 @@ import { clusterCommands } from "./commands-cluster.ts";
 import { hostCommands } from "./commands-host.ts";
 import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
+import { poolCommands } from "./commands-pool.ts";
 import { requestCommands } from "./commands-request.ts";
 import { settingCommands } from "./commands-setting.ts";
 import { unitCommands } from "./commands-unit.ts";
@@ -40,6 +41,7 @@ export const commands: readonly Command[] = [
   ...localCommands,
   ...clusterCommands,
   ...unitCommands,
+  ...poolCommands,
   ...volumeCommands,
   ...hostCommands,
   ...requestCommands,
