@@ -16,6 +16,7 @@ import type { EvacuationState } from "#cluster/evacuation.ts";
 import type { Drills } from "./drills.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Health } from "./health.ts";
+import type { Pools } from "./pools.ts";
 import type { HostBackend } from "./host-backend.ts";
 import type { UpdateBackend } from "./update-backend.ts";
 
@@ -88,7 +89,7 @@ export interface UnitView {
   link: "up" | "down" | "self";
   /** As its screen shows them, to compare. */
   words: string[];
-  /** Null: it stays. */
+  /** Null: it stays where it is. */
   evacuation: EvacuationState | null;
 }
 
@@ -145,6 +146,8 @@ export interface VolumeView {
   sizeBytes: number;
   usedBytes: number | null;
   protection: Protection;
+  /** The pool that it lies in. */
+  pool: string;
   availability: Availability;
   state: ProtectionWord;
   /** Percent done while rebuilding. */
@@ -184,6 +187,8 @@ export interface CreateVolume {
   hosts?: string[] | undefined;
   /** TLS_RULE_DEFAULT, if not said. */
   tls?: TlsRule | undefined;
+  /** The first pool, if not said. */
+  pool?: string | undefined;
 }
 
 export interface ChangeVolume {
@@ -247,6 +252,7 @@ export interface Backend {
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
   readonly drills: Drills;
+  readonly pools: Pools;
   readonly hosts: HostBackend;
 }
 

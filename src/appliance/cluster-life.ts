@@ -21,6 +21,7 @@ import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { pipePair } from "#cluster/message-pipe.ts";
 import { proxyRules } from "#cluster/proxy-rules.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
+import { leavesCluster } from "#cluster/pool-state.ts";
 import { StationSchema, keys, parseValue } from "#cluster/state.ts";
 import type { DiskRecord } from "#cluster/state.ts";
 import { UnitLease } from "#cluster/unit-lease.ts";
@@ -256,7 +257,10 @@ export class ClusterLife {
   /** A unit that is being evacuated leads only where nobody else is there. */
   #mayLead(): boolean {
     const { units, alive } = this.follower.view;
-    const stays = (unit: UnitNumber) => units.get(unit)?.evacuation === undefined;
+    const stays = (number: UnitNumber) => {
+      const unit = units.get(number);
+      return unit === undefined || !leavesCluster(unit);
+    };
     return stays(this.unit) || ![...alive.keys()].some(stays);
   }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What an owner does with units: evacuate, keep, replace, remove, and ask beforehand what a loss
-// would mean. The interface behind REST, CLI and pages, and the unit's implementation of it.
+// What an owner does with units: evacuate, move, keep, replace, remove, and ask beforehand what a
+// loss would mean. The interface behind REST, CLI and pages, and the unit's implementation of it.
 
 import { Fault } from "#base/fault.ts";
 import type { DiskNumber, UnitNumber } from "#base/record.ts";
 import type { World } from "#base/world.ts";
 import { questionsOf } from "#cluster/questions.ts";
 import type { Question } from "#cluster/questions.ts";
+import type { PlaceInPools } from "#cluster/pool-state.ts";
 import type { UnitRecord } from "#cluster/state.ts";
 import type { ClusterView } from "#cluster/view.ts";
 import type { ClusterLife } from "./cluster-life.ts";
@@ -30,7 +31,16 @@ export interface Fleet {
     unit: string,
     options: { thenRemove: boolean; force: boolean; dryRun: boolean },
   ): Promise<WhatIf>;
-  /** Takes an evacuation back. */
+  /**
+   * Puts a unit into a pool as a member or a spare, or makes it a spare for all (`pool` null): at
+   * once where it holds nothing that stays behind, else once it is emptied as by `evacuate`.
+   */
+  move(
+    unit: string,
+    to: PlaceInPools,
+    options: { force: boolean; dryRun: boolean },
+  ): Promise<WhatIf>;
+  /** Takes an evacuation back, or a move that waits for one. */
   keep(unit: string): Promise<void>;
   /** `by` takes the unit's place, then the unit is evacuated and removed. */
   replace(unit: string, by: string): Promise<WhatIf>;
@@ -64,6 +74,31 @@ export class UnitFleet implements Fleet {
     if (options.dryRun) return expected;
     await life.commands.ask("evacuateUnit", { unit: number, thenRemove: options.thenRemove });
     await this.#until(life, () => view.units.get(number)?.evacuation !== undefined);
+    return expected;
+  }
+
+  async move(
+    name: string,
+    { role, pool }: PlaceInPools,
+    options: { force: boolean; dryRun: boolean },
+  ): Promise<WhatIf> {
+    const life = this.#life();
+    const { view } = life.follower;
+    const { number } = findUnit(view, name);
+    if (pool !== null && !view.pools.has(pool)) {
+      throw new Fault("notFound", `there is no pool ${pool}`);
+    }
+    // One that holds nothing has nothing to find room for, however others are.
+    const isEmpty = view.slicesOfUnit(number).length === 0;
+    const accept = options.force || options.dryRun || isEmpty;
+    const expected = this.#expected(life, number, accept);
+    if (options.dryRun) return expected;
+    await life.commands.ask("moveUnit", { unit: number, role, pool });
+    await this.#until(life, () => {
+      const unit = view.units.get(number);
+      const isThere = unit?.role === role && unit.pool === pool;
+      return isThere || unit?.evacuation?.thenMove !== undefined;
+    });
     return expected;
   }
 

@@ -13,6 +13,7 @@ import { Draft } from "#cluster/draft.ts";
 import { evacuationOf } from "#cluster/evacuation.ts";
 import { otherClusters } from "#cluster/events.ts";
 import { hostsOfVolume } from "#cluster/host-state.ts";
+import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { OWNER } from "#cluster/state.ts";
 import type { DiskRecord, UnitRecord, VolumeRecord } from "#cluster/state.ts";
 import { decisions, planVolume } from "#cluster/station-changes.ts";
@@ -47,6 +48,7 @@ import type { Drills } from "./drills.ts";
 import type { Fleet } from "./fleet.ts";
 import { passwordFault } from "./password-rule.ts";
 import { UnitDrills } from "./unit-drill.ts";
+import { UnitPools } from "./pools.ts";
 import { UnitHosts } from "./unit-hosts.ts";
 import { unitMetrics } from "./unit-metrics.ts";
 import type { Health } from "./health.ts";
@@ -68,6 +70,7 @@ export class UnitBackend implements Backend {
   readonly fleet: Fleet;
   readonly drills: Drills;
   readonly hosts: UnitHosts;
+  readonly pools: UnitPools;
 
   constructor(
     world: World,
@@ -84,6 +87,7 @@ export class UnitBackend implements Backend {
       cluster: () => this.#life(),
       reactor: unit.reactor,
     });
+    this.pools = new UnitPools(world, () => this.#life());
     this.hosts = new UnitHosts(world, {
       life: () => this.#life(),
       attached: () => unit.reactor.report.attached,
@@ -260,7 +264,8 @@ export class UnitBackend implements Backend {
   async createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView> {
     const life = this.#life();
     const hosts = (request.hosts ?? []).map((host) => this.hosts.find(host).number);
-    const args = { ...request, hosts };
+    const { pool, ...wish } = request;
+    const args = { ...wish, hosts, ...(pool === undefined ? {} : { pool }) };
     if (options.dryRun) return this.#preview(life, args);
     const answer = await life.commands.ask("createVolume", args);
     await this.#until(life, () => life.follower.view.volumes.get(answer.volume)?.state === "ready");
@@ -285,6 +290,7 @@ export class UnitBackend implements Backend {
       sizeBytes: request.sizeBytes,
       usedBytes: null,
       protection: request.protection,
+      pool: request.pool ?? FIRST_POOL,
       availability: "waiting",
       state: "protected",
       rebuildingPercent: null,
@@ -433,6 +439,7 @@ export class UnitBackend implements Backend {
       sizeBytes: volume.sizeBytes,
       usedBytes: null,
       protection: volume.protection,
+      pool: volume.pool,
       availability: state.availability,
       state: state.protection,
       rebuildingPercent: state.rebuiltShare === null ? null : Math.floor(state.rebuiltShare * 100),

@@ -21,6 +21,7 @@ import { hostCommands } from "./host-changes.ts";
 import type { HostAnswers } from "./host-changes.ts";
 import { VOLUME_HOSTS_MAX } from "./host-state.ts";
 import { nameSchema } from "./name-schema.ts";
+import { poolCommands } from "./pool-changes.ts";
 import { requestCommands } from "./request-changes.ts";
 import type { RequestAnswers } from "./request-changes.ts";
 import { AdministratorSchema, UNIT_ROLES, UnitSchema, settingShapes } from "./state.ts";
@@ -52,6 +53,7 @@ export const commandArguments = {
     left: z.array(idSchema).max(LEFT_MAX).optional(),
   }),
   ...unitCommands,
+  ...poolCommands,
   /** The asking unit has claimed a disk, or found one of ours. */
   registerDisk: z.object({
     uuid: idSchema,
@@ -115,6 +117,9 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers {
   evacuateUnit: Record<string, never>;
   keepUnit: Record<string, never>;
   replaceUnit: Record<string, never>;
+  createPool: Record<string, never>;
+  deletePool: Record<string, never>;
+  moveUnit: Record<string, never>;
   registerDisk: { disk: number };
   createVolume: { volume: number };
   deleteVolume: Record<string, never>;

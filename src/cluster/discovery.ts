@@ -565,7 +565,7 @@ export class Discovery {
     }
     const additions: string[] = [];
     const registered = this.#membership === null ? null : this.#registered;
-    if (registered?.role === wire.Role.spare && registered.pool === "") {
+    if (registered?.role === wire.Role.spare) {
       additions.push("It is a spare.");
     }
     if (isTrouble) {

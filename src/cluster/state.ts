@@ -44,6 +44,8 @@ import { VALUE_CHARACTERS_MAX } from "./control-store.ts";
 import { HostSchema, RequestSchema, VOLUME_HOSTS_MAX, hostKeys } from "./host-state.ts";
 import type { HostNumber, HostRecord, RequestRecord } from "./host-state.ts";
 import { nameSchema } from "./name-schema.ts";
+import { FIRST_POOL, PlaceInPoolsSchema, PoolSchema } from "./pool-state.ts";
+import type { PoolRecord } from "./pool-state.ts";
 import { SLICE_NEWS_MAX, SliceNewsSchema } from "./slice-news.ts";
 import { UnitUpdateSchema, UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
 import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
@@ -138,7 +140,7 @@ export const UnitSchema = z.looseObject({
   /** TCP ports by purpose, such as peer, nbd, api. */
   ports: z.record(z.string().max(32), z.number().int().min(1).max(65535)),
   role: z.enum(UNIT_ROLES),
-  /** Null: in no pool, as a spare before it is used. */
+  /** Null: in no pool, as a spare for all of them. */
   pool: nameSchema.nullable(),
   /** `removed`: its key is no longer admitted, its number is never given again (R12). */
   state: z.enum(["admitted", "removed"]),
@@ -151,6 +153,8 @@ export const UnitSchema = z.looseObject({
     .looseObject({
       /** Once it holds nothing it is removed. */
       thenRemove: z.boolean(),
+      /** Once it holds nothing it has this place; it stays in the cluster, and keeps its vote. */
+      thenMove: PlaceInPoolsSchema.optional(),
       /** When it began, by the wall clock, and the slices with a member on it then: for people. */
       sinceMs: countOrZero,
       slices: countOrZero,
@@ -264,9 +268,6 @@ export const SliceSchema = z
   .refine((record) => record.inSync.some((member) => member.disk === record.head), {
     message: "the head is one of the in-sync members",
   });
-
-export const PoolSchema = z.looseObject({ name: nameSchema });
-export type PoolRecord = z.infer<typeof PoolSchema>;
 
 /** A password as it is kept: https://github.com/P-H-C/phc-string-format, Argon2id alone. */
 export const passwordHashSchema = z
@@ -542,7 +543,6 @@ export function firstState(options: {
   name: string;
   featureLevel: number;
   sliceBytes?: number;
-  pool?: string;
   settings?: Partial<SettingsRecord>;
   /** Claimed from the start by whoever holds the token with this hash. */
   adminTokenHash?: string | null;
@@ -565,7 +565,7 @@ export function firstState(options: {
     host: 1,
     request: 1,
   };
-  const pool: PoolRecord = { name: options.pool ?? FIRST_POOL };
+  const pool: PoolRecord = { name: FIRST_POOL };
   const settings: SettingsRecord = { ...SETTINGS_DEFAULT, ...options.settings };
   const records: [string, unknown, z.ZodType][] = [
     [keys.cluster, cluster, ClusterSchema],
@@ -593,7 +593,5 @@ export function ownerRecord(
   return passwordHash === undefined ? record : { ...record, passwordHash };
 }
 
-/** The pool that is made with the cluster. */
-export const FIRST_POOL = "pool";
 /** Units that may be admitted. */
 export const ADMITTED_UNITS_MAX = UNITS_MAX;

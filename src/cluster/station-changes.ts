@@ -27,9 +27,11 @@ import { noteGivenWay } from "./giving-way.ts";
 import * as hosts from "./host-changes.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
 import type { PlacedSlice } from "./placement.ts";
+import { createPool, deletePool, moveUnit } from "./pool-changes.ts";
+import { FIRST_POOL } from "./pool-state.ts";
 import { headedBytes, poolRooms } from "./rooms.ts";
 import * as requests from "./request-changes.ts";
-import { ADMITTED_UNITS_MAX, FIRST_POOL, OWNER, keys, ownerRecord } from "./state.ts";
+import { ADMITTED_UNITS_MAX, OWNER, keys, ownerRecord } from "./state.ts";
 import type { ClusterRecord, DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
 import { evacuateUnit, keepUnit, removeUnit, replaceUnit } from "./unit-changes.ts";
 import { announceUpdate, startUpdate, stopUpdate } from "./update-changes.ts";
@@ -59,6 +61,9 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   evacuateUnit: (draft, args, facts) => evacuateUnit(draft, args, facts.wallMs),
   keepUnit,
   replaceUnit: (draft, args, facts) => replaceUnit(draft, args, facts.wallMs),
+  createPool,
+  deletePool,
+  moveUnit: (draft, args, facts) => moveUnit(draft, args, facts.wallMs),
   registerDisk,
   createVolume,
   deleteVolume,
@@ -127,7 +132,7 @@ function admitUnit(
     throw new Fault("tooLarge", `a cluster has at most ${ADMITTED_UNITS_MAX} units`);
   }
   const number = draft.take("unit");
-  const pool = args.role === "member" ? (view.pools.keys().next().value ?? FIRST_POOL) : null;
+  const pool = args.role === "member" ? FIRST_POOL : null;
   const unit: UnitRecord = {
     ...told,
     name: freeName(args.name, admitted),
@@ -238,7 +243,7 @@ export function planVolume(
   if (view.volumeByName(args.name) !== null) {
     throw new Fault("conflict", `a volume named ${args.name} exists`);
   }
-  const pool = args.pool ?? view.pools.keys().next().value ?? FIRST_POOL;
+  const pool = args.pool ?? FIRST_POOL;
   if (!view.pools.has(pool)) throw new Fault("notFound", `no pool named ${pool}`);
   const sizeBytes = Math.ceil(args.sizeBytes / BLOCK_BYTES) * BLOCK_BYTES;
   const shape = {

@@ -286,7 +286,10 @@ function changed(record: SliceRecord, resyncing: DiskNumber[]): SliceRecord {
   return { ...record, epoch: record.epoch + 1, resyncing };
 }
 
-/** A disk for another member: of a spare first, then of the pool; never on a unit that has one. */
+/**
+ * A disk for another member: of the pool's own spares first, then of those for all, then of the
+ * pool; never on a unit that has one.
+ */
 function newMember(
   draft: Draft,
   record: SliceRecord,
@@ -297,12 +300,14 @@ function newMember(
   if (volume === undefined) return null;
   const named = [...record.inSync.map((member) => member.disk), ...kept];
   const need = { sizeBytes: record.sizeBytes, withoutUnits: unitsOf(view, named) };
-  const taken = draft.taken;
+  const { taken } = draft;
+  const { pool } = volume;
   const minus = (rooms: DiskRoom[]) =>
     rooms.map((room) => ({ ...room, freeBytes: room.freeBytes - (taken.get(room.disk) ?? 0) }));
   const disk =
-    placeMember(minus(draft.rooms(" spares", () => spareRooms(view))), need) ??
-    placeMember(minus(draft.rooms(volume.pool, () => poolRooms(view, volume.pool))), need);
+    placeMember(minus(draft.rooms(`${pool} spares`, () => spareRooms(view, pool))), need) ??
+    placeMember(minus(draft.rooms(" spares", () => spareRooms(view, null))), need) ??
+    placeMember(minus(draft.rooms(pool, () => poolRooms(view, pool))), need);
   if (disk === null) return null;
   taken.set(disk, (taken.get(disk) ?? 0) + record.sizeBytes);
   draft.relyOn(keys.disk(disk));

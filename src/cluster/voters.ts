@@ -22,6 +22,7 @@ import { Fault } from "#base/fault.ts";
 import type { UnitNumber } from "#base/record.ts";
 import type { World } from "#base/world.ts";
 import type { ControlStore, StoreMember } from "./control-store.ts";
+import { leavesCluster } from "./pool-state.ts";
 import { VoterSchema, keys, parseValue, valueText } from "./state.ts";
 import type { UnitRecord, UnitRole, VoterRecord } from "./state.ts";
 import type { ClusterView } from "./view.ts";
@@ -216,7 +217,7 @@ export class VoterKeeper {
       else if (!this.#awaySinceMs.has(unit.number)) this.#awaySinceMs.set(unit.number, nowMs);
       const awayMs = nowMs - (this.#awaySinceMs.get(unit.number) ?? nowMs);
       const admitted = unit.state === "admitted";
-      const leaves = unit.evacuation !== undefined;
+      const leaves = leavesCluster(unit);
       return { unit: unit.number, role: unit.role, alive, awayMs, admitted, leaves };
     });
   }
@@ -299,7 +300,7 @@ export class VoterKeeper {
 function situation(view: ClusterView): string {
   const units = [...view.units.values()].map((unit) => {
     const voter = view.voters.get(unit.number)?.state ?? "";
-    const leaves = unit.evacuation !== undefined;
+    const leaves = leavesCluster(unit);
     return `${unit.number} ${unit.state} ${view.isAlive(unit.number)} ${leaves} ${voter}`;
   });
   return units.join(";");

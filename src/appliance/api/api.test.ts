@@ -24,6 +24,7 @@ import {
   RequestSchema,
   RequestsSchema,
 } from "./host-schemas.ts";
+import { PoolSchema, PoolsSchema } from "./pool-api.ts";
 import * as schemas from "./schemas.ts";
 
 /** Timers that the test steps by hand. */
@@ -115,6 +116,38 @@ describe("reading", () => {
     expect((await ask("/api/v1/what-if?unit=77")).status).toBe(404);
     expect((await ask("/api/v1/what-if?disk=sda")).status).toBe(400);
     expect((await ask("/api/v1/what-if?link=1")).status).toBe(400);
+  });
+
+  test("pools made, listed, deleted; units moved; nonsense is refused", async () => {
+    const made = await send("POST", "/api/v1/pools", { name: "archive" });
+    expect([made.status, PoolSchema.parse(await made.json())]).toEqual([
+      201,
+      backend.pools.one("archive"),
+    ]);
+    expect((await send("POST", "/api/v1/pools", { name: "archive" })).status).toBe(409);
+    expect((await send("POST", "/api/v1/pools", { name: "a b" })).status).toBe(400);
+    const move = (to: object) => send("POST", "/api/v1/units/2/move", to);
+    expect((await move({ pool: "archive", role: "member", dryRun: true })).status).toBe(200);
+    expect(backend.fleet.placeOf(2).pool).toBe("pool");
+    expect((await move({ pool: "archive", role: "member" })).status).toBe(202);
+    const { pools } = PoolsSchema.parse(await (await ask("/api/v1/pools")).json());
+    expect(pools.map(({ name, units }) => [name, units])).toEqual([
+      ["pool", [1]],
+      ["archive", [2]],
+    ]);
+    for (const to of [{ pool: null, role: "member" }, { pool: "archive" }, { role: "spare" }]) {
+      expect((await move(to)).status).toBe(400);
+    }
+    expect((await send("POST", "/api/v1/volumes", { ...ONE, pool: "archive" })).status).toBe(201);
+    expect(
+      (await send("POST", "/api/v1/volumes", { ...ONE, name: "two", pool: "none" })).status,
+    ).toBe(404);
+    const remove = (pool: string) => send("DELETE", `/api/v1/pools/${pool}`, {});
+    expect((await remove("archive")).status).toBe(409);
+    expect((await remove("pool")).status).toBe(409);
+    expect((await remove("other")).status).toBe(404);
+    expect((await move({ pool: null, role: "spare" })).status).toBe(202);
+    expect((await remove("archive")).status).toBe(204);
   });
 
   test("disks scrubbed, retired, returned, a setting changed; nonsense is refused", async () => {

@@ -25,6 +25,7 @@ import { addDrills } from "./drill-api.ts";
 import { addFleet } from "./fleet-api.ts";
 import { addHosts } from "./host-api.ts";
 import { AnswersByKey } from "./idempotency.ts";
+import { addPools } from "./pool-api.ts";
 import { METRICS_CONTENT_TYPE, metricsText } from "./prometheus.ts";
 import * as routes from "./routes.ts";
 import { addUpdates } from "./update-api.ts";
@@ -64,6 +65,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addUpdates(api, backend);
   addFleet(api, backend);
   addDrills(api, backend.drills);
+  addPools(api, backend);
   addPassword(api, backend);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);

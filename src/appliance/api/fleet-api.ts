@@ -27,6 +27,11 @@ export function addFleet(api: Api, backend: Backend): void {
     const answer = await fleet.evacuate(context.req.valid("param").unit, options);
     return options.dryRun ? context.json(answer, 200) : context.json(answer, 202);
   });
+  api.openapi(routes.moveUnitRoute, async (context) => {
+    const { role, pool, ...options } = context.req.valid("json");
+    const answer = await fleet.move(context.req.valid("param").unit, { role, pool }, options);
+    return options.dryRun ? context.json(answer, 200) : context.json(answer, 202);
+  });
   api.openapi(routes.keepUnitRoute, async (context) => {
     await fleet.keep(context.req.valid("param").unit);
     return context.body(null, 204);

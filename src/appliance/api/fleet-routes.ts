@@ -5,6 +5,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import {
   EvacuateSchema,
+  MoveSchema,
   QuestionsSchema,
   RemoveQuerySchema,
   ReplaceSchema,
@@ -41,10 +42,22 @@ export const evacuateUnitRoute = createRoute({
   },
 });
 
+export const moveUnitRoute = createRoute({
+  method: "post",
+  path: "/api/v1/units/{unit}/move",
+  summary: "Put a unit into a pool, or make it a spare; one that holds slices is emptied first",
+  request: { params: UnitPathSchema, body: body(MoveSchema) },
+  responses: {
+    200: json(WhatIfSchema, "dry run: what emptying it comes to"),
+    202: json(WhatIfSchema, "moved, or begun; the unit says how far it is"),
+    ...faults,
+  },
+});
+
 export const keepUnitRoute = createRoute({
   method: "post",
   path: "/api/v1/units/{unit}/keep",
-  summary: "Take an evacuation back",
+  summary: "Take an evacuation back, or a move that waits for one",
   request: { params: UnitPathSchema },
   responses: { 204: { description: "it stays" }, ...faults },
 });

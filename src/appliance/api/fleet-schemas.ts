@@ -3,6 +3,8 @@
 // The shapes of what an owner does with units, and of what would happen if something were lost.
 
 import { z } from "@hono/zod-openapi";
+import { nameSchema } from "#cluster/name-schema.ts";
+import { POOL_ROLES } from "#cluster/pool-state.ts";
 import type { Question } from "#cluster/questions.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
 
@@ -80,6 +82,15 @@ export const EvacuateSchema = z
     dryRun: z.boolean().default(false).describe("say what it comes to, change nothing"),
   })
   .openapi("Evacuate");
+
+export const MoveSchema = z
+  .strictObject({
+    pool: nameSchema.nullable().describe("null: a spare for every pool"),
+    role: z.enum(POOL_ROLES).describe("a spare is placed on only when a copy is lacking"),
+    force: z.boolean().default(false).describe("also where not everything finds room"),
+    dryRun: z.boolean().default(false).describe("say what it comes to, change nothing"),
+  })
+  .openapi("Move");
 
 export const ReplaceSchema = z
   .strictObject({ by: reference.describe("the unit that takes its place, by name or number") })

@@ -29,6 +29,7 @@ import type {
 import type { Health } from "#appliance/health.ts";
 import { MemoryDrills } from "./memory-drills-fixture.ts";
 import { MemoryFleet } from "./memory-fleet-fixture.ts";
+import { MemoryPools } from "./memory-pools-fixture.ts";
 import { MemoryHosts } from "./memory-hosts-fixture.ts";
 import { MemoryUpdates } from "./memory-updates-fixture.ts";
 
@@ -40,6 +41,7 @@ export class MemoryBackend implements Backend {
   readonly update = new MemoryUpdates();
   readonly fleet = new MemoryFleet();
   readonly drills = new MemoryDrills();
+  readonly pools = new MemoryPools(() => this.#volumes, this.fleet);
   readonly hosts = new MemoryHosts(
     () => this.#volumes,
     (wish) => this.createVolume(wish, { dryRun: false }),
@@ -94,8 +96,7 @@ export class MemoryBackend implements Backend {
       unit,
       unitId: `${unit}`.repeat(32),
       name: `cairn-000${unit}`,
-      role: "member",
-      pool: "pool",
+      ...this.fleet.placeOf(unit),
       alive: unit === 1,
       addresses: [`10.0.0.${unit}`],
       version: "0.1.0",
@@ -205,6 +206,7 @@ export class MemoryBackend implements Backend {
     if (layouts[request.protection].copies > 2) {
       throw new Fault("noSpace", "three copies need three units, there are two");
     }
+    this.pools.one(request.pool ?? "pool");
     const volume = this.#view(request);
     if (options.dryRun) return volume;
     this.creations++;
@@ -302,6 +304,7 @@ export class MemoryBackend implements Backend {
       sizeBytes,
       usedBytes: null,
       protection,
+      pool: request.pool ?? "pool",
       availability: "online",
       state: "protected",
       rebuildingPercent: null,

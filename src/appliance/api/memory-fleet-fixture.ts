@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Two units in memory, one of which can be evacuated, replaced and removed, for the tests of API,
+// Two units in memory that can be evacuated, moved, replaced and removed, for the tests of API,
 // page and CLI. It refuses what a unit would refuse, by the same Faults.
 
 import { Fault } from "#base/fault.ts";
+import type { PlaceInPools } from "#cluster/pool-state.ts";
 import type { Question } from "#cluster/questions.ts";
 import type { Fleet, WhatIfQuestion } from "#appliance/fleet.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
@@ -45,6 +46,26 @@ export class MemoryFleet implements Fleet {
       throw new Fault("noSpace", `cairn-000${unit} cannot be emptied: there is no room`);
     }
     if (!options.dryRun) this.evacuated.set(unit, options.thenRemove);
+    return this.answer;
+  }
+
+  readonly places = new Map<number, PlaceInPools>();
+  placeOf(unit: number): PlaceInPools {
+    return this.places.get(unit) ?? { role: "member", pool: "pool" };
+  }
+  async move(
+    name: string,
+    to: PlaceInPools,
+    options: { force: boolean; dryRun: boolean },
+  ): Promise<WhatIf> {
+    const unit = numberOf(name);
+    if (this.isTight && !options.force && !options.dryRun) {
+      throw new Fault("noSpace", `cairn-000${unit} cannot be emptied: there is no room`);
+    }
+    if (to.role === "member" && to.pool === null) {
+      throw new Fault("badRequest", "a member is in a pool; a spare may be in none");
+    }
+    if (!options.dryRun) this.places.set(unit, to);
     return this.answer;
   }
 

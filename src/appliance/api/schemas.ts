@@ -11,7 +11,8 @@ import type { Protection } from "#base/layout.ts";
 import { VOLUME_SLICES_MAX } from "#base/limits.ts";
 import { TLS_RULES, TLS_RULE_DEFAULT } from "#base/tls.ts";
 import { VOLUME_HOSTS_MAX } from "#cluster/host-state.ts";
-import { spokenNameSchema } from "#cluster/name-schema.ts";
+import { nameSchema, spokenNameSchema } from "#cluster/name-schema.ts";
+import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { settingShapes } from "#cluster/state.ts";
 import type {
   DiskView,
@@ -90,7 +91,7 @@ export const UnitSchema = z
         sentence: z.string(),
       })
       .nullable()
-      .describe("how far its evacuation is; null: it stays"),
+      .describe("how far it is emptied, to leave or for a move; null: it stays where it is"),
   })
   .openapi("Unit");
 
@@ -130,6 +131,7 @@ export const VolumeSchema = z
     sizeBytes: number,
     usedBytes: numberOrNull,
     protection: z.enum(protectionNames),
+    pool: z.string().describe("the pool that it lies in"),
     availability: z.enum(["online", "waiting", "read-only", "offline"]),
     state: z.enum(["protected", "degraded", "at-risk", "rebuilding"]),
     rebuildingPercent: z.number().nullable(),
@@ -234,6 +236,7 @@ export const CreateVolumeSchema = z
       .optional()
       .describe("hosts that it is assigned to from the start, by name or number"),
     tls: z.enum(TLS_RULES).optional().describe(`${TLS_RULE_DEFAULT}, if not said`),
+    pool: nameSchema.optional().describe(`${FIRST_POOL}, if not said`),
   })
   .openapi("CreateVolume");
 

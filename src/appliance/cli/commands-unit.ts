@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Commands about units that are to go, and about what a loss would mean.
+// Commands about units that are to go or to move, and about what a loss would mean.
 
+import { placeInWords } from "#cluster/pool-state.ts";
 import type { Question } from "#cluster/questions.ts";
 import { QuestionsSchema, WhatIfSchema } from "#appliance/api/fleet-schemas.ts";
 import { sizeInWords } from "#appliance/api/words.ts";
@@ -118,11 +119,39 @@ function progressNote(call: Call): string {
   return `cairn unit list --wide says how far it is; cairn unit keep ${unit} takes it back`;
 }
 
+const move: Command = {
+  words: ["unit", "move"],
+  operands: [UNIT, { name: "POOL|none", kind: "one" }],
+  flags: [
+    ...ASKING_FLAGS,
+    { name: "spare", kind: "yesno", sentence: "as a spare: used when the pool lacks a copy" },
+    { name: "force", kind: "yesno", sentence: "begin also where not everything finds room" },
+    DRY_RUN_FLAG,
+  ],
+  sentence: "put a unit into a pool, or make it a spare for all (none); emptied first if need be",
+  run: moveUnit,
+};
+
+async function moveUnit(call: Call): Promise<number> {
+  const [unit = "", to = ""] = call.operands;
+  const pool = to === "none" ? null : to;
+  const role = pool === null || call.flags.isSet("spare") ? "spare" : "member";
+  const dryRun = call.flags.isSet("dry-run");
+  const request = { pool, role, force: call.flags.isSet("force"), dryRun };
+  const path = `${unitPath(call)}/move`;
+  const { value, body } = await call.ask(WhatIfSchema, "POST", path, request);
+  await call.print(body, () => whatIfText(value));
+  const place = placeInWords({ role, pool });
+  if (dryRun) await call.note(`${unit} would be ${place}; dry run: nothing was changed`);
+  else await call.note(`${unit} is ${place} now, or once it is emptied; ${progressNote(call)}`);
+  return 0;
+}
+
 const keep: Command = {
   words: ["unit", "keep"],
   operands: [UNIT],
   flags: ASKING_FLAGS,
-  sentence: "take an evacuation back: the unit keeps what it still holds, and takes new slices",
+  sentence: "take an evacuation or a move back: the unit keeps what it still holds",
   run: async (call) => {
     await call.askPlain("POST", `${unitPath(call)}/keep`);
     await call.print({ unit: call.operands[0] }, () => `${call.operands[0]} stays\n`);
@@ -167,6 +196,7 @@ function unitPath(call: Call): string {
 
 export const unitCommands: readonly Command[] = [
   evacuate,
+  move,
   keep,
   replace,
   remove,

@@ -229,6 +229,28 @@ describe("the cluster", () => {
     expect(await run("unit replace 2")).toBe(2);
   });
 
+  test("pool create, list, delete; unit move; a volume in a pool", async () => {
+    expect(await run("pool create archive")).toBe(0);
+    expect(err).toContain("cairn unit move UNIT archive");
+    expect(await run("pool create archive")).toBe(5);
+    expect(await run("unit move 2 archive --dry-run")).toBe(0);
+    expect(err).toContain("2 would be a member of the pool archive");
+    expect(backend.fleet.places.size).toBe(0);
+    expect(await run("unit move 2 archive")).toBe(0);
+    expect(backend.fleet.placeOf(2)).toEqual({ role: "member", pool: "archive" });
+    expect(await run("pool list --wide")).toBe(0);
+    expect(out).toMatch(/archive {2}2 {6}- {7}0 .* none up to 10 GiB/);
+    expect(await run("pool delete archive")).toBe(5);
+    expect(await run("unit move 2 archive --spare")).toBe(0);
+    expect(backend.fleet.placeOf(2)).toEqual({ role: "spare", pool: "archive" });
+    expect(await run("unit move 2 none")).toBe(0);
+    expect(backend.fleet.placeOf(2)).toEqual({ role: "spare", pool: null });
+    expect(await run("volume create v --size 1G --pool archive")).toBe(0);
+    expect(backend.volume("v").pool).toBe("archive");
+    expect(await run("volume create w --size 1G --pool nowhere")).toBe(4);
+    expect(await run("unit move 2")).toBe(2);
+  });
+
   test("what-if: a unit, a disk, a link; volumes in words; nonsense is refused", async () => {
     backend.fleet.answer = {
       ...backend.fleet.answer,

@@ -12,6 +12,7 @@ import { clusterCommands } from "./commands-cluster.ts";
 import { hostCommands } from "./commands-host.ts";
 import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
+import { poolCommands } from "./commands-pool.ts";
 import { requestCommands } from "./commands-request.ts";
 import { settingCommands } from "./commands-setting.ts";
 import { drillCommands } from "./commands-drill.ts";
@@ -43,6 +44,7 @@ export const commands: readonly Command[] = [
   ...clusterCommands,
   ...unitCommands,
   ...drillCommands,
+  ...poolCommands,
   ...volumeCommands,
   ...hostCommands,
   ...requestCommands,

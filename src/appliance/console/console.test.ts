@@ -429,6 +429,54 @@ describe("one unit", () => {
   });
 });
 
+describe("pools", () => {
+  const send = async (path: string, more: Record<string, string>) =>
+    post(path, { token: await formToken(), ...more });
+
+  beforeEach(signIn);
+
+  test("made, units moved into it, chosen for a new volume, deleted when empty", async () => {
+    expect(await text("/volumes/new")).not.toContain('name="pool"');
+    expect(await led(send("/pools", { name: " archive " }))).toEqual([303, "/pools"]);
+    expect(await text("/pools")).toContain("Delete the pool archive");
+    const place = "member:archive";
+    const moved = send("/pools/move", { unit: "cairn-0002", place });
+    expect(await led(moved)).toEqual([303, "/pools"]);
+    expect(backend.fleet.placeOf(2)).toEqual({ role: "member", pool: "archive" });
+    const page = await text("/pools");
+    expect(page).not.toContain("Delete the pool archive");
+    expect(page).toContain("10 GiB as none");
+    expect(await text("/units")).toContain("member of archive, control station, voter");
+    expect(await text("/volumes/new")).toContain("Room in archive: none up to 10 GiB.");
+    const volume = { name: "kept", size: "1G", protection: "none", pool: "archive" };
+    const made = send("/volumes/new", { ...volume, intent: "create" });
+    expect(await led(made)).toEqual([303, "/volumes/kept"]);
+    expect(backend.volume("kept").pool).toBe("archive");
+    await backend.deleteVolume("kept");
+    expect(await led(send("/pools/move", { unit: "2", place: "spare:" }))).toEqual([303, "/pools"]);
+    expect(await text("/pools")).toContain("Spares for all pools");
+    expect(await led(send("/pools/archive/delete", {}))).toEqual([303, "/pools"]);
+    expect(backend.pools.list()).toHaveLength(1);
+  });
+
+  test("a bad name, no place, no room, no unit → said, nothing changed", async () => {
+    backend.fleet.isTight = true;
+    for (const [path, form, status, words] of [
+      ["/pools", { name: "no blanks" }, 400, "letters, digits"],
+      ["/pools", { name: "pool" }, 409, "a pool named pool exists"],
+      ["/pools/move", { unit: "cairn-0002", place: "other" }, 400, "Choose a place"],
+      ["/pools/move", { unit: "cairn-0002", place: "member:pool" }, 507, "there is no room"],
+      ["/pools/move", { unit: "nobody", place: "member:pool" }, 404, "There is no unit nobody"],
+      ["/pools/pool/delete", {}, 409, "it stays"],
+    ] as const) {
+      const answer = await send(path, form);
+      const said = [path, answer.status, await answer.text()];
+      expect(said).toEqual([path, status, expect.stringContaining(words)]);
+    }
+    expect(backend.fleet.places.size).toBe(0);
+  });
+});
+
 describe("hosts", () => {
   const send = async (path: string, more: Record<string, string>) =>
     post(path, { token: await formToken(), ...more });
@@ -643,6 +691,7 @@ describe("pages", () => {
     const paths = [
       "/disks/1",
       "/units/1",
+      "/pools",
       "/settings",
       "/hosts",
       "/hosts/1",

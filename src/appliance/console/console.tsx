@@ -31,6 +31,7 @@ import { page } from "./frame.tsx";
 import { addHostPages } from "./host-routes.tsx";
 import * as pages from "./pages.tsx";
 import { readAll, readEvents } from "./reading.ts";
+import { addPoolPages } from "./pool-pages.tsx";
 import type { Session, Sessions } from "./sessions.ts";
 import { sessionCookie, shownSession } from "./sessions.ts";
 import { addSettingsPage } from "./settings-pages.tsx";
@@ -79,6 +80,7 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
   addVolumePages(app, desk);
   addDiskPages(app, desk);
   addUnitPages(app, desk);
+  addPoolPages(app, desk);
   addHostPages(app, desk);
   addDrill(app, desk);
   addSettingsPage(app, desk);

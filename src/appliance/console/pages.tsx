@@ -210,7 +210,10 @@ function AddressList({ addresses }: { addresses: readonly string[] }) {
 }
 
 function unitPart(unit: UnitView): string {
-  const words = [unit.pool === null ? unit.role : `${unit.role} of ${unit.pool}`];
+  const { role, pool } = unit;
+  const words = [
+    pool === null ? (role === "spare" ? "spare for all" : role) : `${role} of ${pool}`,
+  ];
   if (unit.controlStation) words.push("control station");
   if (unit.voter) words.push("voter");
   return words.join(", ");

@@ -12,6 +12,7 @@ const FIRST_WORDS: readonly string[] = [
   "hosts",
   "login",
   "logout",
+  "pools",
   "recovery",
   "settings",
   "setup",

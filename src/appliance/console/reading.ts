@@ -15,6 +15,7 @@ import type {
   UnitView,
   VolumeView,
 } from "#appliance/backend.ts";
+import type { PoolView } from "#appliance/pools.ts";
 import type { HostView, RequestView } from "#appliance/host-backend.ts";
 
 export interface Reading {
@@ -22,6 +23,7 @@ export interface Reading {
   disks: DiskView[];
   units: UnitView[] | null;
   volumes: VolumeView[] | null;
+  pools: PoolView[] | null;
   hosts: HostView[] | null;
   requests: RequestView[] | null;
   strangers: StrangerView[];
@@ -36,6 +38,7 @@ export function readAll(backend: Backend): Reading {
     disks: backend.disks(),
     units: ifReady(() => backend.units()),
     volumes: ifReady(() => backend.volumes()),
+    pools: ifReady(() => backend.pools.list()),
     hosts: ifReady(() => backend.hosts.list()),
     requests: ifReady(() => backend.hosts.requests()),
     strangers: backend.strangers(),

@@ -83,6 +83,7 @@ export function aVolume(name: string, more: Partial<VolumeView> = {}): VolumeVie
     sizeBytes: TIB,
     usedBytes: null,
     protection: "mirror-2",
+    pool: "pool",
     availability: "online",
     state: "protected",
     rebuildingPercent: null,
