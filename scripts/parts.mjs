@@ -162,7 +162,11 @@ export const PARTS = {
     simulation,
     tests("conform", 15, () => testFilesBelow("test/conform"), ["--timeout=120000"]),
     tests("console", 10, () => testFilesBelow("test/console"), ["--timeout=180000"]),
-    tests("cluster", 20, () => testFilesBelow("test/cluster"), ["--timeout=300000"]),
+    // Real units mostly wait: three files at once, each in a network of its own.
+    tests("cluster", 20, () => testFilesBelow("test/cluster"), [
+      "--timeout=300000",
+      "--parallel=3",
+    ]),
     host,
     image,
   ],
