@@ -253,7 +253,7 @@ async function placed(name: string, place: { role: string; pool: string | null }
   return unit.unit;
 }
 
-test("two pools: a spare moved into one by hand, one that comes to the other by itself", async () => {
+test("two pools: a spare moved into one by hand, one that comes to the other alone", async () => {
   for (let count = 0; count < 2; count++) lab.add({ role: "spare" });
   lab.unit(4).start();
   await lab.until("a spare", () => placed("unit-4", { role: "spare", pool: null }), START_MS);
