@@ -12,6 +12,7 @@ import { ControlProxyServer } from "#cluster/control-proxy-server.ts";
 import { ControlProxyClient } from "#cluster/control-proxy.ts";
 import { ControlStation } from "#cluster/control-station.ts";
 import type { StoreMember } from "#cluster/control-store.ts";
+import { DeathProof } from "#cluster/death-proof.ts";
 import { EtcdControlStore } from "#cluster/etcd-control-store.ts";
 import type { NearCluster } from "#cluster/formation.ts";
 import { giveWay } from "#cluster/giving-way.ts";
@@ -30,6 +31,7 @@ import type { ViewChange } from "#cluster/view.ts";
 import { newsOf } from "#cluster/volume-state.ts";
 import { VoterKeeper, newId, voterName } from "#cluster/voters.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
+import { isRefused } from "#machine/control-socket.ts";
 import { etcdDirectoryState, etcdSocketPath } from "#machine/etcd-child.ts";
 import type { EtcdChild } from "#machine/etcd-child.ts";
 import { EtcdUnixTransport } from "#machine/etcd-transport.ts";
@@ -83,6 +85,7 @@ export class ClusterLife {
   readonly follower: ViewFollower;
   readonly commands: CommandClient;
   readonly lease: UnitLease;
+  readonly deaths: DeathProof;
   readonly voter: Voter;
   readonly watch: DiskWatch;
   readonly #world: World;
@@ -138,9 +141,14 @@ export class ClusterLife {
         unit,
         run: newId(world),
         mayLead: () => this.#mayLead(),
+        deadSince: (other) => this.deaths.deadSince(other),
         news: () => newsOf(headReports(this.follower.view, parts.reactor.report)),
       },
     });
+    this.deaths = new DeathProof(world, timers, (other) => this.#refuses(other));
+    this.deaths.onProven = (other) => {
+      if (this.follower.view.station?.unit === other) this.lease.wake();
+    };
     this.#station = new ControlStation(world, timers, {
       store: this.store,
       follower: this.follower,
@@ -188,6 +196,7 @@ export class ClusterLife {
   /** In order: the lead and the liveness are given back, so that nobody waits for them. */
   async stop(): Promise<void> {
     this.#station.stop();
+    this.deaths.stop();
     this.watch.stop();
     await this.lease.stop();
     this.#records.stop();
@@ -354,6 +363,13 @@ export class ClusterLife {
       throw new Fault("controlStoreAway", `no address of voter ${voter} is known`);
     }
     return this.#call(place, Purpose.controlProxy);
+  }
+
+  /** Whether the unit's box says that no daemon listens; asked at the address that is its alone. */
+  async #refuses(unit: UnitNumber): Promise<boolean> {
+    const record = this.follower.view.units.get(unit);
+    const port = record?.ports.control;
+    return record === undefined || port === undefined ? false : isRefused(record.ula, port);
   }
 
   /** A pipe to a unit that has the files of an update. */

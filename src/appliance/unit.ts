@@ -268,8 +268,11 @@ export class Unit {
       diskReady: (uuid, number) => this.disks.ready(uuid, number),
       diskFailed: (uuid, sentence) => this.disks.failed(uuid, sentence),
       diskDropped: (uuid) => this.disks.dropped(uuid),
-      link: ({ unit, up, reason }) =>
-        this.#world.log.write("info", up ? "link up" : "link down", { unit, reason }),
+      link: ({ unit, up, reason }) => {
+        this.#world.log.write("info", up ? "link up" : "link down", { unit, reason });
+        if (up) this.life?.deaths.linkUp(unit);
+        else this.life?.deaths.linkDown(unit);
+      },
       propose: ({ id, next, expected }) => this.life?.propose(id, next, expected),
       reported: (report) => {
         this.disks.refresh(report.disks);

@@ -31,6 +31,8 @@ export interface UnitLeaseOptions {
   /** A witness or a unit on its way out does not stand, and hands over where others can. */
   mayLead(): boolean;
   ttlMs?: number;
+  /** Since when a unit's daemon is dead for certain; null: nobody knows (death-proof.ts). */
+  deadSince?(unit: UnitNumber): number | null;
   /** What others are to know of its slices, bounded as AliveSchema is. */
   news?(): readonly SliceNews[];
 }
@@ -48,6 +50,7 @@ export class UnitLease {
   /** CLOCK_BOOTTIME until which the lease holds for sure. */
   #heldUntilMs = 0;
   #term = 0;
+  #began: { atMs: number; provenDeadMs: number | null } = { atMs: 0, provenDeadMs: null };
   #slowRounds = 0;
   #standBackUntilMs = 0;
   #cancelNext: (() => void) | null = null;
@@ -77,6 +80,20 @@ export class UnitLease {
   }
   get term(): number {
     return this.#term;
+  }
+  /** For how long it leads for certain without another renewal, ms; 0: it does not lead. */
+  get leadsForMs(): number {
+    return this.#term > 0 ? Math.max(0, this.#heldUntilMs - this.#world.clock.nowMs()) : 0;
+  }
+  /**
+   * When it began to lead, and since when its predecessor was proven dead; null: it ended itself.
+   */
+  get began(): { atMs: number; provenDeadMs: number | null } {
+    return this.#began;
+  }
+  /** Looks at once: something that bears on who leads may have changed. */
+  wake(): void {
+    this.#wake();
   }
 
   start(): void {
@@ -186,7 +203,10 @@ export class UnitLease {
     const view = this.#follower.view;
     if (this.#term > 0 || !this.#options.mayLead() || view.cluster === null) return;
     if (view.station?.unit === this.#options.unit) return this.#adopt(lease);
-    if (view.station !== null || this.#world.clock.nowMs() < this.#standBackUntilMs) return;
+    if (this.#world.clock.nowMs() < this.#standBackUntilMs) return;
+    // One that is dead for certain need not be waited for: its lease protects nobody.
+    const deadSinceMs = this.#deadSince(view.station?.unit ?? null);
+    if (view.station !== null && deadSinceMs === null) return;
     const term = view.term + 1;
     const station = { unit: this.#options.unit, term };
     const sentMs = this.#world.clock.nowMs();
@@ -199,8 +219,13 @@ export class UnitLease {
     });
     if (!committed || this.#stopped || this.#lease !== lease) return;
     if (this.#world.clock.nowMs() - sentMs > this.#ttlMs) return; // too late to count on it
+    this.#began = { atMs: this.#world.clock.nowMs(), provenDeadMs: deadSinceMs };
     this.#term = term;
     this.onLead(true, term);
+  }
+
+  #deadSince(unit: UnitNumber | null): number | null {
+    return unit === null ? null : (this.#options.deadSince?.(unit) ?? null);
   }
 
   /** Elected without knowing: the answer was lost. With an earlier run's lease it is not ours. */
@@ -209,6 +234,7 @@ export class UnitLease {
     if (entry === null || entry.lease !== lease || this.#lease !== lease || this.#stopped) return;
     const record = parseValue(StationSchema, keys.station, entry.value);
     if (record.unit !== this.#options.unit) return;
+    this.#began = { atMs: this.#world.clock.nowMs(), provenDeadMs: null };
     this.#term = record.term;
     this.onLead(true, record.term);
   }

@@ -17,6 +17,7 @@ const UNIX_PATH_BYTES_MAX = 107;
 export type HttpPlace = { unixPath: string } | { address: string; port: number };
 
 export interface HttpListenerOptions {
+  /** `answer` refuses longer ones; far longer ones never get to it. */
   bodyBytesMax: number;
   /**
    * Must not fail: whatever it rejects with is answered by a bare 500. `from` is the peer's
@@ -41,7 +42,8 @@ export function listenHttp(place: HttpPlace, options: HttpListenerOptions): Http
   // Without `reusePort: false` Bun shares a port with whoever else asks for it (outside of
   // development mode): two units on one port would each answer some of the requests.
   const common = {
-    maxRequestBodySize: options.bodyBytesMax,
+    // A body that is somewhat too long is still refused in our words; past this by Bun, without any.
+    maxRequestBodySize: 2 * options.bodyBytesMax,
     idleTimeout: IDLE_SECONDS,
     development: false,
     fetch: (request: Request, server: AddressBook) =>

@@ -5,12 +5,13 @@
 //
 //   bun test/cluster/judge-run.ts [SECTION ...] [--scale 1] [--json FILE]
 //
-// Sections: starts, idle, kills, stops, cuts, hangs, off, resync, thin, wiped, corrupt, storm.
-// Without names it runs all; with --scale 5 five times as often (100 kills). Prints a table; exit
-// status 1 when a promise was not kept.
+// Sections: starts, idle, kills, stops, cuts, hangs, off, resync, thin, wiped, corrupt, revocations,
+// group, storm. Without names it runs all; with --scale 5 five times as often (100 kills). Prints a
+// table; exit status 1 when a promise was not kept.
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { judgeGroup, judgeRevocations } from "./judge-access.ts";
 import { judgeCorrupt } from "./judge-corrupt.ts";
 import { Judgement } from "./judge-figures.ts";
 import { judgeCuts, judgeHangs, judgeKills, judgeResync } from "./judge-loss.ts";
@@ -31,6 +32,8 @@ const SECTIONS: Record<string, (judgement: Judgement, scale: number) => Promise<
   thin: (judgement) => judgeThin(judgement),
   wiped: (judgement) => judgeWiped(judgement),
   corrupt: (judgement, scale) => judgeCorrupt(judgement, Math.ceil(1000 * scale)),
+  revocations: (judgement, scale) => judgeRevocations(judgement, Math.ceil(20 * scale)),
+  group: (judgement, scale) => judgeGroup(judgement, Math.ceil(10 * scale)),
   storm: (judgement, scale) => judgeStorm(judgement, 10 * scale),
 };
 
