@@ -17,6 +17,7 @@ import { SHELL_CREDENTIALS } from "./inside-shell.ts";
 import { ReleaseWorkshop } from "./next-release.ts";
 import { CutMoments, cutAfter, cutsWanted, forgottenInWords } from "./power-cut.ts";
 import { Rack } from "./rack.ts";
+import { RecoveryVisit, breakDaemon } from "./recovery.ts";
 import { Stages } from "./stages.ts";
 import type { UpdateStatusView } from "#appliance/update-backend.ts";
 import { load, loaded, serveReleases, settledOn, start, updateStatus } from "./updates.ts";
@@ -288,4 +289,15 @@ describe("an altered root", () => {
       say(`runs ${other} instead ${box.secondsOn().toFixed(0)} s after power-on`);
     },
   );
+});
+
+describe("a daemon that keeps failing", () => {
+  story.stage("→ the recovery page offers the version in the other slot", async () => {
+    const { slots } = await updateStatus(box, owner);
+    const other = slots.find((slot) => !slot.running)?.version;
+    await breakDaemon(box);
+    const page = await (await RecoveryVisit.begin(rack, box)).read("/");
+    expect(page).toContain(`Restart with version ${other}`);
+    expect(page).toContain("in the other slot");
+  });
 });
