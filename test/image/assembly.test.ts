@@ -40,7 +40,9 @@ const VOLUME_BYTES = 256 * MIB;
 const WRITTEN_BYTES = 48 * MIB;
 const USED_BYTES_MAX = 350 * MIB;
 const SHELL_MS = 120_000;
-/** What storage boxes are made of: SAS, SATA, NVMe and USB, network cards, management, watchdogs. */
+/**
+ * What storage boxes are made of: SAS, SATA, NVMe and USB, network cards, management, watchdogs.
+ */
 const DRIVERS = [
   ...["mpt3sas", "megaraid_sas", "hpsa", "smartpqi", "aacraid", "ahci", "nvme", "uas", "xhci-pci"],
   ...["ixgbe", "i40e", "ice", "igb", "igc", "e1000e", "r8169", "bnx2x", "bnxt_en", "tg3"],
@@ -240,8 +242,8 @@ async function headOf(name: string): Promise<Box> {
 }
 
 /**
- * Copies to or from a volume. Boxes that starve for a while may lose their links three times while a
- * write is under way, and are then not allowed to say whether it happened (H7): EIO, and the host
+ * Copies to or from a volume. Boxes that starve for a while may lose their links three times while
+ * a write is under way, and are then not allowed to say whether it happened (H7): EIO, and the host
  * writes again. How often is told.
  */
 function copy(from: string, to: string): Promise<true> {
@@ -258,8 +260,8 @@ function copy(from: string, to: string): Promise<true> {
 }
 
 async function copyOnce(from: string, to: string): Promise<void> {
-  // An emulated box is slow: with the many requests that nbdcopy has under way at once, each of them
-  // would take long.
+  // An emulated box is slow: with the many requests that nbdcopy has under way at once, each of
+  // them would take long.
   const window = ["--connections=1", "--requests=4"];
   const words = ["--flush", ...window, from, to];
   const child = spawn("nbdcopy", words, { stdio: ["ignore", "pipe", "pipe"] });

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // First boots of boxes with UEFI firmware and secure boot: a whole one; a daemon that keeps failing
-// on it, the recovery page, and the reset that makes it a first boot again; and power cuts at random
-// moments of first boots (power-cut.ts).
+// on it, the recovery page, and the reset that makes it a first boot again; and power cuts at
+// random moments of first boots (power-cut.ts).
 
 import { afterAll, beforeAll, describe, expect } from "bun:test";
 import { BOOT_MS, answers, comesBack, newOwner, stampedImage, type Owner } from "./appliances.ts";

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The life of one box with UEFI firmware and secure boot: first boot, an update, releases that it
-// must refuse, a broken release that it must leave by itself, power cuts at random moments of updates
-// (power-cut.ts), and an altered root that it must not run.
+// must refuse, a broken release that it must leave by itself, power cuts at random moments of
+// updates (power-cut.ts), and an altered root that it must not run.
 
 import { afterAll, beforeAll, describe, expect } from "bun:test";
 import { generateKeyPairSync, sign as signBytes } from "node:crypto";

@@ -3,9 +3,9 @@
 // A guest as QEMU is told of it: a small storage box of 2009's kind or later (q35: SATA, PCIe, VGA,
 // two serial lines, a watchdog), by emulation alone, so that it runs on any machine.
 //
-// `erms=off,fsrm=off`: with them Linux clears and copies byte by byte, and a byte written where code
-// lay costs a walk over all that was translated of its page: 50 of the 160 seconds of a first boot,
-// when the initrd's pages are used again. Nothing of ours needs them.
+// `erms=off,fsrm=off`: with them Linux clears and copies byte by byte, and a byte written where
+// code lay costs a walk over all that was translated of its page: 50 of the 160 seconds of a first
+// boot, when the initrd's pages are used again. Nothing of ours needs them.
 
 import type { LossyDisk } from "./lossy-disk.ts";
 

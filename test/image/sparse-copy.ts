@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Copies of disks that keep their holes. A copy by copyFileSync has none: 8 GB are written for a boot
-// disk that holds one.
+// Copies of disks that keep their holes. A copy by copyFileSync has none: 8 GB are written for a
+// boot disk that holds one.
 
 import { spawnSync } from "node:child_process";
 
