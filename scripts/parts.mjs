@@ -111,12 +111,11 @@ const simulation = {
 
 /**
  * The image is built (or taken from where CAIRN_IMAGE_DIRECTORY says), and booted in QEMU. Two
- * files at once: an emulated box is busy with one processor most of the time. Runs only when it is
- * named (`npm test -- image`): it did not yet pass as a whole.
+ * files at once: an emulated box is busy with one processor most of the time. Bun cuts the sorted
+ * list in two and begins both halves: the two longest stories should be first there.
  */
 const image = {
   name: "image",
-  onlyByName: true,
   async run(bun) {
     if (process.env.CAIRN_IMAGE_DIRECTORY === undefined) {
       await buildExecutable(bun);
@@ -132,7 +131,7 @@ const image = {
 
 /**
  * A host in QEMU, with Debian's kernel, attaches volumes of units on this machine. Runs only when
- * it is named (`npm test -- host`): it fetches a kernel, and takes some minutes.
+ * it is named (`npm test -- host`), after `npm run image`: it fetches a kernel, and takes minutes.
  */
 const host = {
   name: "host",
@@ -167,8 +166,8 @@ export const PARTS = {
       "--timeout=300000",
       "--parallel=3",
     ]),
-    host,
     image,
+    host,
   ],
 };
 

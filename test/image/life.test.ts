@@ -1,28 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The life of one box with UEFI firmware and secure boot: first boot, an update, releases that it
-// must refuse, a broken release that it must leave by itself, an altered root that it must not run,
-// and power cuts at random moments of updates and of first boots.
-//
-// CAIRN_POWER_CUTS says how many cuts there are (a third of them of first boots), and
-// CAIRN_POWER_CUT_SEED where; a failure names the moment and the seed.
+// must refuse, a broken release that it must leave by itself, power cuts at random moments of
+// updates (power-cut.ts), and an altered root that it must not run.
 
 import { afterAll, beforeAll, describe, expect } from "bun:test";
 import { generateKeyPairSync, sign as signBytes } from "node:crypto";
 import { cpSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { need } from "#test/cluster/until.ts";
-import {
-  BOOT_MS,
-  CHANGE_MS,
-  answers,
-  apiOf,
-  claim,
-  joined,
-  newOwner,
-  stampedImage,
-  type Owner,
-} from "./appliances.ts";
+import { BOOT_MS, CHANGE_MS, answers, comesBack, newOwner, stampedImage } from "./appliances.ts";
+import type { Owner } from "./appliances.ts";
 import { type DiskPlace, flipByte } from "./altered-disk.ts";
 import type { Box } from "./box.ts";
 import { SHELL_CREDENTIALS } from "./inside-shell.ts";
@@ -55,7 +43,6 @@ const minutes = () => ((performance.now() - began) / 60_000).toFixed(1);
 const story = new Stages();
 const wanted = cutsWanted();
 const moments = new CutMoments(wanted.seed);
-const firstBootCuts = Math.ceil(wanted.count / 3);
 
 let rack: Rack;
 let owner: Owner;
@@ -65,8 +52,8 @@ let urlOf: (release: string) => string;
 /** The releases on the web server: the one that boxes are flashed with, and two made from it. */
 let releases: { first: string; good: string; broken: string };
 let versions: { first: string; second: string; third: string };
-/** Work of a whole first boot, and of a whole update. */
-const work = { firstBoot: 0, update: 0 };
+/** Of a whole update. */
+let workSeconds = 0;
 
 beforeAll(() => {
   rack = new Rack({ say, needsBytes: 16 * 2 ** 30 });
@@ -92,20 +79,6 @@ afterAll(async () => {
   say(`the life of a box: ${minutes()} min`);
 });
 
-/** The box does its part: its API answers, it is in its cluster, its disks are in use. */
-async function whole(one: Box, its: Owner): Promise<true> {
-  if (its.token === null) await claim(one, its);
-  await joined([one], its);
-  const disks = await apiOf(one, its).disks();
-  const told = disks.map((disk) => `${disk.path} ${disk.state}: ${disk.reason}`).join("; ");
-  need(disks.filter((disk) => disk.state === "ready").length === 2, told);
-  return true;
-}
-
-function comesBack(one: Box, its: Owner, limitMs = BOOT_MS): Promise<true> {
-  return rack.until(`${one.name} does its part`, () => whole(one, its), limitMs, { lookMs: 1000 });
-}
-
 describe("first boot", () => {
   story.stage(
     "by UEFI with its own keys: answers, founds its cluster, takes its disks",
@@ -113,8 +86,7 @@ describe("first boot", () => {
       await box.powerOn();
       await rack.until("an answer", () => answers(box), BOOT_MS, { lookMs: 500 });
       say(`answers ${box.secondsOn().toFixed(0)} s after power-on`);
-      await comesBack(box, owner);
-      work.firstBoot = box.processorSeconds();
+      await comesBack(rack, box, owner);
       say(`does its part ${box.secondsOn().toFixed(0)} s after power-on`);
       const { output } = await box.shell.run("dmesg | grep -i 'secure boot'", SHELL_MS);
       expect(output).toMatch(/secure ?boot enabled/i);
@@ -187,9 +159,9 @@ describe("updates", () => {
     await start(box, owner, { version: versions.second });
     const settled = () => settledOn(box, owner, versions.second);
     await rack.until(`version ${versions.second} blessed`, settled, BOOT_MS, { lookMs: 1000 });
-    await comesBack(box, owner);
-    work.update = box.processorSeconds() - before.work;
-    const cost = `${work.update.toFixed(0)} s of processor time`;
+    await comesBack(rack, box, owner);
+    workSeconds = box.processorSeconds() - before.work;
+    const cost = `${workSeconds.toFixed(0)} s of processor time`;
     const took = (box.secondsOn() - before.seconds).toFixed(0);
     say(`updated to ${versions.second} in ${took} s (${cost})`);
     expect((await updateStatus(box, owner)).roll?.state).toBe("done");
@@ -217,23 +189,23 @@ describe("updates", () => {
       expect(tried).toBeGreaterThanOrEqual(2);
       expect(status.sentence).toContain(versions.third);
       expect(status.roll?.state).toBe("stopped");
-      await comesBack(box, owner);
+      await comesBack(rack, box, owner);
     },
   );
 });
 
 describe("power cuts of updates", () => {
-  for (let count = wanted.count - firstBootCuts; count > 0; count--) {
+  for (let count = wanted.updates; count > 0; count--) {
     story.stage(`update, cut number ${count} → the box comes back`, async () => {
       const wish = await otherVersion();
-      const cut = { sinceSeconds: box.processorSeconds(), workSeconds: moments.next(work.update) };
+      const cut = { sinceSeconds: box.processorSeconds(), workSeconds: moments.next(workSeconds) };
       const told = `update to ${wish.version} cut after ${cut.workSeconds.toFixed(1)} s of work`;
-      say(`${told} of ${work.update.toFixed(1)} (seed ${moments.seed})`);
+      say(`${told} of ${workSeconds.toFixed(1)} (seed ${moments.seed})`);
       const updating = update(wish);
       const [forgotten] = await Promise.all([cutAfter(box, cut, moments.dice), updating]);
       say(forgottenInWords(forgotten));
       await box.powerOn();
-      await comesBack(box, owner);
+      await comesBack(rack, box, owner);
       const status = await settled();
       say(`back on ${status.version} ${box.secondsOn().toFixed(0)} s after power-on`);
       expect([versions.first, versions.second]).toContain(status.version);
@@ -310,7 +282,7 @@ describe("an altered root", () => {
       const refused = () => box.serial.find(VERITY_TROUBLE, mark);
       const found = await rack.until("verity to refuse it", refused, BOOT_MS, { lookMs: 1000 });
       say(`told on its console: ${found[0]}`);
-      await comesBack(box, owner);
+      await comesBack(rack, box, owner);
       const status = await settled();
       expect(status.version).toBe(other);
       expect(status.slots.find((slot) => slot.version === version)?.state).toBe("bad");
@@ -319,65 +291,13 @@ describe("an altered root", () => {
   );
 });
 
-describe("a box without a daemon", () => {
-  let resetMark = 0;
-
-  story.stage(
-    "that keeps failing → the recovery page says why, and offers what helps",
-    async () => {
-      await breakDaemon(box);
-      const visit = await RecoveryVisit.begin(rack, box);
-      const page = await visit.read("/");
-      expect(page).toContain("with exit status 70");
-      expect(page).toContain("broken on purpose");
-      const other = [versions.first, versions.second, versions.third].filter((one) =>
-        page.includes(`Restart with version ${one}`),
-      );
-      expect(other).toHaveLength(1);
-      expect(page).toContain(`in the other slot`);
-      expect(await visit.read("/log")).toContain("broken on purpose");
-      const name = /<h1>(\S+) is in recovery<\/h1>/.exec(page)?.[1] ?? "";
-      const reset = (typed: string) => visit.press("/reset", { level: "everything", name: typed });
-      expect((await reset(`${name}-not`)).status).toBe(400);
-      resetMark = box.second.mark();
-      expect((await reset(name)).status).toBe(200);
-    },
-  );
-
-  story.stage("reset to factory → blank disks, nobody's box, no settings", async () => {
-    const begun = () => box.second.find(/^cairn-ready$/, resetMark);
-    await rack.until("the restart", begun, BOOT_MS, { lookMs: 1000 });
-    await rack.until("an answer", () => answers(box), BOOT_MS, { lookMs: 1000 });
-    const { status, output } = await box.shell.run("cat /run/cairn/reset.json", SHELL_MS);
-    expect({ status, output }).toMatchObject({ status: 0 });
-    const report = JSON.parse(output) as { level: string; emptied: string[]; failures: string[] };
-    expect(report.level).toBe("everything");
-    expect(report.failures).toEqual([]);
-    expect(report.emptied.length).toBeGreaterThan(0);
-    // The old owner is a stranger to it.
-    await expect(updateStatus(box, owner)).rejects.toThrow("HTTP 401");
-    const blank = await box.shell.run("cmp -n 1048576 /dev/nvme0n1 /dev/zero", SHELL_MS);
-    expect(blank).toEqual({ status: 0, output: "" });
-    const stamp = await box.shell.run("test ! -e /efi/cairn.json", SHELL_MS);
-    expect(stamp.status).toBe(0);
+describe("a daemon that keeps failing", () => {
+  story.stage("→ the recovery page offers the version in the other slot", async () => {
+    const { slots } = await updateStatus(box, owner);
+    const other = slots.find((slot) => !slot.running)?.version;
+    await breakDaemon(box);
+    const page = await (await RecoveryVisit.begin(rack, box)).read("/");
+    expect(page).toContain(`Restart with version ${other}`);
+    expect(page).toContain("in the other slot");
   });
-});
-
-describe("power cuts of first boots", () => {
-  for (let count = firstBootCuts; count > 0; count--) {
-    story.stage(`first boot, cut number ${count} → the box comes up all the same`, async () => {
-      if (box.running) await box.powerCut();
-      const fresh = rack.add({ image, firmware: "secure-boot", lossy: true });
-      const its = { ...owner, token: null };
-      await fresh.powerOn();
-      const cut = { sinceSeconds: 0, workSeconds: moments.next(work.firstBoot) };
-      const told = `first boot cut after ${cut.workSeconds.toFixed(1)} s of work`;
-      say(`${told} of ${work.firstBoot.toFixed(1)} (seed ${moments.seed})`);
-      say(forgottenInWords(await cutAfter(fresh, cut, moments.dice)));
-      await fresh.powerOn();
-      await comesBack(fresh, its);
-      say(`does its part ${fresh.secondsOn().toFixed(0)} s after power-on`);
-      await fresh.powerCut();
-    });
-  }
 });
