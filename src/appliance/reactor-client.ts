@@ -41,6 +41,8 @@ export class ReactorClient {
   listeners: ReactorListeners | null = null;
   /** A host begins TLS. */
   onSecure: (upgrade: Heard<"secure">) => void = () => {};
+  /** This thread was silent, and the unit's slices serve no more in this process. */
+  onReleased: () => void = () => {};
   readonly #channel: ControlEnd;
   readonly #log: Log;
   readonly #waits = new Map<FromReactor["kind"], ((message: FromReactor) => void)[]>();
@@ -103,6 +105,8 @@ export class ReactorClient {
         return listeners?.propose(message);
       case "secure":
         return this.onSecure(message);
+      case "released":
+        return this.onReleased();
       case "started":
       case "startFailed":
       case "stopped":

@@ -185,4 +185,6 @@ export type FromReactor =
   /** Twice a second when something changed, else every five seconds. */
   | { kind: "report"; report: ReactorReport }
   | { kind: "log"; level: "debug" | "info" | "warn" | "error"; sentence: string; facts?: object }
+  /** The control thread was silent, and all slices of this unit were given up for good. */
+  | { kind: "released" }
   | { kind: "stopped" };
