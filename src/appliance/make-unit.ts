@@ -38,6 +38,7 @@ export async function makeUnit(configuration: Configuration, outside: UnitOutsid
   const udp = await openAutoconfigPort(configuration.ports.autoconfig);
   const reactor = new ReactorClient(outside.startReactor({ memoryBytes: MEMORY_BYTES }), world.log);
   reactor.onSecure = (upgrade) => outside.tls?.take(upgrade);
+  reactor.onReleased = () => outside.fatal("the control thread was silent; heads were given up");
   const both = (port: number) => [
     { address: "0.0.0.0", port },
     { address: "::", port },

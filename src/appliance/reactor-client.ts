@@ -44,6 +44,8 @@ export class ReactorClient {
   onSecure: (upgrade: Heard<"secure">) => void = () => {};
   /** A drill's host on this unit says how far it is; null: there is none for want of memory. */
   onProbed: (facts: ProbeFacts | null) => void = () => {};
+  /** This thread was silent, and the unit's slices serve no more in this process. */
+  onReleased: () => void = () => {};
   readonly #channel: ControlEnd;
   readonly #log: Log;
   readonly #waits = new Map<FromReactor["kind"], ((message: FromReactor) => void)[]>();
@@ -108,6 +110,8 @@ export class ReactorClient {
         return this.onSecure(message);
       case "probed":
         return this.onProbed(message.facts);
+      case "released":
+        return this.onReleased();
       case "started":
       case "startFailed":
       case "stopped":

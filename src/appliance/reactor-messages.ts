@@ -196,4 +196,6 @@ export type FromReactor =
   /** Four times a second while a drill's host runs; null: there was no memory for one. */
   | { kind: "probed"; facts: ProbeFacts | null }
   | { kind: "log"; level: "debug" | "info" | "warn" | "error"; sentence: string; facts?: object }
+  /** The control thread was silent, and all slices of this unit were given up for good. */
+  | { kind: "released" }
   | { kind: "stopped" };

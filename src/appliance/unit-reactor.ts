@@ -429,11 +429,14 @@ export class UnitReactor {
   }
 
   /**
-   * The control thread hangs: heads are given up, so that a healthy unit takes them (design, 3).
+   * The control thread hangs: heads are given up, so that a healthy unit takes them (design, 3). A
+   * data plane that was released serves no more, its copies neither: should the control thread come
+   * back, it ends this run.
    */
   #controlSilent(): void {
+    if (this.#stopping) return; // the end does it anyway
     this.#world.log.write("error", "the control thread is silent; giving up heads", {});
-    this.#plane?.release(() => {});
+    this.#plane?.release(() => this.#post({ kind: "released" }));
   }
 
   // The end.
