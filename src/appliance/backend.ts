@@ -13,6 +13,7 @@ import type {
   VolumeNumber,
 } from "#base/record.ts";
 import type { EvacuationState } from "#cluster/evacuation.ts";
+import type { Arrivals } from "./arrivals.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Health } from "./health.ts";
 import type { HostBackend } from "./host-backend.ts";
@@ -232,7 +233,6 @@ export interface Backend {
   /** Whether it is the owner's; takes a moment, and a Fault when too many are looked at. */
   checkPassword(password: string): Promise<boolean>;
   setPassword(password: string): Promise<void>;
-  strangers(): StrangerView[];
   /**
    * At most `limit`, newest last: the first ones after `since` (an event's number), or the newest
    * ones when `since` is 0.
@@ -245,6 +245,7 @@ export interface Backend {
   health(): Health;
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
+  readonly arrivals: Arrivals;
   readonly hosts: HostBackend;
 }
 

@@ -131,7 +131,11 @@ function startReactor(
 }
 
 function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpdates): ServedApi {
-  const backend = new UnitBackend(world, unit, { ...updates, passwords: createPasswords() });
+  const backend = new UnitBackend(world, unit, {
+    ...updates,
+    passwords: createPasswords(),
+    timers: outside.timers,
+  });
   const { apiAddress } = unit.configuration;
   const port = unit.ports.api ?? 0;
   const tokens = {

@@ -7,7 +7,7 @@ import type { DiskHealth } from "#base/disk-health.ts";
 import { Fault } from "#base/fault.ts";
 import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
-import type { World } from "#base/world.ts";
+import type { Timers, World } from "#base/world.ts";
 import type { CommandArguments } from "#cluster/commands.ts";
 import { Draft } from "#cluster/draft.ts";
 import { evacuationOf } from "#cluster/evacuation.ts";
@@ -34,11 +34,12 @@ import type {
   ResyncView,
   SettingsChange,
   SettingsView,
-  StrangerView,
   UnitStatus,
   UnitView,
   VolumeView,
 } from "./backend.ts";
+import { UnitArrivals } from "./arrivals.ts";
+import type { Arrivals } from "./arrivals.ts";
 import type { Passwords } from "#machine/passwords.ts";
 import type { ClusterLife } from "./cluster-life.ts";
 import type { KeptDisk } from "./disk-keeper.ts";
@@ -64,12 +65,13 @@ export class UnitBackend implements Backend {
   readonly #passwords: Passwords;
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
+  readonly arrivals: Arrivals;
   readonly hosts: UnitHosts;
 
   constructor(
     world: World,
     unit: Unit,
-    parts: { health: UnitHealth; update: UpdateBackend; passwords: Passwords },
+    parts: { health: UnitHealth; update: UpdateBackend; passwords: Passwords; timers: Timers },
   ) {
     this.#world = world;
     this.#unit = unit;
@@ -77,6 +79,7 @@ export class UnitBackend implements Backend {
     this.#passwords = parts.passwords;
     this.update = parts.update;
     this.fleet = new UnitFleet(world, () => this.#life());
+    this.arrivals = new UnitArrivals(world, parts.timers, { unit, life: () => this.#life() });
     this.hosts = new UnitHosts(world, {
       life: () => this.#life(),
       attached: () => unit.reactor.report.attached,
@@ -147,17 +150,6 @@ export class UnitBackend implements Backend {
         words: wordsOf(this.#world, Uint8Array.fromHex(unit.publicKey)).split(" "),
         evacuation: evacuationOf(view, unit.number, this.#world.clock.wallMs()),
       }));
-  }
-
-  strangers(): StrangerView[] {
-    const { discovery } = this.#unit;
-    return discovery.strangers.map(({ unitId, name, softwareVersion, where, words }) => ({
-      unitId,
-      name,
-      version: softwareVersion,
-      address: where.address,
-      words: words.split(" "),
-    }));
   }
 
   disks(): DiskView[] {
@@ -458,6 +450,7 @@ function phaseOf(unit: Unit): UnitStatus["phase"] {
     case "member":
       return "joining";
     case "noSecret":
+    case "removed":
     case "waiting":
     case "leaving":
       return "waiting";

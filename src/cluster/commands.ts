@@ -14,6 +14,7 @@ import type { UnitNumber } from "#base/record.ts";
 import { TLS_RULES } from "#base/tls.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { ControlStore } from "./control-store.ts";
+import { arrivalCommands } from "./arrival-changes.ts";
 import { diskCommands } from "./disk-changes.ts";
 import { LEFT_MAX } from "./giving-way.ts";
 import { hostCommands } from "./host-changes.ts";
@@ -51,6 +52,7 @@ export const commandArguments = {
     left: z.array(idSchema).max(LEFT_MAX).optional(),
   }),
   ...unitCommands,
+  ...arrivalCommands,
   /** The asking unit has claimed a disk, or found one of ours. */
   registerDisk: z.object({
     uuid: idSchema,
@@ -112,6 +114,9 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers {
   removeUnit: Record<string, never>;
   evacuateUnit: Record<string, never>;
   keepUnit: Record<string, never>;
+  tellLead: Record<string, never>;
+  letIn: Record<string, never>;
+  tellWindow: Record<string, never>;
   replaceUnit: Record<string, never>;
   registerDisk: { disk: number };
   createVolume: { volume: number };

@@ -31,6 +31,8 @@ export const unitCommands = {
     force: z.boolean().optional(),
   }),
   evacuateUnit: z.object({ unit: positive, thenRemove: z.boolean() }),
+  /** The asking unit has handed the lead of the control store to another voter: why. */
+  tellLead: z.object({ why: z.string().max(256) }),
   /** An evacuation is taken back. */
   keepUnit: z.object({ unit: positive }),
   /** Another unit takes its place in its pool; then it is evacuated and removed. */
@@ -190,6 +192,21 @@ function startEvacuation(
     sentence: `${unit.name} is being evacuated: ${many} to other units${then}${place}`,
     unit: unit.number,
   });
+}
+
+export function tellLead(
+  draft: Draft,
+  args: CommandArguments<"tellLead">,
+  asker: UnitNumber,
+): Record<string, never> {
+  const name = draft.view.units.get(asker)?.name ?? `unit ${asker}`;
+  draft.tell({
+    kind: "lead-handed-over",
+    severity: "warning",
+    sentence: `${name} handed the lead of the control store to another unit: ${args.why}`,
+    unit: asker,
+  });
+  return {};
 }
 
 export function keepUnit(draft: Draft, args: CommandArguments<"keepUnit">): Record<string, never> {

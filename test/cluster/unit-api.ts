@@ -15,6 +15,7 @@ import type {
   UnitView,
   VolumeView,
 } from "#appliance/backend.ts";
+import type { ArrivalsView } from "#appliance/arrivals.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
 
 /** Longest wait for an answer; creating a volume may take as long as CREATE_MS. */
@@ -70,6 +71,17 @@ export class UnitApi {
   }
   async remove(unit: string, force = false): Promise<void> {
     await this.#ask("DELETE", `units/${unit}?force=${force}`);
+  }
+  arrivals(): Promise<ArrivalsView> {
+    return this.#ask("GET", "arrivals");
+  }
+  /** Lets in the waiting unit with these words. */
+  async admit(words: string): Promise<void> {
+    await this.#ask("POST", "arrivals/admit", { body: { words } });
+  }
+  /** Makes a removed unit new. */
+  async renew(): Promise<void> {
+    await this.#ask("POST", "renew");
   }
   whatIf(question: string): Promise<WhatIf> {
     return this.#ask("GET", `what-if?${question}`);

@@ -21,6 +21,7 @@ import { VERSION } from "#appliance/version.ts";
 import { BODY_BYTES_MAX, STALE_HEADER } from "./convention.ts";
 import { eventStream, STREAMS_MAX } from "./event-stream.ts";
 import { faultOf, faultResponse } from "./fault-answer.ts";
+import { addArrivals } from "./arrival-api.ts";
 import { addFleet } from "./fleet-api.ts";
 import { addHosts } from "./host-api.ts";
 import { AnswersByKey } from "./idempotency.ts";
@@ -62,6 +63,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addClaim(api, backend);
   addUpdates(api, backend);
   addFleet(api, backend);
+  addArrivals(api, backend);
   addPassword(api, backend);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);

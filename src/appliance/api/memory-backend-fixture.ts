@@ -20,13 +20,13 @@ import type {
   MetricSample,
   SettingsChange,
   SettingsView,
-  StrangerView,
   UnitStatus,
   UnitView,
   VolumeView,
 } from "#appliance/backend.ts";
 
 import type { Health } from "#appliance/health.ts";
+import { MemoryArrivals } from "./memory-arrivals-fixture.ts";
 import { MemoryFleet } from "./memory-fleet-fixture.ts";
 import { MemoryHosts } from "./memory-hosts-fixture.ts";
 import { MemoryUpdates } from "./memory-updates-fixture.ts";
@@ -38,6 +38,7 @@ const NEW_YEAR_2026_MS = 1_767_225_600_000;
 export class MemoryBackend implements Backend {
   readonly update = new MemoryUpdates();
   readonly fleet = new MemoryFleet();
+  readonly arrivals = new MemoryArrivals();
   readonly hosts = new MemoryHosts(
     () => this.#volumes,
     (wish) => this.createVolume(wish, { dryRun: false }),
@@ -56,7 +57,6 @@ export class MemoryBackend implements Backend {
   readonly claims: (ClaimRequest & { asker: Asker })[] = [];
   /** Null: none is set. */
   password: string | null = null;
-  heard: StrangerView[] = [];
   readonly #volumes: VolumeView[] = [];
   readonly #events: EventView[] = [];
   #nextVolume = 1;
@@ -249,10 +249,6 @@ export class MemoryBackend implements Backend {
     const fault = passwordFault(password);
     if (fault !== null) throw new Fault("badRequest", fault);
     this.password = password;
-  }
-
-  strangers(): StrangerView[] {
-    return this.heard;
   }
 
   events(since: number, limit: number): EventView[] {

@@ -13,6 +13,7 @@ import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
 import { requestCommands } from "./commands-request.ts";
 import { settingCommands } from "./commands-setting.ts";
+import { arrivalCommands } from "./commands-arrival.ts";
 import { unitCommands } from "./commands-unit.ts";
 import { updateCommands } from "./commands-update.ts";
 import { volumeCommands } from "./commands-volume.ts";
@@ -40,6 +41,7 @@ export const commands: readonly Command[] = [
   ...localCommands,
   ...clusterCommands,
   ...unitCommands,
+  ...arrivalCommands,
   ...volumeCommands,
   ...hostCommands,
   ...requestCommands,

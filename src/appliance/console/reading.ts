@@ -38,7 +38,7 @@ export function readAll(backend: Backend): Reading {
     volumes: ifReady(() => backend.volumes()),
     hosts: ifReady(() => backend.hosts.list()),
     requests: ifReady(() => backend.hosts.requests()),
-    strangers: backend.strangers(),
+    strangers: backend.arrivals.list().waiting,
     recovery: backend.recovery(),
     questions: ifReady(() => backend.fleet.questions()) ?? [],
   };
