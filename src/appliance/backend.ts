@@ -14,6 +14,7 @@ import type {
 } from "#base/record.ts";
 import type { EvacuationState } from "#cluster/evacuation.ts";
 import type { Drills } from "./drills.ts";
+import type { Arrivals } from "./arrivals.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Health } from "./health.ts";
 import type { Pools } from "./pools.ts";
@@ -238,7 +239,6 @@ export interface Backend {
   /** Whether it is the owner's; takes a moment, and a Fault when too many are looked at. */
   checkPassword(password: string): Promise<boolean>;
   setPassword(password: string): Promise<void>;
-  strangers(): StrangerView[];
   /**
    * At most `limit`, newest last: the first ones after `since` (an event's number), or the newest
    * ones when `since` is 0.
@@ -253,6 +253,7 @@ export interface Backend {
   readonly fleet: Fleet;
   readonly drills: Drills;
   readonly pools: Pools;
+  readonly arrivals: Arrivals;
   readonly hosts: HostBackend;
 }
 

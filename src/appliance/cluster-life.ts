@@ -36,7 +36,9 @@ import { etcdDirectoryState, etcdSocketPath } from "#machine/etcd-child.ts";
 import type { EtcdChild } from "#machine/etcd-child.ts";
 import { EtcdUnixTransport } from "#machine/etcd-transport.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
+import type { Unwelcome } from "#protocol/peer-channel/channel.ts";
 import type { PeerIdentity } from "#protocol/peer-channel/identity.ts";
+import { refusalTable } from "#protocol/peer-channel/refusal.ts";
 import { callUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
 import type { SavedMembership, VoterPlace } from "./membership.ts";
@@ -48,6 +50,7 @@ import { Voter } from "./voter.ts";
 
 /** A reading through the leader on every unit; between two, a change of the records brings one. */
 const MEMBERS_EVERY_MS = 15_000;
+const METRICS_MS_MAX = 3000;
 /** While voters come or go. */
 const MEMBERS_UNSETTLED_MS = 2000;
 
@@ -125,15 +128,7 @@ export class ClusterLife {
     });
     const transport = new EtcdUnixTransport(etcdSocketPath(child.place.directory));
     this.#local = new EtcdControlStore(timers, transport);
-    this.voter = new Voter(world, timers, {
-      unit,
-      child,
-      certificates: parts.certificates,
-      local: this.#local,
-      vouchedAgoMs: () => transport.vouchedAgoMs,
-      store: this.store,
-      view: this.follower.view,
-    });
+    this.voter = this.#makeVoter(transport);
     this.lease = new UnitLease(world, timers, {
       store: this.store,
       follower: this.follower,
@@ -175,6 +170,22 @@ export class ClusterLife {
       exportsUnclaimed: parts.exportsUnclaimed,
     });
     this.follower.view.onChange((changes) => this.#viewChanged(changes));
+  }
+
+  #makeVoter(transport: EtcdUnixTransport): Voter {
+    const { child, certificates } = this.#parts;
+    return new Voter(this.#world, this.#timers, {
+      unit: this.unit,
+      child,
+      certificates,
+      local: this.#local,
+      vouchedAgoMs: () => transport.vouchedAgoMs,
+      store: this.store,
+      view: this.follower.view,
+      members: () => this.#members,
+      metrics: () => transport.metrics(METRICS_MS_MAX),
+      handedOver: (why) => this.#handedOver(why),
+    });
   }
 
   #viewChanged(changes: readonly ViewChange[]): void {
@@ -310,14 +321,17 @@ export class ClusterLife {
     this.#serveUnit(pipe, peer.unitNumber);
   }
 
-  /** Whether a proved unit is one of this cluster; a sentence says why not. */
-  refusalOf(peer: PeerIdentity): string | null {
+  /** Whether a proved unit is one of this cluster; what says why not. */
+  refusalOf(peer: PeerIdentity): Unwelcome | null {
     const { view } = this.follower;
     // Before the first reading nobody is known; the rules look again at every write.
     if (view.revision === 0) return null;
     const unit = view.units.get(peer.unitNumber);
-    if (unit?.state !== "admitted") return "this unit is not in the cluster";
-    return unit.publicKey === peer.publicKey.toHex() ? null : "the cluster knows another key";
+    if (unit === undefined) return "this unit is not in the cluster";
+    if (unit.publicKey !== peer.publicKey.toHex()) return "the cluster knows another key";
+    // It was away then: nobody else tells it.
+    if (unit.state === "removed") return { code: "removed", sentence: refusalTable.removed[1] };
+    return null;
   }
 
   #serveUnit(pipe: MessagePipe, unit: UnitNumber): void {
@@ -396,10 +410,18 @@ export class ClusterLife {
         });
         return called.pipe;
       } catch (error) {
+        if (error instanceof Fault && error.code === "removed") this.#parts.removed();
         failure = error;
       }
     }
     throw failure;
+  }
+
+  /** For the history; lost where nobody takes it up: the log has it. */
+  #handedOver(why: string): void {
+    this.commands.ask("tellLead", { why }).catch((error: unknown) => {
+      if (!(error instanceof Fault)) throw error;
+    });
   }
 
   #placesChanged(): void {

@@ -9,6 +9,7 @@ import { listenControl } from "#machine/control-socket.ts";
 import { openDatabase } from "#machine/sqlite.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
 import { joinKeys } from "#protocol/peer-channel/secret.ts";
+import { readAdopted } from "./adoption.ts";
 import type { Configuration } from "./configuration.ts";
 import { ReactorClient } from "./reactor-client.ts";
 import { Unit } from "./unit.ts";
@@ -22,9 +23,12 @@ const BOOT_FILE = "boot-counter";
 const MEMORY_BYTES = 256 << 20;
 
 /** Makes a unit from its configuration; every failure is a Fault with a sentence. */
-export async function makeUnit(configuration: Configuration, outside: UnitOutside): Promise<Unit> {
+export async function makeUnit(settings: Configuration, outside: UnitOutside): Promise<Unit> {
   const { world } = outside;
-  const state = new StateDirectory(configuration.stateDirectory);
+  const state = new StateDirectory(settings.stateDirectory);
+  // One that was given by hand holds as long as nobody configures another.
+  const joinSecret = settings.joinSecret ?? (await readAdopted(state));
+  const configuration = { ...settings, joinSecret };
   const identity = await loadIdentity(world, state);
   const bootCounter = Number(state.readText(BOOT_FILE) ?? "0") + 1;
   state.write(BOOT_FILE, `${bootCounter}\n`);

@@ -35,11 +35,12 @@ import type {
   ResyncView,
   SettingsChange,
   SettingsView,
-  StrangerView,
   UnitStatus,
   UnitView,
   VolumeView,
 } from "./backend.ts";
+import { UnitArrivals } from "./arrivals.ts";
+import type { Arrivals } from "./arrivals.ts";
 import type { Passwords } from "#machine/passwords.ts";
 import type { ClusterLife } from "./cluster-life.ts";
 import type { KeptDisk } from "./disk-keeper.ts";
@@ -69,6 +70,7 @@ export class UnitBackend implements Backend {
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
   readonly drills: Drills;
+  readonly arrivals: Arrivals;
   readonly hosts: UnitHosts;
   readonly pools: UnitPools;
 
@@ -88,6 +90,7 @@ export class UnitBackend implements Backend {
       reactor: unit.reactor,
     });
     this.pools = new UnitPools(world, () => this.#life());
+    this.arrivals = new UnitArrivals(world, parts.timers, { unit, life: () => this.#life() });
     this.hosts = new UnitHosts(world, {
       life: () => this.#life(),
       attached: () => unit.reactor.report.attached,
@@ -158,17 +161,6 @@ export class UnitBackend implements Backend {
         words: wordsOf(this.#world, Uint8Array.fromHex(unit.publicKey)).split(" "),
         evacuation: evacuationOf(view, unit.number, this.#world.clock.wallMs()),
       }));
-  }
-
-  strangers(): StrangerView[] {
-    const { discovery } = this.#unit;
-    return discovery.strangers.map(({ unitId, name, softwareVersion, where, words }) => ({
-      unitId,
-      name,
-      version: softwareVersion,
-      address: where.address,
-      words: words.split(" "),
-    }));
   }
 
   disks(): DiskView[] {
@@ -472,6 +464,7 @@ function phaseOf(unit: Unit): UnitStatus["phase"] {
     case "member":
       return "joining";
     case "noSecret":
+    case "removed":
     case "waiting":
     case "leaving":
       return "waiting";

@@ -11,6 +11,7 @@ import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { Catalog } from "#cluster/catalog.ts";
 import { Discovery } from "#cluster/discovery.ts";
+import type { Stranger } from "#cluster/discovery-units.ts";
 import type { StationFact } from "#cluster/formation.ts";
 import { idBytes, idText } from "#cluster/identity.ts";
 import type { UnitIdentity } from "#cluster/identity.ts";
@@ -27,9 +28,11 @@ import type { StateDirectory } from "#machine/state-directory.ts";
 import type { TlsEnd } from "#machine/tls-channel.ts";
 import { ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
+import type { Unwelcome } from "#protocol/peer-channel/channel.ts";
 import { ClusterState } from "#protocol/peer-channel/identity.ts";
 import type { OwnIdentity, PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import type { JoinKeys } from "#protocol/peer-channel/secret.ts";
+import { NO_SECRET, answerOffer, giveSecret } from "./adoption.ts";
 import { admitJoining, foundCluster, joinCluster } from "./assembly.ts";
 import type { UnitFacts } from "./assembly.ts";
 import { ClaimDesk } from "./claim-desk.ts";
@@ -48,6 +51,8 @@ import { addLeft, readLeft } from "./left-clusters.ts";
 import { claimCodeOf, claimForOwner } from "./owner-claim.ts";
 import { OwnPlace } from "./own-place.ts";
 import type { ReactorClient } from "./reactor-client.ts";
+import { makeNew, readRemoval, writeRemoval } from "./removal.ts";
+import type { Removal } from "./removal.ts";
 import { storageFacts, tellRetired, tellStorage } from "./storage-news.ts";
 import { ownReport } from "./unit-report.ts";
 import { unitName } from "./unit-identity.ts";
@@ -59,7 +64,6 @@ const TICK_MS = 100;
 const TICK_MEMBER_MS = 500;
 const LINKS_EVERY_MS = 2000;
 const STOP_MS_MAX = 6000;
-const NO_SECRET = new Uint8Array(32);
 const NO_CLUSTER = new Uint8Array(16);
 
 export interface UnitOutside {
@@ -88,6 +92,8 @@ export class Unit {
   readonly claims: ClaimDesk;
   readonly ports: Record<string, number>;
   readonly startedMs: number;
+  /** The cluster that it was removed from, until it is made new. */
+  readonly removal: Removal | null;
   /** What it is about, for a person. */
   sentence = "starting";
   life: ClusterLife | null = null;
@@ -131,6 +137,7 @@ export class Unit {
     );
     this.#keys = made.keys;
     this.#udp = made.udp;
+    this.removal = readRemoval(made.state);
     this.startedMs = outside.world.clock.nowMs();
     this.disks = new DiskKeeper(outside.world, outside.timers, made.reactor, {
       paths: configuration.disks,
@@ -184,6 +191,7 @@ export class Unit {
         featureLevel: FEATURE_LEVEL,
         joinOnly: !configuration.mayFound,
         spare: configuration.role === "spare",
+        removedFrom: this.removal?.clusterName ?? null,
         udpPort: ports.autoconfig ?? 0,
         channelPort: ports.control ?? 0,
         apiPort: ports.api ?? 0,
@@ -233,6 +241,8 @@ export class Unit {
   async start(): Promise<void> {
     this.#refreshLinks();
     await this.disks.examine();
+    // A stop came before it had forgotten the cluster that it was removed from.
+    if (this.removal !== null) this.#forgetCluster();
     const saved = this.state.readText(MEMBERSHIP_FILE);
     if (saved !== null) await this.#enter(parseMembership(saved));
     // Heard before that, the own cluster's station would have it join, and enter, a second time.
@@ -289,6 +299,9 @@ export class Unit {
   acceptControl(socket: ControlSocket): void {
     answerUnit(this.#world, this.#security, socket, (pipe, peer) => {
       const { life } = this;
+      if (peer.purpose === Purpose.adopt) {
+        return answerOffer(pipe, this.state, (name) => this.#adopted(name));
+      }
       if (life === null) return pipe.close("in no cluster");
       if (peer.purpose === Purpose.meet) return answerMeeting(pipe, peer, life.follower.view);
       if (peer.purpose === Purpose.controlProxy) return life.serve(pipe, peer);
@@ -309,7 +322,10 @@ export class Unit {
     };
   }
 
-  #authenticate(peer: PeerIdentity): string | null {
+  #authenticate(peer: PeerIdentity): Unwelcome | null {
+    if (peer.purpose === Purpose.adopt) {
+      return this.#keys === null ? null : "this unit has a join secret already";
+    }
     if (this.#keys === null) return "this unit has no join secret";
     const isUnit = peer.purpose === Purpose.controlProxy || peer.purpose === Purpose.artefacts;
     if (isUnit) return this.life?.refusalOf(peer) ?? null;
@@ -365,6 +381,7 @@ export class Unit {
       this.state.write(MEMBERSHIP_FILE, membershipText(saved));
       await this.#enter(saved);
     } catch (error) {
+      if (error instanceof Fault && error.code === "removed") return this.#wasRemoved(station);
       const reached =
         error instanceof Fault && error.code !== "notReady" && error.code !== "notAuthentic";
       this.discovery.formation.joinFailed({ reached, reason: this.#reasonOf(error) });
@@ -402,6 +419,38 @@ export class Unit {
     addLeft(this.state, [...(cluster?.gaveWay ?? []), life.clusterId]);
     this.#leaving = true;
     this.#endRun("its cluster gives way to another");
+  }
+
+  /** The owner removed this unit from the cluster: it stays out, and says so. */
+  #wasRemoved({
+    clusterId,
+    clusterName,
+  }: Pick<SavedMembership, "clusterId" | "clusterName">): void {
+    writeRemoval(this.state, { clusterId, clusterName });
+    this.#leaving = true;
+    this.#endRun("it was removed from its cluster");
+  }
+
+  /** Hands the join secret to a unit that waits without one, as the owner ordered. */
+  async giveSecret(to: Stranger): Promise<void> {
+    const secret = this.configuration.joinSecret;
+    if (secret === null) throw new Fault("notReady", "this unit has no join secret itself");
+    const clusterName = this.life?.clusterName ?? "";
+    await giveSecret(this.#world, this.#security, to, { secret, clusterName });
+  }
+
+  #adopted(clusterName: string): void {
+    this.#endRun(`it was given the join secret of the cluster ${clusterName}`);
+  }
+
+  /** Makes a removed unit new: its run ends, and begins anew as another unit. */
+  renew(): void {
+    if (this.removal === null) {
+      const why = "only a unit that was removed from its cluster is made new; this one was not";
+      throw new Fault("conflict", why);
+    }
+    makeNew(this.state);
+    this.#endRun("its owner makes it new");
   }
 
   /** Faults are answers; anything else is our bug and ends the process. */
@@ -458,10 +507,7 @@ export class Unit {
       exportsUnclaimed: this.exportsUnclaimed,
       near: () => this.discovery.formation.near,
       takeDiskAgain: (uuid) => this.disks.takeAgain(uuid),
-      removed: () => {
-        this.#leaving = true;
-        this.#endRun("it was removed from its cluster");
-      },
+      removed: () => this.#wasRemoved(saved),
       diskRetired: (disk) => tellRetired(this.discovery, disk),
       saveVoters: (voters) =>
         this.state.write(MEMBERSHIP_FILE, membershipText({ ...saved, voters })),
@@ -518,13 +564,15 @@ export class Unit {
     this.reactor.close();
     this.#listener.close();
     await Promise.race([this.life?.stop() ?? Promise.resolve(), this.#delay(STOP_MS_MAX)]);
-    if (this.#leaving) {
-      // After the voter ended: a stop before this is a stop in the old cluster.
-      this.state.remove(MEMBERSHIP_FILE);
-      clearEtcdDirectory(this.state.pathOf("etcd"));
-    }
+    // After the voter ended: a stop before this is a stop in the old cluster.
+    if (this.#leaving) this.#forgetCluster();
     this.#udp.close();
     this.state.close();
+  }
+
+  #forgetCluster(): void {
+    this.state.remove(MEMBERSHIP_FILE);
+    clearEtcdDirectory(this.state.pathOf("etcd"));
   }
 
   #delay(ms: number): Promise<void> {

@@ -14,6 +14,7 @@ import type { UnitNumber } from "#base/record.ts";
 import { TLS_RULES } from "#base/tls.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { ControlStore } from "./control-store.ts";
+import { arrivalCommands } from "./arrival-changes.ts";
 import { diskCommands } from "./disk-changes.ts";
 import { drillCommands } from "./drill-changes.ts";
 import { LEFT_MAX } from "./giving-way.ts";
@@ -54,6 +55,7 @@ export const commandArguments = {
   }),
   ...unitCommands,
   ...poolCommands,
+  ...arrivalCommands,
   /** The asking unit has claimed a disk, or found one of ours. */
   registerDisk: z.object({
     uuid: idSchema,
@@ -116,6 +118,9 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers {
   removeUnit: Record<string, never>;
   evacuateUnit: Record<string, never>;
   keepUnit: Record<string, never>;
+  tellLead: Record<string, never>;
+  letIn: Record<string, never>;
+  tellWindow: Record<string, never>;
   replaceUnit: Record<string, never>;
   createPool: Record<string, never>;
   deletePool: Record<string, never>;

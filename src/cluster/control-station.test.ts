@@ -96,7 +96,7 @@ describe("admission", () => {
   test("a removed unit's key is not admitted again, its number never given again", () => {
     const made = rack();
     made.ask("removeUnit", { unit: 3 });
-    expect(codeOf(() => made.ask("admitUnit", unitArguments(3, "member")))).toBe("forbidden");
+    expect(codeOf(() => made.ask("admitUnit", unitArguments(3, "member")))).toBe("removed");
     const { unit } = made.ask("admitUnit", unitArguments(9, "member"));
     expect(unit).toBe(5);
   });

@@ -210,6 +210,7 @@ export class Machine implements DiscoveryEffects {
       featureLevel: 1,
       joinOnly: joinOnly ?? false,
       spare: spare ?? false,
+      removedFrom: null,
       udpPort: UDP_PORT,
       channelPort: 10812,
       apiPort: 443,

@@ -7,8 +7,8 @@
 
 import { Draft } from "./draft.ts";
 import { diskInWords } from "./disk-changes.ts";
-import { clusterInWords } from "./formation.ts";
 import type { NearCluster } from "./formation.ts";
+import { clusterInWords } from "./heard-stations.ts";
 import { roughTime } from "./rough-time.ts";
 import { keys } from "./state.ts";
 import type { EventRecord, ToldRecord, UnitRecord, VolumeRecord } from "./state.ts";

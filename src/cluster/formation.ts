@@ -4,6 +4,7 @@
 // I/O: what was heard, ticks and outcomes come in, effects leave. design: Formation.
 //
 //   noSecret    waits to be admitted by a person
+//   removed     its owner removed it from its cluster: it stays out until it is made new
 //   listening   3 s and jitter; a cluster heard is joined at once
 //   waiting     a unit of lower id is to found the cluster, or none that may found is there
 //   founding    this unit makes the cluster, `virgin`
@@ -23,6 +24,9 @@
 
 import { unreachable } from "#base/assert.ts";
 import type { World } from "#base/world.ts";
+import { levelRefusal } from "./feature-level.ts";
+import { clusterInWords, goesBefore, HEARD_MS, HeardStations, remember } from "./heard-stations.ts";
+import type { Heard } from "./heard-stations.ts";
 import { NO_ID } from "./identity.ts";
 
 export const LISTEN_MS = 3000;
@@ -33,8 +37,6 @@ export const FOUNDER_GRACE_MS = 2500;
 export const FOUNDING_MS_MAX = 20_000;
 /** A founder that did not show up is passed over so long. */
 export const NO_SHOW_MS = 30_000;
-/** A unit or a station counts as there for so long after it was last heard. */
-export const HEARD_MS = 3500;
 /** Calls to a cluster that fails to answer, before it is passed over. */
 export const JOIN_ATTEMPTS_MAX = 3;
 export const UNREACHABLE_MS = 30_000;
@@ -50,11 +52,10 @@ export const NEAR_MS = 60_000;
 const ASK_AGAIN_MS = 15_000;
 
 const UNITS_HEARD_MAX = 512;
-const CLUSTERS_HEARD_MAX = 64;
 
 export type ClusterWord = "virgin" | "used" | "yielding";
 export type FormationState =
-  "noSecret" | "listening" | "waiting" | "founding" | "joining" | "member" | "leaving";
+  "noSecret" | "removed" | "listening" | "waiting" | "founding" | "joining" | "member" | "leaving";
 
 /** A unit that was heard, proved. Ids are hex text. */
 export interface UnitFact {
@@ -72,6 +73,8 @@ export interface StationFact {
   clusterId: string;
   clusterName: string;
   clusterState: ClusterWord;
+  /** The one it has committed to. */
+  featureLevel: number;
   stationUnitId: string;
   publicKey: Uint8Array;
   addresses: string[];
@@ -119,17 +122,22 @@ export interface FormationEffects {
   say(sentence: string): void;
 }
 
-interface Heard<T> {
-  fact: T;
-  atMs: number;
+export interface FormationOptions {
+  unitId: string;
+  hasSecret: boolean;
+  mayFound: boolean;
+  /** The highest that this unit speaks. */
+  featureLevel: number;
+  /** The name of the cluster that this unit was removed from; null: of none. */
+  removedFrom: string | null;
 }
 
 export class Formation {
   readonly #world: Pick<World, "clock" | "random">;
-  readonly #options: { unitId: string; hasSecret: boolean; mayFound: boolean };
+  readonly #options: FormationOptions;
   readonly #effects: FormationEffects;
   readonly #units = new Map<string, Heard<UnitFact>>();
-  readonly #stations = new Map<string, Heard<StationFact>>();
+  readonly #stations = new HeardStations();
   /** Founders, clusters, clusters that were asked, and until when they are passed over. */
   readonly #passedOver = new Map<string, number>();
   #state: FormationState;
@@ -150,14 +158,14 @@ export class Formation {
 
   constructor(
     world: Pick<World, "clock" | "random">,
-    options: { unitId: string; hasSecret: boolean; mayFound: boolean },
+    options: FormationOptions,
     effects: FormationEffects,
   ) {
     this.#world = world;
     this.#options = options;
     this.#effects = effects;
     this.#bornAtMs = world.clock.nowMs();
-    this.#state = options.hasSecret ? "listening" : "noSecret";
+    this.#state = "listening";
     this.#listen();
   }
 
@@ -171,6 +179,7 @@ export class Formation {
   get stage(): UnitFact["stage"] {
     switch (this.#state) {
       case "noSecret":
+      case "removed":
       case "waiting":
       case "leaving":
         return "waiting";
@@ -192,13 +201,7 @@ export class Formation {
     const now = this.#now();
     if (now - this.#bornAtMs < NEAR_MS) return null;
     const own = this.#membership?.clusterId;
-    return [...this.#stations.values()]
-      .filter(({ fact, atMs }) => {
-        const isOther = fact.clusterId !== own && fact.clusterState === "used";
-        return isOther && now - atMs <= NEAR_MS;
-      })
-      .map(({ fact }) => fact)
-      .sort((one, other) => (one.clusterId < other.clusterId ? -1 : 1));
+    return this.#stations.inUse(now, NEAR_MS).filter(({ clusterId }) => clusterId !== own);
   }
 
   // What was heard
@@ -206,7 +209,8 @@ export class Formation {
 
   heardUnit(fact: UnitFact): void {
     if (fact.unitId === this.#options.unitId || !this.#options.hasSecret) return;
-    remember(this.#units, fact.unitId, fact, this.#now(), UNITS_HEARD_MAX);
+    const heard = { atMs: this.#now(), countMax: UNITS_HEARD_MAX };
+    remember(this.#units, fact.unitId, fact, heard);
     const atOnce = this.#state === "waiting" && this.#awaited === null && fact.stage === "founding";
     if (atOnce) this.#await(fact.unitId);
   }
@@ -219,7 +223,7 @@ export class Formation {
 
   heardStation(fact: StationFact): void {
     if (!this.#options.hasSecret) return;
-    remember(this.#stations, fact.clusterId, fact, this.#now(), CLUSTERS_HEARD_MAX);
+    this.#stations.hear(fact, this.#now());
     switch (this.#state) {
       case "listening":
       case "waiting":
@@ -228,6 +232,7 @@ export class Formation {
       case "member":
         return this.#met(fact);
       case "noSecret":
+      case "removed":
       case "founding":
       case "joining":
       case "leaving":
@@ -256,6 +261,7 @@ export class Formation {
         if (this.#retryAtMs !== null && now >= this.#retryAtMs) this.#leaveNow();
         break;
       case "noSecret":
+      case "removed":
       case "founding":
         break;
       default:
@@ -299,7 +305,7 @@ export class Formation {
     } else {
       // Perhaps it was never there: an old packet played again must not hold a unit for ever.
       this.#passOver(this.#target.clusterId, UNREACHABLE_MS);
-      this.#stations.delete(this.#target.clusterId);
+      this.#stations.forget(this.#target.clusterId);
       this.#listen();
     }
     this.#say();
@@ -329,7 +335,7 @@ export class Formation {
     this.#membership = null;
     this.#isYielding = false;
     if (old !== null) {
-      this.#stations.delete(old.clusterId);
+      this.#stations.forget(old.clusterId);
       this.#passOver(old.clusterId, UNREACHABLE_MS);
     }
     this.#listen();
@@ -367,7 +373,9 @@ export class Formation {
 
   #listen(): void {
     const now = this.#now();
-    this.#state = this.#options.hasSecret ? "listening" : "noSecret";
+    this.#state = "listening";
+    if (!this.#options.hasSecret) this.#state = "noSecret";
+    if (this.#options.removedFrom !== null) this.#state = "removed";
     this.#listeningSinceMs = now;
     this.#deadlineMs = now + LISTEN_MS + this.#world.random.fraction() * LISTEN_JITTER_MS;
     this.#awaited = null;
@@ -432,11 +440,9 @@ export class Formation {
 
   /** A cluster that may be joined: a used one first, then the lowest id. */
   #joinable(): StationFact | null {
-    const now = this.#now();
     let best: StationFact | null = null;
-    for (const { fact, atMs } of this.#stations.values()) {
-      if (now - atMs > HEARD_MS || this.#isPassedOver(fact.clusterId)) continue;
-      if (fact.clusterState === "yielding") continue;
+    for (const fact of this.#stations.there(this.#now())) {
+      if (this.#isPassedOver(fact.clusterId) || fact.clusterState === "yielding") continue;
       if (best === null || goesBefore(fact, best)) best = fact;
     }
     return best;
@@ -483,6 +489,8 @@ export class Formation {
     if (!own.isStation || this.#isYielding || this.#now() < this.#yieldBlockedUntilMs) return;
     if (own.clusterState !== "virgin" || other.clusterState === "yielding") return;
     if (!goesBefore(other, { clusterState: "virgin", clusterId: own.clusterId })) return;
+    // There it would be refused: better two clusters than units of none.
+    if (levelRefusal(this.#options.featureLevel, other.featureLevel) !== null) return;
     this.#isYielding = true;
     this.#effects.yieldTo(other);
   }
@@ -492,12 +500,11 @@ export class Formation {
     const own = this.#membership;
     if (own === null || this.#storeAwaySinceMs === null) return;
     if (now - this.#storeAwaySinceMs < ORPHAN_MS) return;
-    const ownStation = this.#stations.get(own.clusterId);
-    if (ownStation !== undefined && now - ownStation.atMs <= HEARD_MS) return;
-    for (const { fact, atMs } of this.#stations.values()) {
+    if (this.#stations.isThere(own.clusterId, now)) return;
+    for (const fact of this.#stations.there(now)) {
       const { clusterId, clusterState } = fact;
       if (clusterId === own.clusterId || clusterState === "yielding") continue;
-      if (now - atMs > HEARD_MS || this.#isPassedOver(`asked ${clusterId}`)) continue;
+      if (this.#isPassedOver(`asked ${clusterId}`)) continue;
       this.#passOver(`asked ${clusterId}`, ASK_AGAIN_MS);
       return this.#effects.askAbout(fact);
     }
@@ -524,6 +531,11 @@ export class Formation {
     switch (this.#state) {
       case "noSecret":
         return "This unit has no join secret and waits to be admitted.";
+      case "removed":
+        return (
+          `This unit was removed from the cluster ${this.#options.removedFrom ?? ""} and stays ` +
+          "out of it; what its disks hold is left alone. Once it is made new it may join again."
+        );
       case "listening":
         return `Listening for other units${because}.`;
       case "waiting":
@@ -551,47 +563,12 @@ export class Formation {
     const own = this.#membership;
     if (own === null) return "";
     const sentence = `In the cluster ${own.clusterName} as unit ${own.unitNumber}.`;
-    const other = own.clusterState === "used" ? this.#otherUsed(own.clusterId) : null;
-    if (other === null) return sentence;
-    const near = `Another cluster in use with the same join secret is near: ${other}.`;
-    return `${sentence} ${near} They do not merge by themselves.`;
+    if (own.clusterState !== "used") return sentence;
+    const near = this.#stations.inUse(this.#now(), HEARD_MS);
+    const [other] = near.filter(({ clusterId }) => clusterId !== own.clusterId);
+    if (other === undefined) return sentence;
+    const words = clusterInWords(other);
+    const said = `Another cluster in use with the same join secret is near: ${words}.`;
+    return `${sentence} ${said} They do not merge by themselves.`;
   }
-
-  #otherUsed(own: string): string | null {
-    const now = this.#now();
-    for (const { fact, atMs } of this.#stations.values()) {
-      const isOther = fact.clusterId !== own && fact.clusterState === "used";
-      if (isOther && now - atMs <= HEARD_MS) return clusterInWords(fact);
-    }
-    return null;
-  }
-}
-
-/** Two clusters may have one name: the first digits of the id tell them apart. */
-export function clusterInWords({ clusterId, clusterName }: NearCluster): string {
-  return `${clusterName} (id ${clusterId.slice(0, 8)})`;
-}
-
-type Rank = Pick<StationFact, "clusterState" | "clusterId">;
-
-/** Used clusters stay; among virgin ones the lowest id does. */
-function goesBefore(one: Rank, other: Rank): boolean {
-  const [first, second] = [one, other].map((rank) => (rank.clusterState === "used" ? 0 : 1));
-  if (first !== second) return (first as number) < (second as number);
-  return one.clusterId < other.clusterId;
-}
-
-function remember<T>(
-  map: Map<string, Heard<T>>,
-  id: string,
-  fact: T,
-  atMs: number,
-  countMax: number,
-): void {
-  // Last in the map is heard last; the first is forgotten when there are too many.
-  map.delete(id);
-  map.set(id, { fact, atMs });
-  if (map.size <= countMax) return;
-  const [first] = map.keys();
-  if (first !== undefined) map.delete(first);
 }

@@ -13,6 +13,7 @@ import { Fault } from "#base/fault.ts";
 import type { ControlStore } from "./control-store.ts";
 import type { Draft } from "./draft.ts";
 import { keys, valueText } from "./state.ts";
+import type { ClusterRecord } from "./state.ts";
 import type { ClusterView } from "./view.ts";
 
 /** Clusters that one unit remembers having left. */
@@ -51,4 +52,18 @@ export function noteGivenWay(draft: Draft, left: readonly string[]): void {
 /** Whether a cluster is known to have given way: its units that were away may leave it. */
 export function hasGivenWay(view: ClusterView, clusterId: string): boolean {
   return view.cluster?.gaveWay?.includes(clusterId) === true;
+}
+
+/** From now on the cluster holds something that was accepted: it is never merged by itself. */
+export function useCluster(draft: Draft): void {
+  const cluster = joinable(draft);
+  if (cluster.state === "virgin") draft.put(keys.cluster, { ...cluster, state: "used" });
+}
+
+/** The cluster, where it does not give way. */
+export function joinable(draft: Draft): ClusterRecord {
+  const { cluster } = draft.view;
+  if (cluster === null) throw new Fault("notReady", "the control state is not read");
+  if (cluster.state === "yielding") throw new Fault("notReady", "this cluster is giving way");
+  return cluster;
 }

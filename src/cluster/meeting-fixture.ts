@@ -210,7 +210,8 @@ export class MeetingUnit implements FormationEffects {
 
   #newFormation(): Formation {
     const options = { unitId: this.unitId, hasSecret: true, mayFound: true };
-    return new Formation(this.#world, options, this);
+    const usual = { removedFrom: null, featureLevel: 1 };
+    return new Formation(this.#world, { ...options, ...usual }, this);
   }
 
   #tick(): void {
@@ -259,6 +260,7 @@ export class MeetingUnit implements FormationEffects {
       clusterId: cluster.uuid,
       clusterName: cluster.name,
       clusterState: cluster.state,
+      featureLevel: cluster.featureLevel,
       stationUnitId: this.unitId,
       publicKey: new Uint8Array(32),
       addresses: [`10.0.0.${this.index}`],

@@ -183,7 +183,8 @@ describe("a unit moved", () => {
     toPool(made, "archive", holder);
     expect(placeOf(made, holder)).toEqual(["member", "pool"]);
     const units = [...made.view().units.values()].map(({ number, role }) => {
-      return { unit: number, role, alive: true, awayMs: 0, admitted: true, leaves: false };
+      const place = { unit: number, role, alive: true, awayMs: 0, admitted: true };
+      return { ...place, leaves: false, hesitates: false };
     });
     const members = [{ id: "1", unit: holder, learner: false, started: true, lost: false }];
     expect(nextVoterStep(units, members)).toMatchObject({ kind: "add" });

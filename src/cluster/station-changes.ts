@@ -10,6 +10,7 @@ import { layouts } from "#base/layout.ts";
 import type { UnitNumber } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { TlsRule } from "#base/tls.ts";
+import { letIn, tellWindow } from "./arrival-changes.ts";
 import type { CommandArguments, CommandName } from "./commands.ts";
 import {
   diskInWords,
@@ -23,7 +24,8 @@ import {
 import type { CanaryRecord } from "./canary.ts";
 import type { Draft } from "./draft.ts";
 import { beginDrill, endDrill, failDrill } from "./drill-changes.ts";
-import { noteGivenWay } from "./giving-way.ts";
+import { levelRefusal } from "./feature-level.ts";
+import { joinable, noteGivenWay, useCluster } from "./giving-way.ts";
 import * as hosts from "./host-changes.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
 import type { PlacedSlice } from "./placement.ts";
@@ -33,7 +35,7 @@ import { headedBytes, poolRooms } from "./rooms.ts";
 import * as requests from "./request-changes.ts";
 import { ADMITTED_UNITS_MAX, OWNER, keys, ownerRecord } from "./state.ts";
 import type { ClusterRecord, DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
-import { evacuateUnit, keepUnit, removeUnit, replaceUnit } from "./unit-changes.ts";
+import { evacuateUnit, keepUnit, removeUnit, replaceUnit, tellLead } from "./unit-changes.ts";
 import { announceUpdate, startUpdate, stopUpdate } from "./update-changes.ts";
 import type { KnownVoters } from "./update-plan.ts";
 import type { ClusterView } from "./view.ts";
@@ -60,6 +62,9 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   removeUnit: (draft, args, facts) => removeUnit(draft, args, facts.voters),
   evacuateUnit: (draft, args, facts) => evacuateUnit(draft, args, facts.wallMs),
   keepUnit,
+  tellLead: (draft, args, facts) => tellLead(draft, args, facts.asker),
+  letIn: (draft, args, facts) => letIn(draft, args, facts.asker),
+  tellWindow: (draft, args, facts) => tellWindow(draft, args, facts.asker),
   replaceUnit: (draft, args, facts) => replaceUnit(draft, args, facts.wallMs),
   createPool,
   deletePool,
@@ -118,15 +123,14 @@ function admitUnit(
   const known = view.unitById(args.id);
   if (known?.state === "removed") {
     // R12: a removed unit comes back with a new identity or not at all.
-    throw new Fault("forbidden", `${known.name} was removed from this cluster; reset it first`);
+    throw new Fault("removed", `${known.name} was removed from this cluster by its owner`);
   }
   if (known !== null) {
     if (known.publicKey !== args.publicKey) throw new Fault("notAuthentic", "another key");
     return { unit: known.number };
   }
-  if (args.featureLevel < (view.cluster?.featureLevel ?? 1)) {
-    throw new Fault("versionMismatch", "this unit is too old for the cluster; update it first");
-  }
+  const refusal = levelRefusal(args.featureLevel, view.cluster?.featureLevel ?? args.featureLevel);
+  if (refusal !== null) throw new Fault("versionMismatch", refusal);
   const admitted = [...view.units.values()].filter((unit) => unit.state === "admitted");
   if (admitted.length >= ADMITTED_UNITS_MAX) {
     throw new Fault("tooLarge", `a cluster has at most ${ADMITTED_UNITS_MAX} units`);
@@ -385,19 +389,6 @@ function setPassword(
     unit: facts.asker,
   });
   return {};
-}
-
-/** A cluster that holds something is never merged by itself (design section 6). */
-function useCluster(draft: Draft): void {
-  const cluster = joinable(draft);
-  if (cluster.state === "virgin") draft.put(keys.cluster, { ...cluster, state: "used" });
-}
-
-function joinable(draft: Draft): ClusterRecord {
-  const { cluster } = draft.view;
-  if (cluster === null) throw new Fault("notReady", "the control state is not read");
-  if (cluster.state === "yielding") throw new Fault("notReady", "this cluster is giving way");
-  return cluster;
 }
 
 function setSettings(draft: Draft, args: CommandArguments<"setSettings">): Record<string, never> {

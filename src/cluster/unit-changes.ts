@@ -33,6 +33,8 @@ export const unitCommands = {
     force: z.boolean().optional(),
   }),
   evacuateUnit: z.object({ unit: positive, thenRemove: z.boolean() }),
+  /** The asking unit has handed the lead of the control store to another voter: why. */
+  tellLead: z.object({ why: z.string().max(256) }),
   /** An evacuation is taken back. */
   keepUnit: z.object({ unit: positive }),
   /** Another unit takes its place in its pool; then it is evacuated and removed. */
@@ -204,6 +206,21 @@ export function startEvacuation(
 function thenInWords(how: { thenRemove: boolean; thenMove?: PlaceInPools }): string {
   if (how.thenMove !== undefined) return `, then it is ${placeInWords(how.thenMove)}`;
   return how.thenRemove ? ", then it is removed" : "";
+}
+
+export function tellLead(
+  draft: Draft,
+  args: CommandArguments<"tellLead">,
+  asker: UnitNumber,
+): Record<string, never> {
+  const name = draft.view.units.get(asker)?.name ?? `unit ${asker}`;
+  draft.tell({
+    kind: "lead-handed-over",
+    severity: "warning",
+    sentence: `${name} handed the lead of the control store to another unit: ${args.why}`,
+    unit: asker,
+  });
+  return {};
 }
 
 export function keepUnit(draft: Draft, args: CommandArguments<"keepUnit">): Record<string, never> {

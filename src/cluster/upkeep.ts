@@ -18,6 +18,7 @@ import { tellEmptied } from "./disk-changes.ts";
 import { endEvacuation } from "./unit-changes.ts";
 import { Draft } from "./draft.ts";
 import { forgetDrills } from "./drill-changes.ts";
+import { raiseFeatureLevel } from "./feature-level.ts";
 import { adoptRanges, forgetHosts } from "./host-changes.ts";
 import { placeMember, placeSlices, sliceSizes } from "./placement.ts";
 import type { DiskRoom } from "./placement.ts";
@@ -48,8 +49,19 @@ export function nextUpkeep(view: ClusterView, lacks: LackClock, nowMs: number): 
     adoptRanges(view) ??
     forgetHosts(view) ??
     forgetRequests(view) ??
+    raised(view) ??
     trimEvents(view)
   );
+}
+
+/**
+ * Units may come to speak more without a rolling update: replaced by hand, or the old ones gone.
+ */
+function raised(view: ClusterView): Draft | null {
+  if (view.update?.state === "rolling") return null;
+  const draft = new Draft(view);
+  raiseFeatureLevel(draft);
+  return draft.isEmpty ? null : draft;
 }
 
 function emptied(view: ClusterView): Draft | null {

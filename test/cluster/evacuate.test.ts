@@ -103,7 +103,7 @@ test("the head's unit: asked, evacuated, removed → whole all the while, nothin
     return sentence;
   };
   const sentence = await lab.until("it knows that it was removed", out, LIMIT_MS);
-  expect(sentence).toContain("reset it first");
+  expect(sentence).toContain("Once it is made new it may join again");
   await leaving.stop();
   await lab.until("the volume whole", () => protectedEverywhere(lab, VOLUME), LIMIT_MS);
   await probes.finish();

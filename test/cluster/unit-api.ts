@@ -16,6 +16,7 @@ import type {
   VolumeView,
 } from "#appliance/backend.ts";
 import type { DrillState } from "#appliance/drills.ts";
+import type { ArrivalsView } from "#appliance/arrivals.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
 import { pause } from "./until.ts";
 
@@ -73,6 +74,17 @@ export class UnitApi {
   }
   async remove(unit: string, force = false): Promise<void> {
     await this.#ask("DELETE", `units/${unit}?force=${force}`);
+  }
+  arrivals(): Promise<ArrivalsView> {
+    return this.#ask("GET", "arrivals");
+  }
+  /** Lets in the waiting unit with these words. */
+  async admit(words: string): Promise<void> {
+    await this.#ask("POST", "arrivals/admit", { body: { words } });
+  }
+  /** Makes a removed unit new. */
+  async renew(): Promise<void> {
+    await this.#ask("POST", "renew");
   }
   whatIf(question: string): Promise<WhatIf> {
     return this.#ask("GET", `what-if?${question}`);

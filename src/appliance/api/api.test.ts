@@ -86,6 +86,30 @@ describe("reading", () => {
     expect(recovery).toEqual(backend.recovery());
   });
 
+  test("units that wait → admitted by words or a window; a removed one made new", async () => {
+    const words = ["robin", "tulip"];
+    const box = { unitId: "ab".repeat(16), name: "new-box", version: "1", address: "::1", words };
+    backend.arrivals.waiting = [box];
+    const list = async () => (await ask("/api/v1/arrivals")).json();
+    expect(await list()).toEqual({ waiting: [box], window: null });
+    const admit = (said: string) => send("POST", "/api/v1/arrivals/admit", { words: said });
+    await expectFault(await admit("robin rose"), 404, "notFound");
+    await expectFault(await admit("r".repeat(65)), 400, "badRequest");
+    expect((await admit("robin-tulip")).status).toBe(202);
+    const window = (said: object) => send("PUT", "/api/v1/arrivals/window", said);
+    for (const wrong of [{ seconds: 601 }, { seconds: 0 }, { units: 65 }, { units: 0.5 }]) {
+      await expectFault(await window(wrong), 400, "badRequest");
+    }
+    const open = { secondsLeft: 600, unitsLeft: 8 };
+    expect((await (await window({})).json()) as object).toEqual(open);
+    expect(await list()).toEqual({ waiting: [], window: open });
+    expect((await send("DELETE", "/api/v1/arrivals/window", {})).status).toBe(204);
+    expect(await list()).toEqual({ waiting: [], window: null });
+    await expectFault(await send("POST", "/api/v1/renew", {}), 409, "conflict");
+    backend.arrivals.isRemoved = true;
+    expect((await send("POST", "/api/v1/renew", {})).status).toBe(202);
+  });
+
   test("units evacuated, kept, replaced, removed; what a loss would mean is asked", async () => {
     const dry = await send("POST", "/api/v1/units/cairn-0002/evacuate", { dryRun: true });
     expect([dry.status, (await dry.json()) as object]).toEqual([200, backend.fleet.answer]);

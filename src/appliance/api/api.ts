@@ -22,6 +22,7 @@ import { BODY_BYTES_MAX, STALE_HEADER } from "./convention.ts";
 import { eventStream, STREAMS_MAX } from "./event-stream.ts";
 import { faultOf, faultResponse } from "./fault-answer.ts";
 import { addDrills } from "./drill-api.ts";
+import { addArrivals } from "./arrival-api.ts";
 import { addFleet } from "./fleet-api.ts";
 import { addHosts } from "./host-api.ts";
 import { AnswersByKey } from "./idempotency.ts";
@@ -66,6 +67,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addFleet(api, backend);
   addDrills(api, backend.drills);
   addPools(api, backend);
+  addArrivals(api, backend);
   addPassword(api, backend);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);

@@ -20,7 +20,6 @@ import type {
   MetricSample,
   SettingsChange,
   SettingsView,
-  StrangerView,
   UnitStatus,
   UnitView,
   VolumeView,
@@ -28,6 +27,7 @@ import type {
 
 import type { Health } from "#appliance/health.ts";
 import { MemoryDrills } from "./memory-drills-fixture.ts";
+import { MemoryArrivals } from "./memory-arrivals-fixture.ts";
 import { MemoryFleet } from "./memory-fleet-fixture.ts";
 import { MemoryPools } from "./memory-pools-fixture.ts";
 import { MemoryHosts } from "./memory-hosts-fixture.ts";
@@ -42,6 +42,7 @@ export class MemoryBackend implements Backend {
   readonly fleet = new MemoryFleet();
   readonly drills = new MemoryDrills();
   readonly pools = new MemoryPools(() => this.#volumes, this.fleet);
+  readonly arrivals = new MemoryArrivals();
   readonly hosts = new MemoryHosts(
     () => this.#volumes,
     (wish) => this.createVolume(wish, { dryRun: false }),
@@ -60,7 +61,6 @@ export class MemoryBackend implements Backend {
   readonly claims: (ClaimRequest & { asker: Asker })[] = [];
   /** Null: none is set. */
   password: string | null = null;
-  heard: StrangerView[] = [];
   readonly #volumes: VolumeView[] = [];
   readonly #events: EventView[] = [];
   #nextVolume = 1;
@@ -253,10 +253,6 @@ export class MemoryBackend implements Backend {
     const fault = passwordFault(password);
     if (fault !== null) throw new Fault("badRequest", fault);
     this.password = password;
-  }
-
-  strangers(): StrangerView[] {
-    return this.heard;
   }
 
   events(since: number, limit: number): EventView[] {

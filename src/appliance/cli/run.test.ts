@@ -205,6 +205,30 @@ describe("the cluster", () => {
     expect(out).toContain("1       1      2          1 MiB  4 MiB\n1 MiB moved");
   });
 
+  test("unit waiting, admit, admit-all, renew: who comes in by the owner's word", async () => {
+    expect(await run("unit waiting")).toBe(0);
+    expect(out).toBe("no unit waits without a join secret\n");
+    const words = ["robin", "tulip"];
+    const box = { unitId: "ab".repeat(16), name: "new-box", version: "1", address: "::1", words };
+    backend.arrivals.waiting = [box];
+    expect(await run("unit waiting")).toBe(0);
+    expect(out).toContain("new-box  robin tulip  ::1");
+    expect(await run("unit admit")).toBe(2);
+    expect(await run("unit admit robin rose")).toBe(4);
+    expect(await run("unit admit robin tulip")).toBe(0);
+    expect(out).toContain("new-box has the join secret");
+    expect(await run("unit admit-all --seconds 601")).toBe(2);
+    expect(await run("unit admit-all --seconds 60 --limit 2")).toBe(0);
+    expect(out).toBe("whatever asks is let in for 60 s more, 2 at most\n");
+    expect(await run("unit waiting -o json")).toBe(0);
+    expect(JSON.parse(out)).toEqual({ waiting: [], window: { secondsLeft: 60, unitsLeft: 2 } });
+    expect(await run("unit admit-all --close")).toBe(0);
+    expect(backend.arrivals.window).toBeNull();
+    expect(await run("unit renew")).toBe(5);
+    backend.arrivals.isRemoved = true;
+    expect(await run("unit renew")).toBe(0);
+  });
+
   test("unit evacuate, keep, replace, remove: what it comes to, and what is refused", async () => {
     expect(await run("unit evacuate cairn-0002 --dry-run")).toBe(0);
     expect(out).toContain("no volume would notice");

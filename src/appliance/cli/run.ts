@@ -16,6 +16,7 @@ import { poolCommands } from "./commands-pool.ts";
 import { requestCommands } from "./commands-request.ts";
 import { settingCommands } from "./commands-setting.ts";
 import { drillCommands } from "./commands-drill.ts";
+import { arrivalCommands } from "./commands-arrival.ts";
 import { unitCommands } from "./commands-unit.ts";
 import { updateCommands } from "./commands-update.ts";
 import { volumeCommands } from "./commands-volume.ts";
@@ -45,6 +46,7 @@ export const commands: readonly Command[] = [
   ...unitCommands,
   ...drillCommands,
   ...poolCommands,
+  ...arrivalCommands,
   ...volumeCommands,
   ...hostCommands,
   ...requestCommands,

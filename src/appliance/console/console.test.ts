@@ -623,10 +623,33 @@ describe("pages", () => {
 
   test("units without a secret → shown with their words", async () => {
     const words = ["robin", "tulip"];
-    backend.heard = [
+    backend.arrivals.waiting = [
       { unitId: "ab".repeat(16), name: "new-box", version: "1", address: "::1", words },
     ];
     for (const path of ["/units", "/setup"]) expect(await text(path)).toContain("robin tulip");
+  });
+
+  test("a unit that waits is let in by its words; a window opened and closed", async () => {
+    const words = ["robin", "tulip"];
+    const box = { unitId: "ab".repeat(16), name: "new-box", version: "1", address: "::1", words };
+    expect(await text("/units")).toContain("No box without a join secret is heard");
+    backend.arrivals.waiting = [box];
+    const send = async (path: string, more: Record<string, string>) =>
+      post(`/arrivals/${path}`, { token: await formToken("/units"), ...more });
+    const wrong = await send("admit", { words: "robin rose" });
+    expect([wrong.status, (await wrong.text()).includes("unit with these words")]).toEqual([
+      404,
+      true,
+    ]);
+    expect(await led(send("admit", { words: "robin tulip" }))).toEqual([303, "/units"]);
+    expect(await text("/units")).toContain("new-box has the join secret");
+    expect((await send("open", { limit: "many" })).status).toBe(400);
+    expect(await led(send("open", { limit: "3" }))).toEqual([303, "/units"]);
+    expect(backend.arrivals.window).toEqual({ secondsLeft: 600, unitsLeft: 3 });
+    expect(await text("/units")).toContain("for 600 seconds more, 3 at most");
+    expect(await led(send("close", {}))).toEqual([303, "/units"]);
+    expect(backend.arrivals.window).toBeNull();
+    expect((await post("/arrivals/close", { token: "0".repeat(64) })).status).toBe(403);
   });
 
   test("events → filtered by weight and words", async () => {

@@ -37,6 +37,7 @@ import { sessionCookie, shownSession } from "./sessions.ts";
 import { addSettingsPage } from "./settings-pages.tsx";
 import { sentenceOf } from "./fault-words.ts";
 import { TryLimit } from "./try-limit.ts";
+import { addArrivalPages } from "./arrival-pages.tsx";
 import { addUnitPages } from "./unit-pages.tsx";
 import { addVolumePages } from "./volume-routes.tsx";
 
@@ -79,6 +80,7 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
   addReading(app, desk);
   addVolumePages(app, desk);
   addDiskPages(app, desk);
+  addArrivalPages(app, desk);
   addUnitPages(app, desk);
   addPoolPages(app, desk);
   addHostPages(app, desk);
@@ -321,7 +323,6 @@ function addReading(app: ConsoleApp, desk: Desk): void {
     const { hasPassword } = credentials;
     return <pages.Overview {...{ seen: readAll(backend), events, hasPassword }} />;
   });
-  reading("/units", "Units", () => <pages.UnitsPage seen={readAll(backend)} />);
   reading("/disks", "Disks", (call) => (
     <pages.DisksPage seen={readAll(backend)} query={listQuery(call)} />
   ));

@@ -156,20 +156,6 @@ function Now({ seen }: { seen: Reading }) {
   );
 }
 
-export function UnitsPage({ seen }: { seen: Reading }) {
-  const { units, strangers, status } = seen;
-  return (
-    <Live id="units">
-      <p class="lead">
-        A new box joins by itself when it is stamped with the same join secret. Two boxes are told
-        apart by their words: each shows its own on its screen.
-      </p>
-      <UnitTable units={units ?? []} sentence={status.sentence} />
-      <Strangers strangers={strangers} />
-    </Live>
-  );
-}
-
 export function UnitTable({ units, sentence }: { units: UnitView[]; sentence: string }) {
   return (
     <Table
@@ -225,8 +211,8 @@ export function Strangers({ strangers }: { strangers: readonly StrangerView[] })
     <section aria-labelledby="strangers">
       <h2 id="strangers">Waiting without a join secret</h2>
       <p class="lead">
-        These boxes cannot prove that they are yours. If a box's screen shows the same words, stamp
-        its boot medium with your join secret, and it joins.
+        These boxes cannot prove that they are yours. If a box's screen shows the same words, let it
+        in on the page of units, or stamp its boot medium with your join secret.
       </p>
       <Table
         id="stranger-table"

@@ -5,6 +5,7 @@
 const FIRST_WORDS: readonly string[] = [
   "",
   "account",
+  "arrivals",
   "assets",
   "claim",
   "disks",

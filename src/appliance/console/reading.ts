@@ -41,7 +41,7 @@ export function readAll(backend: Backend): Reading {
     pools: ifReady(() => backend.pools.list()),
     hosts: ifReady(() => backend.hosts.list()),
     requests: ifReady(() => backend.hosts.requests()),
-    strangers: backend.strangers(),
+    strangers: backend.arrivals.list().waiting,
     recovery: backend.recovery(),
     questions: ifReady(() => backend.fleet.questions()) ?? [],
   };

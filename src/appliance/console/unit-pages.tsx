@@ -213,7 +213,8 @@ function RemoveForm({ unit, session }: Pick<PageOptions, "unit" | "session">) {
       <h2 id="remove">Remove it</h2>
       <p>
         Refused while it would cost protection, unless you insist; never done where data would be
-        lost. A removed unit comes back only after a factory reset.
+        lost. A removed unit stays out until it is made new (<code>cairn unit renew</code>, or a
+        factory reset).
       </p>
       <form method="post" action={`${unitPath(unit)}/remove`} class="card form">
         <FormToken session={session} />
