@@ -27,6 +27,7 @@ import type {
 } from "#appliance/backend.ts";
 
 import type { Health } from "#appliance/health.ts";
+import type { DeadlineJudgement } from "#cluster/deadline.ts";
 import { MemoryDrills } from "./memory-drills-fixture.ts";
 import { MemoryFleet } from "./memory-fleet-fixture.ts";
 import { MemoryHosts } from "./memory-hosts-fixture.ts";
@@ -40,6 +41,7 @@ export class MemoryBackend implements Backend {
   readonly update = new MemoryUpdates();
   readonly fleet = new MemoryFleet();
   readonly drills = new MemoryDrills();
+  deadline: DeadlineJudgement = { withinMs: 0, problems: [], unknown: [] };
   readonly hosts = new MemoryHosts(
     () => this.#volumes,
     (wish) => this.createVolume(wish, { dryRun: false }),
@@ -164,6 +166,7 @@ export class MemoryBackend implements Backend {
 
   #settings: SettingsView = {
     reprotectAfterMs: 600_000,
+    protectWithinMs: 0,
     scrubEveryMs: 14 * 86_400_000,
     scrubBytesPerSecondMax: 50 << 20,
     diskErrorsMax: 50,
@@ -264,7 +267,7 @@ export class MemoryBackend implements Backend {
 
   recovery() {
     const resync = { slice: 1, volume: 1, target: 2, doneBytes: 1 << 20, totalBytes: 4 << 20 };
-    return { resyncs: [resync], resyncedBytes: 1 << 20 };
+    return { resyncs: [resync], resyncedBytes: 1 << 20, deadline: this.deadline };
   }
 
   metrics(): MetricSample[] {

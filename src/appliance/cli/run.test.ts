@@ -326,11 +326,18 @@ describe("the cluster", () => {
     expect(await run("setting list -o json")).toBe(0);
     expect(printed()).toEqual({
       reprotectAfterMs: 600_000,
+      protectWithinMs: 0,
       scrubEveryMs: 7 * 86_400_000,
       scrubBytesPerSecondMax: 100 << 20,
       diskErrorsMax: 0,
       groupAddress: "10.0.0.50",
     });
+    backend.deadline = { withinMs: 7_200_000, problems: ["were box2 lost, too late"], unknown: [] };
+    expect(await run("setting set protectWithinMs 2h")).toBe(0);
+    expect(err).toContain("note: were box2 lost, too late");
+    expect(backend.settings().protectWithinMs).toBe(7_200_000);
+    expect(await run("recovery show")).toBe(0);
+    expect(out).toContain("protected again within 2h:\n  - were box2 lost, too late");
     expect(await run("setting set groupAddress none")).toBe(0);
     expect(backend.settings().groupAddress).toBeNull();
     expect(await run("setting set groupAddress 10.0.0.0/24")).toBe(2);

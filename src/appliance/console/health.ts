@@ -58,7 +58,7 @@ function unreachable(volumes: readonly VolumeView[]): string[] {
   });
 }
 
-function noticesOf({ status, units, disks, volumes }: Reading): string[] {
+function noticesOf({ status, units, disks, volumes, recovery }: Reading): string[] {
   const found: string[] = [];
   if (status.staleMs >= STALE_MS) found.push("the control station does not answer");
   if (status.wrongMedium !== null) found.push(`a boot medium is wrong: ${status.wrongMedium}`);
@@ -71,7 +71,7 @@ function noticesOf({ status, units, disks, volumes }: Reading): string[] {
     const lack = lacking.length === 1 ? "lacks" : "lack";
     found.push(`${counted(lacking, "volume")} ${lack} copies`);
   }
-  return found;
+  return [...found, ...recovery.deadline.problems];
 }
 
 /** `2 volumes (one, two)`; of many only the first ones by name. */

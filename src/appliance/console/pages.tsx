@@ -5,7 +5,7 @@
 
 /** @jsxImportSource hono/jsx */
 
-import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
+import { durationInWords, sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { Question } from "#cluster/questions.ts";
 import type { DiskView, EventView, StrangerView, UnitView } from "#appliance/backend.ts";
 import { Bar, Live, Mark, Notice, Pages, Search, State, Table } from "./frame.tsx";
@@ -322,6 +322,7 @@ export function RecoveryPage({ seen }: { seen: Reading }) {
         ])}
       />
       <p class="hint">Copied since this unit started: {sizeInWords(resyncedBytes)}.</p>
+      <Deadline deadline={seen.recovery.deadline} />
       <h2>Volumes without all their copies</h2>
       {lacking.length === 0 ? (
         <p class="empty">None: every volume has all its copies.</p>
@@ -336,6 +337,27 @@ export function RecoveryPage({ seen }: { seen: Reading }) {
         </ul>
       )}
     </Live>
+  );
+}
+
+/** Whether what was promised about a loss could be kept, said beforehand. */
+function Deadline({ deadline }: { deadline: Reading["recovery"]["deadline"] }) {
+  const { withinMs, problems, unknown } = deadline;
+  if (withinMs === 0) return null;
+  const said = [...problems, ...unknown];
+  return (
+    <section aria-labelledby="deadline">
+      <h2 id="deadline">Protected again within {durationInWords(withinMs)}</h2>
+      {said.length === 0 ? (
+        <p>It could be kept after the loss of any unit, at the pace measured.</p>
+      ) : (
+        <ul>
+          {said.map((sentence) => (
+            <li>{sentence}</li>
+          ))}
+        </ul>
+      )}
+    </section>
   );
 }
 

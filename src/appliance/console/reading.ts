@@ -9,7 +9,7 @@ import type {
   Backend,
   DiskView,
   EventView,
-  ResyncView,
+  RecoveryView,
   StrangerView,
   UnitStatus,
   UnitView,
@@ -25,7 +25,7 @@ export interface Reading {
   hosts: HostView[] | null;
   requests: RequestView[] | null;
   strangers: StrangerView[];
-  recovery: { resyncs: ResyncView[]; resyncedBytes: number };
+  recovery: RecoveryView;
   /** What only the owner can decide. */
   questions: Question[];
 }
