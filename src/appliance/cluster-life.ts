@@ -255,11 +255,14 @@ export class ClusterLife {
     return voters.length === records.size && voters.every((unit) => records.has(unit));
   }
 
-  /** A unit that is being evacuated leads only where nobody else is there. */
+  /** A witness, or a unit that is being evacuated, leads only where nobody else is there. */
   #mayLead(): boolean {
     const { units, alive } = this.follower.view;
-    const stays = (unit: UnitNumber) => units.get(unit)?.evacuation === undefined;
-    return stays(this.unit) || ![...alive.keys()].some(stays);
+    const isFit = (unit: UnitNumber) => {
+      const record = units.get(unit);
+      return record?.evacuation === undefined && record?.role !== "witness";
+    };
+    return isFit(this.unit) || ![...alive.keys()].some(isFit);
   }
 
   /** The reactor wants a slice's record changed. */

@@ -186,7 +186,7 @@ export class Unit {
         name: this.name,
         softwareVersion: VERSION,
         featureLevel: FEATURE_LEVEL,
-        joinOnly: !configuration.mayFound,
+        joinOnly: !configuration.mayFound || configuration.role === "witness",
         spare: configuration.role === "spare",
         udpPort: ports.autoconfig ?? 0,
         channelPort: ports.control ?? 0,

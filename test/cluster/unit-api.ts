@@ -15,6 +15,7 @@ import type {
   UnitView,
   VolumeView,
 } from "#appliance/backend.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
 import type { DrillState } from "#appliance/drills.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
 import { pause } from "./until.ts";
@@ -73,6 +74,9 @@ export class UnitApi {
   }
   async remove(unit: string, force = false): Promise<void> {
     await this.#ask("DELETE", `units/${unit}?force=${force}`);
+  }
+  async losses(): Promise<LossRow[]> {
+    return (await this.#ask<{ losses: LossRow[] }>("GET", "losses")).losses;
   }
   whatIf(question: string): Promise<WhatIf> {
     return this.#ask("GET", `what-if?${question}`);

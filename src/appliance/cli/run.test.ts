@@ -267,6 +267,13 @@ describe("the cluster", () => {
     expect(JSON.parse(out)).toEqual({ questions: backend.fleet.open });
   });
 
+  test("unit losses: a row for each unit", async () => {
+    expect(await run("unit losses")).toBe(0);
+    expect(out).toContain("cairn-0001   the control store stops");
+    expect(await run("unit losses -o json")).toBe(0);
+    expect(printed()).toEqual({ losses: backend.fleet.losses() });
+  });
+
   test("drill: said beforehand, watched, and told by its exit code", async () => {
     expect(await run("drill --dry-run")).toBe(0);
     expect(out).toBe("1. A volume is made.\n2. Its head falls silent.\n");
@@ -528,6 +535,13 @@ describe("the unit itself", () => {
   });
 
   test("wrong settings → 2, and it does not run; a machine that lacks something → 3", async () => {
+    writeFileSync(path.join(folder, "words"), "some-join-secret-of-a-cluster");
+    expect(await runPlain("witness --join-secret-file words --name third")).toBe(0);
+    expect(ran.pop()).toMatchObject({ role: "witness", disks: [], name: "third" });
+    expect(await runPlain("witness")).toBe(2);
+    expect(err).toContain("--join-secret-file");
+    expect(await runPlain("witness --disk a")).toBe(2);
+    ran.splice(0);
     for (const line of ["unit --config gone.json", "unit --role king", "unit --api-port x"]) {
       expect([line, await runPlain(line)]).toEqual([line, 2]);
     }

@@ -159,6 +159,13 @@ export function nextSteps(seen: Reading, hasPassword: boolean): Step[] {
     const text = `${unused.length} ${plural(unused, "disk")} not in use.`;
     steps.push({ text, href: "/disks", label: "See why" });
   }
+  const stay = (units ?? []).filter((unit) => unit.evacuation === null);
+  if (stay.length === 2) {
+    const text =
+      "With two units one of them has the only vote. A third vote, on any Linux machine, keeps " +
+      "volumes going whichever fails.";
+    steps.push({ text, href: "/units#losses", label: "See what stops when, and how to add one" });
+  }
   if (units !== null && units.length === 1) {
     const text = "One unit alone keeps no second copy. Add one with the same join secret.";
     steps.push({ text, href: "/units", label: "See the units" });

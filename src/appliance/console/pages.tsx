@@ -166,7 +166,43 @@ export function UnitsPage({ seen }: { seen: Reading }) {
       </p>
       <UnitTable units={units ?? []} sentence={status.sentence} />
       <Strangers strangers={strangers} />
+      <Losses losses={seen.losses} />
+      {seen.losses.length === 2 ? <WitnessOffer /> : null}
     </Live>
+  );
+}
+
+/** R5, said beforehand. */
+function Losses({ losses }: { losses: Reading["losses"] }) {
+  if (losses.length === 0) return null;
+  return (
+    <section aria-labelledby="losses">
+      <h2 id="losses">If one of them failed now</h2>
+      <Table
+        id="loss-rows"
+        caption="What would stop or be lost, by unit"
+        columns={["Unit", "Then"]}
+        empty=""
+        rows={losses.map((row) => [row.name, row.sentences.join("; ")])}
+      />
+    </section>
+  );
+}
+
+/** With exactly two units; also among the first steps. */
+export function WitnessOffer() {
+  return (
+    <section class="card" aria-labelledby="witness">
+      <h2 id="witness">A third vote</h2>
+      <p>
+        Two units cannot tell a dead partner from a cut cable: one of them has the only vote, and
+        without it nothing that needs a new record goes on. A third box does away with that, and so
+        does a witness: the same program on any Linux machine that both reach, without disks.
+      </p>
+      <p>
+        <code>cairn witness --state-directory DIRECTORY --join-secret-file FILE</code>
+      </p>
+    </section>
   );
 }
 

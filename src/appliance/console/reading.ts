@@ -5,6 +5,7 @@
 
 import { Fault } from "#base/fault.ts";
 import type { Question } from "#cluster/questions.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
 import type {
   Backend,
   DiskView,
@@ -26,6 +27,8 @@ export interface Reading {
   requests: RequestView[] | null;
   strangers: StrangerView[];
   recovery: RecoveryView;
+  /** What would stop or be lost if which unit failed (R5). */
+  losses: LossRow[];
   /** What only the owner can decide. */
   questions: Question[];
 }
@@ -40,6 +43,7 @@ export function readAll(backend: Backend): Reading {
     requests: ifReady(() => backend.hosts.requests()),
     strangers: backend.strangers(),
     recovery: backend.recovery(),
+    losses: ifReady(() => backend.fleet.losses()) ?? [],
     questions: ifReady(() => backend.fleet.questions()) ?? [],
   };
 }
