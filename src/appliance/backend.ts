@@ -12,6 +12,7 @@ import type {
   UnitNumber,
   VolumeNumber,
 } from "#base/record.ts";
+import type { DeadlineJudgement } from "#cluster/deadline.ts";
 import type { EvacuationState } from "#cluster/evacuation.ts";
 import type { Drills } from "./drills.ts";
 import type { Arrivals } from "./arrivals.ts";
@@ -200,6 +201,8 @@ export interface ChangeVolume {
 export interface SettingsView {
   /** How long a slice may lack a copy before another disk takes its place, ms. */
   reprotectAfterMs: number;
+  /** How long after a loss all copies are to be there again, ms; 0: no such promise. */
+  protectWithinMs: number;
   /** Every block of every disk is read at least this often, ms; 0: only when asked. */
   scrubEveryMs: number;
   /** The most that a scrub reads of a disk, bytes per second. */
@@ -245,7 +248,7 @@ export interface Backend {
    */
   events(since: number, limit: number): EventView[];
   /** Resyncs and rebuilds under way on this unit, and bytes moved since it started. */
-  recovery(): { resyncs: ResyncView[]; resyncedBytes: number };
+  recovery(): RecoveryView;
   metrics(): MetricSample[];
   /** Whether this version does its part here: what a slot on trial is blessed by. */
   health(): Health;
@@ -255,6 +258,13 @@ export interface Backend {
   readonly pools: Pools;
   readonly arrivals: Arrivals;
   readonly hosts: HostBackend;
+}
+
+export interface RecoveryView {
+  resyncs: ResyncView[];
+  resyncedBytes: number;
+  /** Whether the promise of protectWithinMs could be kept after a loss now. */
+  deadline: DeadlineJudgement;
 }
 
 export interface ResyncView {

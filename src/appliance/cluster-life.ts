@@ -28,6 +28,8 @@ import type { DiskRecord } from "#cluster/state.ts";
 import { UnitLease } from "#cluster/unit-lease.ts";
 import { ViewFollower } from "#cluster/view-follower.ts";
 import type { ViewChange } from "#cluster/view.ts";
+import type { UnitFigures } from "#cluster/deadline.ts";
+import { roughly } from "#cluster/deadline.ts";
 import { newsOf } from "#cluster/volume-state.ts";
 import { VoterKeeper, newId, voterName } from "#cluster/voters.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
@@ -44,6 +46,8 @@ import type { PipeSecurity } from "./control-pipe.ts";
 import type { SavedMembership, VoterPlace } from "./membership.ts";
 import { headReports } from "./head-reports.ts";
 import type { ReactorClient } from "./reactor-client.ts";
+import { CopyRate } from "./copy-rate.ts";
+import type { SliceReport } from "./data-plane.ts";
 import { DiskWatch } from "./disk-watch.ts";
 import { ReactorFeed } from "./reactor-feed.ts";
 import { Voter } from "./voter.ts";
@@ -98,6 +102,8 @@ export class ClusterLife {
   readonly #station: ControlStation;
   readonly #records: RecordKeeper;
   readonly #servers = new Set<ControlProxyServer>();
+  readonly #copyRate = new CopyRate();
+  #isHurried = false;
   #members: StoreMember[] = [];
   #membersAtMs = Number.NEGATIVE_INFINITY;
   /** When the control store was last known to be within reach. */
@@ -138,6 +144,7 @@ export class ClusterLife {
         mayLead: () => this.#mayLead(),
         deadSince: (other) => this.deaths.deadSince(other),
         news: () => newsOf(headReports(this.follower.view, parts.reactor.report)),
+        figures: () => this.#figures(),
       },
     });
     this.deaths = new DeathProof(world, timers, (other) => this.#refuses(other));
@@ -274,14 +281,14 @@ export class ClusterLife {
     return voters.length === records.size && voters.every((unit) => records.has(unit));
   }
 
-  /** A unit that is being evacuated leads only where nobody else is there. */
+  /** A witness, or a unit that is being evacuated, leads only where nobody else is there. */
   #mayLead(): boolean {
     const { units, alive } = this.follower.view;
-    const stays = (number: UnitNumber) => {
+    const isFit = (number: UnitNumber) => {
       const unit = units.get(number);
-      return unit === undefined || !leavesCluster(unit);
+      return unit === undefined || !(leavesCluster(unit) || unit.role === "witness");
     };
-    return stays(this.unit) || ![...alive.keys()].some(stays);
+    return isFit(this.unit) || ![...alive.keys()].some(isFit);
   }
 
   /** The reactor wants a slice's record changed. */
@@ -304,11 +311,42 @@ export class ClusterLife {
     return placed || this.#parts.reactor.report.slices.length > 0;
   }
 
+  /** The reactor's newest words on the slices here. */
+  reported(slices: readonly SliceReport[]): void {
+    this.#dropDeleted(slices);
+    const nowMs = this.#world.clock.nowMs();
+    this.#copyRate.reported(nowMs, slices, this.#lacking(slices));
+    const { protectWithinMs } = this.follower.view.settings;
+    const isHurried = this.#copyRate.mustHurry(nowMs, protectWithinMs);
+    if (isHurried === this.#isHurried) return;
+    this.#isHurried = isHurried;
+    this.#world.log.write("info", isHurried ? "copying hurries: a deadline" : "copying is calm");
+    this.#parts.reactor.send({ kind: "hurry", isHurried });
+  }
+
+  /** Slices headed here that lack a copy. */
+  #lacking(slices: readonly SliceReport[]): Set<number> {
+    const lacking = new Set<number>();
+    for (const { slice, role } of slices) {
+      const record = this.follower.view.slices.get(slice);
+      if (role !== "head" || record === undefined) continue;
+      if (record.inSync.length < record.copies) lacking.add(slice);
+    }
+    return lacking;
+  }
+
+  #figures(): UnitFigures {
+    const { slices } = this.#parts.reactor.report;
+    const heldBytes = roughly(slices.reduce((sum, slice) => sum + slice.mappedBytes, 0));
+    const rate = this.#copyRate.bytesPerSecond;
+    return { heldBytes, ...(rate === null ? {} : { copyBytesPerSecond: roughly(rate) }) };
+  }
+
   /**
    * Gives back what slices on this unit's disks hold whose volumes were deleted while it was away.
    * Disks know of no other generation than the first yet: backups are not restored by this version.
    */
-  dropDeleted(slices: readonly { slice: number }[]): void {
+  #dropDeleted(slices: readonly { slice: number }[]): void {
     for (const { slice } of slices) {
       if (!this.follower.view.sliceIsDeleted(slice, FIRST_GENERATION)) continue;
       this.#parts.reactor.send({ kind: "sliceGone", slice });

@@ -34,6 +34,7 @@ import { PeerVerb, VerbKind } from "#base/verbs.ts";
 import type { ScrubPace } from "#base/disk-health.ts";
 import type { World } from "#base/world.ts";
 import type { Happening } from "#raid/happening.ts";
+import { CopyBudget } from "#raid/copy-budget.ts";
 import { Slice } from "#raid/slice.ts";
 import type { SliceOptions, SliceStatus } from "#raid/slice.ts";
 import type { DiskStore } from "#store/disk-store.ts";
@@ -90,6 +91,9 @@ interface Silence {
   unanswered: { from: UnitNumber; sequence: number }[];
 }
 
+/** Hosts seen at a head so lately count as using it: they pause between requests. */
+const HOSTS_SEEN_MS = 500;
+
 const NOWHERE: HeadPlace = { at: "unknown" };
 
 export class DataPlane {
@@ -109,6 +113,8 @@ export class DataPlane {
   readonly #links = new Set<UnitNumber>();
   readonly #pool = new OperationPool();
   readonly #forwarder: Forwarder;
+  readonly #copyBudget = new CopyBudget();
+  #hostsSeenMs = Number.NEGATIVE_INFINITY;
   #scrubPace: ScrubPace | null;
   /** Slices that a drill keeps silent, until when; and what they would propose. */
   readonly #silent = new Map<SliceNumber, Silence>();
@@ -285,7 +291,8 @@ export class DataPlane {
   #startSlice(store: DiskStore, number: SliceNumber): void {
     const member = store.member(number);
     if (member === null) return;
-    const slice = new Slice(this.#world, this.#memory, this.#options.slice, member, {
+    const options = { copyBudget: this.#copyBudget, ...this.#options.slice };
+    const slice = new Slice(this.#world, this.#memory, options, member, {
       send: (verb) => this.#sendToDisk(verb),
       propose: (next, expected, done) => this.#propose(next, expected, done),
       statusChanged: () => this.#effects.sliceChanged(number),
@@ -524,9 +531,25 @@ export class DataPlane {
     for (const { slice } of this.#slices.values()) slice.tick(nowMs);
     this.#forwarder.tick();
     this.#endSilences(nowMs);
+    this.#countCopies(nowMs);
     if (nowMs - this.#lastBeatMs < BEACON_EVERY_MS) return;
     this.#lastBeatMs = nowMs;
     for (const unit of this.#links) this.#sendTick(unit);
+  }
+
+  /** Before a deadline that would be missed, copying yields to hosts no more. */
+  setHurried(isHurried: boolean): void {
+    this.#copyBudget.isHurried = isHurried;
+  }
+
+  #countCopies(nowMs: number): void {
+    let copies = 0;
+    for (const { slice } of this.#slices.values()) {
+      const { load } = slice;
+      copies += load.copies;
+      if (load.hostInFlight > 0) this.#hostsSeenMs = nowMs;
+    }
+    this.#copyBudget.counted(copies, { isBesideHosts: nowMs - this.#hostsSeenMs < HOSTS_SEEN_MS });
   }
 
   #sendTick(unit: UnitNumber): void {

@@ -11,6 +11,8 @@ import type { Question } from "#cluster/questions.ts";
 import type { PlaceInPools } from "#cluster/pool-state.ts";
 import type { UnitRecord } from "#cluster/state.ts";
 import type { ClusterView } from "#cluster/view.ts";
+import { lossTable } from "#cluster/volume-state.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
 import type { ClusterLife } from "./cluster-life.ts";
 import { whatIf } from "./what-if.ts";
 import type { Subject, WhatIf } from "./what-if.ts";
@@ -47,6 +49,8 @@ export interface Fleet {
   /** Refused while it costs protection, unless `force`; never where data would be lost. */
   remove(unit: string, options: { force: boolean }): Promise<void>;
   whatIf(question: WhatIfQuestion): WhatIf;
+  /** R5: for each unit, what is lost or stops when it fails. */
+  losses(): LossRow[];
   /** What an owner must decide now, the worst first. */
   questions(): Question[];
 }
@@ -149,6 +153,11 @@ export class UnitFleet implements Fleet {
     const life = this.#life();
     const { view } = life.follower;
     return whatIf(view, subjectOf(view, question), life.knownVoters);
+  }
+
+  losses(): LossRow[] {
+    const life = this.#life();
+    return lossTable(life.follower.view, life.voters);
   }
 
   questions(): Question[] {

@@ -124,6 +124,8 @@ export type ToReactor =
   | { kind: "probe"; act: "start"; volume: VolumeNumber; sizeBytes: number }
   | { kind: "probe"; act: "finish" }
   | { kind: "probe"; act: "abandon" }
+  /** Before a deadline that would be missed, copies yield to hosts no more. */
+  | { kind: "hurry"; isHurried: boolean }
   /** Disks that are being retired. */
   | { kind: "leaving"; disks: DiskNumber[] }
   /** Orderly stop: heads released, disks closed, then stopped is said and the Worker ends. */

@@ -9,6 +9,7 @@ import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { CommandArguments } from "#cluster/commands.ts";
+import { judgeDeadline } from "#cluster/deadline.ts";
 import { Draft } from "#cluster/draft.ts";
 import { evacuationOf } from "#cluster/evacuation.ts";
 import { otherClusters } from "#cluster/events.ts";
@@ -32,6 +33,7 @@ import type {
   DiskView,
   EventView,
   MetricSample,
+  RecoveryView,
   ResyncView,
   SettingsChange,
   SettingsView,
@@ -60,6 +62,7 @@ import { VERSION } from "./version.ts";
 import { untilHolds } from "./view-wait.ts";
 
 const TOKEN_BYTES = 32;
+const NO_DEADLINE = { withinMs: 0, problems: [], unknown: [] };
 const NOT_CLAIMED = "nobody may attach before the cluster is claimed";
 
 export class UnitBackend implements Backend {
@@ -227,10 +230,10 @@ export class UnitBackend implements Backend {
 
   settings(): SettingsView {
     const { settings } = this.#life().follower.view;
-    const { reprotectAfterMs, scrubEveryMs, scrubBytesPerSecondMax } = settings;
+    const { reprotectAfterMs, protectWithinMs, scrubEveryMs, scrubBytesPerSecondMax } = settings;
     const { diskErrorsMax, groupAddress } = settings;
     const scrub = { scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax };
-    return { reprotectAfterMs, ...scrub, groupAddress };
+    return { reprotectAfterMs, protectWithinMs, ...scrub, groupAddress };
   }
 
   async changeSettings(change: SettingsChange): Promise<SettingsView> {
@@ -379,7 +382,7 @@ export class UnitBackend implements Backend {
     });
   }
 
-  recovery(): { resyncs: ResyncView[]; resyncedBytes: number } {
+  recovery(): RecoveryView {
     const view = this.#unit.life?.follower.view;
     const { slices } = this.#unit.reactor.report;
     const resyncs = slices.flatMap((slice): ResyncView[] => {
@@ -396,7 +399,8 @@ export class UnitBackend implements Backend {
       ];
     });
     const resyncedBytes = slices.reduce((sum, slice) => sum + slice.counters.resyncedBytes, 0);
-    return { resyncs, resyncedBytes };
+    const deadline = view === undefined ? NO_DEADLINE : judgeDeadline(view);
+    return { resyncs, resyncedBytes, deadline };
   }
 
   metrics(): MetricSample[] {

@@ -143,6 +143,8 @@ export class UnitReactor {
         return;
       case "leaving":
         return plane.setLeaving(message.disks);
+      case "hurry":
+        return plane.setHurried(message.isHurried);
       case "silence":
         return plane.silence(message.slice, message.forMs);
       case "probe":

@@ -189,7 +189,7 @@ export class Unit {
         name: this.name,
         softwareVersion: VERSION,
         featureLevel: FEATURE_LEVEL,
-        joinOnly: !configuration.mayFound,
+        joinOnly: !configuration.mayFound || configuration.role === "witness",
         spare: configuration.role === "spare",
         removedFrom: this.removal?.clusterName ?? null,
         udpPort: ports.autoconfig ?? 0,
@@ -286,7 +286,7 @@ export class Unit {
       propose: ({ id, next, expected }) => this.life?.propose(id, next, expected),
       reported: (report) => {
         this.disks.refresh(report.disks);
-        this.life?.dropDeleted(report.slices);
+        this.life?.reported(report.slices);
         this.life?.watch.reported(report.disks);
       },
       blocks: (told) => this.life?.watch.blocks(told),

@@ -5,6 +5,7 @@
 // `/told` and is compared with every telling, so a new control station goes on where the old one
 // fell.
 
+import { judgeDeadline } from "./deadline.ts";
 import { Draft } from "./draft.ts";
 import { diskInWords } from "./disk-changes.ts";
 import type { NearCluster } from "./formation.ts";
@@ -43,9 +44,27 @@ export function nextTelling(
     next.station = view.station.unit;
     count++;
   }
+  tellDeadline(draft, next);
   if (JSON.stringify(next) === JSON.stringify(told)) return null;
   draft.put(keys.told, next);
   return draft;
+}
+
+/** That the deadline could not be kept after some loss, and that it could be again. */
+function tellDeadline(draft: Draft, next: ToldRecord): void {
+  const { withinMs, problems, unknown } = judgeDeadline(draft.view);
+  const before = next.deadline ?? "";
+  const isOpen = withinMs === 0 || (problems.length === 0 && unknown.length > 0);
+  const now = isOpen ? "" : problems.length > 0 ? "missed" : "kept";
+  if (now === before) return;
+  next.deadline = now;
+  if (now === "missed") {
+    const sentence = `the deadline of ${roughTime(withinMs)} could not be kept: ${problems[0]}`;
+    draft.tell({ kind: "deadline", severity: "warning", sentence });
+  } else if (before === "missed" && withinMs > 0) {
+    const sentence = `the deadline of ${roughTime(withinMs)} could be kept again after a loss`;
+    if (now === "kept") draft.tell({ kind: "deadline", severity: "info", sentence });
+  }
 }
 
 function tellUnits(draft: Draft, next: ToldRecord): number {

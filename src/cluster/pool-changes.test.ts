@@ -186,7 +186,8 @@ describe("a unit moved", () => {
       const place = { unit: number, role, alive: true, awayMs: 0, admitted: true };
       return { ...place, leaves: false, hesitates: false };
     });
-    const members = [{ id: "1", unit: holder, learner: false, started: true, lost: false }];
+    const usual = { learner: false, started: true, lost: false, learnsMs: 0 };
+    const members = [{ id: "1", unit: holder, ...usual }];
     expect(nextVoterStep(units, members)).toMatchObject({ kind: "add" });
     headsAct(made);
     expect(placeOf(made, holder)).toEqual(["member", "archive"]);

@@ -41,6 +41,7 @@ import { TLS_RULES, TLS_RULE_DEFAULT } from "#base/tls.ts";
 import { isHostAddress } from "./address-range.ts";
 import { CanarySchema } from "./canary.ts";
 import { VALUE_CHARACTERS_MAX } from "./control-store.ts";
+import { protectWithinShape, toldDeadline, unitFigures } from "./deadline.ts";
 import { HostSchema, RequestSchema, VOLUME_HOSTS_MAX, hostKeys } from "./host-state.ts";
 import type { HostNumber, HostRecord, RequestRecord } from "./host-state.ts";
 import { nameSchema } from "./name-schema.ts";
@@ -170,6 +171,7 @@ export const AliveSchema = z.looseObject({
   /** Random per start of the daemon: tells a restart from a hiccup. */
   run: idSchema,
   slices: z.array(SliceNewsSchema).max(SLICE_NEWS_MAX).optional(),
+  ...unitFigures,
 });
 export type AliveRecord = z.infer<typeof AliveSchema>;
 
@@ -300,6 +302,7 @@ export const settingShapes = {
     .int()
     .min(0)
     .max(7 * DAY_MS),
+  protectWithinMs: protectWithinShape,
   /** R9: every block of every disk is read at least this often, ms; 0: only when asked. */
   scrubEveryMs: z
     .number()
@@ -324,6 +327,7 @@ export const settingShapes = {
 // Those that came later have their defaults where an older version wrote the record.
 export const SettingsSchema = z.looseObject({
   reprotectAfterMs: settingShapes.reprotectAfterMs,
+  protectWithinMs: protectWithinShape.default(0),
   scrubEveryMs: settingShapes.scrubEveryMs.default(SCRUB_EVERY_MS),
   scrubBytesPerSecondMax: settingShapes.scrubBytesPerSecondMax.default(SCRUB_BYTES_PER_SECOND_MAX),
   diskErrorsMax: settingShapes.diskErrorsMax.default(DISK_ERRORS_MAX),
@@ -375,6 +379,7 @@ export const ToldSchema = z.looseObject({
   station: countOrZero,
   /** Other clusters in use with our join secret that are near: names by id. */
   others: z.record(idSchema, z.string().max(63)).optional(),
+  deadline: toldDeadline.optional(),
 });
 export type ToldRecord = z.infer<typeof ToldSchema>;
 

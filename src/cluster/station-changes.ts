@@ -148,7 +148,12 @@ function admitUnit(
   draft.put(keys.unit(number), unit);
   draft.put(keys.unitId(args.id), { unit: number });
   if (pool !== null) draft.relyOn(keys.pool(pool));
-  const where = pool === null ? `as a ${args.role}, in no pool yet` : `to the pool ${pool}`;
+  const alone = {
+    member: "in no pool yet",
+    spare: "as a spare, in no pool yet",
+    witness: "as a witness: a vote, and no disks",
+  } as const;
+  const where = pool === null ? alone[args.role] : `to the pool ${pool}`;
   draft.tell({
     kind: "unit-admitted",
     severity: "info",

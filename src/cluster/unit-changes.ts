@@ -252,6 +252,8 @@ export function replaceUnit(
     throw new Fault("conflict", `${by.name} is being evacuated itself`);
   }
   if (!view.isAlive(by.number)) throw new Fault("notReady", `${by.name} is away`);
+  if (by.role === "witness")
+    throw new Fault("conflict", `${by.name} is a witness: it has no disks`);
   const hasDisk = view.disksOfUnit(by.number).some((disk) => disk.state === "ready");
   if (!hasDisk) throw new Fault("notReady", `${by.name} has no disk in use yet`);
   const pool = unit.pool ?? by.pool;

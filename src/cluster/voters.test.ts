@@ -85,6 +85,18 @@ test("members before witnesses before spares; spares vote where there is nobody 
   expect(shape(settle(units.slice(0, 3), [voter(1)]))).toEqual(["1", "2", "3"]);
 });
 
+test("two units and a witness → three votes; it goes → two of them go on", () => {
+  const units = [unit(1), unit(2), unit(3, { role: "witness" })];
+  const members = settle(units, [voter(1)]);
+  expect(shape(members)).toEqual(["1", "2", "3"]);
+  const away = { alive: false, awayMs: 10 * VOTER_DEAD_MS };
+  const without = [unit(1), unit(2), unit(3, { role: "witness", ...away })];
+  expect(shape(settle(without, members))).toEqual(["1", "2", "3"]);
+  // Either unit may go as well: the other and the witness are a majority.
+  const half = [unit(1, away), unit(2), unit(3, { role: "witness" })];
+  expect(shape(settle(half, members))).toEqual(["1", "2", "3"]);
+});
+
 describe("a dead voter", () => {
   const members = [voter(1), voter(2), voter(3)];
   const dead = (awayMs: number) => unit(2, { alive: false, awayMs });

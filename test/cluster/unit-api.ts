@@ -15,6 +15,7 @@ import type {
   UnitView,
   VolumeView,
 } from "#appliance/backend.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
 import type { DrillState } from "#appliance/drills.ts";
 import type { ArrivalsView } from "#appliance/arrivals.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
@@ -85,6 +86,9 @@ export class UnitApi {
   /** Makes a removed unit new. */
   async renew(): Promise<void> {
     await this.#ask("POST", "renew");
+  }
+  async losses(): Promise<LossRow[]> {
+    return (await this.#ask<{ losses: LossRow[] }>("GET", "losses")).losses;
   }
   whatIf(question: string): Promise<WhatIf> {
     return this.#ask("GET", `what-if?${question}`);

@@ -19,6 +19,7 @@ export function addFleet(api: Api, backend: Backend): void {
     };
     return context.json(fleet.whatIf(question), 200);
   });
+  api.openapi(routes.lossesRoute, (context) => context.json({ losses: fleet.losses() }, 200));
   api.openapi(routes.questionsRoute, (context) =>
     context.json({ questions: fleet.questions() }, 200),
   );

@@ -6,6 +6,7 @@ import { createRoute } from "@hono/zod-openapi";
 import {
   EvacuateSchema,
   MoveSchema,
+  LossesSchema,
   QuestionsSchema,
   RemoveQuerySchema,
   ReplaceSchema,
@@ -21,6 +22,13 @@ export const whatIfRoute = createRoute({
   summary: "What the loss of a unit, a disk or a link would mean now; nothing is changed",
   request: { query: WhatIfQuerySchema },
   responses: { 200: json(WhatIfSchema, "what would happen"), ...faults },
+});
+
+export const lossesRoute = createRoute({
+  method: "get",
+  path: "/api/v1/losses",
+  summary: "For each unit, what would be lost or stop if it failed now",
+  responses: { 200: json(LossesSchema, "a row per unit"), ...faults },
 });
 
 export const questionsRoute = createRoute({

@@ -6,6 +6,7 @@ import { z } from "@hono/zod-openapi";
 import { nameSchema } from "#cluster/name-schema.ts";
 import { POOL_ROLES } from "#cluster/pool-state.ts";
 import type { Question } from "#cluster/questions.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
 
 const number = z.number().int().min(0);
@@ -33,6 +34,19 @@ export const WhatIfSchema = z
     sentences: z.array(z.string()),
   })
   .openapi("WhatIf");
+
+export const LossSchema = z
+  .object({
+    unit: number,
+    name: z.string(),
+    stops: z.array(z.string()).describe("volumes that stop until it is back"),
+    waits: z.array(z.string()).describe("volumes that wait, for want of the control store"),
+    weakened: z.array(z.string()).describe("volumes that go on with a copy fewer"),
+    controlStops: z.boolean().describe("the control store would have no majority"),
+    sentences: z.array(z.string()),
+  })
+  .openapi("Loss");
+export const LossesSchema = z.object({ losses: z.array(LossSchema) }).openapi("Losses");
 
 export const QuestionSchema = z
   .object({
@@ -109,4 +123,5 @@ type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 export const SCHEMAS_MATCH_FLEET: [
   Same<z.infer<typeof WhatIfSchema>, WhatIf>,
   Same<z.infer<typeof QuestionSchema>, Question>,
-] = [true, true];
+  Same<z.infer<typeof LossSchema>, LossRow>,
+] = [true, true, true];

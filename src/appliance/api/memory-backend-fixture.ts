@@ -26,6 +26,7 @@ import type {
 } from "#appliance/backend.ts";
 
 import type { Health } from "#appliance/health.ts";
+import type { DeadlineJudgement } from "#cluster/deadline.ts";
 import { MemoryDrills } from "./memory-drills-fixture.ts";
 import { MemoryArrivals } from "./memory-arrivals-fixture.ts";
 import { MemoryFleet } from "./memory-fleet-fixture.ts";
@@ -43,6 +44,7 @@ export class MemoryBackend implements Backend {
   readonly drills = new MemoryDrills();
   readonly pools = new MemoryPools(() => this.#volumes, this.fleet);
   readonly arrivals = new MemoryArrivals();
+  deadline: DeadlineJudgement = { withinMs: 0, problems: [], unknown: [] };
   readonly hosts = new MemoryHosts(
     () => this.#volumes,
     (wish) => this.createVolume(wish, { dryRun: false }),
@@ -166,6 +168,7 @@ export class MemoryBackend implements Backend {
 
   #settings: SettingsView = {
     reprotectAfterMs: 600_000,
+    protectWithinMs: 0,
     scrubEveryMs: 14 * 86_400_000,
     scrubBytesPerSecondMax: 50 << 20,
     diskErrorsMax: 50,
@@ -263,7 +266,7 @@ export class MemoryBackend implements Backend {
 
   recovery() {
     const resync = { slice: 1, volume: 1, target: 2, doneBytes: 1 << 20, totalBytes: 4 << 20 };
-    return { resyncs: [resync], resyncedBytes: 1 << 20 };
+    return { resyncs: [resync], resyncedBytes: 1 << 20, deadline: this.deadline };
   }
 
   metrics(): MetricSample[] {

@@ -6,6 +6,7 @@
 import { Fault } from "#base/fault.ts";
 import type { PlaceInPools } from "#cluster/pool-state.ts";
 import type { Question } from "#cluster/questions.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
 import type { Fleet, WhatIfQuestion } from "#appliance/fleet.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
 
@@ -85,6 +86,18 @@ export class MemoryFleet implements Fleet {
       throw new Fault("conflict", "removing it costs protection: v: goes on with a copy fewer");
     }
     this.removed.push([unit, force]);
+  }
+
+  losses(): LossRow[] {
+    return [1, 2].map((unit) => ({
+      unit,
+      name: `cairn-000${unit}`,
+      stops: [],
+      waits: unit === 1 ? ["one"] : [],
+      weakened: unit === 1 ? [] : ["one"],
+      controlStops: unit === 1,
+      sentences: [unit === 1 ? "the control store stops" : "one: goes on with one copy fewer"],
+    }));
   }
 
   questions(): Question[] {

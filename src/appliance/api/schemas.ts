@@ -171,6 +171,9 @@ export const SettingsSchema = z
     reprotectAfterMs: settingShapes.reprotectAfterMs.describe(
       "how long a slice may lack a copy before another disk takes its place",
     ),
+    protectWithinMs: settingShapes.protectWithinMs.describe(
+      "how long after a loss all copies are to be there again; 0: no such promise",
+    ),
     scrubEveryMs: settingShapes.scrubEveryMs.describe(
       "every block of every disk is read at least this often; 0: only when asked",
     ),
@@ -206,7 +209,17 @@ export const DisksSchema = z.object({ disks: z.array(DiskSchema) }).openapi("Dis
 export const VolumesSchema = z.object({ volumes: z.array(VolumeSchema) }).openapi("Volumes");
 export const EventsSchema = z.object({ events: z.array(EventSchema) }).openapi("Events");
 export const RecoverySchema = z
-  .object({ resyncs: z.array(ResyncSchema), resyncedBytes: number })
+  .object({
+    resyncs: z.array(ResyncSchema),
+    resyncedBytes: number,
+    deadline: z
+      .object({
+        withinMs: number.describe("protectWithinMs; 0: none is set"),
+        problems: z.array(z.string()).describe("why it could not be kept after some loss"),
+        unknown: z.array(z.string()).describe("what keeps it from being judged"),
+      })
+      .describe("whether all copies would be there again in time, were a unit lost now"),
+  })
   .openapi("Recovery");
 
 export const FaultSchema = z

@@ -4,7 +4,8 @@
 
 import { placeInWords } from "#cluster/pool-state.ts";
 import type { Question } from "#cluster/questions.ts";
-import { QuestionsSchema, WhatIfSchema } from "#appliance/api/fleet-schemas.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
+import { LossesSchema, QuestionsSchema, WhatIfSchema } from "#appliance/api/fleet-schemas.ts";
 import { sizeInWords } from "#appliance/api/words.ts";
 import type { VolumeOutcome, WhatIf } from "#appliance/what-if.ts";
 import {
@@ -67,6 +68,23 @@ function whatIfQuery(operands: readonly string[]): string {
   const value = isLink ? `${one},${other}` : one;
   return `${kind}=${encodeURIComponent(value)}`;
 }
+
+const lossColumns: Column<LossRow>[] = [
+  { head: "IF IT FAILS", cell: (row) => row.name },
+  { head: "THEN", cell: (row) => row.sentences.join("; ") },
+];
+
+const losses: Command = {
+  words: ["unit", "losses"],
+  operands: [],
+  flags: ASKING_FLAGS,
+  sentence: "for each unit, what would be lost or stop if it failed now",
+  run: async (call) => {
+    const { value, body } = await call.ask(LossesSchema, "GET", "/api/v1/losses");
+    await call.print(body, () => tableText(value.losses, lossColumns, { wide: false }));
+    return 0;
+  },
+};
 
 const questions: Command = {
   words: ["question", "list"],
@@ -201,5 +219,6 @@ export const unitCommands: readonly Command[] = [
   replace,
   remove,
   whatIf,
+  losses,
   questions,
 ];

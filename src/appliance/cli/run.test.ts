@@ -317,6 +317,13 @@ describe("the cluster", () => {
     expect(JSON.parse(out)).toEqual({ questions: backend.fleet.open });
   });
 
+  test("unit losses: a row for each unit", async () => {
+    expect(await run("unit losses")).toBe(0);
+    expect(out).toContain("cairn-0001   the control store stops");
+    expect(await run("unit losses -o json")).toBe(0);
+    expect(printed()).toEqual({ losses: backend.fleet.losses() });
+  });
+
   test("drill: said beforehand, watched, and told by its exit code", async () => {
     expect(await run("drill --dry-run")).toBe(0);
     expect(out).toBe("1. A volume is made.\n2. Its head falls silent.\n");
@@ -376,11 +383,18 @@ describe("the cluster", () => {
     expect(await run("setting list -o json")).toBe(0);
     expect(printed()).toEqual({
       reprotectAfterMs: 600_000,
+      protectWithinMs: 0,
       scrubEveryMs: 7 * 86_400_000,
       scrubBytesPerSecondMax: 100 << 20,
       diskErrorsMax: 0,
       groupAddress: "10.0.0.50",
     });
+    backend.deadline = { withinMs: 7_200_000, problems: ["were box2 lost, too late"], unknown: [] };
+    expect(await run("setting set protectWithinMs 2h")).toBe(0);
+    expect(err).toContain("note: were box2 lost, too late");
+    expect(backend.settings().protectWithinMs).toBe(7_200_000);
+    expect(await run("recovery show")).toBe(0);
+    expect(out).toContain("protected again within 2h:\n  - were box2 lost, too late");
     expect(await run("setting set groupAddress none")).toBe(0);
     expect(backend.settings().groupAddress).toBeNull();
     expect(await run("setting set groupAddress 10.0.0.0/24")).toBe(2);
@@ -571,6 +585,13 @@ describe("the unit itself", () => {
   });
 
   test("wrong settings → 2, and it does not run; a machine that lacks something → 3", async () => {
+    writeFileSync(path.join(folder, "words"), "some-join-secret-of-a-cluster");
+    expect(await runPlain("witness --join-secret-file words --name third")).toBe(0);
+    expect(ran.pop()).toMatchObject({ role: "witness", disks: [], name: "third" });
+    expect(await runPlain("witness")).toBe(2);
+    expect(err).toContain("--join-secret-file");
+    expect(await runPlain("witness --disk a")).toBe(2);
+    ran.splice(0);
     for (const line of ["unit --config gone.json", "unit --role king", "unit --api-port x"]) {
       expect([line, await runPlain(line)]).toEqual([line, 2]);
     }

@@ -12,7 +12,7 @@ import type { StrangerView } from "#appliance/backend.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
 import { Field, FormToken, Live, Notice } from "./frame.tsx";
-import { Strangers, UnitTable } from "./pages.tsx";
+import { Losses, Strangers, UnitTable, WitnessOffer } from "./pages.tsx";
 import { type Reading, readAll } from "./reading.ts";
 import type { Session } from "./sessions.ts";
 
@@ -88,6 +88,8 @@ function UnitsPage({ seen, session, window, fault }: UnitsPageOptions) {
         </p>
         <UnitTable units={units ?? []} sentence={status.sentence} />
         <Strangers strangers={strangers} />
+        <Losses losses={seen.losses} />
+        {seen.losses.length === 2 ? <WitnessOffer /> : null}
       </Live>
       {units === null ? null : <ArrivalForms {...{ strangers, session, window }} />}
     </div>

@@ -402,6 +402,15 @@ describe("one unit", () => {
     expect(backend.fleet.removed).toEqual([[2, true]]);
   });
 
+  test("two units → what stops when which one fails, and a third vote is offered", async () => {
+    const page = await text("/units");
+    expect(page).toContain("If one of them failed now");
+    expect(page).toContain("the control store stops");
+    expect(page).toContain("cairn witness");
+    expect(await text("/setup")).toContain("cairn witness");
+    expect(await text("/")).toContain("A third vote, on any Linux machine");
+  });
+
   test("a drill: what it does stands there before it is begun, then what was seen", async () => {
     const before = await text("/recovery");
     expect(before).toContain("Its head falls silent.");

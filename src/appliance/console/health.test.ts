@@ -70,10 +70,20 @@ test("next steps → what is missing, in order; none when all is done", async ()
   const seen = await readingWith();
   const labels = (reading: Reading, hasPassword = true) =>
     nextSteps(reading, hasPassword).map((step) => step.label);
-  const done = { ...seen, disks: seen.disks.filter((disk) => disk.disk !== 0) };
+  const used = seen.disks.filter((disk) => disk.disk !== 0);
+  const [one, other] = seen.units ?? [];
+  const third = { ...one, unit: 3, name: "cairn-0003" };
+  const done = { ...seen, disks: used, units: [one, other, third] as Reading["units"] };
   expect(labels(done)).toEqual([]);
   expect(labels(done, false)).toEqual(["Set a password"]);
-  expect(labels({ ...seen, volumes: [] })).toEqual(["Make the first volume", "See why"]);
+  expect(labels({ ...done, disks: seen.disks, volumes: [] })).toEqual([
+    "Make the first volume",
+    "See why",
+  ]);
+  // Two units: one of them has the only vote.
+  expect(labels({ ...done, units: seen.units })).toEqual([
+    "See what stops when, and how to add one",
+  ]);
   const closed = (seen.volumes ?? []).map((volume) => ({ ...volume, hosts: [] }));
   expect(labels({ ...done, volumes: closed })).toEqual(["Say which hosts may"]);
 });

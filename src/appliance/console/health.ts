@@ -58,7 +58,7 @@ function unreachable(volumes: readonly VolumeView[]): string[] {
   });
 }
 
-function noticesOf({ status, units, disks, volumes }: Reading): string[] {
+function noticesOf({ status, units, disks, volumes, recovery }: Reading): string[] {
   const found: string[] = [];
   if (status.staleMs >= STALE_MS) found.push("the control station does not answer");
   if (status.wrongMedium !== null) found.push(`a boot medium is wrong: ${status.wrongMedium}`);
@@ -75,7 +75,7 @@ function noticesOf({ status, units, disks, volumes }: Reading): string[] {
     const lack = lacking.length === 1 ? "lacks" : "lack";
     found.push(`${counted(lacking, "volume")} ${lack} copies`);
   }
-  return found;
+  return [...found, ...recovery.deadline.problems];
 }
 
 /** `2 volumes (one, two)`; of many only the first ones by name. */
@@ -162,6 +162,13 @@ export function nextSteps(seen: Reading, hasPassword: boolean): Step[] {
   if (unused.length > 0) {
     const text = `${unused.length} ${plural(unused, "disk")} not in use.`;
     steps.push({ text, href: "/disks", label: "See why" });
+  }
+  const stay = (units ?? []).filter((unit) => unit.evacuation === null);
+  if (stay.length === 2) {
+    const text =
+      "With two units one of them has the only vote. A third vote, on any Linux machine, keeps " +
+      "volumes going whichever fails.";
+    steps.push({ text, href: "/units#losses", label: "See what stops when, and how to add one" });
   }
   if (units !== null && units.length === 1) {
     const text = "One unit alone keeps no second copy. Add one with the same join secret.";

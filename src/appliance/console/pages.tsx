@@ -5,7 +5,7 @@
 
 /** @jsxImportSource hono/jsx */
 
-import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
+import { durationInWords, sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { Question } from "#cluster/questions.ts";
 import type { DiskView, EventView, StrangerView, UnitView } from "#appliance/backend.ts";
 import { Bar, Live, Mark, Notice, Pages, Search, State, Table } from "./frame.tsx";
@@ -152,6 +152,40 @@ function Now({ seen }: { seen: Reading }) {
         </p>
       )}
       <p class="hint">{seen.status.sentence}</p>
+    </section>
+  );
+}
+
+/** R5, said beforehand. */
+export function Losses({ losses }: { losses: Reading["losses"] }) {
+  if (losses.length === 0) return null;
+  return (
+    <section aria-labelledby="losses">
+      <h2 id="losses">If one of them failed now</h2>
+      <Table
+        id="loss-rows"
+        caption="What would stop or be lost, by unit"
+        columns={["Unit", "Then"]}
+        empty=""
+        rows={losses.map((row) => [row.name, row.sentences.join("; ")])}
+      />
+    </section>
+  );
+}
+
+/** With exactly two units; also among the first steps. */
+export function WitnessOffer() {
+  return (
+    <section class="card" aria-labelledby="witness">
+      <h2 id="witness">A third vote</h2>
+      <p>
+        Two units cannot tell a dead partner from a cut cable: one of them has the only vote, and
+        without it nothing that needs a new record goes on. A third box does away with that, and so
+        does a witness: the same program on any Linux machine that both reach, without disks.
+      </p>
+      <p>
+        <code>cairn witness --state-directory DIRECTORY --join-secret-file FILE</code>
+      </p>
     </section>
   );
 }
@@ -311,6 +345,7 @@ export function RecoveryPage({ seen }: { seen: Reading }) {
         ])}
       />
       <p class="hint">Copied since this unit started: {sizeInWords(resyncedBytes)}.</p>
+      <Deadline deadline={seen.recovery.deadline} />
       <h2>Volumes without all their copies</h2>
       {lacking.length === 0 ? (
         <p class="empty">None: every volume has all its copies.</p>
@@ -325,6 +360,27 @@ export function RecoveryPage({ seen }: { seen: Reading }) {
         </ul>
       )}
     </Live>
+  );
+}
+
+/** Whether what was promised about a loss could be kept, said beforehand. */
+function Deadline({ deadline }: { deadline: Reading["recovery"]["deadline"] }) {
+  const { withinMs, problems, unknown } = deadline;
+  if (withinMs === 0) return null;
+  const said = [...problems, ...unknown];
+  return (
+    <section aria-labelledby="deadline">
+      <h2 id="deadline">Protected again within {durationInWords(withinMs)}</h2>
+      {said.length === 0 ? (
+        <p>It could be kept after the loss of any unit, at the pace measured.</p>
+      ) : (
+        <ul>
+          {said.map((sentence) => (
+            <li>{sentence}</li>
+          ))}
+        </ul>
+      )}
+    </section>
   );
 }
 

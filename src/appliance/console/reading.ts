@@ -5,11 +5,12 @@
 
 import { Fault } from "#base/fault.ts";
 import type { Question } from "#cluster/questions.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
 import type {
   Backend,
   DiskView,
   EventView,
-  ResyncView,
+  RecoveryView,
   StrangerView,
   UnitStatus,
   UnitView,
@@ -27,7 +28,9 @@ export interface Reading {
   hosts: HostView[] | null;
   requests: RequestView[] | null;
   strangers: StrangerView[];
-  recovery: { resyncs: ResyncView[]; resyncedBytes: number };
+  recovery: RecoveryView;
+  /** What would stop or be lost if which unit failed (R5). */
+  losses: LossRow[];
   /** What only the owner can decide. */
   questions: Question[];
 }
@@ -43,6 +46,7 @@ export function readAll(backend: Backend): Reading {
     requests: ifReady(() => backend.hosts.requests()),
     strangers: backend.arrivals.list().waiting,
     recovery: backend.recovery(),
+    losses: ifReady(() => backend.fleet.losses()) ?? [],
     questions: ifReady(() => backend.fleet.questions()) ?? [],
   };
 }
