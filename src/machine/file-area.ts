@@ -57,7 +57,7 @@ const ALIGN_MAX = 4096;
 const DIRTY_BYTES_MIN = 64 << 20;
 const DIRTY_BYTES_MAX = Math.max(1 << 30, totalmem() / 8);
 /** In between, what the disk was last seen to write back within this: so long a flush may take. */
-const DIRTY_MS = 2000;
+const DIRTY_MS = 5000;
 
 const O_RDWR = 2;
 const LOCK_EX_NB = 2 | 4;

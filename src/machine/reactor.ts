@@ -33,6 +33,8 @@ const STOP_MS_MAX = 2000;
 /** One in so many of the disks' operations under way is waited for together, up to GATHER_MAX. */
 const GATHER_SHARE = 8;
 const GATHER_MAX = 8;
+/** Turns in which sends are not waited for, after one in which nothing came with them in time. */
+const GATHER_PAUSE_TURNS = 256;
 const EFD_CLOEXEC = 0x80000;
 
 export interface ReactorOptions {
@@ -56,6 +58,7 @@ export class Reactor {
   /** Reads and writes of areas that the ring has; kept by the areas. */
   diskInFlight = 0;
   #sends = 0;
+  #gatherPause = 0;
   /** A thread for the write lane is wanted; while there is none the ring does its work. */
   onLane: (seed: WriteLaneSeed) => void = () => {};
   #lane: WriteLane | null = null;
@@ -171,14 +174,25 @@ export class Reactor {
       this.#turnEndsNext.length > 0 ||
       (lane !== null && !lane.mayWait());
     const untilTickMs = this.#nextTickMs - this.clock.nowMs();
-    const disks = Math.min(GATHER_MAX, Math.floor(this.diskInFlight / GATHER_SHARE));
-    const atLeast = this.#sends + Math.max(1, disks);
-    this.#sends = 0;
     const waitMs = busy ? 0 : Math.max(0, Math.min(untilTickMs, TICK_QUIET_MS));
-    this.ring.submitAndWait(waitMs, atLeast);
+    this.#wait(waitMs);
     this.ring.dispatch();
     if (lane !== null) lane.collect();
     this.#tickIfDue();
+  }
+
+  #wait(waitMs: number): void {
+    const disks = Math.min(GATHER_MAX, Math.floor(this.diskInFlight / GATHER_SHARE));
+    let sends = this.#sends;
+    this.#sends = 0;
+    if (this.#gatherPause > 0) {
+      this.#gatherPause--;
+      sends = 0;
+    }
+    this.ring.submitAndWait(waitMs, sends + Math.max(1, disks));
+    // A host farther away than the wait is long: it would only wake the reactor twice.
+    if (sends > 0 && waitMs > 0 && this.ring.waiting <= sends)
+      this.#gatherPause = GATHER_PAUSE_TURNS;
   }
 
   #runDeferred(): void {

@@ -204,7 +204,7 @@ export class Ring {
    * GATHER_MICROSECONDS. Does not dispatch.
    */
   submitAndWait(timeoutMs: number, atLeast = 1): void {
-    let minimum = timeoutMs > 0 && !this.#hasCompletion() ? 1 : 0;
+    let minimum = timeoutMs > 0 && this.waiting === 0 ? 1 : 0;
     if (minimum === 1) {
       if (this.#mayGather) {
         minimum = atLeast;
@@ -244,9 +244,11 @@ export class Ring {
     return -code;
   }
 
-  #hasCompletion(): boolean {
+  /** Completions that are there and not dispatched. */
+  get waiting(): number {
     const completions = this.#completions;
-    return completions[this.#completionHeadAt] !== completions[this.#completionTailAt];
+    const head = completions[this.#completionHeadAt] as number;
+    return ((completions[this.#completionTailAt] as number) - head) | 0;
   }
 
   /** Tells the targets of all completions that are there; answers how many. */
