@@ -140,10 +140,7 @@ export class ClusterLife {
         news: () => newsOf(headReports(this.follower.view, parts.reactor.report)),
       },
     });
-    this.deaths = new DeathProof(world, timers, (other) => this.#refuses(other));
-    this.deaths.onProven = (other) => {
-      if (this.follower.view.station?.unit === other) this.lease.wake();
-    };
+    this.deaths = this.#watchDeaths();
     this.#station = new ControlStation(world, timers, {
       store: this.store,
       follower: this.follower,
@@ -169,6 +166,14 @@ export class ClusterLife {
       exportsUnclaimed: parts.exportsUnclaimed,
     });
     this.follower.view.onChange((changes) => this.#viewChanged(changes));
+  }
+
+  #watchDeaths(): DeathProof {
+    const deaths = new DeathProof(this.#world, this.#timers, (other) => this.#refuses(other));
+    deaths.onProven = (other) => {
+      if (this.follower.view.station?.unit === other) this.lease.wake();
+    };
+    return deaths;
   }
 
   #viewChanged(changes: readonly ViewChange[]): void {

@@ -6,7 +6,13 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import { Fault } from "#base/fault.ts";
 import type { Link } from "#machine/network.ts";
-import { GroupAddress, HOLD_SECONDS, heldFrom, linkFor, withoutGroupAddress } from "./group-address.ts";
+import {
+  GroupAddress,
+  HOLD_SECONDS,
+  heldFrom,
+  linkFor,
+  withoutGroupAddress,
+} from "./group-address.ts";
 
 const own = (address: string, prefixBits: number) => ({
   address,

@@ -29,6 +29,7 @@ import type { Configuration, ReadText } from "./configuration.ts";
 import { findSettings, report } from "./run-appliance.ts";
 import type { ApplianceStart } from "./run-appliance.ts";
 import { startGroupAddress } from "./unit-group.ts";
+import { authorityOf, startWebTls, tlsPortOnly } from "./unit-web-tls.ts";
 import { UnitBackend } from "./unit-backend.ts";
 import { startUpdates } from "./unit-updates.ts";
 import type { UnitUpdates } from "./unit-updates.ts";
@@ -76,9 +77,11 @@ export async function runUnit(
     const api = serve(unit, world, outside, updates);
     await unit.start();
     const group = startGroupAddress(unit, world, outside.timers);
+    const web = startWebTls(unit, world, outside.timers, api);
     const reason = await Promise.race([told, unit.ended]);
     updates.stop();
     await group.stop();
+    web.stop();
     await unit.stop(reason);
     await api.stop();
   }
@@ -131,7 +134,9 @@ function startReactor(
 }
 
 function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpdates): ServedApi {
-  const backend = new UnitBackend(world, unit, { ...updates, passwords: createPasswords() });
+  const passwords = createPasswords();
+  const authority = () => authorityOf(unit, world);
+  const backend = new UnitBackend(world, unit, { ...updates, passwords, authority });
   const { apiAddress } = unit.configuration;
   const port = unit.ports.api ?? 0;
   const tokens = {
@@ -154,6 +159,7 @@ function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpda
       return view === undefined ? null : (hostByToken(view, tokenHash)?.number ?? null);
     },
     isSignedIn: (request) => isSignedIn(sessions, request),
+    tlsPortOnly: () => tlsPortOnly(unit),
     names: () => [unit.name, `${unit.name}.local`],
     fatal: outside.fatal,
   });

@@ -21,6 +21,7 @@ import { headReports } from "./head-reports.ts";
 import { newId } from "#cluster/voters.ts";
 import { wordsOf } from "#cluster/discovery.ts";
 import type {
+  AuthorityView,
   Asker,
   ChangeVolume,
   Backend,
@@ -61,6 +62,7 @@ export class UnitBackend implements Backend {
   readonly #unit: Unit;
   readonly #health: UnitHealth;
   readonly #passwords: Passwords;
+  readonly #authority: () => AuthorityView | null;
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
   readonly hosts: UnitHosts;
@@ -68,12 +70,18 @@ export class UnitBackend implements Backend {
   constructor(
     world: World,
     unit: Unit,
-    parts: { health: UnitHealth; update: UpdateBackend; passwords: Passwords },
+    parts: {
+      health: UnitHealth;
+      update: UpdateBackend;
+      passwords: Passwords;
+      authority(): AuthorityView | null;
+    },
   ) {
     this.#world = world;
     this.#unit = unit;
     this.#health = parts.health;
     this.#passwords = parts.passwords;
+    this.#authority = () => parts.authority();
     this.update = parts.update;
     this.fleet = new UnitFleet(world, () => this.#life());
     this.hosts = new UnitHosts(world, {
@@ -223,9 +231,15 @@ export class UnitBackend implements Backend {
   settings(): SettingsView {
     const { settings } = this.#life().follower.view;
     const { reprotectAfterMs, scrubEveryMs, scrubBytesPerSecondMax } = settings;
-    const { diskErrorsMax, groupAddress } = settings;
+    const { diskErrorsMax, groupAddress, httpsOnly } = settings;
     const scrub = { scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax };
-    return { reprotectAfterMs, ...scrub, groupAddress };
+    return { reprotectAfterMs, ...scrub, groupAddress, httpsOnly };
+  }
+
+  authority(): AuthorityView {
+    const found = this.#authority();
+    if (found !== null) return found;
+    throw new Fault("notFound", "this unit is in no cluster whose authority it could show");
   }
 
   async changeSettings(change: SettingsChange): Promise<SettingsView> {

@@ -272,8 +272,7 @@ export class Unit {
       diskDropped: (uuid) => this.disks.dropped(uuid),
       link: ({ unit, up, reason }) => {
         this.#world.log.write("info", up ? "link up" : "link down", { unit, reason });
-        if (up) this.life?.deaths.linkUp(unit);
-        else this.life?.deaths.linkDown(unit);
+        this.life?.deaths.linkChanged(unit, { up });
       },
       propose: ({ id, next, expected }) => this.life?.propose(id, next, expected),
       reported: (report) => {
@@ -583,6 +582,7 @@ export async function makeUnit(configuration: Configuration, outside: UnitOutsid
     peer: answer.peerPort,
     nbd: answer.nbdPort,
     api: configuration.ports.api,
+    apiTls: configuration.ports.apiTls,
   };
   unit = new Unit(outside, {
     configuration,

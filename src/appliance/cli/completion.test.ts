@@ -91,6 +91,7 @@ describe("everything the pages can do", () => {
     "GET /login": null,
     "GET /account": null,
     "GET /assets/*": null,
+    "GET /ca.pem": "authority show",
     "GET /units": "unit list",
     "GET /disks": "disk list",
     "GET /disks/:disk": "disk list",

@@ -306,6 +306,10 @@ describe("the cluster", () => {
     expect(await run("setting set diskErrorsMax 0")).toBe(0);
     expect(await run("setting set groupAddress 10.0.0.50")).toBe(0);
     expect(out).toContain("groupAddress            10.0.0.50");
+    expect(await run("setting set httpsOnly yes")).toBe(0);
+    expect(await run("setting set httpsOnly perhaps")).toBe(2);
+    expect(await run("authority show")).toBe(0);
+    expect(out).toContain("SHA-256 AA:BB");
     expect(await run("setting list -o json")).toBe(0);
     expect(printed()).toEqual({
       reprotectAfterMs: 600_000,
@@ -313,6 +317,7 @@ describe("the cluster", () => {
       scrubBytesPerSecondMax: 100 << 20,
       diskErrorsMax: 0,
       groupAddress: "10.0.0.50",
+      httpsOnly: true,
     });
     expect(await run("setting set groupAddress none")).toBe(0);
     expect(backend.settings().groupAddress).toBeNull();

@@ -6,6 +6,7 @@ const FIRST_WORDS: readonly string[] = [
   "",
   "account",
   "assets",
+  "ca.pem",
   "claim",
   "disks",
   "events",
