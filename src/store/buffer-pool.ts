@@ -45,6 +45,11 @@ export class BufferPool {
     this.#free.length = 0;
   }
 
+  /** Taken from Memory, whether in use or not. */
+  get heldBytes(): number {
+    return this.#all.length * this.bufferBytes;
+  }
+
   get idle(): boolean {
     return this.#free.length === this.#all.length;
   }

@@ -13,6 +13,7 @@ import type { DiskNumber, Incarnation, SliceNumber } from "#base/record.ts";
 import { Status } from "#base/status.ts";
 import type { Checkpointer } from "./checkpoint.ts";
 import { EntryKind } from "./format.wire.ts";
+import { COMMIT_BUFFER_BYTES } from "./metadata-log.ts";
 import { Member } from "./member.ts";
 import { validSliceSize } from "./metadata.ts";
 import { identityText } from "./page.ts";
@@ -90,6 +91,10 @@ export class DiskStore {
   get totals(): DiskTotals {
     const { extents, free, reserved } = this.#core.space;
     return { extents, free, reserved };
+  }
+  /** Of Memory, for as long as it is open. */
+  get heldBytes(): number {
+    return this.#core.heldBytes + this.#buffers.length * COMMIT_BUFFER_BYTES;
   }
   /** Descriptors found with a damaged slot since the disk was opened. */
   get damagedDescriptors(): number {

@@ -171,6 +171,11 @@ export class StoreCore {
     );
   }
 
+  /** What its pools took from Memory. */
+  get heldBytes(): number {
+    return this.descriptorBuffers.heldBytes + this.edges.heldBytes + this.bounces.heldBytes;
+  }
+
   /** Whoever adds to it has to wait: there is too much, or others came first. */
   get mustWait(): boolean {
     return !this.io.failed && (this.#stalled.length > 0 || this.crowded);

@@ -240,6 +240,37 @@ for (const disk of [1, 2]) {
   });
 }
 
+const ONE_COPY = {
+  volumes: [{ volume: 1, copies: 1, sliceBytes: 4 * MIB, slices: [[1]] }],
+};
+
+// Seed 20001820: a read of what was trimmed needs no disk, so it is answered until the pull is
+// noticed; the trim was lost with the disk's cache all the same.
+scenario("disk-pulled, unnoticed: what still answers comes before the loss (H6)", ONE_COPY, (s) => {
+  const [volume] = s.cluster.hostVolumes as [HostVolume];
+  s.ask(OperationKind.write, volume, 64);
+  s.ask(OperationKind.flush, volume, 0);
+  s.trim(volume);
+  s.unit(1).pullDisk(1, 3000);
+  s.ask(OperationKind.read, volume, 8);
+  s.run(3500);
+  expect(s.cluster.history.losses.length).toBe(1);
+  s.unit(1).putBack(1);
+  s.writesGoOn(10_000);
+  s.ask(OperationKind.read, volume, 8);
+});
+
+// Seed 30002100.
+scenario("disk-pulled while its unit starts: it is opened when it is back", ONE_COPY, (s) => {
+  s.unit(1).kill();
+  s.unit(1).boot();
+  s.unit(1).pullDisk(1, 100);
+  s.run(500);
+  expect(s.unit(1).process?.stores.size).toBe(0);
+  s.unit(1).putBack(1);
+  s.writesGoOn(10_000);
+});
+
 scenario("disk-pulled while hosts only read: they wait for nobody", READS, (s) => {
   s.run(6000);
   const reads = () => s.cluster.counts.acked - s.ackedWrites;

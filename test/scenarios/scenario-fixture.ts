@@ -57,14 +57,18 @@ export class Scenario {
   }
   /** Trims a whole volume, through any unit, and waits for it. */
   trim(volume: HostVolume): void {
+    this.ask(OperationKind.trim, volume, volume.sectors);
+  }
+  /** One operation on a volume's first sectors, through any unit; waits until it is acked. */
+  ask(kind: OperationKind, volume: HostVolume, count: number): void {
     let acked = false;
     const [host] = this.cluster.hosts;
     const [portal] = this.cluster.portals();
-    const wish = { kind: OperationKind.trim, volume, flags: 0, firstSector: 0 };
-    host?.act(portal as UnitProcess, { ...wish, count: volume.sectors }, (ok) => {
+    const wish = { kind, volume, flags: 0, firstSector: 0, count };
+    host?.act(portal as UnitProcess, wish, (ok) => {
       acked = ok;
     });
-    this.until("the trim is acked", () => acked);
+    this.until("the operation is acked", () => acked);
   }
   head(slice: number): number {
     return this.cluster.record(slice).head;

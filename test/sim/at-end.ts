@@ -206,7 +206,8 @@ export class AtEnd {
   /** R6, R13: an idle slice ends with no active region and no buffer held, on any member. */
   #checkIdle(): void {
     for (const { number, process } of this.#cluster.units) {
-      const held = (process?.memory.usedBytes ?? 0) - (process?.usedBytesAtStart ?? 0);
+      let held = process?.memory.usedBytes ?? 0;
+      for (const store of process?.stores.values() ?? []) held -= store.heldBytes;
       if (held > 0)
         this.#cluster.violation(`unit ${number} holds ${held} bytes of buffers though idle`);
     }

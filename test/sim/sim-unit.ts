@@ -83,6 +83,8 @@ export class SimUnit {
   boots = 0;
   /** Pulled out and not put back. */
   readonly outDisks = new Set<DiskNumber>();
+  /** Pulled under a store that still answers from its own memory, as for what a trim freed. */
+  readonly #forgotten = new Set<DiskNumber>();
   readonly #world: UnitWorld;
   #clock: SimClock;
 
@@ -152,9 +154,10 @@ export class SimUnit {
     this.#world.simulation.trace("pull", this.number, number);
     this.outDisks.add(number);
     disk.pull();
-    this.#world.powerCut(number);
+    this.#forgotten.add(number);
     const { process } = this;
     const store = process?.stores.get(number);
+    if (store === undefined) this.storeGone(number);
     this.#world.simulation.after(noticeMs, () =>
       process?.deliver(() => {
         if (process.stores.get(number) === store) process.dropDisk(number);
@@ -170,6 +173,11 @@ export class SimUnit {
     process?.deliver(() => process.takeAgain(number));
   }
 
+  /** Nothing answers for what the disk held: if it was pulled, that is lost from here on (H6). */
+  storeGone(number: DiskNumber): void {
+    if (this.#forgotten.delete(number)) this.#world.powerCut(number);
+  }
+
   setStoreReachable(reachable: boolean): void {
     this.storeReachable = reachable;
     this.process?.client.setConnected(reachable);
@@ -180,6 +188,7 @@ export class SimUnit {
     if (process === null) return null;
     this.process = null;
     process.end();
+    for (const number of this.disks.keys()) this.storeGone(number);
     this.#world.net.down(this.number, { silent });
     this.#world.processGone(process);
     return process;
@@ -198,8 +207,6 @@ export class UnitProcess implements Endpoint {
   ready = false;
   /** A slice gave its disk up (R10): only a new run serves there again. */
   gaveUp = false;
-  /** What its disks hold for as long as they are open. */
-  usedBytesAtStart = 0;
   /** In an orderly stop: takes no more requests of hosts. */
   stopping = false;
   readonly world: { clock: Clock; random: Random; log: Log };
@@ -230,7 +237,7 @@ export class UnitProcess implements Endpoint {
       },
       log: {
         write: (level, sentence, facts) => {
-          if (sentence.includes("is given up")) this.#gaveUp();
+          if (sentence.includes("is given up")) this.#gaveUp(Number(facts?.["disk"]));
           if (sentence.includes("taken as it is")) {
             shared.accepted(Number(facts?.["slice"]), Number(facts?.["offsetBytes"]));
           }
@@ -246,8 +253,9 @@ export class UnitProcess implements Endpoint {
     this.keeper = this.#makeKeeper();
   }
 
-  #gaveUp(): void {
+  #gaveUp(disk: DiskNumber): void {
     this.gaveUp = true;
+    this.#machine.storeGone(disk);
     this.#shared.gaveUp(this);
   }
 
@@ -328,6 +336,7 @@ export class UnitProcess implements Endpoint {
     this.stores.delete(number);
     this.#closing.add(number);
     this.plane.dropDisk(number, "its disk was taken out");
+    this.#machine.storeGone(number);
     store.eject("it was taken out");
     store.close(() => {
       this.#closing.delete(number);
@@ -346,7 +355,6 @@ export class UnitProcess implements Endpoint {
 
   #opened(): void {
     this.ready = true;
-    this.usedBytesAtStart = this.memory.usedBytes;
     this.#shared.simulation.trace("ready", this.unit);
     this.#shared.net.up(this);
     this.keeper.start();
