@@ -211,6 +211,16 @@ export interface SettingsView {
   diskErrorsMax: number;
   /** An address that the control station answers besides its own; null: there is none. */
   groupAddress: string | null;
+  /** Whether pages and API on TCP are answered over TLS alone. */
+  httpsOnly: boolean;
+}
+
+/** Whose certificates units show over HTTPS, where no other were given to them. */
+export interface AuthorityView {
+  /** The authority's own certificate. */
+  pem: string;
+  /** SHA-256 of it, as browsers show it. */
+  fingerprint: string;
 }
 
 /** Those not named stay. */
@@ -220,6 +230,8 @@ export interface Backend {
   status(): UnitStatus;
   units(): UnitView[];
   disks(): DiskView[];
+  /** The cluster's own authority; a Fault notFound while there is none. */
+  authority(): AuthorityView;
   /** Starts a scrub of a disk of any unit; `urgent`: without yielding to hosts. */
   scrubDisk(disk: DiskNumber, options: { urgent: boolean }): Promise<void>;
   /** Its copies are made anew elsewhere; then it is out of use. */

@@ -147,10 +147,7 @@ export class ClusterLife {
         figures: () => this.#figures(),
       },
     });
-    this.deaths = new DeathProof(world, timers, (other) => this.#refuses(other));
-    this.deaths.onProven = (other) => {
-      if (this.follower.view.station?.unit === other) this.lease.wake();
-    };
+    this.deaths = this.#watchDeaths();
     this.#station = new ControlStation(world, timers, {
       store: this.store,
       follower: this.follower,
@@ -193,6 +190,14 @@ export class ClusterLife {
       metrics: () => transport.metrics(METRICS_MS_MAX),
       handedOver: (why) => this.#handedOver(why),
     });
+  }
+
+  #watchDeaths(): DeathProof {
+    const deaths = new DeathProof(this.#world, this.#timers, (other) => this.#refuses(other));
+    deaths.onProven = (other) => {
+      if (this.follower.view.station?.unit === other) this.lease.wake();
+    };
+    return deaths;
   }
 
   #viewChanged(changes: readonly ViewChange[]): void {

@@ -59,6 +59,7 @@ describe("precedence", () => {
       peer: 10812,
       nbd: 10809,
       api: 7480,
+      apiTls: 7443,
     });
   });
 

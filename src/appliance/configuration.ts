@@ -213,7 +213,8 @@ export const PORTS = {
   control: portSetting(AUTOCONFIG_PORT, "control-port", "control channel between units, TCP"),
   peer: portSetting(LANE_PORT, "peer-port", "data between units, TCP"),
   nbd: portSetting(10809, "nbd-port", "NBD portal, TCP"),
-  api: portSetting(7480, "api-port", "API and status page, TCP"),
+  api: portSetting(7480, "api-port", "API and console, TCP"),
+  apiTls: portSetting(7443, "api-tls-port", "API and console over TLS, TCP"),
 } as const;
 
 function portSetting(initial: number, flag: string, sentence: string) {

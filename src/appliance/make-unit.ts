@@ -73,6 +73,7 @@ export async function makeUnit(settings: Configuration, outside: UnitOutside): P
     peer: answer.peerPort,
     nbd: answer.nbdPort,
     api: configuration.ports.api,
+    apiTls: configuration.ports.apiTls,
   };
   unit = new Unit(outside, {
     configuration,

@@ -30,6 +30,7 @@ import type { Configuration, ReadText } from "./configuration.ts";
 import { findSettings, report } from "./run-appliance.ts";
 import type { ApplianceStart } from "./run-appliance.ts";
 import { startGroupAddress } from "./unit-group.ts";
+import { authorityOf, startWebTls, tlsPortOnly } from "./unit-web-tls.ts";
 import { UnitBackend } from "./unit-backend.ts";
 import { startUpdates } from "./unit-updates.ts";
 import type { UnitUpdates } from "./unit-updates.ts";
@@ -77,9 +78,11 @@ export async function runUnit(
     const api = serve(unit, world, outside, updates);
     await unit.start();
     const group = startGroupAddress(unit, world, outside.timers);
+    const web = startWebTls(unit, world, outside.timers, api);
     const reason = await Promise.race([told, unit.ended]);
     updates.stop();
     await group.stop();
+    web.stop();
     await unit.stop(reason);
     await api.stop();
   }
@@ -144,7 +147,8 @@ function startWriter(seed: WriteLaneSeed, fatal: (error: unknown) => void): void
 
 function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpdates): ServedApi {
   const { timers } = outside;
-  const parts = { ...updates, timers, passwords: createPasswords() };
+  const authority = () => authorityOf(unit, world);
+  const parts = { ...updates, timers, authority, passwords: createPasswords() };
   const backend = new UnitBackend(world, unit, parts);
   const { apiAddress } = unit.configuration;
   const port = unit.ports.api ?? 0;
@@ -168,6 +172,7 @@ function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpda
       return view === undefined ? null : (hostByToken(view, tokenHash)?.number ?? null);
     },
     isSignedIn: (request) => isSignedIn(sessions, request),
+    tlsPortOnly: () => tlsPortOnly(unit),
     names: () => [unit.name, `${unit.name}.local`],
     fatal: outside.fatal,
   });

@@ -24,6 +24,7 @@ import { headReports } from "./head-reports.ts";
 import { newId } from "#cluster/voters.ts";
 import { wordsOf } from "#cluster/discovery.ts";
 import type {
+  AuthorityView,
   Asker,
   ChangeVolume,
   Backend,
@@ -70,6 +71,7 @@ export class UnitBackend implements Backend {
   readonly #unit: Unit;
   readonly #health: UnitHealth;
   readonly #passwords: Passwords;
+  readonly #authority: () => AuthorityView | null;
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
   readonly drills: Drills;
@@ -80,12 +82,19 @@ export class UnitBackend implements Backend {
   constructor(
     world: World,
     unit: Unit,
-    parts: { health: UnitHealth; update: UpdateBackend; passwords: Passwords; timers: Timers },
+    parts: {
+      health: UnitHealth;
+      update: UpdateBackend;
+      passwords: Passwords;
+      timers: Timers;
+      authority(): AuthorityView | null;
+    },
   ) {
     this.#world = world;
     this.#unit = unit;
     this.#health = parts.health;
     this.#passwords = parts.passwords;
+    this.#authority = () => parts.authority();
     this.update = parts.update;
     this.fleet = new UnitFleet(world, () => this.#life());
     this.drills = new UnitDrills(world, parts.timers, {
@@ -231,9 +240,15 @@ export class UnitBackend implements Backend {
   settings(): SettingsView {
     const { settings } = this.#life().follower.view;
     const { reprotectAfterMs, protectWithinMs, scrubEveryMs, scrubBytesPerSecondMax } = settings;
-    const { diskErrorsMax, groupAddress } = settings;
+    const { diskErrorsMax, groupAddress, httpsOnly } = settings;
     const scrub = { scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax };
-    return { reprotectAfterMs, protectWithinMs, ...scrub, groupAddress };
+    return { reprotectAfterMs, protectWithinMs, ...scrub, groupAddress, httpsOnly };
+  }
+
+  authority(): AuthorityView {
+    const found = this.#authority();
+    if (found !== null) return found;
+    throw new Fault("notFound", "this unit is in no cluster whose authority it could show");
   }
 
   async changeSettings(change: SettingsChange): Promise<SettingsView> {

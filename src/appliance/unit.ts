@@ -280,8 +280,7 @@ export class Unit {
       diskDropped: (uuid) => this.disks.dropped(uuid),
       link: ({ unit, up, reason }) => {
         this.#world.log.write("info", up ? "link up" : "link down", { unit, reason });
-        if (up) this.life?.deaths.linkUp(unit);
-        else this.life?.deaths.linkDown(unit);
+        this.life?.deaths.linkChanged(unit, { up });
       },
       propose: ({ id, next, expected }) => this.life?.propose(id, next, expected),
       reported: (report) => {

@@ -22,7 +22,7 @@ beforeEach(() => {
 });
 
 test("its link is down and its box refuses → dead, since the first refusal", () => {
-  proof.linkDown(2);
+  proof.linkChanged(2, { up: false });
   time.pass(1000);
   expect(proof.deadSince(2)).toBeNull();
   refuses = true;
@@ -35,7 +35,7 @@ test("its link is down and its box refuses → dead, since the first refusal", (
 
 test("it takes a connection again, or its link is up → not dead any more", () => {
   refuses = true;
-  proof.linkDown(2);
+  proof.linkChanged(2, { up: false });
   time.pass(500);
   expect(proof.deadSince(2)).not.toBeNull();
   refuses = false;
@@ -43,13 +43,13 @@ test("it takes a connection again, or its link is up → not dead any more", () 
   expect(proof.deadSince(2)).toBeNull();
   refuses = true;
   time.pass(500);
-  proof.linkUp(2);
+  proof.linkChanged(2, { up: true });
   expect(proof.deadSince(2)).toBeNull();
 });
 
 test("away for long → asked for a while, then no more, and nothing is proven", () => {
   refuses = true;
-  proof.linkDown(2);
+  proof.linkChanged(2, { up: false });
   time.pass(20_000);
   const before = asked;
   time.pass(600_000);
@@ -59,7 +59,7 @@ test("away for long → asked for a while, then no more, and nothing is proven",
 test("one that was never suspected, or after the stop → nothing", () => {
   expect(proof.deadSince(7)).toBeNull();
   refuses = true;
-  proof.linkDown(2);
+  proof.linkChanged(2, { up: false });
   time.pass(300);
   proof.stop();
   expect(proof.deadSince(2)).toBeNull();

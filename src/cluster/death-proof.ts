@@ -43,15 +43,16 @@ export class DeathProof {
     this.#isRefused = isRefused;
   }
 
-  linkDown(unit: UnitNumber): void {
-    this.linkUp(unit);
+  linkChanged(unit: UnitNumber, { up }: { up: boolean }): void {
+    this.#forget(unit);
+    if (up) return;
     const downMs = this.#clock.nowMs();
     const suspect: Suspect = { downMs, refused: null, cancel: () => {} };
     this.#suspects.set(unit, suspect);
     void this.#ask(unit, suspect);
   }
 
-  linkUp(unit: UnitNumber): void {
+  #forget(unit: UnitNumber): void {
     this.#suspects.get(unit)?.cancel();
     this.#suspects.delete(unit);
   }
@@ -64,7 +65,7 @@ export class DeathProof {
   }
 
   stop(): void {
-    for (const unit of [...this.#suspects.keys()]) this.linkUp(unit);
+    for (const unit of [...this.#suspects.keys()]) this.#forget(unit);
   }
 
   async #ask(unit: UnitNumber, suspect: Suspect): Promise<void> {
@@ -75,7 +76,7 @@ export class DeathProof {
     const firstMs = isUnbroken ? (suspect.refused?.firstMs ?? nowMs) : nowMs;
     suspect.refused = isRefused ? { firstMs, lastMs: nowMs } : null;
     if (isRefused) this.onProven(unit);
-    if (nowMs - suspect.downMs > WATCH_MS) return this.linkUp(unit);
+    if (nowMs - suspect.downMs > WATCH_MS) return this.#forget(unit);
     suspect.cancel = this.#timers.after(ASK_EVERY_MS, () => void this.#ask(unit, suspect));
   }
 }

@@ -323,6 +323,8 @@ export const settingShapes = {
     .max(45)
     .refine(isHostAddress, "one address of a machine, such as 10.0.0.50")
     .nullable(),
+  /** Whether pages and API on TCP are answered over TLS alone. */
+  httpsOnly: z.boolean(),
 } as const;
 // Those that came later have their defaults where an older version wrote the record.
 export const SettingsSchema = z.looseObject({
@@ -332,6 +334,7 @@ export const SettingsSchema = z.looseObject({
   scrubBytesPerSecondMax: settingShapes.scrubBytesPerSecondMax.default(SCRUB_BYTES_PER_SECOND_MAX),
   diskErrorsMax: settingShapes.diskErrorsMax.default(DISK_ERRORS_MAX),
   groupAddress: settingShapes.groupAddress.default(null),
+  httpsOnly: settingShapes.httpsOnly.default(false),
   /** Absent: as UPDATE_SETTINGS_DEFAULT says. */
   update: UpdateSettingsSchema.optional(),
 });

@@ -52,7 +52,7 @@ test("never two that believe they lead, over cuts and outages by chance", () => 
   }
 });
 
-test("the leader proven dead → another leads at once, and says since when; else by its lease", () => {
+test("the leader proven dead → another leads at once; else by its lease", () => {
   const made = new StationFixture(drainMicrotasks);
   made.found();
   for (let unit = 2; unit <= 3; unit++) made.admit();

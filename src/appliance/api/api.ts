@@ -181,6 +181,7 @@ function addDiskChanges(api: Api, backend: Backend): void {
 }
 
 function addSettings(api: Api, backend: Backend): void {
+  api.openapi(routes.authorityRoute, (context) => context.json(backend.authority(), 200));
   api.openapi(routes.settingsRoute, (context) => context.json(backend.settings(), 200));
   api.openapi(routes.changeSettingsRoute, async (context) => {
     const changes = context.req.valid("json");

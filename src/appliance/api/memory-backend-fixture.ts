@@ -173,7 +173,11 @@ export class MemoryBackend implements Backend {
     scrubBytesPerSecondMax: 50 << 20,
     diskErrorsMax: 50,
     groupAddress: null,
+    httpsOnly: false,
   };
+  authority() {
+    return { pem: "-----BEGIN CERTIFICATE-----\n", fingerprint: "AA:BB" };
+  }
   settings(): SettingsView {
     return this.#settings;
   }

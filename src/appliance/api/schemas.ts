@@ -15,6 +15,7 @@ import { nameSchema, spokenNameSchema } from "#cluster/name-schema.ts";
 import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { settingShapes } from "#cluster/state.ts";
 import type {
+  AuthorityView,
   DiskView,
   EventView,
   ResyncView,
@@ -186,8 +187,18 @@ export const SettingsSchema = z
     groupAddress: settingShapes.groupAddress.describe(
       "an address that the control station answers besides its own; null: there is none",
     ),
+    httpsOnly: settingShapes.httpsOnly.describe(
+      "whether pages and API on TCP are answered over TLS alone",
+    ),
   })
   .openapi("Settings");
+
+export const AuthoritySchema = z
+  .object({
+    pem: z.string().describe("the authority's certificate, to be trusted by browsers and --ca"),
+    fingerprint: z.string().describe("SHA-256 of it, as browsers show it"),
+  })
+  .openapi("Authority");
 export const ChangeSettingsSchema = z
   .strictObject(SettingsSchema.shape)
   .partial()
@@ -349,4 +360,5 @@ export const SCHEMAS_MATCH_BACKEND: [
   Same<z.infer<typeof EventSchema>, EventView>,
   Same<z.infer<typeof ResyncSchema>, ResyncView>,
   Same<z.infer<typeof SettingsSchema>, SettingsView>,
-] = [true, true, true, true, true, true, true];
+  Same<z.infer<typeof AuthoritySchema>, AuthorityView>,
+] = [true, true, true, true, true, true, true, true];

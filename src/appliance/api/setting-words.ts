@@ -57,6 +57,12 @@ export const SETTINGS: readonly SettingWords[] = [
     parse: (word) => (word === "none" ? null : word),
     show: (value) => (value === null ? "none" : String(value)),
   },
+  {
+    name: "httpsOnly",
+    sentence: "whether pages and API are answered over TLS alone (https, port 7443): yes or no",
+    parse: (word) => ({ yes: true, no: false })[word],
+    show: (value) => (value === true ? "yes" : "no"),
+  },
 ];
 
 /** What one of them is to be, or why it cannot. */

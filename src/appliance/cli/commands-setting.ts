@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Commands for the settings of the cluster, in the words of setting-words.ts.
+// Commands for the settings of the cluster, in the words of setting-words.ts, and its authority.
 
-import { RecoverySchema, SettingsSchema } from "#appliance/api/schemas.ts";
+import { AuthoritySchema, RecoverySchema, SettingsSchema } from "#appliance/api/schemas.ts";
 import { SETTINGS, type SettingWords, settingOf } from "#appliance/api/setting-words.ts";
 import type { SettingsView } from "#appliance/backend.ts";
 import { ASKING_FLAGS } from "./command.ts";
@@ -59,4 +59,16 @@ const set: Command = {
   },
 };
 
-export const settingCommands: readonly Command[] = [list, set];
+const authority: Command = {
+  words: ["authority", "show"],
+  operands: [],
+  flags: ASKING_FLAGS,
+  sentence: "the authority whose certificates units show over https: for --ca and browsers",
+  run: async (call) => {
+    const { value, body } = await call.ask(AuthoritySchema, "GET", "/api/v1/authority");
+    await call.print(body, () => `${value.pem}SHA-256 ${value.fingerprint}\n`);
+    return 0;
+  },
+};
+
+export const settingCommands: readonly Command[] = [list, set, authority];

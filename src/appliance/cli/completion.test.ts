@@ -99,6 +99,7 @@ describe("everything the pages can do", () => {
     "GET /account": null,
     "GET /assets/*": null,
     "GET /pools": "pool list",
+    "GET /ca.pem": "authority show",
     "GET /units": "unit list",
     "GET /disks": "disk list",
     "GET /disks/:disk": "disk list",

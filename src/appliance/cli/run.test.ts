@@ -380,6 +380,10 @@ describe("the cluster", () => {
     expect(await run("setting set diskErrorsMax 0")).toBe(0);
     expect(await run("setting set groupAddress 10.0.0.50")).toBe(0);
     expect(out).toContain("groupAddress            10.0.0.50");
+    expect(await run("setting set httpsOnly yes")).toBe(0);
+    expect(await run("setting set httpsOnly perhaps")).toBe(2);
+    expect(await run("authority show")).toBe(0);
+    expect(out).toContain("SHA-256 AA:BB");
     expect(await run("setting list -o json")).toBe(0);
     expect(printed()).toEqual({
       reprotectAfterMs: 600_000,
@@ -388,6 +392,7 @@ describe("the cluster", () => {
       scrubBytesPerSecondMax: 100 << 20,
       diskErrorsMax: 0,
       groupAddress: "10.0.0.50",
+      httpsOnly: true,
     });
     backend.deadline = { withinMs: 7_200_000, problems: ["were box2 lost, too late"], unknown: [] };
     expect(await run("setting set protectWithinMs 2h")).toBe(0);

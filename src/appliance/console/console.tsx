@@ -75,6 +75,13 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
     return desk.show(call, { title: "That did not work", place: "", content, fault });
   });
   addAssets(app);
+  // A certificate is no secret; whoever adds it compares its fingerprint.
+  app.get("/ca.pem", (call) =>
+    call.body(backend.authority().pem, 200, {
+      "content-type": "application/x-x509-ca-cert",
+      "content-disposition": 'attachment; filename="cairn-ca.pem"',
+    }),
+  );
   addEntry(app, desk);
   addAccount(app, desk);
   addReading(app, desk);

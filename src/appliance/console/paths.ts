@@ -7,6 +7,7 @@ const FIRST_WORDS: readonly string[] = [
   "account",
   "arrivals",
   "assets",
+  "ca.pem",
   "claim",
   "disks",
   "events",
