@@ -2,7 +2,7 @@
 //
 // The configuration of a unit: one table of settings, from which come the zod schema of
 // `cairn.json` (as a file or on the boot medium), the flags of `cairn unit`, the defaults, and the
-// JSON schema that `cairn config schema` prints.
+// JSON schema that `cairn config schema` prints. Long because all settings stand in one table.
 //
 // Invariants
 // - Precedence: defaults < boot medium < file < flags, per setting; lists replace, they do not add

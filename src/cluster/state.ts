@@ -3,6 +3,7 @@
 // The control state: which keys the control store holds and what stands in each (design section 6).
 // Values are JSON; every one is checked by its schema when it is read, and fields that this version
 // does not know survive a rewrite, so that a newer unit's additions are not lost by an older one.
+// Long because every record stands here, beside its key.
 //
 // Invariants:
 // - Numbers of units, disks, volumes and slices come from `/numbers` by compare-and-swap, in the

@@ -34,7 +34,7 @@ import { FIRST_POOL } from "./pool-state.ts";
 import { headedBytes, poolRooms } from "./rooms.ts";
 import * as requests from "./request-changes.ts";
 import { ADMITTED_UNITS_MAX, OWNER, keys, ownerRecord } from "./state.ts";
-import type { ClusterRecord, DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
+import type { DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
 import { evacuateUnit, keepUnit, removeUnit, replaceUnit, tellLead } from "./unit-changes.ts";
 import { announceUpdate, startUpdate, stopUpdate } from "./update-changes.ts";
 import type { KnownVoters } from "./update-plan.ts";

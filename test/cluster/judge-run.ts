@@ -5,9 +5,9 @@
 //
 //   bun test/cluster/judge-run.ts [SECTION ...] [--scale 1] [--json FILE]
 //
-// Sections: starts, idle, kills, stops, cuts, hangs, off, resync, thin, wiped, corrupt, revocations,
-// group, storm. Without names it runs all; with --scale 5 five times as often (100 kills). Prints a
-// table; exit status 1 when a promise was not kept.
+// Sections: starts, idle, kills, stops, cuts, hangs, off, resync, thin, wiped, corrupt, group,
+// revocations, storm. Without names it runs all; with --scale 5 five times as often (100 kills).
+// Prints a table; exit status 1 when a promise was not kept.
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
