@@ -172,12 +172,14 @@ function registerDisk(
   if (known.state === "gone") {
     throw new Fault("diskRefused", `disk ${known.number} was removed from this cluster`);
   }
-  if (args.incarnation < known.incarnation) {
-    // R0: incarnations only rise; this is an older copy of the disk.
+  const isElsewhere = known.unit !== unit.number;
+  if (args.incarnation < known.incarnation + (isElsewhere ? 1 : 0)) {
+    // R0: every opening has a higher one than the last; this is an older copy of the disk.
     throw new Fault("diskRefused", `disk ${known.number} is known in a later state: a clone?`);
   }
-  if (known.unit !== unit.number) {
-    if (view.isAlive(known.unit)) {
+  if (isElsewhere) {
+    const isOut = known.state === "failed" && known.lost?.isOut === true;
+    if (view.isAlive(known.unit) && !isOut) {
       const other = view.units.get(known.unit)?.name ?? `unit ${known.unit}`;
       throw new Fault("diskRefused", `disk ${known.number} is in ${other} as well: a clone?`);
     }
