@@ -24,15 +24,15 @@ export interface ClusterShape {
   spares?: number;
   diskBytes?: number;
   volumeBytes?: number;
+  sliceBytes?: number;
   reprotectAfterMs?: number;
 }
 
 export async function startCluster(shape: ClusterShape = {}): Promise<Lab> {
   const { members = 3, spares = 0, diskBytes = 1024 * MIB } = shape;
   const { volumeBytes = 256 * MIB, reprotectAfterMs = 600_000 } = shape;
-  const lab = new Lab({
-    unit: { diskBytes, settings: { sliceBytes: SLICE_BYTES, reprotectAfterMs } },
-  });
+  const { sliceBytes = SLICE_BYTES } = shape;
+  const lab = new Lab({ unit: { diskBytes, settings: { sliceBytes, reprotectAfterMs } } });
   try {
     for (let place = 1; place <= members + spares; place++) {
       lab.add({ role: place <= members ? "member" : "spare" });
