@@ -10,6 +10,25 @@ import type { Scenario, ScenarioPlan } from "./scenario-fixture.ts";
 
 const MIB = 1 << 20;
 
+for (const disk of [1, 2]) {
+  const role = disk === 1 ? "head" : "member";
+  scenario(`disk-moved-between-units, the ${role}'s unit off: serves there`, { seeds: 2 }, (s) => {
+    s.unit(disk).powerCut();
+    s.until(`disk ${disk} is out`, () => !s.inSync(1).includes(disk), 12_000);
+    s.writesGoOn(10_000);
+    s.cluster.moveDisk(disk, 3);
+    s.whole();
+    // Its old unit comes back without it, and forwards.
+    s.unit(disk).boot();
+    s.run(1000);
+    s.writesGoOn();
+    // The other copy goes: all that was acked is on the disk that moved.
+    s.unit(3 - disk).powerCut();
+    s.until(`disk ${disk} heads both`, () => s.head(1) === disk && s.head(2) === disk, 12_000);
+    s.writesGoOn(10_000);
+  });
+}
+
 scenario("disk-moved-between-units that run, and back again", { seeds: 2 }, (s) => {
   for (const to of [3, 1]) {
     s.cluster.unitOf(1).pullDisk(1, 40);

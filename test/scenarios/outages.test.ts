@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Scenarios of contract.md, C: several units gone at once, wall clocks that say anything, requests
-// that kill (R3, R4, H7).
+// that kill, links that flap, and everybody waiting for everybody (R3, R4, R13, H7).
 
 import { expect } from "bun:test";
 import { FORWARD_RESENDS_MAX } from "#base/limits.ts";
 import { FLAG_NO_HOLE, OperationKind } from "#base/operation.ts";
+import type { SliceRecord } from "#base/record.ts";
 import { Member } from "#store/member.ts";
 import type { HostVolume } from "#test/sim/sim-host.ts";
 import type { UnitProcess } from "#test/sim/sim-unit.ts";
@@ -144,6 +145,39 @@ scenario("clock-jump, boots-in-1970: wall clocks decide nothing (R4)", SCRUBBED,
   s.whole();
 });
 
+scenario(
+  "flapping-link, for long: each return waits longer, and it serves all the while (R13)",
+  {
+    seeds: 1,
+  },
+  (s) => {
+    const returns: number[] = [];
+    let members = s.inSync(1).length;
+    const watch = () => {
+      s.cluster.onNextCommit = (record: SliceRecord) => {
+        if (record.slice === 1) {
+          if (record.inSync.length > members) returns.push(s.cluster.simulation.nowMs);
+          members = record.inSync.length;
+        }
+        watch();
+      };
+    };
+    watch();
+    for (let time = 0; time < 10; time++) {
+      s.cluster.net.cut(1, 2);
+      s.cluster.net.cut(2, 1);
+      s.run(1500);
+      s.cluster.net.heal(1, 2);
+      s.cluster.net.heal(2, 1);
+      s.run(1500);
+    }
+    s.writesGoOn(10_000);
+    // Ten times it is good for a moment: without a limit it would come back in each.
+    expect(returns.length).toBeGreaterThan(1);
+    expect(returns.length).toBeLessThan(8);
+  },
+);
+
 /** Sectors of the request that kills: no host's own is so long. */
 const POISON_SECTORS = 200;
 
@@ -204,5 +238,33 @@ scenario(
     expect(deaths).toBeLessThanOrEqual(2 * (1 + FORWARD_RESENDS_MAX));
     s.whole();
     s.writesGoOn(10_000);
+  },
+);
+
+scenario(
+  "crossed heads with more under way than they can hold: nobody waits in a circle (R13)",
+  {
+    seeds: 1,
+    volumes: [
+      {
+        volume: 1,
+        copies: 2,
+        sliceBytes: 4 << 20,
+        slices: [
+          [1, 2],
+          [2, 1],
+        ],
+      },
+    ],
+    mix: { depth: 48, thinkMs: 4, largestSectors: 512, cold: 0.3, flush: 2, roam: 0.5 },
+  },
+  (s) => {
+    for (const disk of [1, 2]) s.cluster.disk(disk).slowFactor = 8;
+    for (let time = 0; time < 3; time++) {
+      s.run(400);
+      s.writesGoOn(3000);
+      // Leases go their own way: nobody is taken for dead because much is under way.
+      expect([s.inSync(1).length, s.inSync(2).length]).toEqual([2, 2]);
+    }
   },
 );
