@@ -38,7 +38,7 @@ const MIB = 2 ** 20;
 const VOLUME = "one";
 const VOLUME_BYTES = 256 * MIB;
 const WRITTEN_BYTES = 48 * MIB;
-const USED_BYTES_MAX = 350 * MIB;
+const USED_BYTES_MAX = 350e6;
 const SHELL_MS = 120_000;
 /**
  * What storage boxes are made of: SAS, SATA, NVMe and USB, network cards, management, watchdogs.
