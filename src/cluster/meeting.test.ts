@@ -10,6 +10,8 @@ import type { MeetingUnit } from "./meeting-fixture.ts";
 import { questionsOf } from "./questions.ts";
 
 const CLUSTERS = 4;
+/** Seconds on a quiet machine: a busy one gets its time, no verdict hangs on it. */
+const TIMEOUT_MS = 600_000;
 /** Longer than any merge takes from its last wire on. */
 const SETTLED_MS = 90_000;
 
@@ -134,38 +136,46 @@ function everyCase(play: (meeting: Meeting, order: number[], used: number[]) => 
 }
 
 describe("four clusters founded apart", () => {
-  test("meet one after the other, each meeting settled → the used ones, else the lowest", () => {
-    everyCase((meeting, order, used) => {
-      chain(meeting, order, () => {
-        meeting.time.pass(200);
-        meeting.until("it settles", () => isQuiet(meeting), SETTLED_MS);
+  test(
+    "meet one after the other, each meeting settled → the used ones, else the lowest",
+    () => {
+      everyCase((meeting, order, used) => {
+        chain(meeting, order, () => {
+          meeting.time.pass(200);
+          meeting.until("it settles", () => isQuiet(meeting), SETTLED_MS);
+        });
+        meeting.until("all settles", () => isSettled(meeting), SETTLED_MS);
+        const expected = used.length > 0 ? used.map(String) : ["1"];
+        expect(meeting.living.map(({ id }) => id[0] as string).sort()).toEqual(expected);
       });
-      meeting.until("all settles", () => isSettled(meeting), SETTLED_MS);
-      const expected = used.length > 0 ? used.map(String) : ["1"];
-      expect(meeting.living.map(({ id }) => id[0] as string).sort()).toEqual(expected);
-    });
-  });
+    },
+    TIMEOUT_MS,
+  );
 
-  test("meet in quick succession, a virgin one asked for a volume meanwhile → none is lost", () => {
-    let late = 0;
-    let refused = 0;
-    everyCase((meeting, order, used) => {
-      const virgin = [1, 2, 3, 4].filter((side) => !used.includes(side));
-      const askers = virgin.map((side) => firstOf(meeting, side));
-      for (const asker of askers) {
-        meeting.time.after(meeting.prng.below(6000), () => asker.ask(`late-${asker.index}`));
-      }
-      const shape = meeting.prng.chance(0.5) ? chain : pairs;
-      shape(meeting, order, () => meeting.time.pass(meeting.prng.below(3000)));
-      meeting.time.pass(25_000);
-      const made = meeting.accepted.length - used.length;
-      late += made;
-      refused += askers.length - made;
-    });
-    // Both sides of the race were seen.
-    expect(late).toBeGreaterThan(20);
-    expect(refused).toBeGreaterThan(20);
-  });
+  test(
+    "meet in quick succession, a virgin one asked for a volume meanwhile → none is lost",
+    () => {
+      let late = 0;
+      let refused = 0;
+      everyCase((meeting, order, used) => {
+        const virgin = [1, 2, 3, 4].filter((side) => !used.includes(side));
+        const askers = virgin.map((side) => firstOf(meeting, side));
+        for (const asker of askers) {
+          meeting.time.after(meeting.prng.below(6000), () => asker.ask(`late-${asker.index}`));
+        }
+        const shape = meeting.prng.chance(0.5) ? chain : pairs;
+        shape(meeting, order, () => meeting.time.pass(meeting.prng.below(3000)));
+        meeting.time.pass(25_000);
+        const made = meeting.accepted.length - used.length;
+        late += made;
+        refused += askers.length - made;
+      });
+      // Both sides of the race were seen.
+      expect(late).toBeGreaterThan(20);
+      expect(refused).toBeGreaterThan(20);
+    },
+    TIMEOUT_MS,
+  );
 });
 
 describe("a volume is asked for in the very moment of giving way", () => {
@@ -192,76 +202,92 @@ describe("a volume is asked for in the very moment of giving way", () => {
     return { meeting, yieldedAfterMs };
   }
 
-  test("every millisecond around it → accepted and kept, or refused and given way", () => {
-    const { yieldedAfterMs } = meet(null);
-    expect(yieldedAfterMs).not.toBeNull();
-    const outcomes = { kept: 0, refused: 0 };
-    for (let before = 120; before >= -20; before--) {
-      const run = meet(Math.max(0, (yieldedAfterMs ?? 0) - before));
-      const isKept = run.meeting.accepted.length > 0;
-      expect(isKept).toBe(run.yieldedAfterMs === null);
-      outcomes[isKept ? "kept" : "refused"]++;
-    }
-    expect(outcomes.kept).toBeGreaterThan(20);
-    expect(outcomes.refused).toBeGreaterThan(20);
-  });
+  test(
+    "every millisecond around it → accepted and kept, or refused and given way",
+    () => {
+      const { yieldedAfterMs } = meet(null);
+      expect(yieldedAfterMs).not.toBeNull();
+      const outcomes = { kept: 0, refused: 0 };
+      for (let before = 120; before >= -20; before--) {
+        const run = meet(Math.max(0, (yieldedAfterMs ?? 0) - before));
+        const isKept = run.meeting.accepted.length > 0;
+        expect(isKept).toBe(run.yieldedAfterMs === null);
+        outcomes[isKept ? "kept" : "refused"]++;
+      }
+      expect(outcomes.kept).toBeGreaterThan(20);
+      expect(outcomes.refused).toBeGreaterThan(20);
+    },
+    TIMEOUT_MS,
+  );
 });
 
 describe("clusters of several units", () => {
-  test("units lose power and wires while four clusters merge → one, or the used ones", () => {
-    for (let seed = 1; seed <= 60; seed++) {
-      const { prng } = new Meeting(drainMicrotasks, seed);
-      const meeting = apart(seed, [1 + prng.below(3), 1 + prng.below(3), 1 + prng.below(3), 1]);
-      for (const side of [1, 2, 3, 4]) if (prng.chance(0.3)) use(meeting, side);
-      for (let trouble = 0; trouble < 5; trouble++) {
-        const unit = meeting.units[prng.below(meeting.units.length)] as MeetingUnit;
-        meeting.time.after(prng.below(12_000), () => {
-          if (unit.isOn) unit.powerOff();
-          meeting.time.after(prng.below(25_000), () => {
-            if (!unit.isOn) unit.start();
+  test(
+    "units lose power and wires while four clusters merge → one, or the used ones",
+    () => {
+      for (let seed = 1; seed <= 60; seed++) {
+        const { prng } = new Meeting(drainMicrotasks, seed);
+        const meeting = apart(seed, [1 + prng.below(3), 1 + prng.below(3), 1 + prng.below(3), 1]);
+        for (const side of [1, 2, 3, 4]) if (prng.chance(0.3)) use(meeting, side);
+        for (let trouble = 0; trouble < 5; trouble++) {
+          const unit = meeting.units[prng.below(meeting.units.length)] as MeetingUnit;
+          meeting.time.after(prng.below(12_000), () => {
+            if (unit.isOn) unit.powerOff();
+            meeting.time.after(prng.below(25_000), () => {
+              if (!unit.isOn) unit.start();
+            });
           });
-        });
-        meeting.time.after(prng.below(12_000), () => unit.ask(`late-${trouble}`));
+          meeting.time.after(prng.below(12_000), () => unit.ask(`late-${trouble}`));
+        }
+        chain(meeting, [1, 2, 3, 4], () => meeting.time.pass(prng.below(5000)));
+        meeting.time.pass(40_000);
+        meeting.until(`seed ${seed} settles`, () => isSettled(meeting), 4 * SETTLED_MS);
+        meeting.time.pass(5000);
+        judge(meeting);
       }
-      chain(meeting, [1, 2, 3, 4], () => meeting.time.pass(prng.below(5000)));
-      meeting.time.pass(40_000);
-      meeting.until(`seed ${seed} settles`, () => isSettled(meeting), 4 * SETTLED_MS);
-      meeting.time.pass(5000);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "a voter was off while its cluster gave way → told by the other, follows",
+    () => {
+      const meeting = apart(1, [1, 3]);
+      const away = meeting.units[1] as MeetingUnit;
+      const given = away.cluster?.id as string;
+      away.powerOff();
+      meeting.join(2, 1);
+      meeting.until("the two others came", () => everyone(meeting, away), SETTLED_MS);
+      away.start();
+      meeting.until("it came too", () => isSettled(meeting), SETTLED_MS);
       judge(meeting);
-    }
-  });
+      const [stays] = meeting.living;
+      expect(stays?.id).not.toBe(given);
+      expect(meeting.stateOf(stays as (typeof meeting.living)[number]).cluster?.gaveWay).toEqual([
+        given,
+      ]);
+    },
+    TIMEOUT_MS,
+  );
 
-  test("a voter was off while its cluster gave way → told by the other, follows", () => {
-    const meeting = apart(1, [1, 3]);
-    const away = meeting.units[1] as MeetingUnit;
-    const given = away.cluster?.id as string;
-    away.powerOff();
-    meeting.join(2, 1);
-    meeting.until("the two others came", () => everyone(meeting, away), SETTLED_MS);
-    away.start();
-    meeting.until("it came too", () => isSettled(meeting), SETTLED_MS);
-    judge(meeting);
-    const [stays] = meeting.living;
-    expect(stays?.id).not.toBe(given);
-    expect(meeting.stateOf(stays as (typeof meeting.living)[number]).cluster?.gaveWay).toEqual([
-      given,
-    ]);
-  });
-
-  test("cut off from a cluster that is used meanwhile → stays its unit, near another one", () => {
-    const meeting = apart(2, [1, 3]);
-    const cut = meeting.units[3] as MeetingUnit;
-    cut.side = 1;
-    meeting.votersChanged();
-    use(meeting, 2);
-    const before = cut.cluster;
-    meeting.time.pass(120_000);
-    expect(cut.cluster).toBe(before);
-    cut.side = 2;
-    meeting.votersChanged();
-    meeting.until("back", () => before !== null && isSettledApart(meeting), SETTLED_MS);
-    judge(meeting);
-  });
+  test(
+    "cut off from a cluster that is used meanwhile → stays its unit, near another one",
+    () => {
+      const meeting = apart(2, [1, 3]);
+      const cut = meeting.units[3] as MeetingUnit;
+      cut.side = 1;
+      meeting.votersChanged();
+      use(meeting, 2);
+      const before = cut.cluster;
+      meeting.time.pass(120_000);
+      expect(cut.cluster).toBe(before);
+      cut.side = 2;
+      meeting.votersChanged();
+      meeting.until("back", () => before !== null && isSettledApart(meeting), SETTLED_MS);
+      judge(meeting);
+    },
+    TIMEOUT_MS,
+  );
 });
 
 function everyone(meeting: Meeting, except: MeetingUnit): boolean {
@@ -273,39 +299,43 @@ function isSettledApart(meeting: Meeting): boolean {
 }
 
 describe("two clusters in use", () => {
-  test("near each other → sentence, event and question on both, taken back when it ends", () => {
-    const meeting = apart(3, [2, 1]);
-    use(meeting, 1);
-    use(meeting, 2);
-    meeting.time.pass(60_000);
-    meeting.join(2, 1);
-    const told = (kind: string) =>
-      meeting.living.map((cluster) => {
-        const events = [...meeting.stateOf(cluster).events.values()];
-        return events.filter((event) => event.kind === kind).length;
-      });
-    const asked = () =>
-      meeting.living.map((cluster) => {
-        const all = questionsOf(meeting.stateOf(cluster), 0);
-        return all.filter(({ about }) => about === "the cluster").length;
-      });
-    meeting.time.pass(5000);
-    expect([told("other-cluster"), asked()]).toEqual([
-      [1, 1],
-      [1, 1],
-    ]);
-    for (const unit of meeting.units) {
-      expect(unit.sentence).toContain("Another cluster in use with the same join secret is near");
-    }
-    meeting.time.pass(300_000);
-    expect(told("other-cluster")).toEqual([1, 1]);
-    judge(meeting);
-    (meeting.units[2] as MeetingUnit).side = 2;
-    meeting.votersChanged();
-    meeting.time.pass(70_000);
-    expect([told("other-cluster-gone"), asked()]).toEqual([
-      [1, 1],
-      [0, 0],
-    ]);
-  });
+  test(
+    "near each other → sentence, event and question on both, taken back when it ends",
+    () => {
+      const meeting = apart(3, [2, 1]);
+      use(meeting, 1);
+      use(meeting, 2);
+      meeting.time.pass(60_000);
+      meeting.join(2, 1);
+      const told = (kind: string) =>
+        meeting.living.map((cluster) => {
+          const events = [...meeting.stateOf(cluster).events.values()];
+          return events.filter((event) => event.kind === kind).length;
+        });
+      const asked = () =>
+        meeting.living.map((cluster) => {
+          const all = questionsOf(meeting.stateOf(cluster), 0);
+          return all.filter(({ about }) => about === "the cluster").length;
+        });
+      meeting.time.pass(5000);
+      expect([told("other-cluster"), asked()]).toEqual([
+        [1, 1],
+        [1, 1],
+      ]);
+      for (const unit of meeting.units) {
+        expect(unit.sentence).toContain("Another cluster in use with the same join secret is near");
+      }
+      meeting.time.pass(300_000);
+      expect(told("other-cluster")).toEqual([1, 1]);
+      judge(meeting);
+      (meeting.units[2] as MeetingUnit).side = 2;
+      meeting.votersChanged();
+      meeting.time.pass(70_000);
+      expect([told("other-cluster-gone"), asked()]).toEqual([
+        [1, 1],
+        [0, 0],
+      ]);
+    },
+    TIMEOUT_MS,
+  );
 });
