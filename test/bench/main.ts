@@ -8,11 +8,12 @@
 // order; a ratio is within its round, and its median and quartiles are told. Steal above 5 % voids
 // a table. Figures for a person; nothing here passes or fails.
 
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { Lab } from "#test/cluster/lab.ts";
 import { run } from "#test/demo/run-program.ts";
+import { cold } from "./cold.ts";
 import { layers } from "./layers.ts";
 import { memory } from "./memory.ts";
 import {
@@ -39,6 +40,7 @@ import {
 import { WORKLOADS, verify, type Workload } from "./workloads.ts";
 
 const OURS = "cairn";
+const FILE = "file";
 const FIRST_PEER_PLACE = 100;
 const VERIFY_BYTES = 64 << 20;
 
@@ -47,11 +49,12 @@ const HELP = `npm run bench -- [flags]
   --seconds N      of each run (5)
   --gib N          size of the volumes (4)
   --workload KEYS  of ${WORKLOADS.map((workload) => workload.key).join(",")} (all)
-  --peer NAMES     of ${PEERS.join(",")} (all)
+  --peer NAMES     of ${PEERS.join(",")},${FILE} (all; file: fio on it, no server)
   --transport T    tcp, unix or both (both)
   --disk MODE      buffered, direct or both (both)
   --memory         instead: what a unit holds over many requests (memory.ts)
   --millions N     of them (10)
+  --cold           instead: an unwritten volume beside a warm one, in virtual time (cold.ts)
   --layers         instead: what copies and links cost, beside qemu's quorum (layers.ts)
   --report FILE    where the report goes; also a folder (none)`;
 
@@ -67,6 +70,7 @@ const { values } = parseArgs({
     memory: { type: "boolean", default: false },
     millions: { type: "string", default: "10" },
     layers: { type: "boolean", default: false },
+    cold: { type: "boolean", default: false },
     report: { type: "string", default: "" },
     help: { type: "boolean", default: false },
   },
@@ -78,6 +82,8 @@ interface Plan {
   volumeBytes: number;
   workloads: readonly Workload[];
   peers: readonly PeerName[];
+  /** Beside fio on the peers' file, without a server. */
+  besideFile: boolean;
   transports: readonly Transport[];
   modes: readonly DiskMode[];
 }
@@ -103,12 +109,14 @@ function some<T extends string>(text: string, flag: string, known: readonly T[])
 function planOf(): Plan {
   const keys = WORKLOADS.map((workload) => workload.key);
   const wanted = some(values.workload, "--workload", keys);
+  const peers = some(values.peer, "--peer", [...PEERS, FILE]);
   return {
     rounds: whole(values.pairs, "--pairs", 99),
     seconds: whole(values.seconds, "--seconds", 600),
     volumeBytes: whole(values.gib, "--gib", 1024) * 2 ** 30,
     workloads: WORKLOADS.filter((workload) => wanted.includes(workload.key)),
-    peers: some(values.peer, "--peer", PEERS),
+    peers: peers.filter((name) => name !== FILE),
+    besideFile: peers.includes(FILE),
     transports: some(values.transport, "--transport", ["tcp", "unix"]),
     modes: some(values.disk, "--disk", ["buffered", "direct"]),
   };
@@ -127,7 +135,7 @@ async function compare(mode: DiskMode, plan: Plan, tell: (line: string) => void)
     servers.push(await startPeer(lab, peer, FIRST_PEER_PLACE + index, { file, mode }));
   }
   for (const server of servers) await verify(lab, server.words.tcp, VERIFY_BYTES);
-  servers.push(directlyAttached(file, mode));
+  if (plan.besideFile) servers.push(directlyAttached(file, mode));
   for (const transport of plan.transports) {
     tell(`\n## ${mode}, ${transport === "tcp" ? "TCP" : "unix socket"}\n\n${TABLE_HEAD}`);
     const all: Round[] = [];
@@ -140,6 +148,14 @@ async function compare(mode: DiskMode, plan: Plan, tell: (line: string) => void)
     }
     tell(`\n${circumstances(all)}\n`);
     tell(`<details><summary>Every run</summary>\n${details.join("\n")}\n\n</details>`);
+  }
+}
+
+/** In the folder; what an earlier run of the day wrote stays. */
+function freeName(folder: string, day: string): string {
+  for (let count = 1; ; count++) {
+    const file = path.join(folder, count === 1 ? `${day}.md` : `${day}-${count}.md`);
+    if (!existsSync(file)) return file;
   }
 }
 
@@ -160,15 +176,15 @@ async function main(): Promise<void> {
   );
   for (const line of machineLines(path.dirname(import.meta.dir))) tell(line);
   const millions = whole(values.millions, "--millions", 1000);
+  if (values.cold) cold(tell);
+  const isOther = values.cold || values.memory || values.layers;
   for (const mode of plan.modes) {
     if (values.memory) await memory({ ...plan, mode, millions }, tell);
     if (values.layers) await layers({ ...plan, mode, transport: "tcp" }, tell);
-    if (!values.memory && !values.layers) await compare(mode, plan, tell);
+    if (!isOther) await compare(mode, plan, tell);
   }
   if (values.report === "") return;
-  const file = values.report.endsWith(".md")
-    ? values.report
-    : path.join(values.report, `${day}.md`);
+  const file = values.report.endsWith(".md") ? values.report : freeName(values.report, day);
   mkdirSync(path.dirname(file), { recursive: true });
   writeFileSync(file, `${lines.join("\n")}\n`);
 }

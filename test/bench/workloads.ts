@@ -122,5 +122,7 @@ export async function measure(
 /** Writes a stretch with checksums in every block, reads it back, and fails on any difference. */
 export async function verify(lab: Lab, target: readonly string[], bytes: number): Promise<void> {
   const how = ["--rw=randwrite", "--bs=4k", "--iodepth=16", "--verify=crc32c", "--verify_fatal=1"];
-  await run(lab, ["fio", "--name=verify", ...target, `--size=${bytes}`, ...how], 300_000);
+  // Else it leaves a file where it was started.
+  const quiet = "--verify_state_save=0";
+  await run(lab, ["fio", "--name=verify", quiet, ...target, `--size=${bytes}`, ...how], 300_000);
 }
