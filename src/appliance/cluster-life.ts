@@ -12,6 +12,7 @@ import { ControlProxyServer } from "#cluster/control-proxy-server.ts";
 import { ControlProxyClient } from "#cluster/control-proxy.ts";
 import { ControlStation } from "#cluster/control-station.ts";
 import type { StoreMember } from "#cluster/control-store.ts";
+import type { Journal } from "#cluster/decision-journal.ts";
 import { EtcdControlStore } from "#cluster/etcd-control-store.ts";
 import { idBytes, unitAddress } from "#cluster/identity.ts";
 import type { UnitIdentity } from "#cluster/identity.ts";
@@ -204,6 +205,11 @@ export class ClusterLife {
       .filter((member) => !member.learner && member.name !== "")
       .map((member) => Number(member.name.slice(voterName(0).length - 1)))
       .sort((left, right) => left - right);
+  }
+
+  /** What this unit decided lately as the control station, and by what. */
+  get journal(): Journal {
+    return this.#station.journal.journal();
   }
 
   /** As `voters`; null: the control store has not said yet. */

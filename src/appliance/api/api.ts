@@ -27,6 +27,7 @@ import { addHosts } from "./host-api.ts";
 import { AnswersByKey } from "./idempotency.ts";
 import { METRICS_CONTENT_TYPE, metricsText } from "./prometheus.ts";
 import * as routes from "./routes.ts";
+import { addSupport } from "./support-api.ts";
 import { addUpdates } from "./update-api.ts";
 
 export interface ApiOptions {
@@ -64,6 +65,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addUpdates(api, backend);
   addFleet(api, backend);
   addDrills(api, backend.drills);
+  addSupport(api, backend);
   addPassword(api, backend);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);

@@ -14,6 +14,7 @@ import { localCommands } from "./commands-local.ts";
 import { requestCommands } from "./commands-request.ts";
 import { settingCommands } from "./commands-setting.ts";
 import { drillCommands } from "./commands-drill.ts";
+import { supportCommands } from "./commands-support.ts";
 import { unitCommands } from "./commands-unit.ts";
 import { updateCommands } from "./commands-update.ts";
 import { volumeCommands } from "./commands-volume.ts";
@@ -42,6 +43,7 @@ export const commands: readonly Command[] = [
   ...clusterCommands,
   ...unitCommands,
   ...drillCommands,
+  ...supportCommands,
   ...volumeCommands,
   ...hostCommands,
   ...requestCommands,

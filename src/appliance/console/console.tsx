@@ -30,7 +30,7 @@ import { AccountPage, ClaimPage, LoginPage, SetupPage } from "./entry-pages.tsx"
 import { page } from "./frame.tsx";
 import { addHostPages } from "./host-routes.tsx";
 import * as pages from "./pages.tsx";
-import { readAll, readEvents } from "./reading.ts";
+import { readAll, readEvents, readLosses } from "./reading.ts";
 import type { Session, Sessions } from "./sessions.ts";
 import { sessionCookie, shownSession } from "./sessions.ts";
 import { addSettingsPage } from "./settings-pages.tsx";
@@ -319,7 +319,9 @@ function addReading(app: ConsoleApp, desk: Desk): void {
     const { hasPassword } = credentials;
     return <pages.Overview {...{ seen: readAll(backend), events, hasPassword }} />;
   });
-  reading("/units", "Units", () => <pages.UnitsPage seen={readAll(backend)} />);
+  reading("/units", "Units", () => (
+    <pages.UnitsPage seen={readAll(backend)} losses={readLosses(backend)} />
+  ));
   reading("/disks", "Disks", (call) => (
     <pages.DisksPage seen={readAll(backend)} query={listQuery(call)} />
   ));

@@ -7,6 +7,7 @@
 
 import { durationInWords, sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { Question } from "#cluster/questions.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
 import type { DiskView, EventView, StrangerView, UnitView } from "#appliance/backend.ts";
 import { Bar, Live, Mark, Notice, Pages, Search, State, Table } from "./frame.tsx";
 import { capacityOf, diskTone, healthOf, nextSteps, volumePath, type Step } from "./health.ts";
@@ -156,7 +157,7 @@ function Now({ seen }: { seen: Reading }) {
   );
 }
 
-export function UnitsPage({ seen }: { seen: Reading }) {
+export function UnitsPage({ seen, losses }: { seen: Reading; losses: readonly LossRow[] }) {
   const { units, strangers, status } = seen;
   return (
     <Live id="units">
@@ -166,14 +167,14 @@ export function UnitsPage({ seen }: { seen: Reading }) {
       </p>
       <UnitTable units={units ?? []} sentence={status.sentence} />
       <Strangers strangers={strangers} />
-      <Losses losses={seen.losses} />
-      {seen.losses.length === 2 ? <WitnessOffer /> : null}
+      <Losses losses={losses} />
+      {losses.length === 2 ? <WitnessOffer /> : null}
     </Live>
   );
 }
 
 /** R5, said beforehand. */
-function Losses({ losses }: { losses: Reading["losses"] }) {
+function Losses({ losses }: { losses: readonly LossRow[] }) {
   if (losses.length === 0) return null;
   return (
     <section aria-labelledby="losses">
