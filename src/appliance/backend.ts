@@ -20,6 +20,7 @@ import type { Fleet } from "./fleet.ts";
 import type { Health } from "./health.ts";
 import type { Pools } from "./pools.ts";
 import type { HostBackend } from "./host-backend.ts";
+import type { SupportBundle } from "./support-bundle.ts";
 import type { UpdateBackend } from "./update-backend.ts";
 
 export type Availability = "online" | "waiting" | "read-only" | "offline";
@@ -264,6 +265,8 @@ export interface Backend {
   metrics(): MetricSample[];
   /** Whether this version does its part here: what a slot on trial is blessed by. */
   health(): Health;
+  /** What this unit knows and decided lately, without secrets; bounded. */
+  supportBundle(): SupportBundle;
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
   readonly drills: Drills;

@@ -13,6 +13,7 @@ import { ControlProxyClient } from "#cluster/control-proxy.ts";
 import { ControlStation } from "#cluster/control-station.ts";
 import type { StoreMember } from "#cluster/control-store.ts";
 import { DeathProof } from "#cluster/death-proof.ts";
+import type { Journal } from "#cluster/decision-journal.ts";
 import { EtcdControlStore } from "#cluster/etcd-control-store.ts";
 import type { NearCluster } from "#cluster/formation.ts";
 import { giveWay } from "#cluster/giving-way.ts";
@@ -235,6 +236,11 @@ export class ClusterLife {
       .filter((member) => !member.learner && member.name !== "")
       .map((member) => Number(member.name.slice(voterName(0).length - 1)))
       .sort((left, right) => left - right);
+  }
+
+  /** What this unit decided lately as the control station, and by what. */
+  get journal(): Journal {
+    return this.#station.journal.journal();
   }
 
   /** As `voters`; null: the control store has not said yet. */

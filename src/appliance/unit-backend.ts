@@ -51,6 +51,8 @@ import { UnitFleet } from "./fleet.ts";
 import type { Drills } from "./drills.ts";
 import type { Fleet } from "./fleet.ts";
 import { passwordFault } from "./password-rule.ts";
+import { makeBundle } from "./support-bundle.ts";
+import type { SupportBundle } from "./support-bundle.ts";
 import { UnitDrills } from "./unit-drill.ts";
 import { UnitPools } from "./pools.ts";
 import { UnitHosts } from "./unit-hosts.ts";
@@ -416,6 +418,11 @@ export class UnitBackend implements Backend {
     const resyncedBytes = slices.reduce((sum, slice) => sum + slice.counters.resyncedBytes, 0);
     const deadline = view === undefined ? NO_DEADLINE : judgeDeadline(view);
     return { resyncs, resyncedBytes, deadline };
+  }
+
+  supportBundle(): SupportBundle {
+    const journal = this.#unit.life?.journal ?? null;
+    return makeBundle(this, { journal, wallMs: this.#world.clock.wallMs() });
   }
 
   metrics(): MetricSample[] {

@@ -13,6 +13,8 @@ import type { UnitNumber } from "#base/record.ts";
 import type { Timers, World } from "#base/world.ts";
 import { isCommandName, parseArguments } from "./commands.ts";
 import type { ControlStore } from "./control-store.ts";
+import { DecisionJournal } from "./decision-journal.ts";
+import type { Decision } from "./decision-journal.ts";
 import { Draft } from "./draft.ts";
 import { nextTelling } from "./events.ts";
 import type { NearCluster } from "./formation.ts";
@@ -51,12 +53,16 @@ export interface StationParts {
   updateLimits?: UpdateLimits;
 }
 
+/** What a decision knew besides the view and the time. */
+type Why = Pick<Decision, "by"> & Partial<Omit<Decision, "kind" | "wallMs" | "puts" | "deletes">>;
 type Ending = "committed" | "conflict" | "unknown";
 
 export class ControlStation {
   readonly #world: Pick<World, "clock" | "log" | "random">;
   readonly #timers: Timers;
   readonly #parts: StationParts;
+  /** What it decided lately, and by what. */
+  readonly journal: DecisionJournal;
   #lacks = new LackClock();
   #roll = new RollClock();
   #cancelTick: (() => void) | null = null;
@@ -70,6 +76,7 @@ export class ControlStation {
     this.#world = world;
     this.#timers = timers;
     this.#parts = parts;
+    this.journal = new DecisionJournal(parts.follower.view);
     if (parts.voters !== null) {
       parts.voters.onEvent = (sentence, unit) => void this.#tellVoters(sentence, unit);
     }
@@ -149,13 +156,18 @@ export class ControlStation {
     }
     const nowMs = this.#world.clock.nowMs();
     this.#lacks.look(view, nowMs);
-    const draft =
-      nextUpkeep(view, this.#lacks, nowMs) ??
-      this.#rollOn(nowMs) ??
-      nextTelling(view, this.#parts.near?.() ?? null);
-    if (draft === null) return false;
+    const upkeep = nextUpkeep(view, this.#lacks, nowMs);
     // A conflict twice in a row means that the view runs behind: wait for its next change.
-    return (await this.#commit(draft)) === "committed";
+    const { lacks } = this.#lacks;
+    if (upkeep !== null) return this.#decided(upkeep, { by: "upkeep", lacks, nowMs });
+    const roll = this.#rollOn(nowMs);
+    if (roll !== null) return this.#decided(roll, { by: "roll" });
+    const telling = nextTelling(view, this.#parts.near?.() ?? null);
+    return telling === null ? false : this.#decided(telling, { by: "telling" });
+  }
+
+  async #decided(draft: Draft, why: Why): Promise<boolean> {
+    return (await this.#commit(draft, why)) === "committed";
   }
 
   #rollOn(nowMs: number): Draft | null {
@@ -172,12 +184,15 @@ export class ControlStation {
   async #carryOut(command: CommandRecord): Promise<void> {
     const { view } = this.#parts.follower;
     const draft = new Draft(view);
-    const facts: ChangeFacts = {
-      asker: command.unit,
-      wallMs: this.#world.clock.wallMs(),
-      newId: () => newId(this.#world),
-      voters: this.#parts.votingUnits(),
+    const ids: string[] = [];
+    const wallMs = this.#world.clock.wallMs();
+    const voters = this.#parts.votingUnits();
+    const draw = () => {
+      const id = newId(this.#world);
+      ids.push(id);
+      return id;
     };
+    const facts: ChangeFacts = { asker: command.unit, wallMs, newId: draw, voters };
     let ended: CommandRecord;
     let effect = draft;
     try {
@@ -189,8 +204,9 @@ export class ControlStation {
       ended = { ...command, state: "failed", fault };
     }
     effect.put(keys.command(command.id), ended, command.lease);
+    const known = { command: command.id, ids, voters: voters === null ? null : [...voters] };
     try {
-      await this.#commit(effect);
+      await this.#commit(effect, { by: command.name, ...known }, wallMs);
     } catch (error) {
       if (!(error instanceof Fault) || error.code !== "badRequest") throw error;
       // Too much for one transaction: refused, or it would stand in everybody's way for ever.
@@ -214,10 +230,17 @@ export class ControlStation {
   }
 
   /** Commits and waits until the view has it, so that the next decision does not start behind. */
-  async #commit(draft: Draft): Promise<Ending> {
+  async #commit(
+    draft: Draft,
+    why: Why | null = null,
+    wallMs = this.#world.clock.wallMs(),
+  ): Promise<Ending> {
     const { store, follower } = this.#parts;
+    const transaction = draft.transaction(wallMs);
+    const nowMs = this.#world.clock.nowMs();
+    if (why !== null) this.journal.decided({ nowMs, ...why, wallMs }, transaction);
     try {
-      const result = await store.transaction(draft.transaction(this.#world.clock.wallMs()));
+      const result = await store.transaction(transaction);
       await follower.reached(result.revision, VIEW_LIMIT_MS);
       return result.committed ? "committed" : "conflict";
     } catch (error) {

@@ -5,6 +5,7 @@
 // `/told` and is compared with every telling, so a new control station goes on where the old one
 // fell.
 
+import type { UnitNumber } from "#base/record.ts";
 import { judgeDeadline } from "./deadline.ts";
 import { Draft } from "./draft.ts";
 import { diskInWords } from "./disk-changes.ts";
@@ -38,7 +39,7 @@ export function nextTelling(
     draft.tell({
       kind: "control-station",
       severity: "info",
-      sentence: `${name} is the control station now`,
+      sentence: `${name} is the control station now${becauseBefore(view, told.station)}`,
       unit: view.station.unit,
     });
     next.station = view.station.unit;
@@ -92,6 +93,16 @@ function tellUnits(draft: Draft, next: ToldRecord): number {
     count++;
   }
   return count;
+}
+
+/** Why the one before is it no more; 0: there was none. */
+function becauseBefore(view: ClusterView, before: UnitNumber): string {
+  const unit = view.units.get(before);
+  if (unit === undefined) return "";
+  if (unit.state === "removed") return `: ${unit.name} was removed`;
+  if (!view.isAlive(before)) return `: ${unit.name} does not answer`;
+  if (unit.evacuation !== undefined) return `: ${unit.name} is being evacuated`;
+  return `: ${unit.name} began anew, or gave it up`;
 }
 
 /** What is done about it, and when. */

@@ -14,6 +14,7 @@ import { assert } from "#base/assert.ts";
 import { layouts } from "#base/layout.ts";
 import { disksOf } from "#base/record.ts";
 import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
+import type { Lacks } from "./decision-journal.ts";
 import { tellEmptied } from "./disk-changes.ts";
 import { endEvacuation } from "./unit-changes.ts";
 import { Draft } from "./draft.ts";
@@ -186,6 +187,18 @@ function trimEvents(view: ClusterView): Draft | null {
 export class LackClock {
   readonly #unitAwaySinceMs = new Map<UnitNumber, number>();
   readonly #sliceLacksSinceMs = new Map<SliceNumber, number>();
+
+  /** As it was at another time. */
+  static of(lacks: Lacks): LackClock {
+    const clock = new LackClock();
+    for (const [unit, sinceMs] of lacks.units) clock.#unitAwaySinceMs.set(unit, sinceMs);
+    for (const [slice, sinceMs] of lacks.slices) clock.#sliceLacksSinceMs.set(slice, sinceMs);
+    return clock;
+  }
+
+  get lacks(): Lacks {
+    return { units: [...this.#unitAwaySinceMs], slices: [...this.#sliceLacksSinceMs] };
+  }
 
   /** Looks at the view; called before every round of upkeep. */
   look(view: ClusterView, nowMs: number): void {

@@ -29,6 +29,7 @@ import { AnswersByKey } from "./idempotency.ts";
 import { addPools } from "./pool-api.ts";
 import { METRICS_CONTENT_TYPE, metricsText } from "./prometheus.ts";
 import * as routes from "./routes.ts";
+import { addSupport } from "./support-api.ts";
 import { addUpdates } from "./update-api.ts";
 
 export interface ApiOptions {
@@ -68,6 +69,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addDrills(api, backend.drills);
   addPools(api, backend);
   addArrivals(api, backend);
+  addSupport(api, backend);
   addPassword(api, backend);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);

@@ -27,6 +27,8 @@ import type {
 
 import type { Health } from "#appliance/health.ts";
 import type { DeadlineJudgement } from "#cluster/deadline.ts";
+import type { Journal } from "#cluster/decision-journal.ts";
+import { makeBundle } from "#appliance/support-bundle.ts";
 import { MemoryDrills } from "./memory-drills-fixture.ts";
 import { MemoryArrivals } from "./memory-arrivals-fixture.ts";
 import { MemoryFleet } from "./memory-fleet-fixture.ts";
@@ -271,6 +273,12 @@ export class MemoryBackend implements Backend {
   recovery() {
     const resync = { slice: 1, volume: 1, target: 2, doneBytes: 1 << 20, totalBytes: 4 << 20 };
     return { resyncs: [resync], resyncedBytes: 1 << 20, deadline: this.deadline };
+  }
+
+  /** What a control station decided. */
+  journal: Journal = { base: [], steps: [] };
+  supportBundle() {
+    return makeBundle(this, { journal: this.journal, wallMs: 1_700_000_000_000 });
   }
 
   metrics(): MetricSample[] {

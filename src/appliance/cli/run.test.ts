@@ -317,6 +317,27 @@ describe("the cluster", () => {
     expect(JSON.parse(out)).toEqual({ questions: backend.fleet.open });
   });
 
+  test("support bundle and replay: a new file, read back and compared", async () => {
+    expect(await run("support bundle b.json")).toBe(0);
+    expect(JSON.parse(readFileSync(path.join(folder, "b.json"), "utf8"))).toMatchObject({
+      format: "cairn-support-bundle",
+    });
+    expect(await run("support bundle b.json")).toBe(5);
+    expect(await run("replay b.json")).toBe(0);
+    expect(out).toContain("0 decisions of version");
+    const decision = { kind: "decision", by: "upkeep", nowMs: 1, wallMs: 1, puts: [], deletes: [] };
+    backend.journal = {
+      base: [],
+      steps: [{ ...decision, kind: "decision", deletes: ["/volumes/1"] }],
+    };
+    expect(await run("support bundle c.json")).toBe(0);
+    expect(await run("replay c.json")).toBe(1);
+    expect(out).toContain("nothing is decided now");
+    expect(await run("replay words")).toBe(4);
+    writeFileSync(path.join(folder, "words"), "no bundle");
+    expect(await run("replay words")).toBe(2);
+  });
+
   test("unit losses: a row for each unit", async () => {
     expect(await run("unit losses")).toBe(0);
     expect(out).toContain("cairn-0001   the control store stops");

@@ -17,6 +17,7 @@ import { requestCommands } from "./commands-request.ts";
 import { settingCommands } from "./commands-setting.ts";
 import { drillCommands } from "./commands-drill.ts";
 import { arrivalCommands } from "./commands-arrival.ts";
+import { supportCommands } from "./commands-support.ts";
 import { unitCommands } from "./commands-unit.ts";
 import { updateCommands } from "./commands-update.ts";
 import { volumeCommands } from "./commands-volume.ts";
@@ -47,6 +48,7 @@ export const commands: readonly Command[] = [
   ...drillCommands,
   ...poolCommands,
   ...arrivalCommands,
+  ...supportCommands,
   ...volumeCommands,
   ...hostCommands,
   ...requestCommands,

@@ -8,12 +8,13 @@
 import { Fault } from "#base/fault.ts";
 import { WINDOW_SECONDS_MAX, WINDOW_UNITS_MAX } from "#cluster/arrival-changes.ts";
 import type { WindowView } from "#appliance/arrivals.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
 import type { StrangerView } from "#appliance/backend.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
 import { Field, FormToken, Live, Notice } from "./frame.tsx";
 import { Losses, Strangers, UnitTable, WitnessOffer } from "./pages.tsx";
-import { type Reading, readAll } from "./reading.ts";
+import { type Reading, readAll, readLosses } from "./reading.ts";
 import type { Session } from "./sessions.ts";
 
 const PLACE = "/units";
@@ -25,7 +26,8 @@ export function addArrivalPages(app: ConsoleApp, desk: Desk): void {
     const seen = readAll(desk.backend);
     const { window } = arrivals.list();
     const words = fault === null ? null : sentenceOf(fault);
-    const content = <UnitsPage {...{ seen, session, window, fault: words }} />;
+    const losses = readLosses(desk.backend);
+    const content = <UnitsPage {...{ seen, session, window, losses, fault: words }} />;
     return desk.show(call, { title: "Units", place: PLACE, content, fault });
   };
   const doing = (path: string, act: (form: URLSearchParams) => Promise<string>) => {
@@ -73,10 +75,11 @@ interface UnitsPageOptions {
   session: Session;
   /** Open at this unit; null: closed. */
   window: WindowView | null;
+  losses: readonly LossRow[];
   fault: string | null;
 }
 
-function UnitsPage({ seen, session, window, fault }: UnitsPageOptions) {
+function UnitsPage({ seen, session, window, losses, fault }: UnitsPageOptions) {
   const { units, strangers, status } = seen;
   return (
     <div>
@@ -88,8 +91,8 @@ function UnitsPage({ seen, session, window, fault }: UnitsPageOptions) {
         </p>
         <UnitTable units={units ?? []} sentence={status.sentence} />
         <Strangers strangers={strangers} />
-        <Losses losses={seen.losses} />
-        {seen.losses.length === 2 ? <WitnessOffer /> : null}
+        <Losses losses={losses} />
+        {losses.length === 2 ? <WitnessOffer /> : null}
       </Live>
       {units === null ? null : <ArrivalForms {...{ strangers, session, window }} />}
     </div>

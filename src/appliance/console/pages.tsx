@@ -7,6 +7,7 @@
 
 import { durationInWords, sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { Question } from "#cluster/questions.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
 import type { DiskView, EventView, StrangerView, UnitView } from "#appliance/backend.ts";
 import { Bar, Live, Mark, Notice, Pages, Search, State, Table } from "./frame.tsx";
 import { capacityOf, diskTone, healthOf, nextSteps, volumePath, type Step } from "./health.ts";
@@ -157,7 +158,7 @@ function Now({ seen }: { seen: Reading }) {
 }
 
 /** R5, said beforehand. */
-export function Losses({ losses }: { losses: Reading["losses"] }) {
+export function Losses({ losses }: { losses: readonly LossRow[] }) {
   if (losses.length === 0) return null;
   return (
     <section aria-labelledby="losses">

@@ -29,8 +29,6 @@ export interface Reading {
   requests: RequestView[] | null;
   strangers: StrangerView[];
   recovery: RecoveryView;
-  /** What would stop or be lost if which unit failed (R5). */
-  losses: LossRow[];
   /** What only the owner can decide. */
   questions: Question[];
 }
@@ -46,9 +44,13 @@ export function readAll(backend: Backend): Reading {
     requests: ifReady(() => backend.hosts.requests()),
     strangers: backend.arrivals.list().waiting,
     recovery: backend.recovery(),
-    losses: ifReady(() => backend.fleet.losses()) ?? [],
     questions: ifReady(() => backend.fleet.questions()) ?? [],
   };
+}
+
+/** R5: looks at every slice for every unit, so it is read only for the page that shows it. */
+export function readLosses(backend: Backend): LossRow[] {
+  return ifReady(() => backend.fleet.losses()) ?? [];
 }
 
 export function readEvents(backend: Backend, limit: number): EventView[] | null {
