@@ -68,11 +68,9 @@ const IMAGE_PROGRAMS = [
   ["openssl", "openssl"],
   ["python3", "python3"],
 ];
-// Guests that boot the image.
+// Guests that boot the image, by the QEMU of the tools tree.
 const GUEST_PROGRAMS = [
-  ["/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"],
   ["dnsmasq", "dnsmasq-base"],
-  ["qemu-system-x86_64", "qemu-system-x86"],
   ["truncate", "coreutils"],
 ];
 // The servers that `npm run bench` compares with, besides qemu-nbd.

@@ -19,8 +19,11 @@ import type {
   UploadState,
 } from "./update-backend.ts";
 
-/** Whoever watches sees what a slot was renamed to, and the ESP is not read at every look. */
-const SLOTS_EVERY_MS = 5000;
+/**
+ * Outside a trial nobody changes a slot but the agent, which looks by itself then; and each look
+ * mounts the ESP, which a power cut should find at rest.
+ */
+const SLOTS_EVERY_MS = 3600_000;
 
 export class UpdateConsole implements UpdateBackend {
   readonly #agent: UpdateAgent;

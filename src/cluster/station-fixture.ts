@@ -33,7 +33,7 @@ export interface FixtureUnit {
   news: SliceNews[];
 }
 
-const GIB = 2 ** 30;
+export const GIB = 2 ** 30;
 
 export class StationFixture {
   readonly time: VirtualTime;

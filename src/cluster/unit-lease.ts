@@ -13,6 +13,7 @@ import type { UnitNumber } from "#base/record.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { ControlStore, LeaseId } from "./control-store.ts";
 import { StationSchema, keys, parseValue, valueText } from "./state.ts";
+import type { UnitFigures } from "./deadline.ts";
 import type { SliceNews } from "./slice-news.ts";
 import type { ViewFollower } from "./view-follower.ts";
 
@@ -35,6 +36,8 @@ export interface UnitLeaseOptions {
   deadSince?(unit: UnitNumber): number | null;
   /** What others are to know of its slices, bounded as AliveSchema is. */
   news?(): readonly SliceNews[];
+  /** What it holds and how fast it copies, rounded. */
+  figures?(): UnitFigures;
 }
 
 export class UnitLease {
@@ -182,9 +185,9 @@ export class UnitLease {
   }
 
   #aliveText(): string {
-    const { unit, run, news } = this.#options;
+    const { unit, run, news, figures } = this.#options;
     const slices = news?.() ?? [];
-    return valueText({ unit, run, ...(slices.length === 0 ? {} : { slices }) });
+    return valueText({ unit, run, ...figures?.(), ...(slices.length === 0 ? {} : { slices }) });
   }
 
   /** Gray failure: who cannot commit in time lets another try (design section 6). */

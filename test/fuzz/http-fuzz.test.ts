@@ -90,7 +90,7 @@ test("rebinding: our pages and API under another's name → 421, whatever is sho
 /** Led to the way in, forbidden, or no such page. */
 const REFUSED = [303, 403, 404];
 
-test("forged forms: every page that changes something → refused without our own origin", async () => {
+test("forged forms: each page that changes something → refused without our origin", async () => {
   const before = state();
   const pages = ["/claim", "/login", "/logout", "/account", "/volumes", "/hosts", "/settings"];
   for (const place of pages) {
@@ -114,7 +114,7 @@ test("claim by guessing at the pages → nobody's, and the code is in no answer"
   expect(backend.ownerToken).toBeNull();
 });
 
-test("a session fixed beforehand → worth nothing, before and after the owner signs in", async () => {
+test("a session fixed beforehand → worth nothing, before and after signing in", async () => {
   const fixed = "b".repeat(64);
   const cookie = `cairn-session=${fixed}`;
   expect(await forged("GET", "/volumes", { cookie })).toBe(303);

@@ -6,6 +6,7 @@
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { lackingTools } from "#test/image/tools-tree.ts";
 import { type ArchiveEntry, cpioArchive } from "./cpio.ts";
 
 const GUEST = path.resolve(import.meta.dir, "..", "..", ".cache", "guest");
@@ -16,9 +17,10 @@ const FOLDER_MODE = 0o040755;
 
 /** What a guest is made of is not there: in CI nothing is skipped in silence. */
 export function requireGuest(): void {
-  const lacking = ["qemu-system-x86_64", "mke2fs", "e2fsck", "fio", "xz", "ldd"].filter(
+  const lacking = ["mke2fs", "e2fsck", "fio", "xz", "ldd"].filter(
     (name) => Bun.which(name) === null,
   );
+  for (const file of lackingTools()) lacking.push(`${file} (npm run image makes it)`);
   if (!existsSync(path.join(GUEST, "VERSION")))
     lacking.push(`${GUEST} (npm test -- host fetches it)`);
   if (!existsSync("/dev/net/tun")) lacking.push("/dev/net/tun (modprobe tun)");

@@ -6,7 +6,8 @@
 import type { ChildProcess } from "node:child_process";
 import path from "node:path";
 import { ConsoleLog } from "#test/image/console-log.ts";
-import { PROCESSOR, QEMU } from "#test/image/qemu-words.ts";
+import { PROCESSOR } from "#test/image/qemu-words.ts";
+import { EMULATOR } from "#test/image/tools-tree.ts";
 import type { Lab } from "#test/cluster/lab.ts";
 import { Hopeless } from "#test/cluster/until.ts";
 import type { GuestImage } from "./guest-image.ts";
@@ -32,7 +33,8 @@ export class Guest {
     const { port, mac } = this.#lab.network.addGuest(this.#place);
     const words = [
       `--net=/run/netns/${this.#lab.network.wireNamespace}`,
-      ...[QEMU, "-name", "host", "-nodefaults", "-no-user-config", "-no-reboot"],
+      ...EMULATOR.words,
+      ...["-name", "host", "-nodefaults", "-no-user-config", "-no-reboot"],
       ...["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", PROCESSOR],
       ...["-smp", "1", "-m", MEMORY_MEGABYTES, "-display", "none"],
       ...["-serial", `file:${this.serial.file}`],
@@ -42,7 +44,9 @@ export class Guest {
       ...["-netdev", `tap,id=wire,ifname=${port},script=no,downscript=no`],
       ...["-device", `virtio-net-pci,netdev=wire,mac=${mac},romfile=`],
     ];
-    this.#child = this.#lab.spawn("the guest", "nsenter", words);
+    this.#child = this.#lab.spawn("the guest", "nsenter", words, {
+      env: EMULATOR.env,
+    });
   }
 
   /** Waits for a line on its serial line; fails early when it is off or says that it failed. */

@@ -142,3 +142,18 @@ export async function metric(box: Box, owner: Owner, name: string): Promise<numb
   if (found === undefined) throw new Hopeless(`${box.name} has no metric ${name}`);
   return Number(found);
 }
+
+/** The box does its part: its API answers, it is in its cluster, its disks are in use. */
+async function whole(box: Box, owner: Owner): Promise<true> {
+  if (owner.token === null) await claim(box, owner);
+  await joined([box], owner);
+  const disks = await apiOf(box, owner).disks();
+  const told = disks.map((disk) => `${disk.path} ${disk.state}: ${disk.reason}`).join("; ");
+  need(disks.filter((disk) => disk.state === "ready").length === 2, told);
+  return true;
+}
+
+export function comesBack(rack: Rack, box: Box, owner: Owner): Promise<true> {
+  const what = `${box.name} does its part`;
+  return rack.until(what, () => whole(box, owner), BOOT_MS, { lookMs: 1000 });
+}

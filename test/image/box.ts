@@ -17,9 +17,10 @@ import { connect } from "node:net";
 import path from "node:path";
 import { ConsoleLog } from "./console-log.ts";
 import type { Forgotten, LossyDisk } from "./lossy-disk.ts";
-import { FILES, QEMU, qemuWords, type Firmware, type GuestShape } from "./qemu-words.ts";
+import { FILES, qemuWords, type Firmware, type GuestShape } from "./qemu-words.ts";
 import { InsideShell } from "./inside-shell.ts";
 import { Qmp } from "./qmp.ts";
+import { EMULATOR } from "./tools-tree.ts";
 import type { Prng } from "#base/prng.ts";
 import { until } from "#test/cluster/until.ts";
 
@@ -105,9 +106,11 @@ export class Box {
     const log = openSync(path.join(this.folder, FILES.qemu), "a");
     const inside = ["--pdeathsig", "KILL", "nsenter", `--net=/run/netns/${this.#namespace}`];
     this.poweredOnMs = performance.now();
-    const child = spawn("setpriv", [...inside, QEMU, ...qemuWords(this.#shape)], {
+    const words = [...inside, ...EMULATOR.words, ...qemuWords(this.#shape)];
+    const child = spawn("setpriv", words, {
       stdio: ["ignore", log, log],
       detached: true,
+      env: { ...process.env, ...EMULATOR.env },
     });
     closeSync(log);
     this.#child = child;
@@ -214,7 +217,7 @@ export class Box {
     const file = path.join(this.folder, FILES.qemu);
     const said = existsSync(file) ? readFileSync(file, "utf8").trimEnd() : "";
     const state = this.running ? "on" : (this.#endedByItself ?? "off");
-    const qemu = said === "" ? "" : `\n--- ${QEMU} said\n${said.slice(-2000)}`;
+    const qemu = said === "" ? "" : `\n--- QEMU said\n${said.slice(-2000)}`;
     return `--- ${this.name} (${state}), ${this.serial.file}\n${this.serial.trail(lines)}${qemu}\n`;
   }
 

@@ -15,8 +15,6 @@
 
 import {
   closeSync,
-  copyFileSync,
-  constants,
   existsSync,
   openSync,
   readSync,
@@ -27,6 +25,7 @@ import {
   writeSync,
 } from "node:fs";
 import type { Prng } from "#base/prng.ts";
+import { copySparse } from "./sparse-copy.ts";
 
 const MAGIC = 0x6a736677736872n;
 const SECTOR_BYTES = 512;
@@ -66,7 +65,7 @@ export class LossyDisk {
 
   /** Before power-on: remembers the disk as it is, and begins a journal. */
   begin(): void {
-    copyFileSync(this.file, this.#before, constants.COPYFILE_FICLONE);
+    copySparse(this.file, this.#before);
     rmSync(this.journal, { force: true });
     writeFileSync(this.journal, "");
     truncateSync(this.journal, JOURNAL_BYTES);

@@ -12,10 +12,10 @@ import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } fr
 import { spawnSync } from "node:child_process";
 import path from "node:path";
 import type { Release } from "./release.ts";
+import { TOOLS_TREE } from "./tools-tree.ts";
 
 const ROOT = path.resolve(import.meta.dir, "..", "..");
 const CACHE = path.join(ROOT, ".cache");
-const TOOLS = path.join(CACHE, "image", "tools");
 /** As scripts/image.mjs takes them: the owner's, or this machine's for development. */
 const KEY = process.env["CAIRN_SECURE_BOOT_KEY"] ?? path.join(CACHE, "keys", "secure-boot.key");
 const CERTIFICATE =
@@ -34,7 +34,8 @@ export class ReleaseWorkshop {
 
   /** `folder` has room for the root, unpacked and packed. */
   constructor(release: Release, folder: string) {
-    if (!existsSync(TOOLS)) throw new Error(`${TOOLS}: npm run image makes the tools tree`);
+    if (!existsSync(TOOLS_TREE))
+      throw new Error(`${TOOLS_TREE}: npm run image makes the tools tree`);
     this.#release = release;
     this.#folder = folder;
     mkdirSync(folder, { recursive: true });
@@ -119,7 +120,7 @@ export class ReleaseWorkshop {
       'mount --bind "$1" "$0/mnt" && mount -t proc proc "$0/proc" && mount --bind /dev "$0/dev" ' +
       '&& tools=$0 && shift && exec chroot "$tools" "$@"';
     const inside = ["--mount", "--propagation", "private", "sh", "-c", script];
-    mustRun("unshare", [...inside, TOOLS, this.#folder, program, ...words]);
+    mustRun("unshare", [...inside, TOOLS_TREE, this.#folder, program, ...words]);
   }
 }
 

@@ -3,6 +3,8 @@
 // Cuts of power at random moments of something that a box does. Moments are drawn from a seed, as a
 // share of what the whole takes, and the clock is the work that the emulation has done for the box
 // (this machine's processor time): a busy machine does not move them.
+//
+// CAIRN_POWER_CUTS says how many cuts there are, and CAIRN_POWER_CUT_SEED where.
 
 import { Prng } from "#base/prng.ts";
 import { pause } from "#test/cluster/until.ts";
@@ -11,14 +13,18 @@ import type { Forgotten } from "./lossy-disk.ts";
 
 const LOOK_MS = 50;
 
-/** How many cuts, and from which seed; a failure prints the seed. */
-export function cutsWanted(): { count: number; seed: number } {
+/**
+ * How many cuts of first boots and of updates, and from which seed; a failure prints the seed.
+ */
+export function cutsWanted(): { firstBoots: number; updates: number; seed: number } {
   const number = (name: string, initial: number) => {
     const value = Number(process.env[name] ?? initial);
     if (!Number.isSafeInteger(value) || value < 0) throw new Error(`${name} is no whole number`);
     return value;
   };
-  return { count: number("CAIRN_POWER_CUTS", 3), seed: number("CAIRN_POWER_CUT_SEED", 1) };
+  const count = number("CAIRN_POWER_CUTS", 3);
+  const firstBoots = Math.ceil(count / 2);
+  return { firstBoots, updates: count - firstBoots, seed: number("CAIRN_POWER_CUT_SEED", 1) };
 }
 
 export class CutMoments {

@@ -3,16 +3,13 @@
 // A guest as QEMU is told of it: a small storage box of 2009's kind or later (q35: SATA, PCIe, VGA,
 // two serial lines, a watchdog), by emulation alone, so that it runs on any machine.
 //
-// `cx16=off`: QEMU 7.2 emulates cmpxchg16b wrongly now and then, and Linux 6.12 uses it (a double
-// fault, in about one boot of ten). `erms=off,fsrm=off`: with them Linux clears and copies byte by
-// byte, and a byte written where code lay costs a walk over all that was translated of its page: 50
-// of the 160 seconds of a first boot, when the initrd's pages are used again. Nothing of ours needs
-// them.
+// `erms=off,fsrm=off`: with them Linux clears and copies byte by byte, and a byte written where
+// code lay costs a walk over all that was translated of its page: 50 of the 160 seconds of a first
+// boot, when the initrd's pages are used again. Nothing of ours needs them.
 
 import type { LossyDisk } from "./lossy-disk.ts";
 
-export const QEMU = "qemu-system-x86_64";
-export const PROCESSOR = "max,cx16=off,erms=off,fsrm=off";
+export const PROCESSOR = "max,erms=off,fsrm=off";
 
 /** How the kernel comes to run. */
 export type Firmware =

@@ -4,25 +4,19 @@
 // wire gives each its address, as in most houses. Record and end are those of every lab
 // (lab-scope.ts).
 
-import {
-  copyFileSync,
-  constants,
-  existsSync,
-  mkdirSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, truncateSync, writeFileSync } from "node:fs";
 import { spawnSync } from "node:child_process";
 import path from "node:path";
 import { LabNetwork } from "#test/cluster/lab-network.ts";
 import { LabScope, type ScopeOptions } from "#test/cluster/lab-scope.ts";
 import { Box, type BoxFirmware } from "./box.ts";
 import { LossyDisk } from "./lossy-disk.ts";
-import { QEMU, type GuestDisk, type GuestShape } from "./qemu-words.ts";
+import type { GuestDisk, GuestShape } from "./qemu-words.ts";
 import { Release } from "./release.ts";
+import { copySparse } from "./sparse-copy.ts";
+import { UEFI, lackingTools } from "./tools-tree.ts";
 
-const PROGRAMS = [QEMU, "qemu-img", "dnsmasq", "ip", "nsenter", "setpriv", "setsid"];
-const OVMF = "/usr/share/OVMF";
+const PROGRAMS = ["qemu-img", "dnsmasq", "ip", "nsenter", "setpriv", "setsid"];
 const GIBIBYTE = 2 ** 30;
 
 export interface BoxOptions {
@@ -54,7 +48,7 @@ export function requireMachine(): void {
     if (Bun.which(name) === null) lacking.push(`the program ${name} (npm run setup installs it)`);
   }
   if (!existsSync("/dev/net/tun")) lacking.push("/dev/net/tun (modprobe tun)");
-  if (!existsSync(`${OVMF}/OVMF_CODE_4M.fd`)) lacking.push(`${OVMF}/OVMF_CODE_4M.fd`);
+  for (const file of lackingTools()) lacking.push(`${file} (npm run image makes it)`);
   if (lacking.length > 0) throw new Error(`this machine lacks ${lacking.join("; ")}`);
 }
 
@@ -120,7 +114,7 @@ export class Rack extends LabScope {
   /** The release's image as a file of our own, to be stamped. */
   copyOfImage(name: string): string {
     const copy = path.join(this.folder, name);
-    copyFileSync(this.release.image, copy, constants.COPYFILE_FICLONE);
+    copySparse(this.release.image, copy);
     return copy;
   }
 
@@ -140,15 +134,15 @@ export class Rack extends LabScope {
       case "uefi":
         return {
           kind: "uefi",
-          code: `${OVMF}/OVMF_CODE_4M.fd`,
-          variables: `${OVMF}/OVMF_VARS_4M.fd`,
+          code: UEFI.code,
+          variables: UEFI.variables,
           secureBoot: false,
         };
       case "secure-boot":
         return {
           kind: "uefi",
-          code: `${OVMF}/OVMF_CODE_4M.secboot.fd`,
-          variables: `${OVMF}/OVMF_VARS_4M.fd`,
+          code: UEFI.secureCode,
+          variables: UEFI.variables,
           secureBoot: true,
         };
       case "direct":
@@ -172,7 +166,7 @@ export class Rack extends LabScope {
     const size = options.bootDiskBytes ?? 8 * GIBIBYTE;
     if (options.lossy === true) {
       const file = path.join(folder, "boot.raw");
-      copyFileSync(base, file, constants.COPYFILE_FICLONE);
+      copySparse(base, file);
       truncateSync(file, size);
       return { lossy: new LossyDisk(file), serial: `BOOT-${path.basename(folder)}` };
     }

@@ -5,7 +5,7 @@
 
 import path from "node:path";
 import type { UpdateStatusView } from "#appliance/update-backend.ts";
-import { need } from "#test/cluster/until.ts";
+import { Hopeless, need } from "#test/cluster/until.ts";
 import { CHANGE_MS, send, type Owner } from "./appliances.ts";
 import type { Box } from "./box.ts";
 import type { Rack } from "./rack.ts";
@@ -40,6 +40,7 @@ export async function load(box: Box, owner: Owner, url: string): Promise<void> {
 /** Waits until the box is done with loading; how it stands then. */
 export function loaded(rack: Rack, box: Box, owner: Owner): Promise<UpdateStatusView> {
   const look = async () => {
+    if (!box.running) throw new Hopeless(`${box.name} is off`);
     const status = await updateStatus(box, owner);
     need(status.work === null, `${status.work?.sentence}`);
     return status;

@@ -32,6 +32,11 @@ export const SETTINGS: readonly SettingWords[] = [
     ...duration,
   },
   {
+    name: "protectWithinMs",
+    sentence: "how long after a loss all copies are to be there again; 0: no such promise",
+    ...duration,
+  },
+  {
     name: "scrubEveryMs",
     sentence: "every block of every disk is read at least this often; 0: only when asked",
     ...duration,

@@ -13,8 +13,11 @@ import { clusterCommands } from "./commands-cluster.ts";
 import { hostCommands } from "./commands-host.ts";
 import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
+import { poolCommands } from "./commands-pool.ts";
 import { requestCommands } from "./commands-request.ts";
 import { settingCommands } from "./commands-setting.ts";
+import { drillCommands } from "./commands-drill.ts";
+import { arrivalCommands } from "./commands-arrival.ts";
 import { unitCommands } from "./commands-unit.ts";
 import { updateCommands } from "./commands-update.ts";
 import { volumeCommands } from "./commands-volume.ts";
@@ -54,6 +57,9 @@ export const commands: readonly Command[] = [
   ...localCommands,
   ...clusterCommands,
   ...unitCommands,
+  ...drillCommands,
+  ...poolCommands,
+  ...arrivalCommands,
   ...volumeCommands,
   ...hostCommands,
   ...requestCommands,

@@ -5,6 +5,7 @@
 const FIRST_WORDS: readonly string[] = [
   "",
   "account",
+  "arrivals",
   "assets",
   "ca.pem",
   "claim",
@@ -13,6 +14,7 @@ const FIRST_WORDS: readonly string[] = [
   "hosts",
   "login",
   "logout",
+  "pools",
   "recovery",
   "settings",
   "setup",

@@ -17,6 +17,7 @@ import type { Session } from "./sessions.ts";
 const PLACE = "/settings";
 const LABELS: Record<keyof SettingsView, string> = {
   reprotectAfterMs: "Make a missing copy anew after",
+  protectWithinMs: "Protected again within",
   scrubEveryMs: "Read every block at least every",
   scrubBytesPerSecondMax: "Read at most, per second",
   diskErrorsMax: "Retire a disk after so many wrong places a day",

@@ -8,7 +8,7 @@ import { Fault } from "#base/fault.ts";
 import { UnitFault } from "#appliance/cli/failure.ts";
 import { VERSION } from "#appliance/version.ts";
 import { FactsPoller, type PollerOutside } from "./facts-poller.ts";
-import { aCard, aStatus, unitFacts } from "./facts-fixture.ts";
+import { aCard, aStatus, facts, unitFacts } from "./facts-fixture.ts";
 
 const NOT_READY = new UnitFault({ code: "notReady", message: "in no cluster yet", hint: "" });
 
@@ -43,6 +43,33 @@ beforeEach(() => {
       return answer;
     },
   };
+});
+
+describe("the slots", () => {
+  test("read when the daemon tells of others than before, and whenever it is silent", async () => {
+    let reads = 0;
+    const { slots } = facts();
+    const poller = new FactsPoller({
+      ...outside,
+      slots: () => {
+        reads++;
+        return [...slots];
+      },
+    });
+    const tell = (state: string) => {
+      const told = { slots: [{ version: "0.2.0", state }], work: null, roll: null };
+      answers["/api/v1/update"] = told;
+    };
+    tell("trial");
+    for (let look = 0; look < 4; look++) expect((await poller.look()).slots).toEqual(slots);
+    expect(reads).toBe(1);
+    tell("good");
+    for (let look = 0; look < 3; look++) await poller.look();
+    expect(reads).toBe(2);
+    answers["/api/v1/status"] = new Fault("notReady", "it does not answer");
+    for (let look = 0; look < 3; look++) await poller.look();
+    expect(reads).toBe(5);
+  });
 });
 
 describe("the daemon", () => {

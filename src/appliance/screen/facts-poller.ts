@@ -49,8 +49,9 @@ const MediumFileSchema = z.looseObject({
   ok: z.boolean().optional(),
   message: z.string().nullish(),
 });
-/** Of the update under way, as far as the screen tells it. */
+/** Of the update under way, as far as the screen tells it; the slots to see that they changed. */
 const UpdateSchema = z.looseObject({
+  slots: z.array(z.looseObject({ version: z.string(), state: z.string() })).default([]),
   work: z
     .looseObject({ sentence: z.string(), doneBytes: z.number(), totalBytes: z.number() })
     .nullable(),
@@ -63,6 +64,9 @@ export class FactsPoller {
   readonly #outside: PollerOutside;
   #unit: UnitFacts | null = null;
   #update: string | null = null;
+  /** As the daemon told of them last; null: it told of none. */
+  #slotsTold: string | null = null;
+  #slots: { told: string; found: Slot[] } | null = null;
   /** Since when the daemon has not answered; null: it did the last time. */
   #silentSinceMs: number | null;
   #looks = 0;
@@ -92,7 +96,7 @@ export class FactsPoller {
         recovery === null ? null : { ...recovery, forMs: Math.max(0, nowMs - recovery.sinceMs) },
       medium: medium === null ? null : { ok: medium.ok ?? message === "", message },
       claimCode: this.#silentSinceMs === null ? (this.#unit?.status.claim.code ?? null) : null,
-      slots: isAppliance ? this.#known([], () => this.#outside.slots()) : [],
+      slots: isAppliance ? this.#knownSlots() : [],
       update: this.#silentSinceMs === null ? this.#update : null,
       reset,
     };
@@ -118,6 +122,7 @@ export class FactsPoller {
         UpdateSchema.parse(await ask("/api/v1/update")),
       );
       this.#update = update === null ? null : updateInWords(update);
+      this.#slotsTold = update === null ? null : JSON.stringify(update.slots);
       this.#unit = {
         status,
         disks,
@@ -149,6 +154,15 @@ export class FactsPoller {
       if (error instanceof UnitFault && ["notFound", "notReady"].includes(error.code)) return null;
       throw error;
     }
+  }
+
+  /** Read again only when the daemon tells of others: each reading mounts the ESP. */
+  #knownSlots(): Slot[] {
+    const told = this.#silentSinceMs === null ? this.#slotsTold : null;
+    if (told !== null && this.#slots?.told === told) return this.#slots.found;
+    const found = this.#known([], () => this.#outside.slots());
+    this.#slots = told === null || found.length === 0 ? null : { told, found };
+    return found;
   }
 
   #runFile<S extends z.ZodType>(name: string, schema: S): z.infer<S> | null {
