@@ -221,6 +221,20 @@ describe("hosts that ask by themselves", () => {
   });
 });
 
+describe("--dry-run of a host", () => {
+  test("add, change → what would be, and nothing is; nonsense and names taken are said", async () => {
+    expect(await run("host add db1 --address 10.0.0.7 --dry-run")).toBe(0);
+    expect([out, backend.hosts.list()]).toEqual(["db1 would be added\n", []]);
+    expect(await run("host add db1 --address nowhere --dry-run")).toBe(2);
+    expect(await run("host add db1 --address 10.0.0.7")).toBe(0);
+    expect(await run("host add db1 --address 10.0.0.8 --dry-run")).toBe(5);
+    expect(await run("host change db1 --rename db2 --address 10.0.0.9 --dry-run")).toBe(0);
+    expect(out).toContain("db2");
+    expect(backend.hosts.list()).toMatchObject([{ name: "db1", addresses: ["10.0.0.7"] }]);
+    expect(await run("host change db7 --rename db2 --dry-run")).toBe(4);
+  });
+});
+
 describe("a volume as a block device", () => {
   const DEVICE = { volume: "v", uuid: "0".repeat(32), device: "/dev/nbd0", sizeBytes: 1 << 30 };
   beforeEach(async () => {

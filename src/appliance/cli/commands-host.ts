@@ -3,7 +3,13 @@
 // Commands about hosts: list, show, add, change, remove; and about which volumes they may use.
 
 import type { HostView } from "#appliance/host-backend.ts";
-import { HostSchema, HostsSchema } from "#appliance/api/host-schemas.ts";
+import { Fault } from "#base/fault.ts";
+import {
+  AddHostSchema,
+  ChangeHostSchema,
+  HostSchema,
+  HostsSchema,
+} from "#appliance/api/host-schemas.ts";
 import { sizeInWords } from "#appliance/api/words.ts";
 import { VolumeSchema } from "#appliance/api/schemas.ts";
 import {
@@ -102,12 +108,23 @@ const show: Command = {
 const add: Command = {
   words: ["host", "add"],
   operands: [{ name: "NAME", kind: "one" }],
-  flags: [...ASKING_FLAGS, ADDRESS_FLAG],
+  flags: [...ASKING_FLAGS, ADDRESS_FLAG, DRY_RUN_FLAG],
   sentence: "add a host; it sees nothing before a volume is assigned to it",
   run: async (call) => {
     const addresses = call.flags.words("address");
     if (addresses === null) throw new Misuse("--address is needed, such as --address 10.0.0.7");
     const request = { name: call.operands[0], addresses };
+    if (call.flags.isSet("dry-run")) {
+      const wish = AddHostSchema.safeParse(request);
+      if (!wish.success) throw new Misuse(wish.error.issues[0]?.message ?? "it cannot be added");
+      const { value } = await call.ask(HostsSchema, "GET", PLACE);
+      if (value.hosts.some(({ name }) => name === wish.data.name)) {
+        throw new Fault("conflict", `there is a host ${wish.data.name} already`);
+      }
+      await call.print(wish.data, () => `${wish.data.name} would be added\n`);
+      await call.note(DRY_RUN_NOTE);
+      return 0;
+    }
     const { value, body } = await call.ask(HostSchema, "POST", PLACE, request);
     await call.print(body, () => hostText(value));
     return 0;
@@ -121,6 +138,7 @@ const change: Command = {
     ...ASKING_FLAGS,
     ADDRESS_FLAG,
     { name: "rename", kind: "text", value: "NAME", sentence: "another name" },
+    DRY_RUN_FLAG,
   ],
   sentence: "say where a host comes from, instead of what was said before; or rename it",
   run: async (call) => {
@@ -131,6 +149,17 @@ const change: Command = {
       ...(addresses === null ? {} : { addresses }),
       ...(name === null ? {} : { name }),
     };
+    if (call.flags.isSet("dry-run")) {
+      const wish = ChangeHostSchema.safeParse(request);
+      if (!wish.success) throw new Misuse(wish.error.issues[0]?.message ?? "it cannot be changed");
+      const known = await call.ask(HostSchema, "GET", pathOf(call));
+      const { name: called = known.value.name, addresses: from } = wish.data;
+      const places = from ?? known.value.addresses;
+      const would = { ...known.value, name: called, addresses: places };
+      await call.print(would, () => hostText(would));
+      await call.note(DRY_RUN_NOTE);
+      return 0;
+    }
     const { value, body } = await call.ask(HostSchema, "PATCH", pathOf(call), request);
     await call.print(body, () => hostText(value));
     return 0;

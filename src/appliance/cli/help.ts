@@ -26,14 +26,14 @@ export function exitCodesHelp(): string {
   return `Exit codes of cairn:\n\n${exitCodesInWords()}`;
 }
 
-function usageOf(command: Command): string {
+export function usageOf(command: Command): string {
   const operands = command.operands.map(({ name, kind }) =>
     kind === "rest" ? `${name}...` : name,
   );
   return [...command.words, ...operands].join(" ");
 }
 
-function flagUsage(flag: FlagDefinition): string {
+export function flagUsage(flag: FlagDefinition): string {
   const name = flag.kind === "yesno" ? `--[no-]${flag.name}` : `--${flag.name}`;
   const short = flag.short === undefined ? "" : `-${flag.short}, `;
   const many = flag.kind === "texts" || flag.kind === "paths" ? " ..." : "";

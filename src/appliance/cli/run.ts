@@ -3,6 +3,7 @@
 // The command line: finds the command, checks its words and flags, runs it, and turns whatever goes
 // wrong into a message with advice and a documented exit code.
 
+import { VERSION } from "#appliance/version.ts";
 import { type Command, Call, checkOutput } from "./command.ts";
 import { attachCommands } from "./commands-attach.ts";
 import { bootCommands } from "./commands-boot.ts";
@@ -26,6 +27,7 @@ import { EXIT } from "./exit-codes.ts";
 import { failureOf, Misuse } from "./failure.ts";
 import { type FlagDefinition, Flags, nearest, splitLine } from "./flags.ts";
 import { commandHelp, exitCodesHelp, overview } from "./help.ts";
+import { manualPage } from "./manual.ts";
 import type { CliMachine } from "./machine.ts";
 import { plain } from "./table.ts";
 
@@ -36,6 +38,17 @@ const completion: Command = {
   sentence: "a script for bash that completes commands and flags: source <(cairn completion)",
   run: async (call) => {
     await call.machine.write(bashCompletion(commands));
+    return EXIT.ok[0];
+  },
+};
+
+const manual: Command = {
+  words: ["man"],
+  operands: [],
+  flags: [],
+  sentence: "the manual page: cairn man | man -l -",
+  run: async (call) => {
+    await call.machine.write(manualPage(commands, VERSION));
     return EXIT.ok[0];
   },
 };
@@ -60,6 +73,7 @@ export const commands: readonly Command[] = [
   ...applianceCommands,
   ...updateCommands,
   completion,
+  manual,
 ];
 
 const HELP_FLAG: FlagDefinition = { name: "help", short: "h", kind: "yesno", sentence: "this" };
