@@ -583,7 +583,7 @@ export class DataPlane {
       ...entry.slice.status(),
       slice,
       disk: entry.disk,
-      mappedBytes: (this.#disks.get(entry.disk)?.member(slice)?.spaceExtents ?? 0) * EXTENT_BYTES,
+      mappedBytes: (this.#disks.get(entry.disk)?.member(slice)?.mappedExtents ?? 0) * EXTENT_BYTES,
     }));
   }
 

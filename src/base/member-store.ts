@@ -90,7 +90,10 @@ export interface MemberStore extends OperationTarget {
   checksumsOf(extent: number, done: (checksums: Uint32Array | null) => void): void;
   /** R9: what became of wrong blocks of this disk; counted. */
   noteIncident(incident: Incident, offsetBytes: number): void;
-  /** R10: keeps `extents` free extents for this slice; answers how many it now holds in reserve. */
+  /**
+   * R10: keeps `extents` free extents for this slice; answers how many may be counted on: all of
+   * them where what is held is enough for every extent that is not mapped yet, else what is held.
+   */
   reserve(extents: number): number;
   /** Gives all of the member's space back and forgets the slice, durably. */
   drop(done: StoreDone): void;

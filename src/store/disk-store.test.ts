@@ -308,6 +308,26 @@ describe("store", () => {
     expect(bench.write(two, 3 * MIB, filled(512, 2))).toBe(Status.ok);
   });
 
+  // Seed 40000248: full slices held what a copy on the same disk lacked.
+  test("R10: a member with nothing left to map → holds nothing back, and can be counted on", () => {
+    const bench = opened({ sliceBytes: 4 * MIB });
+    expect(bench.create(2, 32 * MIB)).toBe(Status.ok);
+    const [one, two] = [bench.member(1), bench.member(2)];
+    bench.activate(one, 0);
+    expect(one.reserve(8)).toBe(8);
+    expect(bench.store?.totals.reserved).toBe(4);
+    for (let extent = 0; extent < 4; extent++) {
+      expect(bench.write(one, extent * MIB, filled(512, 1))).toBe(Status.ok);
+    }
+    expect(one.reserve(8)).toBe(8);
+    expect(bench.store?.totals.reserved).toBe(0);
+    // Trimmed in part and with no space left: what could be promised is what there is.
+    const { free } = bench.store?.totals as { free: number };
+    expect(two.reserve(32)).toBe(free);
+    bench.io(one, OperationKind.trim, 0, 2 * MIB);
+    expect(one.reserve(8)).toBe(0);
+  });
+
   test("H9: an extent freed but not durably so → not given out", () => {
     const bench = opened();
     const member = bench.member();

@@ -202,11 +202,13 @@ export class Member implements MemberStore {
   reserve(extents: number): number {
     if (this.#dropped || this.#core.io.failed) return 0;
     const { space } = this.#core;
+    const { map } = this.state;
     const available = space.free - space.reserved + this.#reserved;
-    const held = Math.max(0, Math.min(extents, available));
+    const unmapped = map.extents - map.mapped;
+    const held = Math.max(0, Math.min(extents, available, unmapped));
     space.reserved += held - this.#reserved;
     this.#reserved = held;
-    return held;
+    return held === unmapped ? extents : held;
   }
 
   drop(done: StoreDone): void {
@@ -217,6 +219,9 @@ export class Member implements MemberStore {
 
   // For transfers.
 
+  get mappedExtents(): number {
+    return this.state.map.mapped;
+  }
   /** Extents this member may still allocate: its reserve and what nobody reserved. */
   get spaceExtents(): number {
     const { space } = this.#core;
