@@ -13,7 +13,9 @@ import path from "node:path";
 import { CACHE, ROOT, StepFailed, mustRun, say } from "./steps.mjs";
 
 const MAIN = "src/appliance/main.ts";
-const WORKERS = ["src/appliance/reactor-main.ts", "src/appliance/tls-main.ts"];
+const WORKERS = ["reactor-main", "tls-main", "writer-main"].map(
+  (name) => `src/appliance/${name}.ts`,
+);
 
 const DIST = path.join(ROOT, "dist");
 export const EXECUTABLE = path.join(DIST, "cairn");

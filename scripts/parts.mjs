@@ -9,6 +9,7 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { buildExecutable } from "./build.mjs";
+import { fetchGuest } from "./guest.mjs";
 import { buildImage } from "./image.mjs";
 import { CACHE, EXIT, ROOT, StepFailed, indent, runChild, say } from "./steps.mjs";
 
@@ -24,7 +25,7 @@ const FORMATTED = [
 ];
 
 // Tests against the real executable run last, one folder at a time.
-const LATE_FOLDERS = ["test/conform", "test/cluster", "test/console", "test/image"];
+const LATE_FOLDERS = ["test/conform", "test/cluster", "test/console", "test/host", "test/image"];
 
 function testFilesBelow(folder) {
   const full = path.join(ROOT, folder);
@@ -128,6 +129,21 @@ const image = {
   },
 };
 
+/**
+ * A host in QEMU, with Debian's kernel, attaches volumes of units on this machine. Runs only when
+ * it is named (`npm test -- host`), after `npm run image`: it fetches a kernel, and takes minutes.
+ */
+const host = {
+  name: "host",
+  onlyByName: true,
+  async run(bun) {
+    await buildExecutable(bun);
+    await fetchGuest();
+    const flags = ["--timeout=590000"];
+    return tests("host", 15, () => testFilesBelow("test/host"), flags).run(bun);
+  },
+};
+
 const INNER = [
   command("format", 2, ["bun", "fmt", "--no-script", "--check", ...FORMATTED]),
   command("lint", 2, ["biome", "lint", "--colors=off", "--error-on-warnings"]),
@@ -145,8 +161,13 @@ export const PARTS = {
     simulation,
     tests("conform", 15, () => testFilesBelow("test/conform"), ["--timeout=120000"]),
     tests("console", 10, () => testFilesBelow("test/console"), ["--timeout=180000"]),
-    tests("cluster", 20, () => testFilesBelow("test/cluster"), ["--timeout=300000"]),
+    // Real units mostly wait: three files at once, each in a network of its own.
+    tests("cluster", 20, () => testFilesBelow("test/cluster"), [
+      "--timeout=300000",
+      "--parallel=3",
+    ]),
     image,
+    host,
   ],
 };
 
@@ -173,7 +194,7 @@ export async function runParts(parts, bun, only) {
   let passed = 0;
   let failed = 0;
   for (const part of parts) {
-    if (only.length > 0 && !only.includes(part.name)) continue;
+    if (only.length > 0 ? !only.includes(part.name) : part.onlyByName) continue;
     say(`== ${part.name}`);
     const start = Date.now();
     const counts = await runPart(part, bun);

@@ -3,7 +3,7 @@
 // Which disks a unit takes (design, section 4). A process on somebody's machine takes those that
 // its configuration names, and no others. An appliance takes those too where any are named, else
 // what its box has; and it claims nothing blank while it has no join secret, or a boot medium that
-// cannot be understood.
+// cannot be understood. A witness has none.
 
 import { disksMark, findCandidates } from "#machine/machine-disks.ts";
 import type { DiskSearch } from "#machine/machine-disks.ts";
@@ -23,12 +23,14 @@ export interface ApplianceRole {
 const CLEARED_FILE = "cleared-spares";
 
 export function applianceDisks(
-  configuration: Pick<Configuration, "disks" | "joinSecret">,
+  configuration: Pick<Configuration, "disks" | "joinSecret" | "role">,
   state: Pick<StateDirectory, "readText" | "write">,
   appliance: ApplianceRole | null,
 ): Pick<KeeperOptions, "watch" | "heldBack"> {
   if (appliance === null) return { watch: null, heldBack: null };
-  const watch = configuration.disks.length > 0 ? null : diskWatch(appliance, state);
+  // A witness takes none, whatever its box has.
+  const takesNone = configuration.disks.length > 0 || configuration.role === "witness";
+  const watch = takesNone ? null : diskWatch(appliance, state);
   return { watch, heldBack: heldBack(configuration, appliance) };
 }
 

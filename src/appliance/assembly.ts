@@ -28,7 +28,6 @@ import { clearEtcdDirectory, etcdDirectoryState, etcdSocketPath } from "#machine
 import type { EtcdChild } from "#machine/etcd-child.ts";
 import { EtcdUnixTransport } from "#machine/etcd-transport.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
-import { ClusterState } from "#protocol/peer-channel/identity.ts";
 import type { PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import { callUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
@@ -227,7 +226,8 @@ async function askStation(
   });
 }
 
-async function callStation(
+/** A link to whoever was heard as a control station, of any of its addresses. */
+export async function callStation(
   world: World,
   security: PipeSecurity,
   station: StationFact,
@@ -247,25 +247,6 @@ async function callStation(
     }
   }
   throw failure;
-}
-
-/**
- * Looks at another cluster before ours gives way to it: its station must prove that it has the
- * secret and that its cluster is there and does not give way itself.
- */
-export async function meetCluster(
-  world: World,
-  security: PipeSecurity,
-  other: StationFact,
-): Promise<void> {
-  const { pipe, peer } = await callStation(world, security, other, Purpose.meet);
-  pipe.close("seen");
-  if (idText(peer.clusterId) !== other.clusterId) {
-    throw new Fault("notAuthentic", "the other cluster is not the one that was heard");
-  }
-  if (peer.clusterState === ClusterState.yielding) {
-    throw new Fault("conflict", "the other cluster gives way itself");
-  }
 }
 
 /** The station's side: a unit that proved that it has the join secret asks to be admitted. */

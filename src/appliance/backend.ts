@@ -12,9 +12,13 @@ import type {
   UnitNumber,
   VolumeNumber,
 } from "#base/record.ts";
+import type { DeadlineJudgement } from "#cluster/deadline.ts";
 import type { EvacuationState } from "#cluster/evacuation.ts";
+import type { Drills } from "./drills.ts";
+import type { Arrivals } from "./arrivals.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Health } from "./health.ts";
+import type { Pools } from "./pools.ts";
 import type { HostBackend } from "./host-backend.ts";
 import type { UpdateBackend } from "./update-backend.ts";
 
@@ -51,6 +55,8 @@ export interface UnitStatus {
      */
     code: string | null;
   };
+  /** Other clusters in use with the same join secret that are near, in words. */
+  otherClusters: string[];
   /** What is wrong with the boot medium, in a sentence; null: nothing. */
   wrongMedium: string | null;
 }
@@ -85,7 +91,7 @@ export interface UnitView {
   link: "up" | "down" | "self";
   /** As its screen shows them, to compare. */
   words: string[];
-  /** Null: it stays. */
+  /** Null: it stays where it is. */
   evacuation: EvacuationState | null;
 }
 
@@ -142,6 +148,8 @@ export interface VolumeView {
   sizeBytes: number;
   usedBytes: number | null;
   protection: Protection;
+  /** The pool that it lies in. */
+  pool: string;
   availability: Availability;
   state: ProtectionWord;
   /** Percent done while rebuilding. */
@@ -181,6 +189,8 @@ export interface CreateVolume {
   hosts?: string[] | undefined;
   /** TLS_RULE_DEFAULT, if not said. */
   tls?: TlsRule | undefined;
+  /** The first pool, if not said. */
+  pool?: string | undefined;
 }
 
 export interface ChangeVolume {
@@ -191,6 +201,8 @@ export interface ChangeVolume {
 export interface SettingsView {
   /** How long a slice may lack a copy before another disk takes its place, ms. */
   reprotectAfterMs: number;
+  /** How long after a loss all copies are to be there again, ms; 0: no such promise. */
+  protectWithinMs: number;
   /** Every block of every disk is read at least this often, ms; 0: only when asked. */
   scrubEveryMs: number;
   /** The most that a scrub reads of a disk, bytes per second. */
@@ -199,6 +211,16 @@ export interface SettingsView {
   diskErrorsMax: number;
   /** An address that the control station answers besides its own; null: there is none. */
   groupAddress: string | null;
+  /** Whether pages and API on TCP are answered over TLS alone. */
+  httpsOnly: boolean;
+}
+
+/** Whose certificates units show over HTTPS, where no other were given to them. */
+export interface AuthorityView {
+  /** The authority's own certificate. */
+  pem: string;
+  /** SHA-256 of it, as browsers show it. */
+  fingerprint: string;
 }
 
 /** Those not named stay. */
@@ -208,6 +230,8 @@ export interface Backend {
   status(): UnitStatus;
   units(): UnitView[];
   disks(): DiskView[];
+  /** The cluster's own authority; a Fault notFound while there is none. */
+  authority(): AuthorityView;
   /** Starts a scrub of a disk of any unit; `urgent`: without yielding to hosts. */
   scrubDisk(disk: DiskNumber, options: { urgent: boolean }): Promise<void>;
   /** Its copies are made anew elsewhere; then it is out of use. */
@@ -230,20 +254,29 @@ export interface Backend {
   /** Whether it is the owner's; takes a moment, and a Fault when too many are looked at. */
   checkPassword(password: string): Promise<boolean>;
   setPassword(password: string): Promise<void>;
-  strangers(): StrangerView[];
   /**
    * At most `limit`, newest last: the first ones after `since` (an event's number), or the newest
    * ones when `since` is 0.
    */
   events(since: number, limit: number): EventView[];
   /** Resyncs and rebuilds under way on this unit, and bytes moved since it started. */
-  recovery(): { resyncs: ResyncView[]; resyncedBytes: number };
+  recovery(): RecoveryView;
   metrics(): MetricSample[];
   /** Whether this version does its part here: what a slot on trial is blessed by. */
   health(): Health;
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
+  readonly drills: Drills;
+  readonly pools: Pools;
+  readonly arrivals: Arrivals;
   readonly hosts: HostBackend;
+}
+
+export interface RecoveryView {
+  resyncs: ResyncView[];
+  resyncedBytes: number;
+  /** Whether the promise of protectWithinMs could be kept after a loss now. */
+  deadline: DeadlineJudgement;
 }
 
 export interface ResyncView {

@@ -12,37 +12,49 @@ import { ControlProxyServer } from "#cluster/control-proxy-server.ts";
 import { ControlProxyClient } from "#cluster/control-proxy.ts";
 import { ControlStation } from "#cluster/control-station.ts";
 import type { StoreMember } from "#cluster/control-store.ts";
+import { DeathProof } from "#cluster/death-proof.ts";
 import { EtcdControlStore } from "#cluster/etcd-control-store.ts";
+import type { NearCluster } from "#cluster/formation.ts";
+import { giveWay } from "#cluster/giving-way.ts";
 import { idBytes, unitAddress } from "#cluster/identity.ts";
 import type { UnitIdentity } from "#cluster/identity.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { pipePair } from "#cluster/message-pipe.ts";
 import { proxyRules } from "#cluster/proxy-rules.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
-import { StationSchema, keys, parseValue, valueText } from "#cluster/state.ts";
+import { leavesCluster } from "#cluster/pool-state.ts";
+import { StationSchema, keys, parseValue } from "#cluster/state.ts";
 import type { DiskRecord } from "#cluster/state.ts";
 import { UnitLease } from "#cluster/unit-lease.ts";
 import { ViewFollower } from "#cluster/view-follower.ts";
 import type { ViewChange } from "#cluster/view.ts";
+import type { UnitFigures } from "#cluster/deadline.ts";
+import { roughly } from "#cluster/deadline.ts";
 import { newsOf } from "#cluster/volume-state.ts";
 import { VoterKeeper, newId, voterName } from "#cluster/voters.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
+import { isRefused } from "#machine/control-socket.ts";
 import { etcdDirectoryState, etcdSocketPath } from "#machine/etcd-child.ts";
 import type { EtcdChild } from "#machine/etcd-child.ts";
 import { EtcdUnixTransport } from "#machine/etcd-transport.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
+import type { Unwelcome } from "#protocol/peer-channel/channel.ts";
 import type { PeerIdentity } from "#protocol/peer-channel/identity.ts";
+import { refusalTable } from "#protocol/peer-channel/refusal.ts";
 import { callUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
 import type { SavedMembership, VoterPlace } from "./membership.ts";
 import { headReports } from "./head-reports.ts";
 import type { ReactorClient } from "./reactor-client.ts";
+import { CopyRate } from "./copy-rate.ts";
+import type { SliceReport } from "./data-plane.ts";
 import { DiskWatch } from "./disk-watch.ts";
 import { ReactorFeed } from "./reactor-feed.ts";
 import { Voter } from "./voter.ts";
 
 /** A reading through the leader on every unit; between two, a change of the records brings one. */
 const MEMBERS_EVERY_MS = 15_000;
+const METRICS_MS_MAX = 3000;
 /** While voters come or go. */
 const MEMBERS_UNSETTLED_MS = 2000;
 
@@ -60,6 +72,8 @@ export interface LifeParts {
   exportsUnclaimed: boolean;
   /** The owner wants a disk here taken again that is out of use. */
   takeDiskAgain(uuid: string): void;
+  /** Other clusters in use with our join secret that this unit hears; null: not known. */
+  near(): readonly NearCluster[] | null;
   /** This unit was removed from the cluster. */
   removed(): void;
   /** A disk here is to leave, or not any more. */
@@ -78,6 +92,7 @@ export class ClusterLife {
   readonly follower: ViewFollower;
   readonly commands: CommandClient;
   readonly lease: UnitLease;
+  readonly deaths: DeathProof;
   readonly voter: Voter;
   readonly watch: DiskWatch;
   readonly #world: World;
@@ -87,6 +102,8 @@ export class ClusterLife {
   readonly #station: ControlStation;
   readonly #records: RecordKeeper;
   readonly #servers = new Set<ControlProxyServer>();
+  readonly #copyRate = new CopyRate();
+  #isHurried = false;
   #members: StoreMember[] = [];
   #membersAtMs = Number.NEGATIVE_INFINITY;
   /** When the control store was last known to be within reach. */
@@ -117,15 +134,7 @@ export class ClusterLife {
     });
     const transport = new EtcdUnixTransport(etcdSocketPath(child.place.directory));
     this.#local = new EtcdControlStore(timers, transport);
-    this.voter = new Voter(world, timers, {
-      unit,
-      child,
-      certificates: parts.certificates,
-      local: this.#local,
-      vouchedAgoMs: () => transport.vouchedAgoMs,
-      store: this.store,
-      view: this.follower.view,
-    });
+    this.voter = this.#makeVoter(transport);
     this.lease = new UnitLease(world, timers, {
       store: this.store,
       follower: this.follower,
@@ -133,15 +142,19 @@ export class ClusterLife {
         unit,
         run: newId(world),
         mayLead: () => this.#mayLead(),
+        deadSince: (other) => this.deaths.deadSince(other),
         news: () => newsOf(headReports(this.follower.view, parts.reactor.report)),
+        figures: () => this.#figures(),
       },
     });
+    this.deaths = this.#watchDeaths();
     this.#station = new ControlStation(world, timers, {
       store: this.store,
       follower: this.follower,
       voters: new VoterKeeper(world, this.store, this.store),
       leads: () => this.lease.leads,
       votingUnits: () => this.knownVoters,
+      near: () => parts.near(),
     });
     this.lease.onLead = (leads, term) => this.#led(leads, term);
     this.#records = new RecordKeeper(world, timers, this.store, {
@@ -163,6 +176,30 @@ export class ClusterLife {
     this.follower.view.onChange((changes) => this.#viewChanged(changes));
   }
 
+  #makeVoter(transport: EtcdUnixTransport): Voter {
+    const { child, certificates } = this.#parts;
+    return new Voter(this.#world, this.#timers, {
+      unit: this.unit,
+      child,
+      certificates,
+      local: this.#local,
+      vouchedAgoMs: () => transport.vouchedAgoMs,
+      store: this.store,
+      view: this.follower.view,
+      members: () => this.#members,
+      metrics: () => transport.metrics(METRICS_MS_MAX),
+      handedOver: (why) => this.#handedOver(why),
+    });
+  }
+
+  #watchDeaths(): DeathProof {
+    const deaths = new DeathProof(this.#world, this.#timers, (other) => this.#refuses(other));
+    deaths.onProven = (other) => {
+      if (this.follower.view.station?.unit === other) this.lease.wake();
+    };
+    return deaths;
+  }
+
   #viewChanged(changes: readonly ViewChange[]): void {
     if (this.follower.view.units.get(this.unit)?.state === "removed") this.#parts.removed();
     if (changes.some((change) => change.kind === "voter" || change.kind === "unit")) {
@@ -182,6 +219,7 @@ export class ClusterLife {
   /** In order: the lead and the liveness are given back, so that nobody waits for them. */
   async stop(): Promise<void> {
     this.#station.stop();
+    this.deaths.stop();
     this.watch.stop();
     await this.lease.stop();
     this.#records.stop();
@@ -248,11 +286,14 @@ export class ClusterLife {
     return voters.length === records.size && voters.every((unit) => records.has(unit));
   }
 
-  /** A unit that is being evacuated leads only where nobody else is there. */
+  /** A witness, or a unit that is being evacuated, leads only where nobody else is there. */
   #mayLead(): boolean {
     const { units, alive } = this.follower.view;
-    const stays = (unit: UnitNumber) => units.get(unit)?.evacuation === undefined;
-    return stays(this.unit) || ![...alive.keys()].some(stays);
+    const isFit = (number: UnitNumber) => {
+      const unit = units.get(number);
+      return unit === undefined || !(leavesCluster(unit) || unit.role === "witness");
+    };
+    return isFit(this.unit) || ![...alive.keys()].some(isFit);
   }
 
   /** The reactor wants a slice's record changed. */
@@ -264,17 +305,7 @@ export class ClusterLife {
 
   /** The cluster gives way to another; only from virgin, whatever happens meanwhile. */
   async giveWay(): Promise<void> {
-    const { view } = this.follower;
-    const { cluster } = view;
-    if (cluster?.state !== "virgin") {
-      throw new Fault("conflict", "this cluster is in use; it gives way to none by itself");
-    }
-    const value = valueText({ ...cluster, state: "yielding" });
-    const { committed } = await this.store.transaction({
-      ifs: [view.compare(keys.cluster)],
-      puts: [{ key: keys.cluster, value }],
-    });
-    if (!committed) throw new Fault("conflict", "the cluster changed meanwhile");
+    await giveWay(this.store, this.follower.view);
   }
 
   /** Whether a slice lies on a disk of this unit, as control state or reactor know. */
@@ -285,11 +316,42 @@ export class ClusterLife {
     return placed || this.#parts.reactor.report.slices.length > 0;
   }
 
+  /** The reactor's newest words on the slices here. */
+  reported(slices: readonly SliceReport[]): void {
+    this.#dropDeleted(slices);
+    const nowMs = this.#world.clock.nowMs();
+    this.#copyRate.reported(nowMs, slices, this.#lacking(slices));
+    const { protectWithinMs } = this.follower.view.settings;
+    const isHurried = this.#copyRate.mustHurry(nowMs, protectWithinMs);
+    if (isHurried === this.#isHurried) return;
+    this.#isHurried = isHurried;
+    this.#world.log.write("info", isHurried ? "copying hurries: a deadline" : "copying is calm");
+    this.#parts.reactor.send({ kind: "hurry", isHurried });
+  }
+
+  /** Slices headed here that lack a copy. */
+  #lacking(slices: readonly SliceReport[]): Set<number> {
+    const lacking = new Set<number>();
+    for (const { slice, role } of slices) {
+      const record = this.follower.view.slices.get(slice);
+      if (role !== "head" || record === undefined) continue;
+      if (record.inSync.length < record.copies) lacking.add(slice);
+    }
+    return lacking;
+  }
+
+  #figures(): UnitFigures {
+    const { slices } = this.#parts.reactor.report;
+    const heldBytes = roughly(slices.reduce((sum, slice) => sum + slice.mappedBytes, 0));
+    const rate = this.#copyRate.bytesPerSecond;
+    return { heldBytes, ...(rate === null ? {} : { copyBytesPerSecond: roughly(rate) }) };
+  }
+
   /**
    * Gives back what slices on this unit's disks hold whose volumes were deleted while it was away.
    * Disks know of no other generation than the first yet: backups are not restored by this version.
    */
-  dropDeleted(slices: readonly { slice: number }[]): void {
+  #dropDeleted(slices: readonly { slice: number }[]): void {
     for (const { slice } of slices) {
       if (!this.follower.view.sliceIsDeleted(slice, FIRST_GENERATION)) continue;
       this.#parts.reactor.send({ kind: "sliceGone", slice });
@@ -302,14 +364,17 @@ export class ClusterLife {
     this.#serveUnit(pipe, peer.unitNumber);
   }
 
-  /** Whether a proved unit is one of this cluster; a sentence says why not. */
-  refusalOf(peer: PeerIdentity): string | null {
+  /** Whether a proved unit is one of this cluster; what says why not. */
+  refusalOf(peer: PeerIdentity): Unwelcome | null {
     const { view } = this.follower;
     // Before the first reading nobody is known; the rules look again at every write.
     if (view.revision === 0) return null;
     const unit = view.units.get(peer.unitNumber);
-    if (unit?.state !== "admitted") return "this unit is not in the cluster";
-    return unit.publicKey === peer.publicKey.toHex() ? null : "the cluster knows another key";
+    if (unit === undefined) return "this unit is not in the cluster";
+    if (unit.publicKey !== peer.publicKey.toHex()) return "the cluster knows another key";
+    // It was away then: nobody else tells it.
+    if (unit.state === "removed") return { code: "removed", sentence: refusalTable.removed[1] };
+    return null;
   }
 
   #serveUnit(pipe: MessagePipe, unit: UnitNumber): void {
@@ -357,6 +422,13 @@ export class ClusterLife {
     return this.#call(place, Purpose.controlProxy);
   }
 
+  /** Whether the unit's box says that no daemon listens; asked at the address that is its alone. */
+  async #refuses(unit: UnitNumber): Promise<boolean> {
+    const record = this.follower.view.units.get(unit);
+    const port = record?.ports.control;
+    return record === undefined || port === undefined ? false : isRefused(record.ula, port);
+  }
+
   /** A pipe to a unit that has the files of an update. */
   async dialArtefacts(number: UnitNumber): Promise<MessagePipe> {
     const unit = this.follower.view.units.get(number);
@@ -381,10 +453,18 @@ export class ClusterLife {
         });
         return called.pipe;
       } catch (error) {
+        if (error instanceof Fault && error.code === "removed") this.#parts.removed();
         failure = error;
       }
     }
     throw failure;
+  }
+
+  /** For the history; lost where nobody takes it up: the log has it. */
+  #handedOver(why: string): void {
+    this.commands.ask("tellLead", { why }).catch((error: unknown) => {
+      if (!(error instanceof Fault)) throw error;
+    });
   }
 
   #placesChanged(): void {

@@ -59,6 +59,7 @@ describe("precedence", () => {
       peer: 10812,
       nbd: 10809,
       api: 7480,
+      apiTls: 7443,
     });
   });
 
@@ -190,7 +191,7 @@ describe("a bad setting → its name, its source and what is allowed", () => {
     ["disks", ["/a", "/a"], "each path once"],
     ["disks", "/a", "array"],
     ["mayFound", "yes", "boolean"],
-    ["role", "witness", '"member"|"spare"'],
+    ["role", "king", '"member"|"spare"|"witness"'],
     ["clusterName", "", "letters, digits"],
     ["sliceBytes", (4 << 20) + 1, "multiple of 4194304"],
     ["sliceBytes", 1 << 20, "4194304"],
@@ -357,6 +358,7 @@ describe("flags", () => {
     expect(() => flags(["api-port", "x"])).toThrow("--api-port x: needs a whole number");
     expect(() => flags(["name", "a", "b"])).toThrow("--name is said twice");
     expect(refusal(flags(["role", "king"]))).toContain("role in the flags");
+    expect(refusal(flags(["role", "witness"], ["disk", "/d"]))).toContain("a witness has no disks");
   });
 });
 

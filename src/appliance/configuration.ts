@@ -2,7 +2,7 @@
 //
 // The configuration of a unit: one table of settings, from which come the zod schema of
 // `cairn.json` (as a file or on the boot medium), the flags of `cairn unit`, the defaults, and the
-// JSON schema that `cairn config schema` prints.
+// JSON schema that `cairn config schema` prints. Long because all settings stand in one table.
 //
 // Invariants
 // - Precedence: defaults < boot medium < file < flags, per setting; lists replace, they do not add
@@ -141,11 +141,12 @@ export const SETTINGS = {
     sentence:
       "SHA-256 of the administrator's token, instead of a claim code: claimed from the start",
   }),
-  role: setting(z.enum(["member", "spare"]), {
+  role: setting(z.enum(["member", "spare", "witness"]), {
     initial: "member",
     flag: "role",
     kind: "text",
-    sentence: "member, or spare: in no pool until it is needed",
+    sentence:
+      "member; spare: in no pool until it is needed; witness: a vote without disks (cairn witness)",
   }),
   clusterName: setting(nameSchema, {
     initial: "cairn",
@@ -212,7 +213,8 @@ export const PORTS = {
   control: portSetting(AUTOCONFIG_PORT, "control-port", "control channel between units, TCP"),
   peer: portSetting(LANE_PORT, "peer-port", "data between units, TCP"),
   nbd: portSetting(10809, "nbd-port", "NBD portal, TCP"),
-  api: portSetting(7480, "api-port", "API and status page, TCP"),
+  api: portSetting(7480, "api-port", "API and console, TCP"),
+  apiTls: portSetting(7443, "api-tls-port", "API and console over TLS, TCP"),
 } as const;
 
 function portSetting(initial: number, flag: string, sentence: string) {
@@ -490,7 +492,10 @@ function secretFromFile(file: string, origin: string, readText: ReadText): strin
 
 /** What no setting can see alone. */
 function checkTogether(configuration: Configuration): void {
-  const { ports, tls } = configuration;
+  const { ports, tls, role, disks } = configuration;
+  if (role === "witness" && disks.length > 0) {
+    throw new Fault("badConfiguration", "a witness has no disks; leave out disks, or the role");
+  }
   const given = Object.values(tls).some((one) => one !== null);
   if (given && (tls.certificateFile === null || tls.keyFile === null)) {
     throw new Fault(

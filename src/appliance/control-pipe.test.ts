@@ -174,6 +174,16 @@ test("a proved answerer refuses → forbidden, with its sentence", async () => {
   expect(answerer.met).toEqual([]);
 });
 
+test("a proved answerer says that the caller was removed → a fault of its own", async () => {
+  const why = { code: "removed", sentence: "removed by its owner" } as const;
+  const answerer = new Answerer({ authenticate: () => why });
+  const fault = await faultOf(answerer.call());
+  expect([fault.code, fault.message.includes(why.sentence)]).toEqual(["removed", true]);
+  // Said by the caller of whom it called, it means nothing for itself.
+  const unwanted = await faultOf(new Answerer().call({ authenticate: () => why }));
+  expect(unwanted.code).toBe("notAuthentic");
+});
+
 test("the caller refuses whom it reached → notAuthentic: nobody who matters said no", async () => {
   const answerer = new Answerer();
   const elsewhere = await faultOf(answerer.call({}, identity(1).unitId));

@@ -12,26 +12,36 @@ import type { MessagePipe } from "#cluster/message-pipe.ts";
 import type { ControlSocket } from "#machine/control-socket.ts";
 import { connectControl } from "#machine/control-socket.ts";
 import { PeerChannel } from "#protocol/peer-channel/channel.ts";
+import type { Unwelcome } from "#protocol/peer-channel/channel.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import type { OwnIdentity, PeerIdentity } from "#protocol/peer-channel/identity.ts";
+import type { RefusalCode } from "#protocol/peer-channel/refusal.ts";
 
 const HANDSHAKE_TICK_MS = 500;
+/** What a control port is called for; who may is asked once the caller has proved itself. */
+const OFFERS: readonly Purpose[] = [
+  Purpose.join,
+  Purpose.controlProxy,
+  Purpose.meet,
+  Purpose.artefacts,
+  Purpose.adopt,
+];
 
 export interface PipeSecurity {
   timers: Timers;
   /** As it is at the moment: a unit that joins becomes another. */
   own(): OwnIdentity;
   preSharedKey: Uint8Array;
-  /** A sentence says why not. */
-  authenticate(peer: PeerIdentity): string | null;
+  /** What says why not. */
+  authenticate(peer: PeerIdentity): Unwelcome | null;
 }
 
 interface PipeOptions {
   call: Purpose | null;
   expectUnitId: Uint8Array | null;
   opened(pipe: MessagePipe, peer: PeerIdentity): void;
-  /** It never opened; `proved`: because somebody who proved itself refused. */
-  failed(reason: string, proved: boolean): void;
+  /** It never opened; `by`: the code of somebody who proved itself and refused. */
+  failed(reason: string, by: RefusalCode | null): void;
 }
 
 /** Puts a channel and a pipe on a fresh connection. */
@@ -43,18 +53,18 @@ function makePipe(
 ): void {
   let pipe: StreamPipe | null = null;
   let over = false;
-  const ended = (reason: string, proved = false) => {
+  const ended = (reason: string, by: RefusalCode | null = null) => {
     if (over) return;
     over = true;
     socket.close();
-    if (pipe === null) options.failed(reason, proved);
+    if (pipe === null) options.failed(reason, by);
     else pipe.ended(reason);
   };
   const channel = new PeerChannel(
     world,
     {
       call: options.call,
-      offers: [Purpose.join, Purpose.controlProxy, Purpose.meet, Purpose.artefacts],
+      offers: OFFERS,
       own: security.own(),
       preSharedKey: security.preSharedKey,
       ...(options.expectUnitId === null ? {} : { expectUnitId: options.expectUnitId }),
@@ -74,7 +84,10 @@ function makePipe(
         options.opened(pipe, peer);
       },
       plain: (bytes) => pipe?.received(bytes.slice()),
-      refused: (refusal) => ended(refusal.sentence, refusal.byPeer && refusal.proved),
+      refused: (refusal) => {
+        const { byPeer, proved, code, sentence } = refusal;
+        ended(sentence, byPeer && proved ? code : null);
+      },
     },
   );
   socket.onBytes = (bytes) => channel.receive(bytes);
@@ -91,8 +104,8 @@ function makePipe(
 }
 
 /**
- * Calls another unit's control port. Rejects with a Fault that says why: forbidden where a proved
- * unit refused, notAuthentic or notReady where none was reached.
+ * Calls another unit's control port. Rejects with a Fault that says why: removed or forbidden where
+ * a proved unit refused, notAuthentic or notReady where none was reached.
  */
 export async function callUnit(
   world: Pick<World, "clock" | "seal">,
@@ -105,8 +118,9 @@ export async function callUnit(
       call: to.purpose,
       expectUnitId: to.unitId,
       opened: (pipe, peer) => resolve({ pipe, peer }),
-      failed: (reason, proved) => {
-        reject(new Fault(proved ? "forbidden" : "notAuthentic", `${to.address}: ${reason}`));
+      failed: (reason, by) => {
+        const refused = by === "removed" ? "removed" : "forbidden";
+        reject(new Fault(by === null ? "notAuthentic" : refused, `${to.address}: ${reason}`));
       },
     });
   });

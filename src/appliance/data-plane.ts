@@ -11,7 +11,8 @@
 //   or in a head's attach (R2: confirmed before its epoch is sent to anyone).
 // - One proposal per slice at a time, also across a disk's openings: what a slice of an earlier one
 //   still has under way ends first, and fails what was decided by an older record.
-// - Verbs for slices unknown here are dropped, their payload released.
+// - Verbs for slices unknown here are dropped, their payload released; so are those of a slice that
+//   a drill keeps silent, in both directions, and what it proposes waits until that is over.
 
 import { EXTENT_BYTES } from "#base/grains.ts";
 import { BEACON_EVERY_MS, FORWARD_AGE_MAX_MS } from "#base/limits.ts";
@@ -33,6 +34,7 @@ import { PeerVerb, VerbKind } from "#base/verbs.ts";
 import type { ScrubPace } from "#base/disk-health.ts";
 import type { World } from "#base/world.ts";
 import type { Happening } from "#raid/happening.ts";
+import { CopyBudget } from "#raid/copy-budget.ts";
 import { Slice } from "#raid/slice.ts";
 import type { SliceOptions, SliceStatus } from "#raid/slice.ts";
 import type { DiskStore } from "#store/disk-store.ts";
@@ -80,6 +82,18 @@ export interface SliceReport extends SliceStatus {
   mappedBytes: number;
 }
 
+/** A slice that a drill keeps silent. */
+interface Silence {
+  untilMs: number;
+  /** What it would propose. */
+  proposal: (() => void) | null;
+  /** Forwarded requests that came meanwhile, as the forwarders' credit bounds them. */
+  unanswered: { from: UnitNumber; sequence: number }[];
+}
+
+/** Hosts seen at a head so lately count as using it: they pause between requests. */
+const HOSTS_SEEN_MS = 500;
+
 const NOWHERE: HeadPlace = { at: "unknown" };
 
 export class DataPlane {
@@ -99,7 +113,11 @@ export class DataPlane {
   readonly #links = new Set<UnitNumber>();
   readonly #pool = new OperationPool();
   readonly #forwarder: Forwarder;
+  readonly #copyBudget = new CopyBudget();
+  #hostsSeenMs = Number.NEGATIVE_INFINITY;
   #scrubPace: ScrubPace | null;
+  /** Slices that a drill keeps silent, until when; and what they would propose. */
+  readonly #silent = new Map<SliceNumber, Silence>();
   /** Heads are given up once; a slice started later has none to give. */
   #released = false;
   #lastBeatMs = Number.NEGATIVE_INFINITY;
@@ -273,7 +291,8 @@ export class DataPlane {
   #startSlice(store: DiskStore, number: SliceNumber): void {
     const member = store.member(number);
     if (member === null) return;
-    const slice = new Slice(this.#world, this.#memory, this.#options.slice, member, {
+    const options = { copyBudget: this.#copyBudget, ...this.#options.slice };
+    const slice = new Slice(this.#world, this.#memory, options, member, {
       send: (verb) => this.#sendToDisk(verb),
       propose: (next, expected, done) => this.#propose(next, expected, done),
       statusChanged: () => this.#effects.sliceChanged(number),
@@ -286,8 +305,51 @@ export class DataPlane {
     if (record !== undefined) slice.recordChanged(record);
   }
 
+  // Drills.
+
+  /**
+   * As if this unit were dead to one slice: no verb of it comes or goes, no proposal of it is made,
+   * for so long. Whoever else is in sync takes over as after a real death. To this unit it is a cut
+   * network and a control store that does not answer, which a slice must stand at any time.
+   */
+  silence(slice: SliceNumber, forMs: number): void {
+    const entry = this.#slices.get(slice);
+    if (entry === undefined) return;
+    const { proposal = null, unanswered = [] } = this.#silent.get(slice) ?? {};
+    const untilMs = this.#world.clock.nowMs() + forMs;
+    this.#silent.set(slice, { untilMs, proposal, unanswered });
+    for (const disk of this.#linkedDisks()) entry.slice.linkDown(disk);
+  }
+
+  #endSilences(nowMs: number): void {
+    for (const [slice, { untilMs, proposal, unanswered }] of this.#silent) {
+      if (nowMs < untilMs) continue;
+      this.#silent.delete(slice);
+      proposal?.();
+      // The link never broke: who asked here, and found no other head, waits for an answer.
+      for (const { from, sequence } of unanswered) {
+        if (!this.#links.has(from)) continue;
+        this.#effects.send(from, this.#forwardedVerb(sequence, Status.expired));
+      }
+      const entry = this.#slices.get(slice);
+      if (entry === undefined) continue;
+      for (const disk of this.#linkedDisks()) entry.slice.linkUp(disk);
+    }
+  }
+
+  #linkedDisks(): DiskNumber[] {
+    const linked = [...this.#diskUnits].filter(([, unit]) => this.#links.has(unit));
+    return linked.map(([disk]) => disk);
+  }
+
   #propose(next: SliceRecord, expected: SliceRecord, done: ProposeDone): void {
     const { slice } = next;
+    const silence = this.#silent.get(slice);
+    if (silence !== undefined) {
+      // One at a time per slice: whoever waited before is stopped.
+      silence.proposal = () => this.#propose(next, expected, done);
+      return;
+    }
     if (this.#proposing.has(slice)) {
       // Only the newest Slice of a number lives: whoever waited before it is stopped.
       this.#proposing.set(slice, () => this.#propose(next, expected, done));
@@ -346,11 +408,19 @@ export class DataPlane {
   #sendToDisk(verb: PeerVerb): boolean {
     const unit = this.#diskUnits.get(verb.toDisk);
     if (unit === undefined || !this.#links.has(unit)) return false;
+    if (this.#silent.has(verb.slice)) return false;
     return this.#effects.send(unit, verb);
   }
 
   /** A verb from another unit. The payload's buffer is the receiver's from here on. */
   receive(from: UnitNumber, verb: PeerVerb): void {
+    const silence = this.#silent.get(verb.slice);
+    if (silence !== undefined) {
+      const { sequence } = verb;
+      if (verb.kind === VerbKind.forward) silence.unanswered.push({ from, sequence });
+      if (verb.bufferOffset !== NO_BUFFER) this.#memory.release(verb.bufferOffset);
+      return;
+    }
     switch (verb.kind) {
       case VerbKind.tick:
         this.#forwarder.tickHeard(from, verb.tickMs);
@@ -460,9 +530,26 @@ export class DataPlane {
     for (const store of this.#disks.values()) store.tick(nowMs, wallMs);
     for (const { slice } of this.#slices.values()) slice.tick(nowMs);
     this.#forwarder.tick();
+    this.#endSilences(nowMs);
+    this.#countCopies(nowMs);
     if (nowMs - this.#lastBeatMs < BEACON_EVERY_MS) return;
     this.#lastBeatMs = nowMs;
     for (const unit of this.#links) this.#sendTick(unit);
+  }
+
+  /** Before a deadline that would be missed, copying yields to hosts no more. */
+  setHurried(isHurried: boolean): void {
+    this.#copyBudget.isHurried = isHurried;
+  }
+
+  #countCopies(nowMs: number): void {
+    let copies = 0;
+    for (const { slice } of this.#slices.values()) {
+      const { load } = slice;
+      copies += load.copies;
+      if (load.hostInFlight > 0) this.#hostsSeenMs = nowMs;
+    }
+    this.#copyBudget.counted(copies, { isBesideHosts: nowMs - this.#hostsSeenMs < HOSTS_SEEN_MS });
   }
 
   #sendTick(unit: UnitNumber): void {

@@ -29,6 +29,7 @@ import type { ReactorClient } from "./reactor-client.ts";
 import type { OpenedDisk } from "./reactor-messages.ts";
 
 const RETRY_MS = 1000;
+const REFUSED_RETRY_MS = 60_000;
 /** A disk that could not be looked at or claimed is looked at again after this, ms. */
 const LOOK_AGAIN_MS = 15_000;
 /**
@@ -493,6 +494,7 @@ export class DiskKeeper {
   async #register(disk: KeptDisk, opened: OpenedDisk): Promise<void> {
     const { uuid, path, sizeBytes, incarnation } = opened;
     const isThere = () => this.#disks.get(path) === disk && disk.state !== "failed";
+    let waitMs = RETRY_MS;
     while (!this.#stopped && this.#commands !== null && isThere()) {
       try {
         const args = { uuid, path, sizeBytes, incarnation };
@@ -502,12 +504,14 @@ export class DiskKeeper {
       } catch (error) {
         if (!(error instanceof Fault)) throw error;
         disk.reason = `waits to be registered: ${error.message}`;
+        // A refused one may be of a unit that is about to be missed, or stay refused for ever.
+        waitMs = error.code === "diskRefused" ? Math.min(REFUSED_RETRY_MS, 2 * waitMs) : RETRY_MS;
         this.#world.log.write("info", "a disk waits to be registered", {
           path,
           reason: error.message,
         });
       }
-      await new Promise<void>((resolve) => this.#timers.after(RETRY_MS, resolve));
+      await new Promise<void>((resolve) => this.#timers.after(waitMs, resolve));
     }
   }
 

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What an owner does with units: evacuate, keep, replace, remove, and ask beforehand what a loss
-// would mean. The interface behind REST, CLI and pages, and the unit's implementation of it.
+// What an owner does with units: evacuate, move, keep, replace, remove, and ask beforehand what a
+// loss would mean. The interface behind REST, CLI and pages, and the unit's implementation of it.
 
 import { Fault } from "#base/fault.ts";
 import type { DiskNumber, UnitNumber } from "#base/record.ts";
 import type { World } from "#base/world.ts";
 import { questionsOf } from "#cluster/questions.ts";
 import type { Question } from "#cluster/questions.ts";
+import type { PlaceInPools } from "#cluster/pool-state.ts";
 import type { UnitRecord } from "#cluster/state.ts";
 import type { ClusterView } from "#cluster/view.ts";
+import { lossTable } from "#cluster/volume-state.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
 import type { ClusterLife } from "./cluster-life.ts";
 import { whatIf } from "./what-if.ts";
 import type { Subject, WhatIf } from "./what-if.ts";
@@ -30,13 +33,24 @@ export interface Fleet {
     unit: string,
     options: { thenRemove: boolean; force: boolean; dryRun: boolean },
   ): Promise<WhatIf>;
-  /** Takes an evacuation back. */
+  /**
+   * Puts a unit into a pool as a member or a spare, or makes it a spare for all (`pool` null): at
+   * once where it holds nothing that stays behind, else once it is emptied as by `evacuate`.
+   */
+  move(
+    unit: string,
+    to: PlaceInPools,
+    options: { force: boolean; dryRun: boolean },
+  ): Promise<WhatIf>;
+  /** Takes an evacuation back, or a move that waits for one. */
   keep(unit: string): Promise<void>;
   /** `by` takes the unit's place, then the unit is evacuated and removed. */
   replace(unit: string, by: string): Promise<WhatIf>;
   /** Refused while it costs protection, unless `force`; never where data would be lost. */
   remove(unit: string, options: { force: boolean }): Promise<void>;
   whatIf(question: WhatIfQuestion): WhatIf;
+  /** R5: for each unit, what is lost or stops when it fails. */
+  losses(): LossRow[];
   /** What an owner must decide now, the worst first. */
   questions(): Question[];
 }
@@ -59,11 +73,36 @@ export class UnitFleet implements Fleet {
   ): Promise<WhatIf> {
     const life = this.#life();
     const { view } = life.follower;
-    const { number } = find(view, name);
+    const { number } = findUnit(view, name);
     const expected = this.#expected(life, number, options.force || options.dryRun);
     if (options.dryRun) return expected;
     await life.commands.ask("evacuateUnit", { unit: number, thenRemove: options.thenRemove });
     await this.#until(life, () => view.units.get(number)?.evacuation !== undefined);
+    return expected;
+  }
+
+  async move(
+    name: string,
+    { role, pool }: PlaceInPools,
+    options: { force: boolean; dryRun: boolean },
+  ): Promise<WhatIf> {
+    const life = this.#life();
+    const { view } = life.follower;
+    const { number } = findUnit(view, name);
+    if (pool !== null && !view.pools.has(pool)) {
+      throw new Fault("notFound", `there is no pool ${pool}`);
+    }
+    // One that holds nothing has nothing to find room for, however others are.
+    const isEmpty = view.slicesOfUnit(number).length === 0;
+    const accept = options.force || options.dryRun || isEmpty;
+    const expected = this.#expected(life, number, accept);
+    if (options.dryRun) return expected;
+    await life.commands.ask("moveUnit", { unit: number, role, pool });
+    await this.#until(life, () => {
+      const unit = view.units.get(number);
+      const isThere = unit?.role === role && unit.pool === pool;
+      return isThere || unit?.evacuation?.thenMove !== undefined;
+    });
     return expected;
   }
 
@@ -82,7 +121,7 @@ export class UnitFleet implements Fleet {
   async keep(name: string): Promise<void> {
     const life = this.#life();
     const { view } = life.follower;
-    const { number } = find(view, name);
+    const { number } = findUnit(view, name);
     await life.commands.ask("keepUnit", { unit: number });
     await this.#until(life, () => view.units.get(number)?.evacuation === undefined);
   }
@@ -90,8 +129,8 @@ export class UnitFleet implements Fleet {
   async replace(name: string, byName: string): Promise<WhatIf> {
     const life = this.#life();
     const { view } = life.follower;
-    const { number } = find(view, name);
-    const by = find(view, byName).number;
+    const { number } = findUnit(view, name);
+    const by = findUnit(view, byName).number;
     await life.commands.ask("replaceUnit", { unit: number, by });
     await this.#until(life, () => view.units.get(number)?.evacuation !== undefined);
     // Its room counts only now; what finds none waits, and is said.
@@ -101,7 +140,7 @@ export class UnitFleet implements Fleet {
   async remove(name: string, options: { force: boolean }): Promise<void> {
     const life = this.#life();
     const { view } = life.follower;
-    const { number } = find(view, name);
+    const { number } = findUnit(view, name);
     if (number === life.unit && view.units.size > 1) {
       const other = "ask through another unit to remove this one";
       throw new Fault("conflict", `a unit does not remove itself: ${other}`);
@@ -114,6 +153,11 @@ export class UnitFleet implements Fleet {
     const life = this.#life();
     const { view } = life.follower;
     return whatIf(view, subjectOf(view, question), life.knownVoters);
+  }
+
+  losses(): LossRow[] {
+    const life = this.#life();
+    return lossTable(life.follower.view, life.voters);
   }
 
   questions(): Question[] {
@@ -134,14 +178,14 @@ export class UnitFleet implements Fleet {
 function subjectOf(view: ClusterView, { unit, disk, link }: WhatIfQuestion): Subject {
   const said = [unit, disk, link].filter((one) => one !== undefined).length;
   if (said !== 1) throw new Fault("badRequest", "one of unit, disk and link is to be said");
-  if (unit !== undefined) return { kind: "unit", unit: find(view, unit).number };
+  if (unit !== undefined) return { kind: "unit", unit: findUnit(view, unit).number };
   if (disk !== undefined) return { kind: "disk", disk };
   const [one, other] = link ?? ["", ""];
-  return { kind: "link", units: [find(view, one).number, find(view, other).number] };
+  return { kind: "link", units: [findUnit(view, one).number, findUnit(view, other).number] };
 }
 
 /** A unit by its name or number. */
-function find(view: ClusterView, nameOrNumber: string): UnitRecord {
+export function findUnit(view: ClusterView, nameOrNumber: string): UnitRecord {
   const admitted = [...view.units.values()].filter((unit) => unit.state === "admitted");
   const number = /^\d{1,15}$/.test(nameOrNumber) ? Number(nameOrNumber) : 0;
   const found =

@@ -6,7 +6,13 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import { Fault } from "#base/fault.ts";
 import type { Link } from "#machine/network.ts";
-import { GroupAddress, HOLD_SECONDS, linkFor, withoutGroupAddress } from "./group-address.ts";
+import {
+  GroupAddress,
+  HOLD_SECONDS,
+  heldFrom,
+  linkFor,
+  withoutGroupAddress,
+} from "./group-address.ts";
 
 const own = (address: string, prefixBits: number) => ({
   address,
@@ -28,10 +34,12 @@ let done: string[];
 let told: string[];
 let failing: Fault | null;
 let waiting: (() => void)[];
+let seconds: number;
 let group: GroupAddress;
 
 beforeEach(() => {
   links = [LAN];
+  seconds = 4;
   [wanted, done, told, failing, waiting] = [null, [], [], null, []];
   const effects = {
     links: () => links,
@@ -49,7 +57,9 @@ beforeEach(() => {
       return () => void (waiting = waiting.filter((one) => one !== act));
     },
   };
-  group = new GroupAddress({ log, timers, effects }, () => wanted);
+  group = new GroupAddress({ log, timers, effects }, () =>
+    wanted === null ? null : { address: wanted, seconds },
+  );
 });
 
 /** Lets a round pass, and answers what it did. */
@@ -73,6 +83,16 @@ test("wanted → put there, announced thrice, renewed; not wanted → let go", a
   wanted = null;
   expect([await round(), group.held]).toEqual([["release eth0 198.51.100.7"], null]);
   expect(await round()).toEqual([]);
+});
+
+test("it leads for one more second → held no longer than that", async () => {
+  [wanted, seconds] = ["198.51.100.7", 1];
+  expect((await round())[0]).toBe("hold eth0 198.51.100.7 1");
+});
+
+test("its predecessor → had it for so long after its death, or not at all after its lease", () => {
+  expect(heldFrom({ atMs: 10_000, provenDeadMs: 8000 })).toBe(8000 + HOLD_SECONDS * 1000 + 1000);
+  expect(heldFrom({ atMs: 10_000, provenDeadMs: null })).toBe(11_000);
 });
 
 test("another address, or its interface is another → the old one is let go first", async () => {

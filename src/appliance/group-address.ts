@@ -7,20 +7,37 @@
 // Invariants
 // - The address hangs on this process: it is put there for HOLD_SECONDS and again before that. A
 //   daemon that is killed or hangs loses it although its kernel goes on.
-// - Held only while this unit leads. Two holders for a moment (R14: nobody's data depends on it)
-//   end when the one that lost the lead lets go, or by the time above.
+// - Never two that answer: it is put there for no longer than this unit surely leads, and who led
+//   before has lost it by then (`heldFrom`).
 
 import { Fault } from "#base/fault.ts";
 import type { Log, Timers } from "#base/world.ts";
 import { addressBytes, parseRange, rangeHolds } from "#cluster/address-range.ts";
 import type { Link } from "#machine/network.ts";
 
-export const HOLD_SECONDS = 4;
-const RENEW_MS = 1000;
+export const HOLD_SECONDS = 2;
+const RENEW_MS = 500;
+/** The kernel takes an address away up to so much late (check_lifetime, net/ipv4/devinet.c). */
+const LATE_MS = 1000;
 /** How soon an address that came to be wanted is put there. */
 const LOOK_MS = 250;
 /** Frames may be lost: so many rounds announce. */
 const ANNOUNCEMENTS = 3;
+
+/** What is wanted of this unit, for at most so many seconds from now. */
+export interface GroupWish {
+  address: string;
+  seconds: number;
+}
+
+/**
+ * From when on the unit that leads may hold the address (CLOCK_BOOTTIME, ms): one that was proven
+ * dead may have put it on its kernel just before; one whose lease ended has not, for so long.
+ */
+export function heldFrom(began: { atMs: number; provenDeadMs: number | null }): number {
+  const { atMs, provenDeadMs } = began;
+  return provenDeadMs === null ? atMs + LATE_MS : provenDeadMs + HOLD_SECONDS * 1000 + LATE_MS;
+}
 
 export interface GroupEffects {
   links(): readonly Link[];
@@ -35,17 +52,17 @@ export class GroupAddress {
   readonly #log: Log;
   readonly #timers: Timers;
   readonly #effects: GroupEffects;
-  readonly #wanted: () => string | null;
+  readonly #wanted: () => GroupWish | null;
   #held: { link: string; address: string; announced: number } | null = null;
   #complaint = "";
   #round: Promise<void> | null = null;
   #cancel: (() => void) | null = null;
   #stopped = false;
 
-  /** `wanted`: the address while this unit is to hold it, else null; looked at often. */
+  /** `wanted`: while this unit is to hold it, else null; looked at often. */
   constructor(
     outside: { log: Log; timers: Timers; effects: GroupEffects },
-    wanted: () => string | null,
+    wanted: () => GroupWish | null,
   ) {
     this.#log = outside.log;
     this.#timers = outside.timers;
@@ -80,15 +97,16 @@ export class GroupAddress {
 
   async #look(): Promise<void> {
     await this.#try(async () => {
-      const address = this.#wanted();
+      const wish = this.#wanted();
+      const address = wish?.address ?? null;
       if (this.#held !== null && this.#held.address !== address) await this.#letGo();
-      if (address === null) return;
+      if (wish === null || address === null) return;
       const link = linkFor(this.#effects.links(), address);
       if (link === null) {
         throw new Fault("badMachine", `no interface here is in the network of ${address}`);
       }
       if (this.#held !== null && this.#held.link !== link.name) await this.#letGo();
-      await this.#effects.hold(link.name, address, HOLD_SECONDS);
+      await this.#effects.hold(link.name, address, Math.min(HOLD_SECONDS, wish.seconds));
       this.#keep(link, address);
     });
   }

@@ -65,6 +65,8 @@ export interface OwnHostView {
   askedBytes: number;
   volumes: OwnVolumeView[];
   requests: RequestView[];
+  /** Where the units' API is, as URLs: any of them answers the same. */
+  apis: string[];
 }
 
 export interface AskVolume {

@@ -3,11 +3,11 @@
 // Clusters that a unit left while they were virgin: their mark on a disk without slices is void.
 
 import { z } from "zod";
+import { LEFT_MAX } from "#cluster/giving-way.ts";
 import { idSchema } from "#cluster/state.ts";
 import type { StateDirectory } from "#machine/state-directory.ts";
 
 const LEFT_FILE = "left-clusters.json";
-const LEFT_MAX = 16;
 
 export function readLeft(state: Pick<StateDirectory, "readText">): string[] {
   const text = state.readText(LEFT_FILE);
@@ -16,8 +16,8 @@ export function readLeft(state: Pick<StateDirectory, "readText">): string[] {
 
 export function addLeft(
   state: Pick<StateDirectory, "readText" | "write">,
-  clusterId: string,
+  clusterIds: readonly string[],
 ): void {
-  const left = [...readLeft(state), clusterId].slice(-LEFT_MAX);
+  const left = [...new Set([...readLeft(state), ...clusterIds])].slice(-LEFT_MAX);
   state.write(LEFT_FILE, `${JSON.stringify(left)}\n`);
 }

@@ -22,13 +22,14 @@ const machine: CliMachine = {
     const { tokens } = parseArgs({ args: [...args], options, strict: false, tokens: true });
     return tokens;
   },
-  fetch: (url, { method, headers, body, unix, timeoutMs }) =>
+  fetch: (url, { method, headers, body, unix, ca, timeoutMs }) =>
     fetch(url, {
       method,
       headers,
       signal: AbortSignal.timeout(timeoutMs),
       ...(body === undefined ? {} : { body }),
       ...(unix === undefined ? {} : { unix }),
+      ...(ca === undefined ? {} : { tls: { ca } }),
     }),
   readText,
   readPiece,
@@ -74,6 +75,12 @@ const machine: CliMachine = {
     const { runRecovery } = await import("./run-recovery.ts");
     return runRecovery(start);
   },
+  executable: process.execPath,
+  runAttach: async (start) => {
+    const { runAttach } = await import("./run-attach.ts");
+    return runAttach(start, () => new Worker(new URL("./tls-main.ts", import.meta.url).href));
+  },
+  attachments: async () => (await import("./run-attach.ts")).localMachine,
   box: async () => {
     const { ApplianceBox } = await import("#machine/appliance-box.ts");
     return new ApplianceBox();

@@ -4,6 +4,7 @@
 
 import type { Log } from "#base/world.ts";
 import type { ControlEnd } from "#machine/control-channel.ts";
+import type { ProbeFacts } from "./drill-probe.ts";
 import type {
   BlocksTold,
   FromReactor,
@@ -41,6 +42,8 @@ export class ReactorClient {
   listeners: ReactorListeners | null = null;
   /** A host begins TLS. */
   onSecure: (upgrade: Heard<"secure">) => void = () => {};
+  /** A drill's host on this unit says how far it is; null: there is none for want of memory. */
+  onProbed: (facts: ProbeFacts | null) => void = () => {};
   /** This thread was silent, and the unit's slices serve no more in this process. */
   onReleased: () => void = () => {};
   readonly #channel: ControlEnd;
@@ -105,6 +108,8 @@ export class ReactorClient {
         return listeners?.propose(message);
       case "secure":
         return this.onSecure(message);
+      case "probed":
+        return this.onProbed(message.facts);
       case "released":
         return this.onReleased();
       case "started":

@@ -12,10 +12,15 @@ import type { ClusterView, ViewChange } from "#cluster/view.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import type { PeerUnit } from "./reactor-messages.ts";
 
+/** How long a drill keeps a head silent: longer than any takeover is given (design, section 5). */
+export const SILENT_MS = 10_000;
+
 export class ReactorFeed {
   readonly #reactor: Pick<ReactorClient, "send">;
   readonly #view: ClusterView;
   #leaving = "";
+  /** How often heads of canaries were told to fall silent, by volume; those of before were seen. */
+  readonly #silenced = new Map<VolumeNumber, number>();
   readonly #options: { ownUnit: UnitNumber; exportsUnclaimed: boolean };
 
   constructor(
@@ -45,6 +50,7 @@ export class ReactorFeed {
         if (disk !== undefined) places.push({ disk: number, unit: disk.unit });
       } else if (change.kind === "volume") {
         this.#sendVolume(number);
+        this.#lookAtDrill(number);
       } else if (change.kind === "host") {
         this.#sendHost(number);
       }
@@ -88,6 +94,23 @@ export class ReactorFeed {
       const hosts = mayExport ? [...volume.hosts, ...this.#sendRanges(volume)] : [];
       this.#reactor.send({ kind: "volume", volume: { ...exported(volume), hosts } });
     }
+  }
+
+  /** A drill wants this unit dead to its canary, where that is headed here. */
+  #lookAtDrill(number: VolumeNumber): void {
+    const volume = this.#view.volumes.get(number);
+    const before = this.#silenced.get(number);
+    if (volume?.canary === undefined) {
+      this.#silenced.delete(number);
+      return;
+    }
+    const { silenced } = volume.canary;
+    const asked = silenced?.asked ?? 0;
+    this.#silenced.set(number, asked);
+    if (silenced === undefined || before === undefined || asked <= before) return;
+    const isHere = this.#view.disks.get(silenced.disk)?.unit === this.#options.ownUnit;
+    if (!isHere || !volume.slices.includes(silenced.slice)) return;
+    this.#reactor.send({ kind: "silence", slice: silenced.slice, forMs: SILENT_MS });
   }
 
   /** A list of before there were hosts, until upkeep makes a host of it: one without a number. */

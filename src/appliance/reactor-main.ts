@@ -8,6 +8,7 @@ import { ReactorEnd, onReactorSeed } from "#machine/control-channel.ts";
 import { giveBackWhenQuiet } from "#machine/idle-memory.ts";
 import { createReactorWorld } from "#machine/main-world.ts";
 import { Reactor } from "#machine/reactor.ts";
+import type { WriteLaneSeed } from "#machine/write-lane.ts";
 import { UnitReactor } from "./unit-reactor.ts";
 
 onReactorSeed((seed) => {
@@ -15,6 +16,7 @@ onReactorSeed((seed) => {
   const reactor = makeReactor(memoryBytes);
   if (reactor === null) return;
   const channel = new ReactorEnd(seed, reactor);
+  reactor.onLane = (lane) => self.postMessage(lane);
   const world = createReactorWorld(reactor.clock, (level, sentence, facts) => {
     channel.post({ kind: "log", level, sentence, ...(facts === undefined ? {} : { facts }) });
   });
@@ -23,7 +25,7 @@ onReactorSeed((seed) => {
   reactor.run();
 });
 
-declare const self: { postMessage(message: string): void };
+declare const self: { postMessage(message: string | WriteLaneSeed): void };
 
 /** Null where the kernel lacks what is needed; the control thread has been told. */
 function makeReactor(memoryBytes: number): Reactor | null {

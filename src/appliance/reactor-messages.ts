@@ -17,6 +17,7 @@ import type { TlsRule } from "#base/tls.ts";
 import type { DiskHealth, ScrubPace } from "#base/disk-health.ts";
 import type { HappeningKind } from "#raid/happening.ts";
 import type { SliceReport } from "./data-plane.ts";
+import type { ProbeFacts } from "./drill-probe.ts";
 import type { VolumeShape } from "./forwarder.ts";
 
 /** A disk's place to open: a file or block device and the area in it that is ours, bytes. */
@@ -115,6 +116,16 @@ export type ToReactor =
   | { kind: "scrubPace"; pace: ScrubPace }
   /** Scrubs a disk at once; urgent: without yielding to hosts. */
   | { kind: "scrub"; disk: DiskNumber; urgent: boolean }
+  /** A drill: this unit is dead to the slice so long (DataPlane.silence). Canaries only. */
+  | { kind: "silence"; slice: SliceNumber; forMs: number }
+  /**
+   * A drill's host, one at a time: `start` ends one that runs. Told by `probed` until it is over.
+   */
+  | { kind: "probe"; act: "start"; volume: VolumeNumber; sizeBytes: number }
+  | { kind: "probe"; act: "finish" }
+  | { kind: "probe"; act: "abandon" }
+  /** Before a deadline that would be missed, copies yield to hosts no more. */
+  | { kind: "hurry"; isHurried: boolean }
   /** Disks that are being retired. */
   | { kind: "leaving"; disks: DiskNumber[] }
   /** Orderly stop: heads released, disks closed, then stopped is said and the Worker ends. */
@@ -184,6 +195,8 @@ export type FromReactor =
   | { kind: "blocks"; told: BlocksTold[] }
   /** Twice a second when something changed, else every five seconds. */
   | { kind: "report"; report: ReactorReport }
+  /** Four times a second while a drill's host runs; null: there was no memory for one. */
+  | { kind: "probed"; facts: ProbeFacts | null }
   | { kind: "log"; level: "debug" | "info" | "warn" | "error"; sentence: string; facts?: object }
   /** The control thread was silent, and all slices of this unit were given up for good. */
   | { kind: "released" }

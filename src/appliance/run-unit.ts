@@ -16,6 +16,7 @@ import { listenHttp } from "#machine/http-listener.ts";
 import { endWhenWrong, untilSignal } from "#machine/process-signals.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
 import { TlsEnd } from "#machine/tls-channel.ts";
+import type { WriteLaneSeed } from "#machine/write-lane.ts";
 import { Fault } from "#base/fault.ts";
 import type { World } from "#base/world.ts";
 import type { ApplianceRole } from "./appliance-disks.ts";
@@ -29,10 +30,11 @@ import type { Configuration, ReadText } from "./configuration.ts";
 import { findSettings, report } from "./run-appliance.ts";
 import type { ApplianceStart } from "./run-appliance.ts";
 import { startGroupAddress } from "./unit-group.ts";
+import { authorityOf, startWebTls, tlsPortOnly } from "./unit-web-tls.ts";
 import { UnitBackend } from "./unit-backend.ts";
 import { startUpdates } from "./unit-updates.ts";
 import type { UnitUpdates } from "./unit-updates.ts";
-import { makeUnit } from "./unit.ts";
+import { makeUnit } from "./make-unit.ts";
 import type { Unit, UnitOutside } from "./unit.ts";
 
 const TOKEN_BYTES = 32;
@@ -76,9 +78,11 @@ export async function runUnit(
     const api = serve(unit, world, outside, updates);
     await unit.start();
     const group = startGroupAddress(unit, world, outside.timers);
+    const web = startWebTls(unit, world, outside.timers, api);
     const reason = await Promise.race([told, unit.ended]);
     updates.stop();
     await group.stop();
+    web.stop();
     await unit.stop(reason);
     await api.stop();
   }
@@ -122,16 +126,30 @@ function startReactor(
   lacking: (fault: Fault) => void,
 ) {
   const worker = new Worker(new URL("./reactor-main.ts", import.meta.url).href);
-  // The only message on this way: the kernel lacks what the reactor needs, said before it blocks.
-  worker.onmessage = (event) => lacking(new Fault("badMachine", String(event.data)));
+  worker.onmessage = (event: { data: string | WriteLaneSeed }) => {
+    // Before it blocks: the kernel lacks what the reactor needs. Later: a thread is wanted.
+    if (typeof event.data === "string") lacking(new Fault("badMachine", event.data));
+    else startWriter(event.data, fatal);
+  };
   worker.onerror = (event) => fatal(event.error ?? event.message);
   const control = new ControlEnd(worker, options);
   control.onReactorSilent = () => fatal("the reactor is silent");
   return control;
 }
 
+/** It lives as long as the reactor. */
+function startWriter(seed: WriteLaneSeed, fatal: (error: unknown) => void): void {
+  const worker = new Worker(new URL("./writer-main.ts", import.meta.url).href);
+  worker.onerror = (event) => fatal(event.error ?? event.message);
+  worker.unref();
+  worker.postMessage(seed);
+}
+
 function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpdates): ServedApi {
-  const backend = new UnitBackend(world, unit, { ...updates, passwords: createPasswords() });
+  const { timers } = outside;
+  const authority = () => authorityOf(unit, world);
+  const parts = { ...updates, timers, authority, passwords: createPasswords() };
+  const backend = new UnitBackend(world, unit, parts);
   const { apiAddress } = unit.configuration;
   const port = unit.ports.api ?? 0;
   const tokens = {
@@ -142,7 +160,7 @@ function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpda
   };
   const credentials = new Credentials(backend, tokens);
   const sessions = new Sessions(world, (credential) => credentials.isValid(credential));
-  const api = createApi(backend, { world, timers: outside.timers, sessions, credentials });
+  const api = createApi(backend, { world, timers, sessions, credentials });
   const served = serveApi(api, {
     ...tokens,
     listen: listenHttp,
@@ -154,6 +172,7 @@ function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpda
       return view === undefined ? null : (hostByToken(view, tokenHash)?.number ?? null);
     },
     isSignedIn: (request) => isSignedIn(sessions, request),
+    tlsPortOnly: () => tlsPortOnly(unit),
     names: () => [unit.name, `${unit.name}.local`],
     fatal: outside.fatal,
   });

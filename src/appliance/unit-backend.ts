@@ -7,11 +7,14 @@ import type { DiskHealth } from "#base/disk-health.ts";
 import { Fault } from "#base/fault.ts";
 import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
-import type { World } from "#base/world.ts";
+import type { Timers, World } from "#base/world.ts";
 import type { CommandArguments } from "#cluster/commands.ts";
+import { judgeDeadline } from "#cluster/deadline.ts";
 import { Draft } from "#cluster/draft.ts";
 import { evacuationOf } from "#cluster/evacuation.ts";
+import { otherClusters } from "#cluster/events.ts";
 import { hostsOfVolume } from "#cluster/host-state.ts";
+import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { OWNER } from "#cluster/state.ts";
 import type { DiskRecord, UnitRecord, VolumeRecord } from "#cluster/state.ts";
 import { decisions, planVolume } from "#cluster/station-changes.ts";
@@ -21,6 +24,7 @@ import { headReports } from "./head-reports.ts";
 import { newId } from "#cluster/voters.ts";
 import { wordsOf } from "#cluster/discovery.ts";
 import type {
+  AuthorityView,
   Asker,
   ChangeVolume,
   Backend,
@@ -30,20 +34,25 @@ import type {
   DiskView,
   EventView,
   MetricSample,
+  RecoveryView,
   ResyncView,
   SettingsChange,
   SettingsView,
-  StrangerView,
   UnitStatus,
   UnitView,
   VolumeView,
 } from "./backend.ts";
+import { UnitArrivals } from "./arrivals.ts";
+import type { Arrivals } from "./arrivals.ts";
 import type { Passwords } from "#machine/passwords.ts";
 import type { ClusterLife } from "./cluster-life.ts";
 import type { KeptDisk } from "./disk-keeper.ts";
 import { UnitFleet } from "./fleet.ts";
+import type { Drills } from "./drills.ts";
 import type { Fleet } from "./fleet.ts";
 import { passwordFault } from "./password-rule.ts";
+import { UnitDrills } from "./unit-drill.ts";
+import { UnitPools } from "./pools.ts";
 import { UnitHosts } from "./unit-hosts.ts";
 import { unitMetrics } from "./unit-metrics.ts";
 import type { Health } from "./health.ts";
@@ -54,6 +63,7 @@ import { VERSION } from "./version.ts";
 import { untilHolds } from "./view-wait.ts";
 
 const TOKEN_BYTES = 32;
+const NO_DEADLINE = { withinMs: 0, problems: [], unknown: [] };
 const NOT_CLAIMED = "nobody may attach before the cluster is claimed";
 
 export class UnitBackend implements Backend {
@@ -61,21 +71,38 @@ export class UnitBackend implements Backend {
   readonly #unit: Unit;
   readonly #health: UnitHealth;
   readonly #passwords: Passwords;
+  readonly #authority: () => AuthorityView | null;
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
+  readonly drills: Drills;
+  readonly arrivals: Arrivals;
   readonly hosts: UnitHosts;
+  readonly pools: UnitPools;
 
   constructor(
     world: World,
     unit: Unit,
-    parts: { health: UnitHealth; update: UpdateBackend; passwords: Passwords },
+    parts: {
+      health: UnitHealth;
+      update: UpdateBackend;
+      passwords: Passwords;
+      timers: Timers;
+      authority(): AuthorityView | null;
+    },
   ) {
     this.#world = world;
     this.#unit = unit;
     this.#health = parts.health;
     this.#passwords = parts.passwords;
+    this.#authority = () => parts.authority();
     this.update = parts.update;
     this.fleet = new UnitFleet(world, () => this.#life());
+    this.drills = new UnitDrills(world, parts.timers, {
+      cluster: () => this.#life(),
+      reactor: unit.reactor,
+    });
+    this.pools = new UnitPools(world, () => this.#life());
+    this.arrivals = new UnitArrivals(world, parts.timers, { unit, life: () => this.#life() });
     this.hosts = new UnitHosts(world, {
       life: () => this.#life(),
       attached: () => unit.reactor.report.attached,
@@ -118,6 +145,7 @@ export class UnitBackend implements Backend {
       staleMs: life?.staleMs ?? 0,
       ports: unit.ports,
       claim: { claimed: view?.isClaimed ?? false, code: unit.claims.code },
+      otherClusters: otherClusters(view),
       wrongMedium: unit.wrongMedium,
     };
   }
@@ -145,17 +173,6 @@ export class UnitBackend implements Backend {
         words: wordsOf(this.#world, Uint8Array.fromHex(unit.publicKey)).split(" "),
         evacuation: evacuationOf(view, unit.number, this.#world.clock.wallMs()),
       }));
-  }
-
-  strangers(): StrangerView[] {
-    const { discovery } = this.#unit;
-    return discovery.strangers.map(({ unitId, name, softwareVersion, where, words }) => ({
-      unitId,
-      name,
-      version: softwareVersion,
-      address: where.address,
-      words: words.split(" "),
-    }));
   }
 
   disks(): DiskView[] {
@@ -222,10 +239,16 @@ export class UnitBackend implements Backend {
 
   settings(): SettingsView {
     const { settings } = this.#life().follower.view;
-    const { reprotectAfterMs, scrubEveryMs, scrubBytesPerSecondMax } = settings;
-    const { diskErrorsMax, groupAddress } = settings;
+    const { reprotectAfterMs, protectWithinMs, scrubEveryMs, scrubBytesPerSecondMax } = settings;
+    const { diskErrorsMax, groupAddress, httpsOnly } = settings;
     const scrub = { scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax };
-    return { reprotectAfterMs, ...scrub, groupAddress };
+    return { reprotectAfterMs, protectWithinMs, ...scrub, groupAddress, httpsOnly };
+  }
+
+  authority(): AuthorityView {
+    const found = this.#authority();
+    if (found !== null) return found;
+    throw new Fault("notFound", "this unit is in no cluster whose authority it could show");
   }
 
   async changeSettings(change: SettingsChange): Promise<SettingsView> {
@@ -251,7 +274,8 @@ export class UnitBackend implements Backend {
   async createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView> {
     const life = this.#life();
     const hosts = (request.hosts ?? []).map((host) => this.hosts.find(host).number);
-    const args = { ...request, hosts };
+    const { pool, ...wish } = request;
+    const args = { ...wish, hosts, ...(pool === undefined ? {} : { pool }) };
     if (options.dryRun) return this.#preview(life, args);
     const answer = await life.commands.ask("createVolume", args);
     await this.#until(life, () => life.follower.view.volumes.get(answer.volume)?.state === "ready");
@@ -276,6 +300,7 @@ export class UnitBackend implements Backend {
       sizeBytes: request.sizeBytes,
       usedBytes: null,
       protection: request.protection,
+      pool: request.pool ?? FIRST_POOL,
       availability: "waiting",
       state: "protected",
       rebuildingPercent: null,
@@ -372,7 +397,7 @@ export class UnitBackend implements Backend {
     });
   }
 
-  recovery(): { resyncs: ResyncView[]; resyncedBytes: number } {
+  recovery(): RecoveryView {
     const view = this.#unit.life?.follower.view;
     const { slices } = this.#unit.reactor.report;
     const resyncs = slices.flatMap((slice): ResyncView[] => {
@@ -389,7 +414,8 @@ export class UnitBackend implements Backend {
       ];
     });
     const resyncedBytes = slices.reduce((sum, slice) => sum + slice.counters.resyncedBytes, 0);
-    return { resyncs, resyncedBytes };
+    const deadline = view === undefined ? NO_DEADLINE : judgeDeadline(view);
+    return { resyncs, resyncedBytes, deadline };
   }
 
   metrics(): MetricSample[] {
@@ -424,6 +450,7 @@ export class UnitBackend implements Backend {
       sizeBytes: volume.sizeBytes,
       usedBytes: null,
       protection: volume.protection,
+      pool: volume.pool,
       availability: state.availability,
       state: state.protection,
       rebuildingPercent: state.rebuiltShare === null ? null : Math.floor(state.rebuiltShare * 100),
@@ -456,6 +483,7 @@ function phaseOf(unit: Unit): UnitStatus["phase"] {
     case "member":
       return "joining";
     case "noSecret":
+    case "removed":
     case "waiting":
     case "leaving":
       return "waiting";

@@ -5,7 +5,7 @@
 import type { Timers, World } from "#base/world.ts";
 import { addAddressFor, listLinks, removeAddress } from "#machine/network.ts";
 import { announcement, sendFrame } from "#machine/neighbour.ts";
-import { GroupAddress } from "./group-address.ts";
+import { GroupAddress, heldFrom } from "./group-address.ts";
 import type { Unit } from "./unit.ts";
 
 export function startGroupAddress(unit: Unit, world: World, timers: Timers): GroupAddress {
@@ -20,7 +20,10 @@ export function startGroupAddress(unit: Unit, world: World, timers: Timers): Gro
   };
   const group = new GroupAddress({ log: world.log, timers, effects }, () => {
     const { life } = unit;
-    return life?.lease.leads === true ? life.follower.view.settings.groupAddress : null;
+    const address = life?.follower.view.settings.groupAddress ?? null;
+    const seconds = Math.floor((life?.lease.leadsForMs ?? 0) / 1000);
+    if (life === null || address === null || seconds === 0) return null;
+    return world.clock.nowMs() < heldFrom(life.lease.began) ? null : { address, seconds };
   });
   group.wake();
   return group;

@@ -145,6 +145,7 @@ export class UnitHosts implements HostBackend {
         };
       }),
       requests: this.requests().filter((request) => request.host === host),
+      apis: apisOf(view),
     };
   }
 
@@ -256,4 +257,14 @@ function addressOf({ address }: AttachedFrom): string {
 
 function numberIn(text: string): number {
   return /^\d{1,15}$/.test(text) ? Number(text) : 0;
+}
+
+function apisOf(view: ClusterView): string[] {
+  const urls: string[] = [];
+  for (const { state, addresses, ula, ports } of view.units.values()) {
+    if (state !== "admitted" || ports.api === undefined) continue;
+    const address = addresses[0] ?? ula;
+    urls.push(`http://${address.includes(":") ? `[${address}]` : address}:${ports.api}`);
+  }
+  return urls;
 }

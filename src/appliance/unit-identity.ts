@@ -9,7 +9,7 @@ import type { UnitIdentity } from "#cluster/identity.ts";
 import { SecretBox } from "#machine/secret-box.ts";
 import type { StateDirectory } from "#machine/state-directory.ts";
 
-const IDENTITY_FILE = "identity.sealed";
+export const IDENTITY_FILE = "identity.sealed";
 
 export async function loadIdentity(
   world: Pick<World, "seal">,

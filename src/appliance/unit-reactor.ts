@@ -19,6 +19,7 @@ import { socketToRelay } from "#machine/stream-socket.ts";
 import { ClusterState, unitIdOf } from "#protocol/peer-channel/identity.ts";
 import { DataPlane } from "./data-plane.ts";
 import type { ProposeDone, SliceHappening } from "./data-plane.ts";
+import { DrillProbe } from "./drill-probe.ts";
 import { HeldDisks, describe } from "./held-disks.ts";
 import type { HeldDisk } from "./held-disks.ts";
 import { NbdPortal } from "./nbd-portal.ts";
@@ -29,6 +30,8 @@ import { FEATURE_LEVEL } from "./version.ts";
 /** Between reports while something changes, and while nothing does, ms. */
 const REPORT_BUSY_MS = 500;
 const REPORT_IDLE_MS = 5000;
+/** Between two words of a drill's host, ms. */
+const PROBED_EVERY_MS = 250;
 /** Buffers taken between two ticks up to which nothing counts as under way. */
 const QUIET_ALLOCATIONS = 16;
 /** Hosts get this long to see their last answers at an orderly stop, ms. */
@@ -62,6 +65,9 @@ export class UnitReactor {
   #clusterId = "";
   #links: PeerLinks | null = null;
   #portal: NbdPortal | null = null;
+  /** The newest is the drill's; earlier ones are over once their last answers came. */
+  #probes: DrillProbe[] = [];
+  #probedMs = Number.NEGATIVE_INFINITY;
   #proposalId = 0;
   #changed = true;
   #allocations = 0;
@@ -137,6 +143,12 @@ export class UnitReactor {
         return;
       case "leaving":
         return plane.setLeaving(message.disks);
+      case "hurry":
+        return plane.setHurried(message.isHurried);
+      case "silence":
+        return plane.silence(message.slice, message.forMs);
+      case "probe":
+        return this.#takeProbe(plane, message);
       case "volume":
         plane.volumeChanged(message.volume);
         this.#portal?.setVolume(message.volume);
@@ -354,9 +366,35 @@ export class UnitReactor {
     this.#post({ kind: "propose", id, next, expected });
   }
 
+  // Drills.
+
+  #takeProbe(plane: DataPlane, message: Message<"probe">): void {
+    const current = this.#probes.at(-1);
+    if (message.act === "finish") return current?.finish();
+    current?.abandon();
+    if (message.act === "abandon") return;
+    const { clock, memory } = this.#reactor;
+    const target = plane.volume(message.volume);
+    const made = DrillProbe.start({ clock, memory, target }, message.sizeBytes);
+    if (made === null) this.#post({ kind: "probed", facts: null });
+    else this.#probes.push(made);
+  }
+
+  #tickProbe(nowMs: number): void {
+    const current = this.#probes.at(-1);
+    if (current === undefined) return;
+    for (const probe of this.#probes) probe.tick();
+    if (current.isOver || nowMs - this.#probedMs >= PROBED_EVERY_MS) {
+      this.#probedMs = nowMs;
+      this.#post({ kind: "probed", facts: current.facts() });
+    }
+    this.#probes = this.#probes.filter((probe) => !probe.isOver);
+  }
+
   // Time.
 
   #tick(nowMs: number): void {
+    this.#tickProbe(nowMs);
     this.#links?.tick(nowMs);
     this.#plane?.tick(nowMs);
     this.#portal?.tick(nowMs);

@@ -9,35 +9,36 @@
 
 import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
-import { Catalog } from "#cluster/catalog.ts";
+import type { Catalog } from "#cluster/catalog.ts";
 import { Discovery } from "#cluster/discovery.ts";
+import type { Stranger } from "#cluster/discovery-units.ts";
 import type { StationFact } from "#cluster/formation.ts";
 import { idBytes, idText } from "#cluster/identity.ts";
 import type { UnitIdentity } from "#cluster/identity.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { ETCD_PEER_PORT, newId, voterName } from "#cluster/voters.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
-import { listenControl } from "#machine/control-socket.ts";
 import type { ControlListener, ControlSocket } from "#machine/control-socket.ts";
 import type { LinkDatagrams } from "#machine/datagram.ts";
 import { issueEtcdCertificates } from "#machine/etcd-certificates.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
 import { EtcdChild, clearEtcdDirectory } from "#machine/etcd-child.ts";
 import { addAddress, hasAddress } from "#machine/network.ts";
-import { openDatabase } from "#machine/sqlite.ts";
-import { StateDirectory } from "#machine/state-directory.ts";
+import type { StateDirectory } from "#machine/state-directory.ts";
 import type { TlsEnd } from "#machine/tls-channel.ts";
 import { ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
+import type { Unwelcome } from "#protocol/peer-channel/channel.ts";
 import { ClusterState } from "#protocol/peer-channel/identity.ts";
 import type { OwnIdentity, PeerIdentity } from "#protocol/peer-channel/identity.ts";
-import { joinKeys } from "#protocol/peer-channel/secret.ts";
 import type { JoinKeys } from "#protocol/peer-channel/secret.ts";
-import { admitJoining, foundCluster, joinCluster, meetCluster } from "./assembly.ts";
+import { NO_SECRET, answerOffer, giveSecret } from "./adoption.ts";
+import { admitJoining, foundCluster, joinCluster } from "./assembly.ts";
 import type { UnitFacts } from "./assembly.ts";
 import { ClaimDesk } from "./claim-desk.ts";
 import { ClusterLife, addressInCluster } from "./cluster-life.ts";
 import { membershipOf } from "./cluster-membership.ts";
+import { answerMeeting, askWhetherItGaveWay, meetCluster } from "./cluster-meeting.ts";
 import type { Configuration } from "./configuration.ts";
 import { answerUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
@@ -49,21 +50,20 @@ import type { SavedMembership } from "./membership.ts";
 import { addLeft, readLeft } from "./left-clusters.ts";
 import { claimCodeOf, claimForOwner } from "./owner-claim.ts";
 import { OwnPlace } from "./own-place.ts";
-import { ReactorClient } from "./reactor-client.ts";
+import type { ReactorClient } from "./reactor-client.ts";
+import { makeNew, readRemoval, writeRemoval } from "./removal.ts";
+import type { Removal } from "./removal.ts";
 import { storageFacts, tellRetired, tellStorage } from "./storage-news.ts";
 import { ownReport } from "./unit-report.ts";
-import { loadIdentity, unitName } from "./unit-identity.ts";
-import { openAutoconfigPort, peersOf, usableLinks } from "./unit-links.ts";
+import { unitName } from "./unit-identity.ts";
+import { peersOf, usableLinks } from "./unit-links.ts";
 import { FEATURE_LEVEL, VERSION } from "./version.ts";
 
-const CATALOG_FILE = "catalog.sqlite";
-const BOOT_FILE = "boot-counter";
 const TICK_MS = 100;
 /** In a cluster nothing that hangs on a tick is more urgent. */
 const TICK_MEMBER_MS = 500;
 const LINKS_EVERY_MS = 2000;
 const STOP_MS_MAX = 6000;
-const NO_SECRET = new Uint8Array(32);
 const NO_CLUSTER = new Uint8Array(16);
 
 export interface UnitOutside {
@@ -92,6 +92,8 @@ export class Unit {
   readonly claims: ClaimDesk;
   readonly ports: Record<string, number>;
   readonly startedMs: number;
+  /** The cluster that it was removed from, until it is made new. */
+  readonly removal: Removal | null;
   /** What it is about, for a person. */
   sentence = "starting";
   life: ClusterLife | null = null;
@@ -135,6 +137,7 @@ export class Unit {
     );
     this.#keys = made.keys;
     this.#udp = made.udp;
+    this.removal = readRemoval(made.state);
     this.startedMs = outside.world.clock.nowMs();
     this.disks = new DiskKeeper(outside.world, outside.timers, made.reactor, {
       paths: configuration.disks,
@@ -186,8 +189,9 @@ export class Unit {
         name: this.name,
         softwareVersion: VERSION,
         featureLevel: FEATURE_LEVEL,
-        joinOnly: !configuration.mayFound,
+        joinOnly: !configuration.mayFound || configuration.role === "witness",
         spare: configuration.role === "spare",
+        removedFrom: this.removal?.clusterName ?? null,
         udpPort: ports.autoconfig ?? 0,
         channelPort: ports.control ?? 0,
         apiPort: ports.api ?? 0,
@@ -204,6 +208,7 @@ export class Unit {
           found: () => void this.#found(),
           join: (station) => void this.#join(station),
           yieldTo: (other) => void this.#yieldTo(other),
+          askAbout: (other) => void this.#askAbout(other),
           leave: () => this.#leave(),
           say: (sentence) => this.#say(sentence),
           send: (packet, to) => {
@@ -236,6 +241,8 @@ export class Unit {
   async start(): Promise<void> {
     this.#refreshLinks();
     await this.disks.examine();
+    // A stop came before it had forgotten the cluster that it was removed from.
+    if (this.removal !== null) this.#forgetCluster();
     const saved = this.state.readText(MEMBERSHIP_FILE);
     if (saved !== null) await this.#enter(parseMembership(saved));
     // Heard before that, the own cluster's station would have it join, and enter, a second time.
@@ -249,6 +256,7 @@ export class Unit {
     if (nowMs - this.#linksAtMs >= LINKS_EVERY_MS) this.#refreshLinks();
     this.discovery.tick();
     this.life?.tick(nowMs);
+    if (this.life !== null) this.discovery.formation.storeAway(this.life.store.voter === null);
     this.#place?.look(nowMs);
     const tickMs = this.life === null ? TICK_MS : TICK_MEMBER_MS;
     this.#timers.after(tickMs, () => this.#tick());
@@ -270,12 +278,14 @@ export class Unit {
       diskReady: (uuid, number) => this.disks.ready(uuid, number),
       diskFailed: (uuid, sentence) => this.disks.failed(uuid, sentence),
       diskDropped: (uuid) => this.disks.dropped(uuid),
-      link: ({ unit, up, reason }) =>
-        this.#world.log.write("info", up ? "link up" : "link down", { unit, reason }),
+      link: ({ unit, up, reason }) => {
+        this.#world.log.write("info", up ? "link up" : "link down", { unit, reason });
+        this.life?.deaths.linkChanged(unit, { up });
+      },
       propose: ({ id, next, expected }) => this.life?.propose(id, next, expected),
       reported: (report) => {
         this.disks.refresh(report.disks);
-        this.life?.dropDeleted(report.slices);
+        this.life?.reported(report.slices);
         this.life?.watch.reported(report.disks);
       },
       blocks: (told) => this.life?.watch.blocks(told),
@@ -288,8 +298,11 @@ export class Unit {
   acceptControl(socket: ControlSocket): void {
     answerUnit(this.#world, this.#security, socket, (pipe, peer) => {
       const { life } = this;
+      if (peer.purpose === Purpose.adopt) {
+        return answerOffer(pipe, this.state, (name) => this.#adopted(name));
+      }
       if (life === null) return pipe.close("in no cluster");
-      if (peer.purpose === Purpose.meet) return; // it has seen what it wanted, and closes
+      if (peer.purpose === Purpose.meet) return answerMeeting(pipe, peer, life.follower.view);
       if (peer.purpose === Purpose.controlProxy) return life.serve(pipe, peer);
       if (peer.purpose === Purpose.artefacts) return this.onArtefacts(pipe);
       admitJoining(pipe, peer, { commands: life.commands, view: life.follower.view });
@@ -308,7 +321,10 @@ export class Unit {
     };
   }
 
-  #authenticate(peer: PeerIdentity): string | null {
+  #authenticate(peer: PeerIdentity): Unwelcome | null {
+    if (peer.purpose === Purpose.adopt) {
+      return this.#keys === null ? null : "this unit has a join secret already";
+    }
     if (this.#keys === null) return "this unit has no join secret";
     const isUnit = peer.purpose === Purpose.controlProxy || peer.purpose === Purpose.artefacts;
     if (isUnit) return this.life?.refusalOf(peer) ?? null;
@@ -333,6 +349,7 @@ export class Unit {
       featureLevel: FEATURE_LEVEL,
       version: VERSION,
       role: this.configuration.role,
+      left: readLeft(this.state),
     };
   }
 
@@ -363,6 +380,7 @@ export class Unit {
       this.state.write(MEMBERSHIP_FILE, membershipText(saved));
       await this.#enter(saved);
     } catch (error) {
+      if (error instanceof Fault && error.code === "removed") return this.#wasRemoved(station);
       const reached =
         error instanceof Fault && error.code !== "notReady" && error.code !== "notAuthentic";
       this.discovery.formation.joinFailed({ reached, reason: this.#reasonOf(error) });
@@ -379,15 +397,59 @@ export class Unit {
     }
   }
 
+  /** Our cluster does not answer: perhaps it gave way while this unit was away. */
+  async #askAbout(other: StationFact): Promise<void> {
+    try {
+      const gaveWay = await askWhetherItGaveWay(this.#world, this.#security, other);
+      if (gaveWay) this.#world.log.write("info", "our cluster gave way while this unit was away");
+      this.discovery.formation.toldWhetherItGaveWay(gaveWay);
+    } catch (error) {
+      this.#reasonOf(error);
+    }
+  }
+
   /** The cluster is given up; the unit begins anew. Never while a slice lies here. */
   #leave(): void {
     const { life } = this;
     if (life === null || life.holdsSlices) {
       return this.discovery.formation.leaveRefused("slices of volumes lie on this unit's disks");
     }
-    addLeft(this.state, life.clusterId);
+    const { cluster } = life.follower.view;
+    addLeft(this.state, [...(cluster?.gaveWay ?? []), life.clusterId]);
     this.#leaving = true;
     this.#endRun("its cluster gives way to another");
+  }
+
+  /** The owner removed this unit from the cluster: it stays out, and says so. */
+  #wasRemoved({
+    clusterId,
+    clusterName,
+  }: Pick<SavedMembership, "clusterId" | "clusterName">): void {
+    writeRemoval(this.state, { clusterId, clusterName });
+    this.#leaving = true;
+    this.#endRun("it was removed from its cluster");
+  }
+
+  /** Hands the join secret to a unit that waits without one, as the owner ordered. */
+  async giveSecret(to: Stranger): Promise<void> {
+    const secret = this.configuration.joinSecret;
+    if (secret === null) throw new Fault("notReady", "this unit has no join secret itself");
+    const clusterName = this.life?.clusterName ?? "";
+    await giveSecret(this.#world, this.#security, to, { secret, clusterName });
+  }
+
+  #adopted(clusterName: string): void {
+    this.#endRun(`it was given the join secret of the cluster ${clusterName}`);
+  }
+
+  /** Makes a removed unit new: its run ends, and begins anew as another unit. */
+  renew(): void {
+    if (this.removal === null) {
+      const why = "only a unit that was removed from its cluster is made new; this one was not";
+      throw new Fault("conflict", why);
+    }
+    makeNew(this.state);
+    this.#endRun("its owner makes it new");
   }
 
   /** Faults are answers; anything else is our bug and ends the process. */
@@ -442,11 +504,9 @@ export class Unit {
       certificates,
       reactor: this.reactor,
       exportsUnclaimed: this.exportsUnclaimed,
+      near: () => this.discovery.formation.near,
       takeDiskAgain: (uuid) => this.disks.takeAgain(uuid),
-      removed: () => {
-        this.#leaving = true;
-        this.#endRun("it was removed from its cluster");
-      },
+      removed: () => this.#wasRemoved(saved),
       diskRetired: (disk) => tellRetired(this.discovery, disk),
       saveVoters: (voters) =>
         this.state.write(MEMBERSHIP_FILE, membershipText({ ...saved, voters })),
@@ -503,13 +563,15 @@ export class Unit {
     this.reactor.close();
     this.#listener.close();
     await Promise.race([this.life?.stop() ?? Promise.resolve(), this.#delay(STOP_MS_MAX)]);
-    if (this.#leaving) {
-      // After the voter ended: a stop before this is a stop in the old cluster.
-      this.state.remove(MEMBERSHIP_FILE);
-      clearEtcdDirectory(this.state.pathOf("etcd"));
-    }
+    // After the voter ended: a stop before this is a stop in the old cluster.
+    if (this.#leaving) this.#forgetCluster();
     this.#udp.close();
     this.state.close();
+  }
+
+  #forgetCluster(): void {
+    this.state.remove(MEMBERSHIP_FILE);
+    clearEtcdDirectory(this.state.pathOf("etcd"));
   }
 
   #delay(ms: number): Promise<void> {
@@ -518,7 +580,7 @@ export class Unit {
 }
 
 /** What is ready before a Unit can be: directory, identity, sockets. */
-interface MadeUnit {
+export interface MadeUnit {
   configuration: Configuration;
   state: StateDirectory;
   identity: UnitIdentity;
@@ -529,70 +591,4 @@ interface MadeUnit {
   catalog: Catalog;
   control: ControlListener;
   ports: Record<string, number>;
-}
-
-const MEMORY_BYTES = 256 << 20;
-
-/** Makes a unit from its configuration; every failure is a Fault with a sentence. */
-export async function makeUnit(configuration: Configuration, outside: UnitOutside): Promise<Unit> {
-  const { world } = outside;
-  const state = new StateDirectory(configuration.stateDirectory);
-  const identity = await loadIdentity(world, state);
-  const bootCounter = Number(state.readText(BOOT_FILE) ?? "0") + 1;
-  state.write(BOOT_FILE, `${bootCounter}\n`);
-  const keys =
-    configuration.joinSecret === null ? null : joinKeys(world.seal, configuration.joinSecret);
-  const { database, putAside } = openDatabase(state.pathOf(CATALOG_FILE));
-  if (putAside !== null) {
-    world.log.write("warn", "the catalogue was damaged and is made anew", { putAside });
-  }
-  const catalog = new Catalog(database);
-  const udp = await openAutoconfigPort(configuration.ports.autoconfig);
-  const reactor = new ReactorClient(outside.startReactor({ memoryBytes: MEMORY_BYTES }), world.log);
-  reactor.onSecure = (upgrade) => outside.tls?.take(upgrade);
-  reactor.onReleased = () => outside.fatal("the control thread was silent; heads were given up");
-  const both = (port: number) => [
-    { address: "0.0.0.0", port },
-    { address: "::", port },
-  ];
-  const started = reactor.next("started");
-  const failed = reactor.next("startFailed");
-  reactor.send({
-    kind: "start",
-    nbd: both(configuration.ports.nbd),
-    peer: both(configuration.ports.peer),
-    nbdUnixPath: state.pathOf("nbd.sock"),
-    tls: outside.tls !== null,
-    memoryBytes: MEMORY_BYTES,
-    memoryDirectory: configuration.memoryDirectory,
-  });
-  const answer = await Promise.race([started, failed]);
-  if (answer.kind === "startFailed") throw new Fault("badConfiguration", answer.sentence);
-  let unit: Unit | null = null;
-  // One socket for both families.
-  const place = { address: "::", port: configuration.ports.control };
-  const control = listenControl(place, (socket) => {
-    if (unit === null) socket.close();
-    else unit.acceptControl(socket);
-  });
-  const ports = {
-    autoconfig: udp.port,
-    control: control.port,
-    peer: answer.peerPort,
-    nbd: answer.nbdPort,
-    api: configuration.ports.api,
-  };
-  unit = new Unit(outside, {
-    configuration,
-    state,
-    identity,
-    bootCounter,
-    keys,
-    udp,
-    reactor,
-    catalog,
-    control,
-    ports,
-  });
-  return unit;
 }

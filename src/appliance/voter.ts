@@ -3,18 +3,22 @@
 // This unit's etcd: whether it runs, started by which ticket, and whether it votes, so that the
 // unit's control proxy may use it before all others.
 //
+// As a leader of the control store that is slow it hands the lead to another voter.
+//
 // R12: what is done with an etcd directory is decided by `voterAct` from what the directory holds
 // and from what the control store, read through another voter, says about it.
 
 import { Fault } from "#base/fault.ts";
 import type { UnitNumber } from "#base/record.ts";
 import type { Timers, World } from "#base/world.ts";
+import type { StoreMember } from "#cluster/control-store.ts";
 import type { ControlProxyClient } from "#cluster/control-proxy.ts";
 import type { EtcdControlStore } from "#cluster/etcd-control-store.ts";
+import { GRAY_LOOK_MS, GrayLeader, parseFigures } from "#cluster/gray-leader.ts";
 import { keys, valueText } from "#cluster/state.ts";
 import type { VoterRecord } from "#cluster/state.ts";
 import type { ClusterView } from "#cluster/view.ts";
-import { voterAct } from "#cluster/voters.ts";
+import { voterAct, voterName } from "#cluster/voters.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
 import { clearEtcdDirectory, etcdDirectoryState } from "#machine/etcd-child.ts";
 import type { EtcdChild } from "#machine/etcd-child.ts";
@@ -36,18 +40,25 @@ export interface VoterParts {
   /** This unit's way to the control store. */
   store: ControlProxyClient;
   view: ClusterView;
+  /** etcd's members as last read, and what our own counts of itself. */
+  members(): readonly StoreMember[];
+  metrics(): Promise<string>;
+  /** Told when this unit hands the raft lead over, with the reason. */
+  handedOver(why: string): void;
 }
 
 export class Voter {
-  readonly #world: Pick<World, "log">;
+  readonly #world: Pick<World, "clock" | "log">;
   readonly #timers: Timers;
   readonly #parts: VoterParts;
+  readonly #gray = new GrayLeader();
+  #grayAtMs = 0;
   #votes = false;
   #failedLooks = 0;
   #cancel: (() => void) | null = null;
   #stopped = false;
 
-  constructor(world: Pick<World, "log">, timers: Timers, parts: VoterParts) {
+  constructor(world: Pick<World, "clock" | "log">, timers: Timers, parts: VoterParts) {
     this.#world = world;
     this.#timers = timers;
     this.#parts = parts;
@@ -72,6 +83,7 @@ export class Voter {
     try {
       await this.#act();
       await this.#chooseWay();
+      await this.#lookGray();
     } catch (error) {
       if (!(error instanceof Fault)) throw error;
       this.#world.log.write("debug", "the voter waits", { reason: error.message });
@@ -147,6 +159,25 @@ export class Voter {
       : "this unit's own voter does not answer; others are asked";
     this.#world.log.write("info", sentence, { unit });
     store.votersChanged();
+  }
+
+  /** Where our etcd leads and is slow, another one is to lead (gray-leader.ts). */
+  async #lookGray(): Promise<void> {
+    const nowMs = this.#world.clock.nowMs();
+    if (!this.#votes || nowMs - this.#grayAtMs < GRAY_LOOK_MS) return;
+    this.#grayAtMs = nowMs;
+    const { members, metrics, local, unit } = this.#parts;
+    const own = voterName(unit);
+    const leads = members().some((member) => member.leader && member.name === own);
+    // Its counters are a long text: asked for by the leader only.
+    const figures = leads ? parseFigures(await metrics()) : null;
+    const others = members().filter(({ learner, name }) => !learner && name !== "" && name !== own);
+    const move = this.#gray.look(figures, others, nowMs);
+    if (move === null) return;
+    const { to, why } = move;
+    this.#world.log.write("warn", "the lead of the control store is handed over", { to, why });
+    await local.moveLeader(to);
+    this.#parts.handedOver(why);
   }
 
   /** A learner answers no linearizable read, so it is not taken for a voter. */

@@ -28,6 +28,7 @@ export const faultTable = {
   corrupt: [15, 500, "stored bytes are wrong", "see the event history"],
   wrongCluster: [16, 409, "belongs to another cluster", "remove it there first"],
   notAuthentic: [17, 403, "could not prove who it is", "compare the join secret on both sides"],
+  removed: [27, 409, "removed from the cluster", "make the unit new: it joins as another one"],
   versionMismatch: [18, 409, "versions too far apart", "update the older unit"],
   programFailed: [19, 500, "a program we started failed", "see its output in the message"],
   internal: [20, 500, "our own bug", "please report it with the support bundle"],

@@ -21,6 +21,8 @@ export const ACTIVE_REGIONS_MAX = 16384;
 export const UNITS_MAX = 256;
 /** Slices of one volume (64 GiB each: 4 PiB). */
 export const VOLUME_SLICES_MAX = 65536;
+/** Pools of a cluster. */
+export const POOLS_MAX = 64;
 /** Characters in a name a person gives (unit, volume, pool). */
 export const NAME_CHARACTERS_MAX = 63;
 /** Host connections one unit holds at once, and of them one host. */

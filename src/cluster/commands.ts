@@ -14,11 +14,15 @@ import type { UnitNumber } from "#base/record.ts";
 import { TLS_RULES } from "#base/tls.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { ControlStore } from "./control-store.ts";
+import { arrivalCommands } from "./arrival-changes.ts";
 import { diskCommands } from "./disk-changes.ts";
+import { drillCommands } from "./drill-changes.ts";
+import { LEFT_MAX } from "./giving-way.ts";
 import { hostCommands } from "./host-changes.ts";
 import type { HostAnswers } from "./host-changes.ts";
 import { VOLUME_HOSTS_MAX } from "./host-state.ts";
 import { nameSchema } from "./name-schema.ts";
+import { poolCommands } from "./pool-changes.ts";
 import { requestCommands } from "./request-changes.ts";
 import type { RequestAnswers } from "./request-changes.ts";
 import { AdministratorSchema, UNIT_ROLES, UnitSchema, settingShapes } from "./state.ts";
@@ -44,8 +48,14 @@ export const commandArguments = {
     ports: true,
     featureLevel: true,
     version: true,
-  }).extend({ role: z.enum(UNIT_ROLES) }),
+  }).extend({
+    role: z.enum(UNIT_ROLES),
+    /** Clusters that it left because they gave way. */
+    left: z.array(idSchema).max(LEFT_MAX).optional(),
+  }),
   ...unitCommands,
+  ...poolCommands,
+  ...arrivalCommands,
   /** The asking unit has claimed a disk, or found one of ours. */
   registerDisk: z.object({
     uuid: idSchema,
@@ -95,6 +105,7 @@ export const commandArguments = {
   }),
   stopUpdate: z.object({}),
   ...diskCommands,
+  ...drillCommands,
   ...hostCommands,
   ...requestCommands,
 } as const;
@@ -107,7 +118,13 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers {
   removeUnit: Record<string, never>;
   evacuateUnit: Record<string, never>;
   keepUnit: Record<string, never>;
+  tellLead: Record<string, never>;
+  letIn: Record<string, never>;
+  tellWindow: Record<string, never>;
   replaceUnit: Record<string, never>;
+  createPool: Record<string, never>;
+  deletePool: Record<string, never>;
+  moveUnit: Record<string, never>;
   registerDisk: { disk: number };
   createVolume: { volume: number };
   deleteVolume: Record<string, never>;
@@ -124,6 +141,9 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers {
   loseDisk: Record<string, never>;
   retireDisk: Record<string, never>;
   returnDisk: Record<string, never>;
+  beginDrill: { volume: number };
+  failDrill: { unit: number };
+  endDrill: Record<string, never>;
 }
 
 /** Commands that may be waiting at once in the whole cluster. */

@@ -96,7 +96,7 @@ describe("admission", () => {
   test("a removed unit's key is not admitted again, its number never given again", () => {
     const made = rack();
     made.ask("removeUnit", { unit: 3 });
-    expect(codeOf(() => made.ask("admitUnit", unitArguments(3, "member")))).toBe("forbidden");
+    expect(codeOf(() => made.ask("admitUnit", unitArguments(3, "member")))).toBe("removed");
     const { unit } = made.ask("admitUnit", unitArguments(9, "member"));
     expect(unit).toBe(5);
   });
@@ -106,16 +106,39 @@ describe("admission", () => {
     const disk = [...made.view().disks.values()].find((each) => each.unit === 2);
     if (disk === undefined) throw new Error("unit 2 has a disk");
     const args = { uuid: disk.uuid, path: "/x", sizeBytes: 10 * GIB, incarnation: 2 };
-    const clone = () => made.ask("registerDisk", args, made.units.get(3));
-    expect(codeOf(clone)).toBe("diskRefused");
+    const elsewhere = (incarnation: number) =>
+      made.ask("registerDisk", { ...args, incarnation }, made.units.get(3));
+    expect(codeOf(() => elsewhere(3))).toBe("diskRefused");
     expect(made.ask("registerDisk", args, made.units.get(2)).disk).toBe(disk.number);
     const older = { ...args, incarnation: 1 };
     const old = () => made.ask("registerDisk", older, made.units.get(2));
     expect(codeOf(old)).toBe("diskRefused");
     made.kill(2);
     made.time.pass(5000);
-    expect(clone().disk).toBe(disk.number);
+    // Opened elsewhere it has a higher incarnation (R0), or is an image of it from before.
+    expect(codeOf(() => elsewhere(2))).toBe("diskRefused");
+    expect(elsewhere(3).disk).toBe(disk.number);
     expect(made.view().disks.get(disk.number)?.unit).toBe(3);
+  });
+
+  test("a disk pulled from a unit that goes on, put into another → moved, at once", () => {
+    const made = rack();
+    const disk = [...made.view().disks.values()].find((each) => each.unit === 2);
+    if (disk === undefined) throw new Error("unit 2 has a disk");
+    const { number: known, incarnation } = disk;
+    const lost = { disk: known, incarnation, reason: "it was taken out while in use" };
+    made.ask("loseDisk", { ...lost, isOut: false }, made.units.get(2));
+    const next = { uuid: disk.uuid, path: "/y", sizeBytes: 10 * GIB, incarnation: incarnation + 1 };
+    const elsewhere = () => made.ask("registerDisk", next, made.units.get(3));
+    // It failed there, but it is there.
+    expect(codeOf(elsewhere)).toBe("diskRefused");
+    made.ask("loseDisk", { ...lost, isOut: true }, made.units.get(2));
+    expect(elsewhere().disk).toBe(known);
+    expect(made.view().disks.get(known)).toMatchObject({ unit: 3, state: "ready" });
+    // What its old unit says of it late changes nothing.
+    const late = () => made.ask("loseDisk", { ...lost, isOut: true }, made.units.get(2));
+    expect(codeOf(late)).toBe("forbidden");
+    expect(made.view().disks.get(known)?.state).toBe("ready");
   });
 });
 

@@ -15,6 +15,7 @@ import { isCommandName, parseArguments } from "./commands.ts";
 import type { ControlStore } from "./control-store.ts";
 import { Draft } from "./draft.ts";
 import { nextTelling } from "./events.ts";
+import type { NearCluster } from "./formation.ts";
 import { keys } from "./state.ts";
 import type { CommandRecord } from "./state.ts";
 import { decisions } from "./station-changes.ts";
@@ -44,6 +45,8 @@ export interface StationParts {
   leads(): boolean;
   /** Who votes in the control store, as it last said; null: not known. */
   votingUnits(): readonly UnitNumber[] | null;
+  /** Other clusters in use with our join secret that are heard; null: not known (yet). */
+  near?(): readonly NearCluster[] | null;
   /** Patience with the units of a rolling update; shorter in tests. */
   updateLimits?: UpdateLimits;
 }
@@ -121,7 +124,8 @@ export class ControlStation {
 
   async #work(): Promise<void> {
     const { view } = this.#parts.follower;
-    if (view.cluster === null || view.cluster.state === "yielding") return;
+    if (view.cluster === null) return;
+    if (view.cluster.state === "yielding") return this.#refuseAll();
     for (let changes = 0; changes < CHANGES_PER_ROUND; changes++) {
       if (this.#stopped || !this.#parts.leads()) return;
       if (!(await this.#one())) break;
@@ -145,7 +149,10 @@ export class ControlStation {
     }
     const nowMs = this.#world.clock.nowMs();
     this.#lacks.look(view, nowMs);
-    const draft = nextUpkeep(view, this.#lacks, nowMs) ?? this.#rollOn(nowMs) ?? nextTelling(view);
+    const draft =
+      nextUpkeep(view, this.#lacks, nowMs) ??
+      this.#rollOn(nowMs) ??
+      nextTelling(view, this.#parts.near?.() ?? null);
     if (draft === null) return false;
     // A conflict twice in a row means that the view runs behind: wait for its next change.
     return (await this.#commit(draft)) === "committed";
@@ -188,6 +195,14 @@ export class ControlStation {
       if (!(error instanceof Fault) || error.code !== "badRequest") throw error;
       // Too much for one transaction: refused, or it would stand in everybody's way for ever.
       await this.#refuse(command, error);
+    }
+  }
+
+  /** Nothing is done any more in a cluster that gives way, and nobody is to wait for it. */
+  async #refuseAll(): Promise<void> {
+    const reason = new Fault("notReady", "this cluster is giving way to another one; ask again");
+    for (const command of [...this.#parts.follower.view.commands.values()]) {
+      if (command.state === "asked" && this.#parts.leads()) await this.#refuse(command, reason);
     }
   }
 

@@ -5,13 +5,18 @@
 // their own, so that nobody's invention pushes out a real unit.
 
 import { UNITS_MAX } from "#base/limits.ts";
+import { formatAddress, isLinkLocal } from "#protocol/autoconfig/address.ts";
 import type { Heartbeat, UnitShutdown, UnitStartup } from "#protocol/autoconfig/message-types.ts";
 import { StorageAssembly } from "#protocol/autoconfig/storage-pages.ts";
 import type { UnitStorage } from "#protocol/autoconfig/storage-pages.ts";
 import type { Where } from "./discovery-links.ts";
+import type { UnitFact } from "./formation.ts";
+import { idText } from "./identity.ts";
 
 export const HEARD_UNITS_MAX = 2 * UNITS_MAX;
 export const STRANGERS_MAX = 32;
+/** Stages by their number on the wire. */
+export const STAGE_WORDS = ["waiting", "listening", "founding", "joining", "member"] as const;
 
 export interface HeardUnit {
   readonly unitId: string;
@@ -38,6 +43,8 @@ export interface Stranger {
   readonly name: string;
   readonly softwareVersion: string;
   readonly where: Where;
+  /** TCP, of its control port. */
+  readonly channelPort: number;
   readonly heardAtMs: number;
   /** What console and the unit's own screen both show. */
   readonly words: string;
@@ -53,8 +60,9 @@ export class HeardUnits {
   all(): HeardUnit[] {
     return [...this.#units.values()];
   }
-  strangers(): Stranger[] {
-    return [...this.#strangers.values()];
+  /** Those that were heard since a moment. */
+  strangers(sinceMs: number): Stranger[] {
+    return [...this.#strangers.values()].filter((one) => one.heardAtMs >= sinceMs);
   }
 
   heard(unitId: string, where: Where, nowMs: number): HeardUnit {
@@ -94,4 +102,24 @@ function keepLast<T>(map: Map<string, T>, id: string, value: T, countMax: number
   if (map.size <= countMax) return;
   const [first] = map.keys();
   if (first !== undefined) map.delete(first);
+}
+
+/** What a startup says, for Formation. */
+export function factOf(unitId: string, startup: UnitStartup): UnitFact {
+  return {
+    unitId,
+    name: startup.name === "" ? unitId.slice(0, 4) : startup.name,
+    clusterId: idText(startup.clusterId),
+    stage: STAGE_WORDS[startup.stage] as UnitFact["stage"],
+    mayFound: !startup.joinOnly && !startup.spare,
+    listeningMs: startup.listeningMs,
+  };
+}
+
+/**
+ * Where it sent from works both ways; link-local addresses of its list mean nothing on our links.
+ */
+export function callingAddresses(where: Where, listed: readonly Uint8Array[]): string[] {
+  const wide = listed.filter((address) => !isLinkLocal(address)).map(formatAddress);
+  return [...new Set([where.address, ...wide])];
 }

@@ -35,6 +35,8 @@ export interface ClusterModel {
   state: "virgin" | "used" | "yielding";
   station: Machine | null;
   members: Map<string, Machine>;
+  /** Clusters that gave way, as units said that came from there. */
+  gaveWay: Set<string>;
   revision: number;
 }
 
@@ -167,6 +169,7 @@ export class Machine implements DiscoveryEffects {
   side = 0;
   isOn = true;
   isHoldingData = false;
+  readonly left: string[] = [];
   #bootCounter = 1;
   readonly #secret: string | null;
 
@@ -207,6 +210,7 @@ export class Machine implements DiscoveryEffects {
       featureLevel: 1,
       joinOnly: joinOnly ?? false,
       spare: spare ?? false,
+      removedFrom: null,
       udpPort: UDP_PORT,
       channelPort: 10812,
       apiPort: 443,
@@ -298,8 +302,9 @@ export class Machine implements DiscoveryEffects {
       const id = idText(wire.seal.x25519KeyPair().publicKey.subarray(0, 16));
       const name = `cluster-${wire.clusters.length + 1}`;
       const members = new Map([[this.id, this]]);
-      const made = { id, name, state: "virgin", station: this, members, revision: 1 } as const;
-      const cluster: ClusterModel = { ...made };
+      const gaveWay = new Set(this.left);
+      const made = { id, name, state: "virgin", station: this, members, gaveWay } as const;
+      const cluster: ClusterModel = { ...made, revision: 1 };
       wire.clusters.push(cluster);
       this.#enter(cluster);
     });
@@ -313,6 +318,7 @@ export class Machine implements DiscoveryEffects {
         return this.discovery.formation.joinFailed({ reached, reason });
       }
       cluster.members.set(this.id, this);
+      for (const one of this.left) cluster.gaveWay.add(one);
       this.#enter(cluster);
       changed(cluster);
     });
@@ -333,10 +339,19 @@ export class Machine implements DiscoveryEffects {
     });
   }
 
+  askAbout(other: StationFact): void {
+    this.#later(20, 100, () => {
+      const { machine } = this.#call(Purpose.meet, other);
+      const gaveWay = machine?.cluster?.gaveWay.has(this.cluster?.id ?? "") === true;
+      this.discovery.formation.toldWhetherItGaveWay(gaveWay);
+    });
+  }
+
   leave(): void {
     if (this.isHoldingData) return this.discovery.formation.leaveRefused("a disk holds data");
     this.#later(50, 150, () => {
       this.cluster?.members.delete(this.id);
+      if (this.cluster !== null) this.left.push(this.cluster.id);
       this.cluster = null;
       this.unitNumber = 0;
       this.discovery.left();

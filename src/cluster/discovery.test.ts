@@ -184,24 +184,43 @@ describe("two clusters meet", () => {
     expect(yields.state).toBe("used");
   });
 
-  test("a virgin cluster's control store went away with its founder → the rest follows", () => {
+  test("away while its cluster gave way → follows by the other's word alone", () => {
     const wire = wireOf(10);
+    const [one, other] = halves(wire, 2);
+    const yields = one.id > other.id ? one : other;
+    const stays = yields === one ? other : one;
+    const orphan = [...yields.members.values()].find(
+      (machine) => machine !== yields.station,
+    ) as Machine;
+    orphan.powerOff();
+    connect(wire);
+    const gone = () => yields.members.size === 1;
+    expect(wire.until(gone, 20_000)).not.toBeNull();
+    // What it last knew: its store is away, and nobody tells it.
+    yields.state = "virgin";
+    orphan.restart();
+    wire.run(20_000);
+    expect(orphan.cluster).toBe(yields);
+    orphan.discovery.formation.storeAway(true);
+    orphan.isHoldingData = true;
+    wire.run(20_000);
+    expect(orphan.cluster).toBe(yields);
+    orphan.isHoldingData = false;
+    expect(wire.until(() => orphan.cluster === stays, 60_000)).not.toBeNull();
+  });
+
+  test("a unit cut off from its cluster → stays, though others are near", () => {
+    const wire = wireOf(18);
     const [one, other] = halves(wire, 2);
     const lost = one.id > other.id ? one : other;
     const orphan = [...lost.members.values()].find(
       (machine) => machine !== lost.station,
     ) as Machine;
-    lost.station?.powerOff();
-    lost.members.delete(lost.station?.id ?? "");
+    const side = [...(lost === one ? other : one).members.values()][0]?.side ?? 0;
+    orphan.side = side;
     orphan.discovery.formation.storeAway(true);
-    orphan.isHoldingData = true;
-    connect(wire);
-    wire.run(15_000);
+    wire.run(60_000);
     expect(orphan.cluster).toBe(lost);
-    orphan.isHoldingData = false;
-    orphan.discovery.formation.storeAway(true);
-    const stays = lost === one ? other : one;
-    expect(wire.until(() => orphan.cluster === stays, 30_000)).not.toBeNull();
   });
 });
 

@@ -12,12 +12,7 @@
 // - all of it is a hint: see Formation for what a hint may do.
 
 import type { World } from "#base/world.ts";
-import {
-  formatAddress,
-  isLinkLocal,
-  NO_ADDRESS,
-  parseAddress,
-} from "#protocol/autoconfig/address.ts";
+import { formatAddress, NO_ADDRESS, parseAddress } from "#protocol/autoconfig/address.ts";
 import * as wire from "#protocol/autoconfig/autoconfig.wire.ts";
 import { decodePacket, encodePacket } from "#protocol/autoconfig/codec.ts";
 import type { Packet, PacketFault } from "#protocol/autoconfig/codec.ts";
@@ -29,10 +24,10 @@ import { sameBytes, unitIdOf } from "#protocol/peer-channel/identity.ts";
 import { comparingWords } from "#protocol/peer-channel/secret.ts";
 import { LinkTable } from "./discovery-links.ts";
 import type { Destination, Link, Where } from "./discovery-links.ts";
-import { HeardUnits } from "./discovery-units.ts";
+import { HeardUnits, STAGE_WORDS, callingAddresses, factOf } from "./discovery-units.ts";
 import type { HeardUnit, Stranger } from "./discovery-units.ts";
 import { Formation } from "./formation.ts";
-import type { FormationEffects, MembershipFact, UnitFact } from "./formation.ts";
+import type { FormationEffects, MembershipFact } from "./formation.ts";
 import { idBytes, idText, NO_ID } from "./identity.ts";
 import type { UnitIdentity } from "./identity.ts";
 
@@ -46,6 +41,8 @@ const ANSWER_EVERY_MS = 900;
 const PAGES_PER_TICK = 8;
 /** How long a secret that does not fit is worth a sentence. */
 const SECRET_TROUBLE_MS = 10_000;
+/** A unit without a join secret says so every second; one that was silent so long is gone. */
+const STRANGER_MS = 15_000;
 /** A unit that was silent so long gets no more heartbeats and enquiries. */
 const SILENT_MS = 60_000;
 
@@ -60,6 +57,8 @@ export interface DiscoveryOptions {
   featureLevel: number;
   joinOnly: boolean;
   spare: boolean;
+  /** The cluster that removed this unit; null: none. */
+  removedFrom: string | null;
   udpPort: number;
   channelPort: number;
   apiPort: number;
@@ -96,7 +95,6 @@ export interface DiscoveryEffects extends FormationEffects {
 }
 
 const CLUSTER_WORDS = [null, "virgin", "used", "yielding"] as const;
-const STAGE_WORDS = ["waiting", "listening", "founding", "joining", "member"] as const;
 
 export class Discovery {
   readonly #world: Pick<World, "clock" | "random" | "seal">;
@@ -137,11 +135,14 @@ export class Discovery {
     this.#ownId = idText(options.identity.unitId);
     const { effects } = outside;
     const mayFound = !options.joinOnly && !options.spare;
-    const facts = { unitId: this.#ownId, hasSecret: options.joinKey !== null, mayFound };
+    const { removedFrom, featureLevel } = options;
+    const hasSecret = options.joinKey !== null;
+    const facts = { unitId: this.#ownId, hasSecret, mayFound, removedFrom, featureLevel };
     this.#formation = new Formation(world, facts, {
       found: () => effects.found(),
       join: (station) => effects.join(station),
       yieldTo: (other) => effects.yieldTo(other),
+      askAbout: (other) => effects.askAbout(other),
       leave: () => effects.leave(),
       say: (sentence) => {
         this.#formationSentence = sentence;
@@ -160,7 +161,7 @@ export class Discovery {
     return this.#units.all();
   }
   get strangers(): Stranger[] {
-    return this.#units.strangers();
+    return this.#units.strangers(this.#world.clock.nowMs() - STRANGER_MS);
   }
   /** Packets that were dropped, by reason. */
   get dropped(): ReadonlyMap<PacketFault, number> {
@@ -345,6 +346,7 @@ export class Discovery {
       clusterId,
       clusterName: station.clusterName,
       clusterState: word,
+      featureLevel: station.featureLevel,
       stationUnitId: unit.unitId,
       publicKey: station.publicKey,
       addresses: callingAddresses(unit.where, station.addresses),
@@ -400,6 +402,7 @@ export class Discovery {
       name: startup.name,
       softwareVersion: startup.softwareVersion,
       where,
+      channelPort: startup.channelPort,
       heardAtMs: now,
       words: wordsOf(this.#world, publicKey),
     });
@@ -452,7 +455,9 @@ export class Discovery {
   }
 
   #startup(): messages.UnitStartup {
-    const { name, softwareVersion, featureLevel, channelPort, joinOnly, spare } = this.#options;
+    const { name, softwareVersion, featureLevel, channelPort, spare } = this.#options;
+    // Nobody is to wait for one that stays out.
+    const joinOnly = this.#options.joinOnly || this.#options.removedFrom !== null;
     const state = this.#membership?.clusterState ?? null;
     return {
       type: wire.MessageType.unitStartup,
@@ -564,7 +569,7 @@ export class Discovery {
     }
     const additions: string[] = [];
     const registered = this.#membership === null ? null : this.#registered;
-    if (registered?.role === wire.Role.spare && registered.pool === "") {
+    if (registered?.role === wire.Role.spare) {
       additions.push("It is a spare.");
     }
     if (isTrouble) {
@@ -577,23 +582,4 @@ export class Discovery {
 /** What console and screen show of a unit, so that a person can tell it from others. */
 export function wordsOf(world: Pick<World, "seal">, publicKey: Uint8Array): string {
   return comparingWords(world.seal, publicKey).join(" ");
-}
-
-function factOf(unitId: string, startup: messages.UnitStartup): UnitFact {
-  return {
-    unitId,
-    name: startup.name === "" ? unitId.slice(0, 4) : startup.name,
-    clusterId: idText(startup.clusterId),
-    stage: STAGE_WORDS[startup.stage] as UnitFact["stage"],
-    mayFound: !startup.joinOnly && !startup.spare,
-    listeningMs: startup.listeningMs,
-  };
-}
-
-/**
- * Where it sent from works both ways; link-local addresses of its list mean nothing on our links.
- */
-function callingAddresses(where: Where, listed: readonly Uint8Array[]): string[] {
-  const wide = listed.filter((address) => !isLinkLocal(address)).map(formatAddress);
-  return [...new Set([where.address, ...wide])];
 }

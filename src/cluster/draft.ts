@@ -63,8 +63,8 @@ export class Draft {
   }
 
   /**
-   * Rooms as the view has them, read once per draft: of a pool, or " spares", which no pool is
-   * named. What the draft itself gives away is in `taken`.
+   * Rooms as the view has them, read once per draft: of a pool, its spares, or the spares of all,
+   * by a name that has a blank where it is no pool's. What the draft gives away is in `taken`.
    */
   rooms(of: string, read: () => DiskRoom[]): DiskRoom[] {
     const known = this.#rooms.get(of) ?? read();

@@ -5,6 +5,7 @@
 // knows.
 
 import type { SliceRecord, UnitNumber } from "#base/record.ts";
+import { placeInWords } from "./pool-state.ts";
 import { roughTime } from "./rough-time.ts";
 import { isVoteToMove } from "./unit-changes.ts";
 import { hasRoomFor } from "./upkeep.ts";
@@ -58,6 +59,10 @@ function sentenceOf(
   at: Omit<EvacuationState, "sentence">,
 ): string {
   const { slices, left, leftMs, isStuck, thenRemove } = at;
+  const thenMove = view.units.get(unit)?.evacuation?.thenMove;
+  if (left === 0 && thenMove !== undefined) {
+    return `it holds nothing any more: it is on its way to be ${placeInWords(thenMove)}`;
+  }
   if (left === 0) {
     if (isVoteToMove(view, unit)) return "it holds no slices any more; its vote is still to move";
     const then = thenRemove ? "it is being removed" : "it can be switched off, or removed";

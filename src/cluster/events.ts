@@ -5,8 +5,11 @@
 // `/told` and is compared with every telling, so a new control station goes on where the old one
 // fell.
 
+import { judgeDeadline } from "./deadline.ts";
 import { Draft } from "./draft.ts";
 import { diskInWords } from "./disk-changes.ts";
+import type { NearCluster } from "./formation.ts";
+import { clusterInWords } from "./heard-stations.ts";
 import { roughTime } from "./rough-time.ts";
 import { keys } from "./state.ts";
 import type { EventRecord, ToldRecord, UnitRecord, VolumeRecord } from "./state.ts";
@@ -16,14 +19,20 @@ import type { ClusterView } from "./view.ts";
 
 /** Things told in one draft. */
 const TOLD_PER_DRAFT = 16;
+/** Other clusters that are kept in mind at once. */
+const OTHERS_MAX = 8;
 
-/** What there is to tell, or null. */
-export function nextTelling(view: ClusterView): Draft | null {
+/** What there is to tell, or null. `near`: null where nobody knows. */
+export function nextTelling(
+  view: ClusterView,
+  near: readonly NearCluster[] | null = null,
+): Draft | null {
   const told: ToldRecord = view.told ?? { units: {}, volumes: {}, station: 0 };
   const next: ToldRecord = { ...told, units: { ...told.units }, volumes: { ...told.volumes } };
   const draft = new Draft(view);
   let count = tellUnits(draft, next);
   if (count < TOLD_PER_DRAFT) count += tellVolumes(draft, next, TOLD_PER_DRAFT - count);
+  if (near !== null && count < TOLD_PER_DRAFT) count += tellOthers(draft, next, near);
   if (view.station !== null && view.station.unit !== told.station) {
     const name = unitName(view, view.station.unit);
     draft.tell({
@@ -35,9 +44,27 @@ export function nextTelling(view: ClusterView): Draft | null {
     next.station = view.station.unit;
     count++;
   }
+  tellDeadline(draft, next);
   if (JSON.stringify(next) === JSON.stringify(told)) return null;
   draft.put(keys.told, next);
   return draft;
+}
+
+/** That the deadline could not be kept after some loss, and that it could be again. */
+function tellDeadline(draft: Draft, next: ToldRecord): void {
+  const { withinMs, problems, unknown } = judgeDeadline(draft.view);
+  const before = next.deadline ?? "";
+  const isOpen = withinMs === 0 || (problems.length === 0 && unknown.length > 0);
+  const now = isOpen ? "" : problems.length > 0 ? "missed" : "kept";
+  if (now === before) return;
+  next.deadline = now;
+  if (now === "missed") {
+    const sentence = `the deadline of ${roughTime(withinMs)} could not be kept: ${problems[0]}`;
+    draft.tell({ kind: "deadline", severity: "warning", sentence });
+  } else if (before === "missed" && withinMs > 0) {
+    const sentence = `the deadline of ${roughTime(withinMs)} could be kept again after a loss`;
+    if (now === "kept") draft.tell({ kind: "deadline", severity: "info", sentence });
+  }
 }
 
 function tellUnits(draft: Draft, next: ToldRecord): number {
@@ -75,6 +102,44 @@ function lostSentence(view: ClusterView, unit: UnitRecord): string {
   return `${said}: what it held is made anew on other units, unless it is back within ${after}`;
 }
 
+/** Other clusters in use that are near, in words, as far as they were told. */
+export function otherClusters(view: ClusterView | null): string[] {
+  return Object.entries(view?.told?.others ?? {}).map(([clusterId, clusterName]) => {
+    return clusterInWords({ clusterId, clusterName });
+  });
+}
+
+/** Clusters in use never merge: that two of them share a secret is for their owner to know. */
+function tellOthers(draft: Draft, next: ToldRecord, near: readonly NearCluster[]): number {
+  const before = next.others ?? {};
+  const isUsed = draft.view.cluster?.state === "used";
+  const now = Object.fromEntries(
+    (isUsed ? near.slice(0, OTHERS_MAX) : []).map((one) => [one.clusterId, one.clusterName]),
+  );
+  const came = Object.keys(now).filter((id) => before[id] === undefined);
+  const went = Object.keys(before).filter((id) => now[id] === undefined);
+  const inWords = (names: Record<string, string>, id: string) =>
+    clusterInWords({ clusterId: id, clusterName: names[id] ?? "" });
+  for (const id of came) {
+    draft.tell({
+      kind: "other-cluster",
+      severity: "warning",
+      sentence:
+        `another cluster in use with the same join secret is near: ${inWords(now, id)}; ` +
+        "they stay two, and a new unit may join either",
+    });
+  }
+  for (const id of went) {
+    draft.tell({
+      kind: "other-cluster-gone",
+      severity: "info",
+      sentence: `the other cluster ${inWords(before, id)} is not heard any more`,
+    });
+  }
+  if (came.length + went.length > 0) next.others = now;
+  return came.length + went.length;
+}
+
 function tellVolumes(draft: Draft, next: ToldRecord, limit: number): number {
   const { view } = draft;
   let count = 0;
@@ -82,7 +147,8 @@ function tellVolumes(draft: Draft, next: ToldRecord, limit: number): number {
     if (!view.volumes.has(Number(key))) delete next.volumes[key];
   }
   for (const volume of view.volumes.values()) {
-    if (volume.state !== "ready" || count >= limit) continue;
+    // A drill says what became of its canary.
+    if (volume.state !== "ready" || volume.canary !== undefined || count >= limit) continue;
     const state = volumeState(view, volume);
     const words = `${state.availability}, ${state.protection}`;
     const before = next.volumes[String(volume.number)];

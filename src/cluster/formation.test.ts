@@ -6,6 +6,7 @@
 import { describe, expect, test } from "bun:test";
 import * as formation from "./formation.ts";
 import type { FormationEffects, MembershipFact, StationFact, UnitFact } from "./formation.ts";
+import { HEARD_MS } from "./heard-stations.ts";
 import { NO_ID } from "./identity.ts";
 
 const id = (digit: string) => digit.repeat(32);
@@ -16,10 +17,11 @@ class Outside implements FormationEffects {
   sentence = "";
   readonly machine: formation.Formation;
 
-  constructor(options: { unitId?: string; hasSecret?: boolean; mayFound?: boolean } = {}) {
+  constructor(options: Partial<formation.FormationOptions> = {}) {
     const clock = { nowMs: () => this.nowMs, wallMs: () => 0 };
     const random = { fill: () => undefined, fraction: () => 0 };
-    const facts = { unitId: id("5"), hasSecret: true, mayFound: true, ...options };
+    const usual = { unitId: id("5"), hasSecret: true, mayFound: true };
+    const facts = { ...usual, removedFrom: null, featureLevel: 2, ...options };
     this.machine = new formation.Formation({ clock, random }, facts, this);
   }
   found(): void {
@@ -30,6 +32,9 @@ class Outside implements FormationEffects {
   }
   yieldTo(other: StationFact): void {
     this.calls.push(`yield ${other.clusterId[0]}`);
+  }
+  askAbout(other: StationFact): void {
+    this.calls.push(`ask ${other.clusterId[0]}`);
   }
   leave(): void {
     this.calls.push("leave");
@@ -50,11 +55,12 @@ class Outside implements FormationEffects {
     const fact = { unitId: id(digit), name: `box ${digit}`, clusterId: NO_ID, mayFound: true };
     this.machine.heardUnit({ ...fact, stage: "listening", listeningMs: this.nowMs, ...changes });
   }
-  station(digit: string, clusterState: formation.ClusterWord = "virgin"): void {
+  station(digit: string, clusterState: formation.ClusterWord = "virgin", featureLevel = 2): void {
     this.machine.heardStation({
       clusterId: id(digit),
       clusterName: `cluster ${digit}`,
       clusterState,
+      featureLevel,
       stationUnitId: id("9"),
       publicKey: new Uint8Array(32),
       addresses: ["192.0.2.1"],
@@ -93,7 +99,7 @@ describe("formation", () => {
     }
     const silent = new Outside();
     silent.unit("3");
-    silent.nowMs = formation.HEARD_MS + 1;
+    silent.nowMs = HEARD_MS + 1;
     silent.machine.tick();
     expect(silent.calls).toEqual(["found"]);
   });
@@ -219,6 +225,17 @@ describe("formation", () => {
     expect(outside.calls).toEqual(["yield 3", "yield 3"]);
   });
 
+  test("a virgin cluster does not give way to one whose level it does not speak", () => {
+    const yieldsAt = (featureLevel: number) => {
+      const outside = new Outside();
+      outside.machine.entered(member());
+      outside.station("8", "used", featureLevel);
+      return outside.calls.length === 1;
+    };
+    // Ours speaks 2, and so 1 as well.
+    expect([0, 1, 2, 3].map(yieldsAt)).toEqual([false, true, true, false]);
+  });
+
   test("the record says yielding → units leave, voters last; then the whole window", () => {
     const plain = new Outside();
     plain.machine.entered(member({ isStation: false, isVoter: false }));
@@ -250,6 +267,56 @@ describe("formation", () => {
     expect(outside.calls).toEqual(["leave"]);
     outside.station("3", "virgin");
     expect(outside.calls).toEqual(["leave", "join 3"]);
+  });
+
+  test("the store away, no station of ours → asks others, leaves only by their word", () => {
+    const outside = new Outside();
+    outside.machine.entered(member({ isStation: false, clusterState: "used" }));
+    outside.machine.storeAway(true);
+    const hear = () => {
+      outside.station("3", "used");
+      outside.station("4", "virgin");
+      outside.station("6", "yielding");
+    };
+    outside.run(formation.ORPHAN_MS - 100, hear);
+    expect(outside.calls).toEqual([]);
+    outside.run(10_000, hear);
+    expect(outside.calls).toEqual(["ask 3", "ask 4"]);
+    outside.machine.toldWhetherItGaveWay(false);
+    outside.run(10_000, hear);
+    expect([outside.calls.length, outside.machine.state]).toEqual([4, "member"]);
+    // Back in between: the cluster speaks for itself.
+    outside.machine.storeAway(false);
+    outside.machine.toldWhetherItGaveWay(true);
+    expect(outside.machine.state).toBe("member");
+    outside.machine.storeAway(true);
+    outside.machine.toldWhetherItGaveWay(true);
+    expect([outside.calls.at(-1), outside.machine.state]).toEqual(["leave", "leaving"]);
+  });
+
+  test("our own station is heard → nobody else is asked, however long the store is away", () => {
+    const outside = new Outside();
+    outside.machine.entered(member({ isStation: false }));
+    outside.machine.storeAway(true);
+    outside.run(60_000, () => {
+      outside.station("5");
+      outside.station("3", "used");
+    });
+    expect(outside.calls).toEqual([]);
+  });
+
+  test("removed from its cluster → says so, asks nobody, founds nothing", () => {
+    const outside = new Outside({ removedFrom: "attic" });
+    outside.run(60_000, () => {
+      outside.unit("7");
+      outside.station("3", "used");
+    });
+    expect([outside.calls, outside.machine.state, outside.machine.stage]).toEqual([
+      [],
+      "removed",
+      "waiting",
+    ]);
+    expect(outside.sentence).toStartWith("This unit was removed from the cluster attic");
   });
 
   test("no secret → nothing heard moves it", () => {

@@ -4,6 +4,7 @@
 // I/O: what was heard, ticks and outcomes come in, effects leave. design: Formation.
 //
 //   noSecret    waits to be admitted by a person
+//   removed     its owner removed it from its cluster: it stays out until it is made new
 //   listening   3 s and jitter; a cluster heard is joined at once
 //   waiting     a unit of lower id is to found the cluster, or none that may found is there
 //   founding    this unit makes the cluster, `virgin`
@@ -16,11 +17,16 @@
 //   `leave` are asked of the caller, who proves the other side over TCP and decides by
 //   compare-and-swap;
 // - only packets made with our join secret get here;
-// - a used cluster never yields. After leaving, the whole listening window is kept, else a third
-//   cluster is founded beside the two that merge (measured).
+// - a used cluster never yields. A unit that was away when its cluster gave way leaves by the word
+//   of another cluster that knows it (giving-way.ts), never by a guess: the others of its cluster
+//   may just be behind a cut, and in use meanwhile. After leaving, the whole listening window is
+//   kept, else a third cluster is founded beside the two that merge (measured).
 
 import { unreachable } from "#base/assert.ts";
 import type { World } from "#base/world.ts";
+import { levelRefusal } from "./feature-level.ts";
+import { clusterInWords, goesBefore, HEARD_MS, HeardStations, remember } from "./heard-stations.ts";
+import type { Heard } from "./heard-stations.ts";
 import { NO_ID } from "./identity.ts";
 
 export const LISTEN_MS = 3000;
@@ -31,8 +37,6 @@ export const FOUNDER_GRACE_MS = 2500;
 export const FOUNDING_MS_MAX = 20_000;
 /** A founder that did not show up is passed over so long. */
 export const NO_SHOW_MS = 30_000;
-/** A unit or a station counts as there for so long after it was last heard. */
-export const HEARD_MS = 3500;
 /** Calls to a cluster that fails to answer, before it is passed over. */
 export const JOIN_ATTEMPTS_MAX = 3;
 export const UNREACHABLE_MS = 30_000;
@@ -40,15 +44,18 @@ export const UNREACHABLE_MS = 30_000;
 export const REFUSED_RETRY_MS = 5000;
 /** Voters of a yielding cluster stay so long for those that learn of it through them. */
 export const LEAVE_LAST_MS = 3000;
-/** A member of a virgin cluster whose control store is gone so long may follow the others. */
+/** A member whose control store is gone so long asks other clusters whether its own gave way. */
 export const ORPHAN_MS = 10_000;
+/** Another cluster in use counts as near for so long after it was last heard. */
+export const NEAR_MS = 60_000;
+/** Another cluster is asked about ours no more often than this. */
+const ASK_AGAIN_MS = 15_000;
 
 const UNITS_HEARD_MAX = 512;
-const CLUSTERS_HEARD_MAX = 64;
 
 export type ClusterWord = "virgin" | "used" | "yielding";
 export type FormationState =
-  "noSecret" | "listening" | "waiting" | "founding" | "joining" | "member" | "leaving";
+  "noSecret" | "removed" | "listening" | "waiting" | "founding" | "joining" | "member" | "leaving";
 
 /** A unit that was heard, proved. Ids are hex text. */
 export interface UnitFact {
@@ -66,6 +73,8 @@ export interface StationFact {
   clusterId: string;
   clusterName: string;
   clusterState: ClusterWord;
+  /** The one it has committed to. */
+  featureLevel: number;
   stationUnitId: string;
   publicKey: Uint8Array;
   addresses: string[];
@@ -83,6 +92,9 @@ export interface MembershipFact {
   isVoter: boolean;
 }
 
+/** Another cluster in use that shares our join secret. */
+export type NearCluster = Pick<StationFact, "clusterId" | "clusterName">;
+
 export interface FormationEffects {
   /** Make a cluster. Answer by `founded` or `failed`. */
   found(): void;
@@ -97,6 +109,11 @@ export interface FormationEffects {
    */
   yieldTo(other: StationFact): void;
   /**
+   * Ask the station of another cluster, over a channel of purpose `meet`, whether ours gave way.
+   * Answer by `toldWhetherItGaveWay`.
+   */
+  askAbout(other: StationFact): void;
+  /**
    * Forget the cluster: stop etcd, wipe its directory, drop the cluster id. The caller must refuse
    * while a disk of this unit holds a slice. Answer by `left` or `leaveRefused`.
    */
@@ -105,18 +122,23 @@ export interface FormationEffects {
   say(sentence: string): void;
 }
 
-interface Heard<T> {
-  fact: T;
-  atMs: number;
+export interface FormationOptions {
+  unitId: string;
+  hasSecret: boolean;
+  mayFound: boolean;
+  /** The highest that this unit speaks. */
+  featureLevel: number;
+  /** The name of the cluster that this unit was removed from; null: of none. */
+  removedFrom: string | null;
 }
 
 export class Formation {
   readonly #world: Pick<World, "clock" | "random">;
-  readonly #options: { unitId: string; hasSecret: boolean; mayFound: boolean };
+  readonly #options: FormationOptions;
   readonly #effects: FormationEffects;
   readonly #units = new Map<string, Heard<UnitFact>>();
-  readonly #stations = new Map<string, Heard<StationFact>>();
-  /** Founders, clusters and until when they are passed over. */
+  readonly #stations = new HeardStations();
+  /** Founders, clusters, clusters that were asked, and until when they are passed over. */
   readonly #passedOver = new Map<string, number>();
   #state: FormationState;
   #listeningSinceMs = 0;
@@ -130,18 +152,20 @@ export class Formation {
   #yieldBlockedUntilMs = 0;
   #isYielding = false;
   #storeAwaySinceMs: number | null = null;
+  readonly #bornAtMs: number;
   #reason = "";
   #said = "";
 
   constructor(
     world: Pick<World, "clock" | "random">,
-    options: { unitId: string; hasSecret: boolean; mayFound: boolean },
+    options: FormationOptions,
     effects: FormationEffects,
   ) {
     this.#world = world;
     this.#options = options;
     this.#effects = effects;
-    this.#state = options.hasSecret ? "listening" : "noSecret";
+    this.#bornAtMs = world.clock.nowMs();
+    this.#state = "listening";
     this.#listen();
   }
 
@@ -155,6 +179,7 @@ export class Formation {
   get stage(): UnitFact["stage"] {
     switch (this.#state) {
       case "noSecret":
+      case "removed":
       case "waiting":
       case "leaving":
         return "waiting";
@@ -171,12 +196,21 @@ export class Formation {
     return this.#world.clock.nowMs() - this.#listeningSinceMs;
   }
 
+  /** Clusters in use other than ours that were heard lately; null: not listened long enough. */
+  get near(): NearCluster[] | null {
+    const now = this.#now();
+    if (now - this.#bornAtMs < NEAR_MS) return null;
+    const own = this.#membership?.clusterId;
+    return this.#stations.inUse(now, NEAR_MS).filter(({ clusterId }) => clusterId !== own);
+  }
+
   // What was heard
   // ----------------------------------------------------------------------------------
 
   heardUnit(fact: UnitFact): void {
     if (fact.unitId === this.#options.unitId || !this.#options.hasSecret) return;
-    remember(this.#units, fact.unitId, fact, this.#now(), UNITS_HEARD_MAX);
+    const heard = { atMs: this.#now(), countMax: UNITS_HEARD_MAX };
+    remember(this.#units, fact.unitId, fact, heard);
     const atOnce = this.#state === "waiting" && this.#awaited === null && fact.stage === "founding";
     if (atOnce) this.#await(fact.unitId);
   }
@@ -189,7 +223,7 @@ export class Formation {
 
   heardStation(fact: StationFact): void {
     if (!this.#options.hasSecret) return;
-    remember(this.#stations, fact.clusterId, fact, this.#now(), CLUSTERS_HEARD_MAX);
+    this.#stations.hear(fact, this.#now());
     switch (this.#state) {
       case "listening":
       case "waiting":
@@ -198,6 +232,7 @@ export class Formation {
       case "member":
         return this.#met(fact);
       case "noSecret":
+      case "removed":
       case "founding":
       case "joining":
       case "leaving":
@@ -220,12 +255,13 @@ export class Formation {
         if (this.#retryAtMs !== null && now >= this.#retryAtMs) this.#retry();
         break;
       case "member":
-        this.#followIfOrphaned(now);
+        this.#askIfOrphaned(now);
         break;
       case "leaving":
         if (this.#retryAtMs !== null && now >= this.#retryAtMs) this.#leaveNow();
         break;
       case "noSecret":
+      case "removed":
       case "founding":
         break;
       default:
@@ -269,7 +305,7 @@ export class Formation {
     } else {
       // Perhaps it was never there: an old packet played again must not hold a unit for ever.
       this.#passOver(this.#target.clusterId, UNREACHABLE_MS);
-      this.#stations.delete(this.#target.clusterId);
+      this.#stations.forget(this.#target.clusterId);
       this.#listen();
     }
     this.#say();
@@ -299,7 +335,7 @@ export class Formation {
     this.#membership = null;
     this.#isYielding = false;
     if (old !== null) {
-      this.#stations.delete(old.clusterId);
+      this.#stations.forget(old.clusterId);
       this.#passOver(old.clusterId, UNREACHABLE_MS);
     }
     this.#listen();
@@ -310,12 +346,7 @@ export class Formation {
   leaveRefused(reason: string): void {
     if (this.#state !== "leaving") return;
     this.#reason = reason;
-    if (this.#membership?.clusterState === "yielding") {
-      this.#retryAtMs = this.#now() + UNREACHABLE_MS;
-    } else {
-      this.#state = "member";
-      this.#storeAwaySinceMs = this.#now();
-    }
+    this.#retryAtMs = this.#now() + UNREACHABLE_MS;
     this.#say();
   }
 
@@ -323,6 +354,14 @@ export class Formation {
   storeAway(isAway: boolean): void {
     if (!isAway) this.#storeAwaySinceMs = null;
     else this.#storeAwaySinceMs ??= this.#now();
+  }
+
+  /** What another cluster knows of ours, which does not answer. */
+  toldWhetherItGaveWay(gaveWay: boolean): void {
+    // Back by now, it speaks for itself.
+    if (this.#state !== "member" || this.#storeAwaySinceMs === null || !gaveWay) return;
+    this.#state = "leaving";
+    this.#leaveNow();
   }
 
   // Decisions
@@ -334,7 +373,9 @@ export class Formation {
 
   #listen(): void {
     const now = this.#now();
-    this.#state = this.#options.hasSecret ? "listening" : "noSecret";
+    this.#state = "listening";
+    if (!this.#options.hasSecret) this.#state = "noSecret";
+    if (this.#options.removedFrom !== null) this.#state = "removed";
     this.#listeningSinceMs = now;
     this.#deadlineMs = now + LISTEN_MS + this.#world.random.fraction() * LISTEN_JITTER_MS;
     this.#awaited = null;
@@ -399,11 +440,9 @@ export class Formation {
 
   /** A cluster that may be joined: a used one first, then the lowest id. */
   #joinable(): StationFact | null {
-    const now = this.#now();
     let best: StationFact | null = null;
-    for (const { fact, atMs } of this.#stations.values()) {
-      if (now - atMs > HEARD_MS || this.#isPassedOver(fact.clusterId)) continue;
-      if (fact.clusterState === "yielding") continue;
+    for (const fact of this.#stations.there(this.#now())) {
+      if (this.#isPassedOver(fact.clusterId) || fact.clusterState === "yielding") continue;
       if (best === null || goesBefore(fact, best)) best = fact;
     }
     return best;
@@ -450,21 +489,25 @@ export class Formation {
     if (!own.isStation || this.#isYielding || this.#now() < this.#yieldBlockedUntilMs) return;
     if (own.clusterState !== "virgin" || other.clusterState === "yielding") return;
     if (!goesBefore(other, { clusterState: "virgin", clusterId: own.clusterId })) return;
+    // There it would be refused: better two clusters than units of none.
+    if (levelRefusal(this.#options.featureLevel, other.featureLevel) !== null) return;
     this.#isYielding = true;
     this.#effects.yieldTo(other);
   }
 
-  // The others of a virgin cluster went away and took the control store with them.
-  #followIfOrphaned(now: number): void {
-    if (this.#membership?.clusterState !== "virgin" || this.#storeAwaySinceMs === null) return;
+  // The others may have gone to another cluster while this unit was away; that one knows.
+  #askIfOrphaned(now: number): void {
+    const own = this.#membership;
+    if (own === null || this.#storeAwaySinceMs === null) return;
     if (now - this.#storeAwaySinceMs < ORPHAN_MS) return;
-    const own = this.#membership.clusterId;
-    const ownStation = this.#stations.get(own);
-    if (ownStation !== undefined && now - ownStation.atMs <= HEARD_MS) return;
-    const other = this.#joinable();
-    if (other === null || other.clusterId === own) return;
-    this.#state = "leaving";
-    this.#leaveNow();
+    if (this.#stations.isThere(own.clusterId, now)) return;
+    for (const fact of this.#stations.there(now)) {
+      const { clusterId, clusterState } = fact;
+      if (clusterId === own.clusterId || clusterState === "yielding") continue;
+      if (this.#isPassedOver(`asked ${clusterId}`)) continue;
+      this.#passOver(`asked ${clusterId}`, ASK_AGAIN_MS);
+      return this.#effects.askAbout(fact);
+    }
   }
 
   #leaveNow(): void {
@@ -488,6 +531,11 @@ export class Formation {
     switch (this.#state) {
       case "noSecret":
         return "This unit has no join secret and waits to be admitted.";
+      case "removed":
+        return (
+          `This unit was removed from the cluster ${this.#options.removedFrom ?? ""} and stays ` +
+          "out of it; what its disks hold is left alone. Once it is made new it may join again."
+        );
       case "listening":
         return `Listening for other units${because}.`;
       case "waiting":
@@ -515,42 +563,12 @@ export class Formation {
     const own = this.#membership;
     if (own === null) return "";
     const sentence = `In the cluster ${own.clusterName} as unit ${own.unitNumber}.`;
-    const other = own.clusterState === "used" ? this.#otherUsed(own.clusterId) : null;
-    if (other === null) return sentence;
-    const near = `Another cluster in use with the same join secret is near: ${other}.`;
-    return `${sentence} ${near} They do not merge by themselves.`;
+    if (own.clusterState !== "used") return sentence;
+    const near = this.#stations.inUse(this.#now(), HEARD_MS);
+    const [other] = near.filter(({ clusterId }) => clusterId !== own.clusterId);
+    if (other === undefined) return sentence;
+    const words = clusterInWords(other);
+    const said = `Another cluster in use with the same join secret is near: ${words}.`;
+    return `${sentence} ${said} They do not merge by themselves.`;
   }
-
-  #otherUsed(own: string): string | null {
-    const now = this.#now();
-    for (const { fact, atMs } of this.#stations.values()) {
-      const isOther = fact.clusterId !== own && fact.clusterState === "used";
-      if (isOther && now - atMs <= HEARD_MS) return fact.clusterName;
-    }
-    return null;
-  }
-}
-
-type Rank = Pick<StationFact, "clusterState" | "clusterId">;
-
-/** Used clusters stay; among virgin ones the lowest id does. */
-function goesBefore(one: Rank, other: Rank): boolean {
-  const [first, second] = [one, other].map((rank) => (rank.clusterState === "used" ? 0 : 1));
-  if (first !== second) return (first as number) < (second as number);
-  return one.clusterId < other.clusterId;
-}
-
-function remember<T>(
-  map: Map<string, Heard<T>>,
-  id: string,
-  fact: T,
-  atMs: number,
-  countMax: number,
-): void {
-  // Last in the map is heard last; the first is forgotten when there are too many.
-  map.delete(id);
-  map.set(id, { fact, atMs });
-  if (map.size <= countMax) return;
-  const [first] = map.keys();
-  if (first !== undefined) map.delete(first);
 }

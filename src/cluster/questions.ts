@@ -7,6 +7,7 @@
 import type { SliceRecord } from "#base/record.ts";
 import { diskInWords } from "./disk-changes.ts";
 import { evacuationOf } from "./evacuation.ts";
+import { otherClusters } from "./events.ts";
 import { bytesInWords } from "./placement.ts";
 import type { DiskRecord, VolumeRecord } from "./state.ts";
 import { hasRoomFor } from "./upkeep.ts";
@@ -34,7 +35,13 @@ export interface Question {
 
 /** The worst first. */
 export function questionsOf(view: ClusterView, wallMs: number): Question[] {
-  const found = [...stopped(view), ...failed(view), ...roomless(view), ...stuck(view, wallMs)];
+  const found = [
+    ...stopped(view),
+    ...failed(view),
+    ...roomless(view),
+    ...stuck(view, wallMs),
+    ...others(view),
+  ];
   return found.slice(0, QUESTIONS_MAX);
 }
 
@@ -150,5 +157,29 @@ function stuck(view: ClusterView, wallMs: number): Question[] {
         ],
       },
     ];
+  });
+}
+
+/** Clusters in use that share our join secret: they never merge by themselves. */
+function others(view: ClusterView): Question[] {
+  return otherClusters(view).map((other) => {
+    return {
+      about: "the cluster",
+      sentence:
+        `the cluster ${other} is in use with the same join secret, and stays another one: ` +
+        "are they to become one?",
+      answers: [
+        {
+          answer: "no: give the units of one of them another join secret",
+          costs: "nothing; until then a new unit may join either",
+        },
+        {
+          answer:
+            "yes: copy what is on the volumes of one to the other, then reset its units " +
+            "to the factory state, one after the other: they join the other",
+          costs: "what was not copied from the units that are reset",
+        },
+      ],
+    };
   });
 }

@@ -24,9 +24,9 @@ export function poolRooms(view: ClusterView, pool: string): DiskRoom[] {
   return roomsWhere(view, (unit) => unit.role === "member" && unit.pool === pool);
 }
 
-/** Spares in no pool yet. */
-export function spareRooms(view: ClusterView): DiskRoom[] {
-  return roomsWhere(view, (unit) => unit.role === "spare" && unit.pool === null);
+/** Spares of one pool alone; null: those in no pool, which every pool may use. */
+export function spareRooms(view: ClusterView, pool: string | null): DiskRoom[] {
+  return roomsWhere(view, (unit) => unit.role === "spare" && unit.pool === pool);
 }
 
 /** Bytes of the slices that each unit heads. */

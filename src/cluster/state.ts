@@ -3,6 +3,7 @@
 // The control state: which keys the control store holds and what stands in each (design section 6).
 // Values are JSON; every one is checked by its schema when it is read, and fields that this version
 // does not know survive a rewrite, so that a newer unit's additions are not lost by an older one.
+// Long because every record stands here, beside its key.
 //
 // Invariants:
 // - Numbers of units, disks, volumes and slices come from `/numbers` by compare-and-swap, in the
@@ -39,10 +40,14 @@ import type {
 } from "#base/record.ts";
 import { TLS_RULES, TLS_RULE_DEFAULT } from "#base/tls.ts";
 import { isHostAddress } from "./address-range.ts";
+import { CanarySchema } from "./canary.ts";
 import { VALUE_CHARACTERS_MAX } from "./control-store.ts";
+import { protectWithinShape, toldDeadline, unitFigures } from "./deadline.ts";
 import { HostSchema, RequestSchema, VOLUME_HOSTS_MAX, hostKeys } from "./host-state.ts";
 import type { HostNumber, HostRecord, RequestRecord } from "./host-state.ts";
 import { nameSchema } from "./name-schema.ts";
+import { FIRST_POOL, PlaceInPoolsSchema, PoolSchema } from "./pool-state.ts";
+import type { PoolRecord } from "./pool-state.ts";
 import { SLICE_NEWS_MAX, SliceNewsSchema } from "./slice-news.ts";
 import { UnitUpdateSchema, UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
 import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
@@ -102,6 +107,8 @@ export const ClusterSchema = z.looseObject({
   state: z.enum(["virgin", "used", "yielding"]),
   featureLevel: positive,
   sliceBytes: z.number().int().min(REGION_BYTES).max(SLICE_BYTES_MAX).multipleOf(REGION_BYTES),
+  /** Clusters that gave way while they were virgin, as units say that came from there. */
+  gaveWay: z.array(idSchema).max(LIST_MAX).optional(),
 });
 export type ClusterRecord = z.infer<typeof ClusterSchema>;
 
@@ -135,7 +142,7 @@ export const UnitSchema = z.looseObject({
   /** TCP ports by purpose, such as peer, nbd, api. */
   ports: z.record(z.string().max(32), z.number().int().min(1).max(65535)),
   role: z.enum(UNIT_ROLES),
-  /** Null: in no pool, as a spare before it is used. */
+  /** Null: in no pool, as a spare for all of them. */
   pool: nameSchema.nullable(),
   /** `removed`: its key is no longer admitted, its number is never given again (R12). */
   state: z.enum(["admitted", "removed"]),
@@ -148,6 +155,8 @@ export const UnitSchema = z.looseObject({
     .looseObject({
       /** Once it holds nothing it is removed. */
       thenRemove: z.boolean(),
+      /** Once it holds nothing it has this place; it stays in the cluster, and keeps its vote. */
+      thenMove: PlaceInPoolsSchema.optional(),
       /** When it began, by the wall clock, and the slices with a member on it then: for people. */
       sinceMs: countOrZero,
       slices: countOrZero,
@@ -163,6 +172,7 @@ export const AliveSchema = z.looseObject({
   /** Random per start of the daemon: tells a restart from a hiccup. */
   run: idSchema,
   slices: z.array(SliceNewsSchema).max(SLICE_NEWS_MAX).optional(),
+  ...unitFigures,
 });
 export type AliveRecord = z.infer<typeof AliveSchema>;
 
@@ -236,6 +246,8 @@ export const VolumeSchema = z.looseObject({
   /** Records of before there was TLS say nothing. */
   tls: z.enum(TLS_RULES).default(TLS_RULE_DEFAULT),
   state: z.enum(["creating", "ready", "deleting"]),
+  /** It is made for a drill, and goes with it. */
+  canary: CanarySchema.optional(),
 });
 export type VolumeRecord = z.infer<typeof VolumeSchema>;
 
@@ -259,9 +271,6 @@ export const SliceSchema = z
   .refine((record) => record.inSync.some((member) => member.disk === record.head), {
     message: "the head is one of the in-sync members",
   });
-
-export const PoolSchema = z.looseObject({ name: nameSchema });
-export type PoolRecord = z.infer<typeof PoolSchema>;
 
 /** A password as it is kept: https://github.com/P-H-C/phc-string-format, Argon2id alone. */
 export const passwordHashSchema = z
@@ -294,6 +303,7 @@ export const settingShapes = {
     .int()
     .min(0)
     .max(7 * DAY_MS),
+  protectWithinMs: protectWithinShape,
   /** R9: every block of every disk is read at least this often, ms; 0: only when asked. */
   scrubEveryMs: z
     .number()
@@ -314,14 +324,18 @@ export const settingShapes = {
     .max(45)
     .refine(isHostAddress, "one address of a machine, such as 10.0.0.50")
     .nullable(),
+  /** Whether pages and API on TCP are answered over TLS alone. */
+  httpsOnly: z.boolean(),
 } as const;
 // Those that came later have their defaults where an older version wrote the record.
 export const SettingsSchema = z.looseObject({
   reprotectAfterMs: settingShapes.reprotectAfterMs,
+  protectWithinMs: protectWithinShape.default(0),
   scrubEveryMs: settingShapes.scrubEveryMs.default(SCRUB_EVERY_MS),
   scrubBytesPerSecondMax: settingShapes.scrubBytesPerSecondMax.default(SCRUB_BYTES_PER_SECOND_MAX),
   diskErrorsMax: settingShapes.diskErrorsMax.default(DISK_ERRORS_MAX),
   groupAddress: settingShapes.groupAddress.default(null),
+  httpsOnly: settingShapes.httpsOnly.default(false),
   /** Absent: as UPDATE_SETTINGS_DEFAULT says. */
   update: UpdateSettingsSchema.optional(),
 });
@@ -367,6 +381,9 @@ export const ToldSchema = z.looseObject({
   units: z.record(z.string(), z.boolean()),
   volumes: z.record(z.string(), z.string().max(64)),
   station: countOrZero,
+  /** Other clusters in use with our join secret that are near: names by id. */
+  others: z.record(idSchema, z.string().max(63)).optional(),
+  deadline: toldDeadline.optional(),
 });
 export type ToldRecord = z.infer<typeof ToldSchema>;
 
@@ -535,7 +552,6 @@ export function firstState(options: {
   name: string;
   featureLevel: number;
   sliceBytes?: number;
-  pool?: string;
   settings?: Partial<SettingsRecord>;
   /** Claimed from the start by whoever holds the token with this hash. */
   adminTokenHash?: string | null;
@@ -558,7 +574,7 @@ export function firstState(options: {
     host: 1,
     request: 1,
   };
-  const pool: PoolRecord = { name: options.pool ?? FIRST_POOL };
+  const pool: PoolRecord = { name: FIRST_POOL };
   const settings: SettingsRecord = { ...SETTINGS_DEFAULT, ...options.settings };
   const records: [string, unknown, z.ZodType][] = [
     [keys.cluster, cluster, ClusterSchema],
@@ -586,7 +602,5 @@ export function ownerRecord(
   return passwordHash === undefined ? record : { ...record, passwordHash };
 }
 
-/** The pool that is made with the cluster. */
-export const FIRST_POOL = "pool";
 /** Units that may be admitted. */
 export const ADMITTED_UNITS_MAX = UNITS_MAX;

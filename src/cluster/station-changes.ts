@@ -10,6 +10,7 @@ import { layouts } from "#base/layout.ts";
 import type { UnitNumber } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { TlsRule } from "#base/tls.ts";
+import { letIn, tellWindow } from "./arrival-changes.ts";
 import type { CommandArguments, CommandName } from "./commands.ts";
 import {
   diskInWords,
@@ -20,18 +21,25 @@ import {
   scrubDisk,
   tellBlocks,
 } from "./disk-changes.ts";
+import type { CanaryRecord } from "./canary.ts";
 import type { Draft } from "./draft.ts";
+import { beginDrill, endDrill, failDrill } from "./drill-changes.ts";
+import { levelRefusal } from "./feature-level.ts";
+import { joinable, noteGivenWay, useCluster } from "./giving-way.ts";
 import * as hosts from "./host-changes.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
 import type { PlacedSlice } from "./placement.ts";
+import { createPool, deletePool, moveUnit } from "./pool-changes.ts";
+import { FIRST_POOL } from "./pool-state.ts";
 import { headedBytes, poolRooms } from "./rooms.ts";
 import * as requests from "./request-changes.ts";
-import { ADMITTED_UNITS_MAX, FIRST_POOL, OWNER, keys, ownerRecord } from "./state.ts";
-import type { ClusterRecord, DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
-import { evacuateUnit, keepUnit, removeUnit, replaceUnit } from "./unit-changes.ts";
+import { ADMITTED_UNITS_MAX, OWNER, keys, ownerRecord } from "./state.ts";
+import type { DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
+import { evacuateUnit, keepUnit, removeUnit, replaceUnit, tellLead } from "./unit-changes.ts";
 import { announceUpdate, startUpdate, stopUpdate } from "./update-changes.ts";
 import type { KnownVoters } from "./update-plan.ts";
 import type { ClusterView } from "./view.ts";
+import { startDeleting } from "./volume-changes.ts";
 
 export interface ChangeFacts {
   /** The unit whose command it is. */
@@ -54,7 +62,13 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   removeUnit: (draft, args, facts) => removeUnit(draft, args, facts.voters),
   evacuateUnit: (draft, args, facts) => evacuateUnit(draft, args, facts.wallMs),
   keepUnit,
+  tellLead: (draft, args, facts) => tellLead(draft, args, facts.asker),
+  letIn: (draft, args, facts) => letIn(draft, args, facts.asker),
+  tellWindow: (draft, args, facts) => tellWindow(draft, args, facts.asker),
   replaceUnit: (draft, args, facts) => replaceUnit(draft, args, facts.wallMs),
+  createPool,
+  deletePool,
+  moveUnit: (draft, args, facts) => moveUnit(draft, args, facts.wallMs),
   registerDisk,
   createVolume,
   deleteVolume,
@@ -71,6 +85,13 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   loseDisk: (draft, args, facts) => loseDisk(draft, args, facts.asker),
   retireDisk,
   returnDisk,
+  beginDrill: (draft, args, facts) =>
+    beginDrill(draft, args, {
+      asker: facts.asker,
+      create: (wish) => createVolume(draft, wish, facts),
+    }),
+  failDrill: (draft, args, facts) => failDrill(draft, args, facts.asker),
+  endDrill: (draft, args, facts) => endDrill(draft, args, facts.asker),
   addHost: hosts.addHost,
   changeHost: hosts.changeHost,
   removeHost: hosts.removeHost,
@@ -97,26 +118,27 @@ function admitUnit(
   if (view.cluster?.state === "yielding") {
     throw new Fault("notReady", "this cluster is giving way to another one");
   }
+  const { left, ...told } = args;
+  noteGivenWay(draft, left ?? []);
   const known = view.unitById(args.id);
   if (known?.state === "removed") {
     // R12: a removed unit comes back with a new identity or not at all.
-    throw new Fault("forbidden", `${known.name} was removed from this cluster; reset it first`);
+    throw new Fault("removed", `${known.name} was removed from this cluster by its owner`);
   }
   if (known !== null) {
     if (known.publicKey !== args.publicKey) throw new Fault("notAuthentic", "another key");
     return { unit: known.number };
   }
-  if (args.featureLevel < (view.cluster?.featureLevel ?? 1)) {
-    throw new Fault("versionMismatch", "this unit is too old for the cluster; update it first");
-  }
+  const refusal = levelRefusal(args.featureLevel, view.cluster?.featureLevel ?? args.featureLevel);
+  if (refusal !== null) throw new Fault("versionMismatch", refusal);
   const admitted = [...view.units.values()].filter((unit) => unit.state === "admitted");
   if (admitted.length >= ADMITTED_UNITS_MAX) {
     throw new Fault("tooLarge", `a cluster has at most ${ADMITTED_UNITS_MAX} units`);
   }
   const number = draft.take("unit");
-  const pool = args.role === "member" ? (view.pools.keys().next().value ?? FIRST_POOL) : null;
+  const pool = args.role === "member" ? FIRST_POOL : null;
   const unit: UnitRecord = {
-    ...args,
+    ...told,
     name: freeName(args.name, admitted),
     number,
     pool,
@@ -126,7 +148,12 @@ function admitUnit(
   draft.put(keys.unit(number), unit);
   draft.put(keys.unitId(args.id), { unit: number });
   if (pool !== null) draft.relyOn(keys.pool(pool));
-  const where = pool === null ? `as a ${args.role}, in no pool yet` : `to the pool ${pool}`;
+  const alone = {
+    member: "in no pool yet",
+    spare: "as a spare, in no pool yet",
+    witness: "as a witness: a vote, and no disks",
+  } as const;
+  const where = pool === null ? alone[args.role] : `to the pool ${pool}`;
   draft.tell({
     kind: "unit-admitted",
     severity: "info",
@@ -172,12 +199,14 @@ function registerDisk(
   if (known.state === "gone") {
     throw new Fault("diskRefused", `disk ${known.number} was removed from this cluster`);
   }
-  if (args.incarnation < known.incarnation) {
-    // R0: incarnations only rise; this is an older copy of the disk.
+  const isElsewhere = known.unit !== unit.number;
+  if (args.incarnation < known.incarnation + (isElsewhere ? 1 : 0)) {
+    // R0: every opening has a higher one than the last; this is an older copy of the disk.
     throw new Fault("diskRefused", `disk ${known.number} is known in a later state: a clone?`);
   }
-  if (known.unit !== unit.number) {
-    if (view.isAlive(known.unit)) {
+  if (isElsewhere) {
+    const isOut = known.state === "failed" && known.lost?.isOut === true;
+    if (view.isAlive(known.unit) && !isOut) {
       const other = view.units.get(known.unit)?.name ?? `unit ${known.unit}`;
       throw new Fault("diskRefused", `disk ${known.number} is in ${other} as well: a clone?`);
     }
@@ -204,6 +233,9 @@ function registerDisk(
   return { disk: known.number };
 }
 
+/** What an owner or a host asks for, and what makes it a drill's. */
+export type VolumeWish = CommandArguments<"createVolume"> & { canary?: CanaryRecord };
+
 export type PlannedVolume = Pick<
   VolumeRecord,
   "name" | "sizeBytes" | "protection" | "sliceBytes" | "pool" | "tls" | "state"
@@ -212,7 +244,7 @@ export type PlannedVolume = Pick<
 /** Where a volume would lie, or the Fault that says why not. Pure: also what a dry run shows. */
 export function planVolume(
   view: ClusterView,
-  args: CommandArguments<"createVolume">,
+  args: VolumeWish,
 ): { volume: PlannedVolume; placed: PlacedSlice[] } {
   const { cluster } = view;
   if (cluster === null) throw new Fault("notReady", "the control state is not read");
@@ -222,7 +254,7 @@ export function planVolume(
   if (view.volumeByName(args.name) !== null) {
     throw new Fault("conflict", `a volume named ${args.name} exists`);
   }
-  const pool = args.pool ?? view.pools.keys().next().value ?? FIRST_POOL;
+  const pool = args.pool ?? FIRST_POOL;
   if (!view.pools.has(pool)) throw new Fault("notFound", `no pool named ${pool}`);
   const sizeBytes = Math.ceil(args.sizeBytes / BLOCK_BYTES) * BLOCK_BYTES;
   const shape = {
@@ -230,6 +262,7 @@ export function planVolume(
     sliceBytes: cluster.sliceBytes,
     protection: args.protection,
     headedBytes: headedBytes(view),
+    head: args.canary?.head ?? null,
   };
   const answer = placeVolume(poolRooms(view, pool), shape);
   if (!answer.ok) throw new Fault("noSpace", answer.sentence);
@@ -249,22 +282,19 @@ export function planVolume(
 }
 
 /** Takes name and numbers; the slices follow in parts (volume-filling.ts), then it is `ready`. */
-function createVolume(
-  draft: Draft,
-  args: CommandArguments<"createVolume">,
-  facts: ChangeFacts,
-): { volume: number } {
+function createVolume(draft: Draft, args: VolumeWish, facts: ChangeFacts): { volume: number } {
   const { view } = draft;
   const { volume } = planVolume(view, args);
   const count = sliceSizes(volume.sizeBytes, volume.sliceBytes).length;
   const number = draft.take("volume");
   const first = draft.take("slice", count);
   const slices = Array.from({ length: count }, (_, index) => first + index);
-  const { requestedBy } = args;
+  const { requestedBy, canary } = args;
   const assigned = {
     hosts: hosts.namedHosts(draft, args.hosts ?? []),
     allow: [],
     ...(requestedBy === undefined ? {} : { requestedBy }),
+    ...(canary === undefined ? {} : { canary }),
   };
   draft.put(keys.volume(number), { ...volume, ...assigned, number, uuid: facts.newId(), slices });
   draft.put(keys.volumeName(args.name), { volume: number });
@@ -274,6 +304,7 @@ function createVolume(
     kind: "volume-created",
     severity: "info",
     sentence:
+      (args.canary === undefined ? "" : "a drill begins: ") +
       `volume ${args.name} was created: ${bytesInWords(volume.sizeBytes)}, ` +
       layouts[args.protection].sentence,
     volume: number,
@@ -293,12 +324,6 @@ function deleteVolume(draft: Draft, args: CommandArguments<"deleteVolume">): Rec
     volume: volume.number,
   });
   return {};
-}
-
-/** From here on nobody may attach, and its name is free; its slices go in parts. */
-export function startDeleting(draft: Draft, volume: VolumeRecord): void {
-  draft.put(keys.volume(volume.number), { ...volume, state: "deleting", hosts: [], allow: [] });
-  draft.delete(keys.volumeName(volume.name));
 }
 
 function setTls(draft: Draft, args: CommandArguments<"setTls">): Record<string, never> {
@@ -369,19 +394,6 @@ function setPassword(
     unit: facts.asker,
   });
   return {};
-}
-
-/** A cluster that holds something is never merged by itself (design section 6). */
-function useCluster(draft: Draft): void {
-  const cluster = joinable(draft);
-  if (cluster.state === "virgin") draft.put(keys.cluster, { ...cluster, state: "used" });
-}
-
-function joinable(draft: Draft): ClusterRecord {
-  const { cluster } = draft.view;
-  if (cluster === null) throw new Fault("notReady", "the control state is not read");
-  if (cluster.state === "yielding") throw new Fault("notReady", "this cluster is giving way");
-  return cluster;
 }
 
 function setSettings(draft: Draft, args: CommandArguments<"setSettings">): Record<string, never> {

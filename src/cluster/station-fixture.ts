@@ -33,11 +33,12 @@ export interface FixtureUnit {
   news: SliceNews[];
 }
 
-const GIB = 2 ** 30;
+export const GIB = 2 ** 30;
 
 export class StationFixture {
   readonly time: VirtualTime;
   readonly core: MemoryControlStore;
+  readonly proven = new Map<number, number>();
   readonly units = new Map<number, FixtureUnit>();
   readonly prng: Prng;
   /** Who votes in the control store, as stations are told. */
@@ -98,7 +99,10 @@ export class StationFixture {
     const lease = new UnitLease(this.#world, this.time, {
       store: client,
       follower,
-      options: { unit, run, mayLead: () => true, news: () => this.units.get(unit)?.news ?? [] },
+      options: {
+        ...{ unit, run, mayLead: () => true, news: () => this.units.get(unit)?.news ?? [] },
+        deadSince: (other) => this.proven.get(other) ?? null,
+      },
     });
     const station = new ControlStation(this.#world, this.time, {
       store: client,
@@ -118,6 +122,12 @@ export class StationFixture {
     lease.start();
     station.start();
     return made;
+  }
+
+  /** Since when a unit is known to be dead, and every unit that runs looks at once. */
+  prove(unit: number): void {
+    this.proven.set(unit, this.time.nowMs());
+    for (const one of this.units.values()) one.lease.wake();
   }
 
   /** Pulls the plug: nothing of the unit runs any more, its lease runs out. */

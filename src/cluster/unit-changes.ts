@@ -2,7 +2,7 @@
 //
 // What the control station decides about units that are to go: evacuated (everything they hold,
 // head and vote for goes to others while they still serve, upkeep.ts and voters.ts), replaced
-// (another unit takes the place first), removed.
+// (another unit takes the place first), removed. pool-changes.ts empties units in the same way.
 //
 // Invariants:
 // - The last current copy of anything is never removed with its unit, whoever insists: its volume
@@ -14,6 +14,8 @@ import { Fault } from "#base/fault.ts";
 import type { SliceRecord, UnitNumber } from "#base/record.ts";
 import type { CommandArguments } from "./commands.ts";
 import type { Draft } from "./draft.ts";
+import { placeInWords } from "./pool-state.ts";
+import type { PlaceInPools } from "./pool-state.ts";
 import { keys } from "./state.ts";
 import type { UnitRecord } from "./state.ts";
 import type { KnownVoters } from "./update-plan.ts";
@@ -31,13 +33,15 @@ export const unitCommands = {
     force: z.boolean().optional(),
   }),
   evacuateUnit: z.object({ unit: positive, thenRemove: z.boolean() }),
+  /** The asking unit has handed the lead of the control store to another voter: why. */
+  tellLead: z.object({ why: z.string().max(256) }),
   /** An evacuation is taken back. */
   keepUnit: z.object({ unit: positive }),
   /** Another unit takes its place in its pool; then it is evacuated and removed. */
   replaceUnit: z.object({ unit: positive, by: positive }),
 } as const;
 
-function unitOf(view: ClusterView, number: UnitNumber): UnitRecord {
+export function unitOf(view: ClusterView, number: UnitNumber): UnitRecord {
   const unit = view.units.get(number);
   if (unit === undefined || unit.state !== "admitted") {
     throw new Fault("notFound", `no unit ${number}`);
@@ -166,22 +170,29 @@ export function evacuateUnit(
   if (others.length === 0) {
     throw new Fault("conflict", `${unit.name} is the only unit that stays: nobody could take over`);
   }
-  if (unit.evacuation?.thenRemove === args.thenRemove) return {};
+  const known = unit.evacuation;
+  if (known?.thenMove === undefined && known?.thenRemove === args.thenRemove) return {};
   startEvacuation(draft, unit, { thenRemove: args.thenRemove, wallMs, instead: null });
   return {};
 }
 
-function startEvacuation(
+export function startEvacuation(
   draft: Draft,
   unit: UnitRecord,
-  how: { thenRemove: boolean; wallMs: number; instead: UnitRecord | null },
+  how: {
+    thenRemove: boolean;
+    thenMove?: PlaceInPools;
+    wallMs: number;
+    instead: UnitRecord | null;
+  },
 ): void {
   const slices = draft.view.slicesOfUnit(unit.number).length;
   const sinceMs = Math.max(0, Math.floor(how.wallMs));
-  const before = unit.evacuation ?? { sinceMs, slices };
-  const evacuation = { ...before, thenRemove: how.thenRemove };
+  const { thenMove: _, ...before } = unit.evacuation ?? { sinceMs, slices };
+  const { thenRemove, thenMove } = how;
+  const evacuation = { ...before, thenRemove, ...(thenMove === undefined ? {} : { thenMove }) };
   draft.put(keys.unit(unit.number), { ...unit, evacuation });
-  const then = how.thenRemove ? ", then it is removed" : "";
+  const then = thenInWords(how);
   const place = how.instead === null ? "" : `; ${how.instead.name} takes its place`;
   const many = slices === 1 ? "one slice goes" : `${slices} slices go`;
   draft.tell({
@@ -190,6 +201,26 @@ function startEvacuation(
     sentence: `${unit.name} is being evacuated: ${many} to other units${then}${place}`,
     unit: unit.number,
   });
+}
+
+function thenInWords(how: { thenRemove: boolean; thenMove?: PlaceInPools }): string {
+  if (how.thenMove !== undefined) return `, then it is ${placeInWords(how.thenMove)}`;
+  return how.thenRemove ? ", then it is removed" : "";
+}
+
+export function tellLead(
+  draft: Draft,
+  args: CommandArguments<"tellLead">,
+  asker: UnitNumber,
+): Record<string, never> {
+  const name = draft.view.units.get(asker)?.name ?? `unit ${asker}`;
+  draft.tell({
+    kind: "lead-handed-over",
+    severity: "warning",
+    sentence: `${name} handed the lead of the control store to another unit: ${args.why}`,
+    unit: asker,
+  });
+  return {};
 }
 
 export function keepUnit(draft: Draft, args: CommandArguments<"keepUnit">): Record<string, never> {
@@ -221,9 +252,15 @@ export function replaceUnit(
     throw new Fault("conflict", `${by.name} is being evacuated itself`);
   }
   if (!view.isAlive(by.number)) throw new Fault("notReady", `${by.name} is away`);
+  if (by.role === "witness")
+    throw new Fault("conflict", `${by.name} is a witness: it has no disks`);
   const hasDisk = view.disksOfUnit(by.number).some((disk) => disk.state === "ready");
   if (!hasDisk) throw new Fault("notReady", `${by.name} has no disk in use yet`);
   const pool = unit.pool ?? by.pool;
+  if (pool !== null && by.pool !== pool && view.slicesOfUnit(by.number).length > 0) {
+    const where = placeInWords(by);
+    throw new Fault("conflict", `${by.name} is ${where} and holds slices: move it first`);
+  }
   if (pool !== null && (by.role !== "member" || by.pool !== pool)) {
     draft.put(keys.unit(by.number), { ...by, role: "member", pool });
     draft.relyOn(keys.pool(pool));
@@ -232,13 +269,19 @@ export function replaceUnit(
   return {};
 }
 
-/** A unit that holds nothing any more: told once, or removed, as its owner wished. */
+/** A unit that holds nothing any more: told once, moved or removed, as its owner wished. */
 export function endEvacuation(draft: Draft): void {
   const { view } = draft;
   for (const unit of view.units.values()) {
     const { evacuation } = unit;
     if (evacuation === undefined || unit.state !== "admitted") continue;
-    if (view.slicesOfUnit(unit.number).length > 0 || isVoteToMove(view, unit.number)) continue;
+    if (view.slicesOfUnit(unit.number).length > 0) continue;
+    if (evacuation.thenMove !== undefined) {
+      const { pool } = evacuation.thenMove;
+      if (pool !== null) draft.relyOn(keys.pool(pool));
+      return putInPlace(draft, unit, evacuation.thenMove);
+    }
+    if (isVoteToMove(view, unit.number)) continue;
     if (evacuation.thenRemove) return forgetUnit(draft, unit, ": it was evacuated before");
     if (evacuation.emptied === true) continue;
     draft.put(keys.unit(unit.number), { ...unit, evacuation: { ...evacuation, emptied: true } });
@@ -250,6 +293,18 @@ export function endEvacuation(draft: Draft): void {
     });
     return;
   }
+}
+
+/** The move itself, of a unit that holds nothing in its way. */
+export function putInPlace(draft: Draft, unit: UnitRecord, { role, pool }: PlaceInPools): void {
+  const { evacuation: _, ...kept } = unit;
+  draft.put(keys.unit(unit.number), { ...kept, role, pool });
+  draft.tell({
+    kind: "unit-moved",
+    severity: "info",
+    sentence: `${unit.name} is now ${placeInWords({ role, pool })}`,
+    unit: unit.number,
+  });
 }
 
 /** It votes, and some other unit could in its place (voters.ts). */

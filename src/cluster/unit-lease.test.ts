@@ -52,6 +52,27 @@ test("never two that believe they lead, over cuts and outages by chance", () => 
   }
 });
 
+test("the leader proven dead → another leads at once; else by its lease", () => {
+  const made = new StationFixture(drainMicrotasks);
+  made.found();
+  for (let unit = 2; unit <= 3; unit++) made.admit();
+  const first = made.leaders()[0] ?? 0;
+  made.kill(first);
+  made.time.pass(500);
+  expect(made.leaders()).toEqual([]);
+  const deadMs = made.time.nowMs();
+  made.prove(first);
+  made.until("another leads", () => made.leaders().length === 1, 300);
+  const second = made.leaders()[0] ?? 0;
+  expect(made.units.get(second)?.lease.began.provenDeadMs).toBe(deadMs);
+  made.kill(second);
+  const start = made.time.nowMs();
+  made.until("the third leads", () => made.leaders().length === 1, 10_000);
+  expect(made.time.nowMs() - start).toBeGreaterThan(2000);
+  const third = made.units.get(made.leaders()[0] ?? 0);
+  expect(third?.lease.began.provenDeadMs).toBeNull();
+});
+
 test("stopped in order → its liveness goes at once", () => {
   const made = new StationFixture(drainMicrotasks);
   made.found();

@@ -13,6 +13,7 @@ import type { UnitNumber } from "#base/record.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { ControlStore, LeaseId } from "./control-store.ts";
 import { StationSchema, keys, parseValue, valueText } from "./state.ts";
+import type { UnitFigures } from "./deadline.ts";
 import type { SliceNews } from "./slice-news.ts";
 import type { ViewFollower } from "./view-follower.ts";
 
@@ -31,8 +32,12 @@ export interface UnitLeaseOptions {
   /** A witness or a unit on its way out does not stand, and hands over where others can. */
   mayLead(): boolean;
   ttlMs?: number;
+  /** Since when a unit's daemon is dead for certain; null: nobody knows (death-proof.ts). */
+  deadSince?(unit: UnitNumber): number | null;
   /** What others are to know of its slices, bounded as AliveSchema is. */
   news?(): readonly SliceNews[];
+  /** What it holds and how fast it copies, rounded. */
+  figures?(): UnitFigures;
 }
 
 export class UnitLease {
@@ -48,6 +53,7 @@ export class UnitLease {
   /** CLOCK_BOOTTIME until which the lease holds for sure. */
   #heldUntilMs = 0;
   #term = 0;
+  #began: { atMs: number; provenDeadMs: number | null } = { atMs: 0, provenDeadMs: null };
   #slowRounds = 0;
   #standBackUntilMs = 0;
   #cancelNext: (() => void) | null = null;
@@ -77,6 +83,20 @@ export class UnitLease {
   }
   get term(): number {
     return this.#term;
+  }
+  /** For how long it leads for certain without another renewal, ms; 0: it does not lead. */
+  get leadsForMs(): number {
+    return this.#term > 0 ? Math.max(0, this.#heldUntilMs - this.#world.clock.nowMs()) : 0;
+  }
+  /**
+   * When it began to lead, and since when its predecessor was proven dead; null: it ended itself.
+   */
+  get began(): { atMs: number; provenDeadMs: number | null } {
+    return this.#began;
+  }
+  /** Looks at once: something that bears on who leads may have changed. */
+  wake(): void {
+    this.#wake();
   }
 
   start(): void {
@@ -165,9 +185,9 @@ export class UnitLease {
   }
 
   #aliveText(): string {
-    const { unit, run, news } = this.#options;
+    const { unit, run, news, figures } = this.#options;
     const slices = news?.() ?? [];
-    return valueText({ unit, run, ...(slices.length === 0 ? {} : { slices }) });
+    return valueText({ unit, run, ...figures?.(), ...(slices.length === 0 ? {} : { slices }) });
   }
 
   /** Gray failure: who cannot commit in time lets another try (design section 6). */
@@ -186,7 +206,10 @@ export class UnitLease {
     const view = this.#follower.view;
     if (this.#term > 0 || !this.#options.mayLead() || view.cluster === null) return;
     if (view.station?.unit === this.#options.unit) return this.#adopt(lease);
-    if (view.station !== null || this.#world.clock.nowMs() < this.#standBackUntilMs) return;
+    if (this.#world.clock.nowMs() < this.#standBackUntilMs) return;
+    // One that is dead for certain need not be waited for: its lease protects nobody.
+    const deadSinceMs = this.#deadSince(view.station?.unit ?? null);
+    if (view.station !== null && deadSinceMs === null) return;
     const term = view.term + 1;
     const station = { unit: this.#options.unit, term };
     const sentMs = this.#world.clock.nowMs();
@@ -199,8 +222,13 @@ export class UnitLease {
     });
     if (!committed || this.#stopped || this.#lease !== lease) return;
     if (this.#world.clock.nowMs() - sentMs > this.#ttlMs) return; // too late to count on it
+    this.#began = { atMs: this.#world.clock.nowMs(), provenDeadMs: deadSinceMs };
     this.#term = term;
     this.onLead(true, term);
+  }
+
+  #deadSince(unit: UnitNumber | null): number | null {
+    return unit === null ? null : (this.#options.deadSince?.(unit) ?? null);
   }
 
   /** Elected without knowing: the answer was lost. With an earlier run's lease it is not ours. */
@@ -209,6 +237,7 @@ export class UnitLease {
     if (entry === null || entry.lease !== lease || this.#lease !== lease || this.#stopped) return;
     const record = parseValue(StationSchema, keys.station, entry.value);
     if (record.unit !== this.#options.unit) return;
+    this.#began = { atMs: this.#world.clock.nowMs(), provenDeadMs: null };
     this.#term = record.term;
     this.onLead(true, record.term);
   }

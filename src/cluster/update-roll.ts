@@ -18,6 +18,7 @@
 
 import type { UnitNumber } from "#base/record.ts";
 import { Draft } from "./draft.ts";
+import { raiseFeatureLevel } from "./feature-level.ts";
 import { keys } from "./state.ts";
 import { consequencesOf, obstacles, unitNameOf, updateOrder, updatePlan } from "./update-plan.ts";
 import type { KnownVoters } from "./update-plan.ts";
@@ -321,23 +322,6 @@ function finish(view: ClusterView, update: UpdateRecord): Draft {
   tell(draft, "info", "update-done", sentence);
   raiseFeatureLevel(draft);
   return draft;
-}
-
-/** The cluster commits to what all its units speak, once all have said so (design section 6). */
-function raiseFeatureLevel(draft: Draft): void {
-  const { view } = draft;
-  const { cluster } = view;
-  if (cluster === null) return;
-  let level = Number.POSITIVE_INFINITY;
-  for (const unit of view.units.values()) {
-    if (unit.state !== "admitted") continue;
-    const report = view.unitUpdates.get(unit.number);
-    if (report === undefined || report.trial) return;
-    level = Math.min(level, report.featureLevel);
-  }
-  if (!Number.isFinite(level) || level <= cluster.featureLevel) return;
-  draft.put(keys.cluster, { ...cluster, featureLevel: level });
-  tell(draft, "info", "feature-level", `the cluster speaks feature level ${level} now`);
 }
 
 function tell(

@@ -17,6 +17,8 @@ import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/rec
 import { tellEmptied } from "./disk-changes.ts";
 import { endEvacuation } from "./unit-changes.ts";
 import { Draft } from "./draft.ts";
+import { forgetDrills } from "./drill-changes.ts";
+import { raiseFeatureLevel } from "./feature-level.ts";
 import { adoptRanges, forgetHosts } from "./host-changes.ts";
 import { placeMember, placeSlices, sliceSizes } from "./placement.ts";
 import type { DiskRoom } from "./placement.ts";
@@ -25,8 +27,8 @@ import { forgetRequests } from "./request-changes.ts";
 import { headedBytes, poolRooms, spareRooms, unitsOf } from "./rooms.ts";
 import { keys } from "./state.ts";
 import type { VolumeRecord } from "./state.ts";
-import { startDeleting } from "./station-changes.ts";
 import type { ClusterView } from "./view.ts";
+import { startDeleting } from "./volume-changes.ts";
 
 /** Slice records written or deleted in one transaction; each may rely on a few disks. */
 const SLICES_PER_DRAFT = 24;
@@ -43,11 +45,23 @@ export function nextUpkeep(view: ClusterView, lacks: LackClock, nowMs: number): 
     protect(view, lacks, nowMs) ??
     emptied(view) ??
     evacuated(view) ??
+    forgetDrills(view) ??
     adoptRanges(view) ??
     forgetHosts(view) ??
     forgetRequests(view) ??
+    raised(view) ??
     trimEvents(view)
   );
+}
+
+/**
+ * Units may come to speak more without a rolling update: replaced by hand, or the old ones gone.
+ */
+function raised(view: ClusterView): Draft | null {
+  if (view.update?.state === "rolling") return null;
+  const draft = new Draft(view);
+  raiseFeatureLevel(draft);
+  return draft.isEmpty ? null : draft;
 }
 
 function emptied(view: ClusterView): Draft | null {
@@ -86,7 +100,7 @@ function fill(view: ClusterView, volume: VolumeRecord): Draft {
       sliceBytes: volume.sliceBytes,
       protection: volume.protection,
       headedBytes: headedBytes(view),
-      head: before === undefined ? null : (view.disks.get(before.head)?.unit ?? null),
+      head: before === undefined ? (volume.canary?.head ?? null) : headOf(view, before),
     },
     sizes: sizes.slice(next),
   });
@@ -112,6 +126,10 @@ function fill(view: ClusterView, volume: VolumeRecord): Draft {
     draft.put(keys.volume(volume.number), { ...volume, state: "ready" });
   }
   return draft;
+}
+
+function headOf(view: ClusterView, record: SliceRecord): UnitNumber | null {
+  return view.disks.get(record.head)?.unit ?? null;
 }
 
 /** A new slice reads zero on every member, so all of them are in sync from the start. */
@@ -280,7 +298,10 @@ function changed(record: SliceRecord, resyncing: DiskNumber[]): SliceRecord {
   return { ...record, epoch: record.epoch + 1, resyncing };
 }
 
-/** A disk for another member: of a spare first, then of the pool; never on a unit that has one. */
+/**
+ * A disk for another member: of the pool's own spares first, then of those for all, then of the
+ * pool; never on a unit that has one.
+ */
 function newMember(
   draft: Draft,
   record: SliceRecord,
@@ -291,12 +312,14 @@ function newMember(
   if (volume === undefined) return null;
   const named = [...record.inSync.map((member) => member.disk), ...kept];
   const need = { sizeBytes: record.sizeBytes, withoutUnits: unitsOf(view, named) };
-  const taken = draft.taken;
+  const { taken } = draft;
+  const { pool } = volume;
   const minus = (rooms: DiskRoom[]) =>
     rooms.map((room) => ({ ...room, freeBytes: room.freeBytes - (taken.get(room.disk) ?? 0) }));
   const disk =
-    placeMember(minus(draft.rooms(" spares", () => spareRooms(view))), need) ??
-    placeMember(minus(draft.rooms(volume.pool, () => poolRooms(view, volume.pool))), need);
+    placeMember(minus(draft.rooms(`${pool} spares`, () => spareRooms(view, pool))), need) ??
+    placeMember(minus(draft.rooms(" spares", () => spareRooms(view, null))), need) ??
+    placeMember(minus(draft.rooms(pool, () => poolRooms(view, pool))), need);
   if (disk === null) return null;
   taken.set(disk, (taken.get(disk) ?? 0) + record.sizeBytes);
   draft.relyOn(keys.disk(disk));

@@ -24,6 +24,7 @@ import type {
 } from "#base/record.ts";
 import type { Compare, Entry, Reading, WatchEvent } from "./control-store.ts";
 import type { HostRecord, RequestRecord } from "./host-state.ts";
+import type { PoolRecord } from "./pool-state.ts";
 import { SETTINGS_DEFAULT, keyParts, parseEntry } from "./state.ts";
 import type {
   AdministratorRecord,
@@ -33,7 +34,6 @@ import type {
   DiskRecord,
   EventRecord,
   NumbersRecord,
-  PoolRecord,
   SettingsRecord,
   StateEntry,
   StateKind,

@@ -3,7 +3,14 @@
 // Who votes: decisions by example, and by a walk through growth, loss and removal.
 
 import { describe, expect, test } from "bun:test";
-import { LEARNER_DEAD_MS, VOTER_DEAD_MS, nextVoterStep, voterAct, voterTarget } from "./voters.ts";
+import {
+  LEARNER_DEAD_MS,
+  LEARNER_STUCK_MS,
+  VOTER_DEAD_MS,
+  nextVoterStep,
+  voterAct,
+  voterTarget,
+} from "./voters.ts";
 import type { VoterMember, VoterStep, VoterUnit } from "./voters.ts";
 import type { VoterRecord } from "./state.ts";
 
@@ -15,11 +22,13 @@ function unit(number: number, more: Partial<VoterUnit> = {}): VoterUnit {
     awayMs: 0,
     admitted: true,
     leaves: false,
+    hesitates: false,
     ...more,
   };
 }
 function voter(number: number, more: Partial<VoterMember> = {}): VoterMember {
-  return { id: `m${number}`, unit: number, learner: false, started: true, lost: false, ...more };
+  const usual = { learner: false, started: true, lost: false, learnsMs: 0 };
+  return { id: `m${number}`, unit: number, ...usual, ...more };
 }
 
 /** A step carried out; every learner starts at once. */
@@ -76,6 +85,18 @@ test("members before witnesses before spares; spares vote where there is nobody 
   expect(shape(settle(units.slice(0, 3), [voter(1)]))).toEqual(["1", "2", "3"]);
 });
 
+test("two units and a witness → three votes; it goes → two of them go on", () => {
+  const units = [unit(1), unit(2), unit(3, { role: "witness" })];
+  const members = settle(units, [voter(1)]);
+  expect(shape(members)).toEqual(["1", "2", "3"]);
+  const away = { alive: false, awayMs: 10 * VOTER_DEAD_MS };
+  const without = [unit(1), unit(2), unit(3, { role: "witness", ...away })];
+  expect(shape(settle(without, members))).toEqual(["1", "2", "3"]);
+  // Either unit may go as well: the other and the witness are a majority.
+  const half = [unit(1, away), unit(2), unit(3, { role: "witness" })];
+  expect(shape(settle(half, members))).toEqual(["1", "2", "3"]);
+});
+
 describe("a dead voter", () => {
   const members = [voter(1), voter(2), voter(3)];
   const dead = (awayMs: number) => unit(2, { alive: false, awayMs });
@@ -91,6 +112,45 @@ describe("a dead voter", () => {
   });
   test("nobody to take its place → kept", () => {
     expect(nextVoterStep([unit(1), dead(VOTER_DEAD_MS), unit(3)], members).kind).toBe("none");
+  });
+});
+
+test("five voters and no other unit: one dead → kept; two dead → gone, so one more may be", () => {
+  const members = [1, 2, 3, 4, 5].map((number) => voter(number));
+  const units = (dead: readonly number[]) =>
+    [1, 2, 3, 4, 5].map((number) => {
+      return dead.includes(number) ? unit(number, { alive: false, awayMs: 1e9 }) : unit(number);
+    });
+  expect(shape(settle(units([4]), members))).toEqual(["1", "2", "3", "4", "5"]);
+  expect(shape(settle(units([4, 5]), members))).toEqual(["1", "2", "3"]);
+  // Back, both vote again.
+  expect(shape(settle(units([]), settle(units([4, 5]), members)))).toEqual([
+    "1",
+    "2",
+    "3",
+    "4",
+    "5",
+  ]);
+});
+
+describe("a learner whose unit is up and does not come to vote", () => {
+  const stuck = voter(3, { learner: true, started: false, learnsMs: LEARNER_STUCK_MS });
+  test("another unit is there → that one is asked, and goes before it from then on", () => {
+    const units = [unit(1), unit(2), unit(3), unit(4)];
+    const members = [voter(1), voter(2), stuck];
+    const step = nextVoterStep(units, members);
+    expect(step.kind === "remove" && step.member.id).toBe("m3");
+    const later = [unit(1), unit(2), unit(3, { hesitates: true }), unit(4)];
+    expect(shape(settle(later, stepped(members, step)))).toEqual(["1", "2", "4"]);
+  });
+  test("not for long, nobody else, or no voter wanted → it stays", () => {
+    const brief = { ...stuck, learnsMs: LEARNER_STUCK_MS - 1 };
+    const four = [unit(1), unit(2), unit(3), unit(4)];
+    expect(nextVoterStep(four, [voter(1), voter(2), brief]).kind).toBe("none");
+    expect(nextVoterStep(four.slice(0, 3), [voter(1), voter(2), stuck]).kind).toBe("none");
+    // Of two units the second one learns for ever.
+    const second = voter(2, { learner: true, learnsMs: 1e9 });
+    expect(nextVoterStep(four.slice(0, 2), [voter(1), second]).kind).toBe("none");
   });
 });
 

@@ -11,8 +11,10 @@
 //   ready (strict reconfiguration wants every member connected for 5 s: asked again, never switched
 //   off).
 // - A dead voter is removed after the time after which lost copies are made anew, and only when
-//   another unit can take its place; a unit removed from the cluster, and one that lost its data,
-//   at once. Removal comes before the replacement's add.
+//   another unit can take its place, or where fewer voters bear more losses (five, two of them
+//   dead: three bear one more); a learner that does not come to vote makes way for another unit; a
+//   removed from the cluster, and one that lost its data, at once. Removal comes before the
+//   replacement's add.
 // - A unit that is being evacuated gives its vote to another one first, and then leaves; where that
 //   would leave two voters it keeps it, until it is removed.
 // - Two stations at once are harmless: etcd takes one change at a time and checks each one, and a
@@ -22,6 +24,7 @@ import { Fault } from "#base/fault.ts";
 import type { UnitNumber } from "#base/record.ts";
 import type { World } from "#base/world.ts";
 import type { ControlStore, StoreMember } from "./control-store.ts";
+import { leavesCluster } from "./pool-state.ts";
 import { VoterSchema, keys, parseValue, valueText } from "./state.ts";
 import type { UnitRecord, UnitRole, VoterRecord } from "./state.ts";
 import type { ClusterView } from "./view.ts";
@@ -31,6 +34,10 @@ export const VOTER_DEAD_MS = 300_000;
 export const VOTER_DEAD_MS_MIN = 10_000;
 /** A learner that does not come up this long makes way for another unit. */
 export const LEARNER_DEAD_MS = 60_000;
+/** One that is to vote and does not get there this long makes way too, though its unit is up. */
+export const LEARNER_STUCK_MS = 300_000;
+/** Its unit goes after all others for so long. */
+const HESITATES_MS = 3_600_000;
 
 export interface VoterUnit {
   unit: UnitNumber;
@@ -41,6 +48,8 @@ export interface VoterUnit {
   admitted: boolean;
   /** It is being evacuated. */
   leaves: boolean;
+  /** Its learner did not come to vote lately, though the unit was up: others go before it. */
+  hesitates: boolean;
 }
 
 export interface VoterMember {
@@ -52,6 +61,8 @@ export interface VoterMember {
   started: boolean;
   /** Its unit says that its data is gone. */
   lost: boolean;
+  /** How long it has been a learner, as far as this station has seen, ms. */
+  learnsMs: number;
 }
 
 export type VoterStep =
@@ -78,10 +89,21 @@ export function nextVoterStep(
   const holds = new Set(members.map((member) => member.unit));
   const candidates = fit.filter((unit) => !holds.has(unit.unit)).sort(byFitness);
 
+  const replaceable = candidates.length > 0;
+  const voting = members.filter((member) => !member.learner);
+  const dead = voting.filter((member) => {
+    const unit = unitOf(member);
+    return unit !== undefined && !unit.alive && unit.awayMs >= deadMs;
+  });
+  const removal: RemovalGround = {
+    replaceable,
+    isLighter: isLighter(voting.length, dead.length),
+    isWanted: voting.length - dead.length < target,
+    deadMs,
+  };
   const reasons = new Map<VoterMember, string>();
   for (const member of members) {
-    const replaceable = candidates.length > 0;
-    const reason = removalReason(member, unitOf(member), { replaceable, deadMs });
+    const reason = removalReason(member, unitOf(member), removal);
     if (reason !== null) reasons.set(member, reason);
   }
   for (const [member, reason] of reasons) {
@@ -108,21 +130,43 @@ export function nextVoterStep(
   return { kind: "remove", member: leaving, reason: "its unit is being evacuated" };
 }
 
+interface RemovalGround {
+  /** Another unit could take its place. */
+  replaceable: boolean;
+  /** Without those that are dead fewer of the others need to agree. */
+  isLighter: boolean;
+  /** A further voter is wanted. */
+  isWanted: boolean;
+  deadMs: number;
+}
+
+/** Five voters, two of them dead, need all three others: without the dead ones, two of them. */
+function isLighter(voting: number, dead: number): boolean {
+  const majority = (count: number) => Math.floor(count / 2) + 1;
+  return voting - dead >= 3 && majority(voting - dead) < majority(voting);
+}
+
 function removalReason(
   member: VoterMember,
   unit: VoterUnit | undefined,
-  { replaceable, deadMs }: { replaceable: boolean; deadMs: number },
+  { replaceable, isLighter: lighter, isWanted, deadMs }: RemovalGround,
 ): string | null {
   if (member.lost) return "its data is gone";
   if (unit === undefined || !unit.admitted) return "its unit is not in the cluster any more";
-  if (unit.alive) return null;
+  if (unit.alive) {
+    const isStuck = member.learner && isWanted && member.learnsMs >= LEARNER_STUCK_MS;
+    return isStuck && replaceable ? "it does not come to vote" : null;
+  }
   if (member.learner && unit.awayMs >= LEARNER_DEAD_MS && replaceable) return "it does not come up";
-  if (unit.awayMs >= deadMs && replaceable) return "its unit has been away too long";
+  if (unit.awayMs >= deadMs && (replaceable || (lighter && !member.learner)))
+    return "its unit has been away too long";
   return null;
 }
 
 const FITNESS: Record<UnitRole, number> = { member: 0, witness: 1, spare: 2 };
 function byFitness(left: VoterUnit, right: VoterUnit): number {
+  const hesitates = Number(left.hesitates) - Number(right.hesitates);
+  if (hesitates !== 0) return hesitates;
   return FITNESS[left.role] - FITNESS[right.role] || left.unit - right.unit;
 }
 
@@ -151,6 +195,9 @@ export class VoterKeeper {
   readonly #store: ControlStore;
   readonly #changes: VoterChanges;
   readonly #awaySinceMs = new Map<UnitNumber, number>();
+  /** By member id. */
+  readonly #learnsSinceMs = new Map<string, number>();
+  readonly #hesitatesUntilMs = new Map<UnitNumber, number>();
   #busy = false;
   #settledAt: string | null = null;
   /** Called with a sentence when the voters changed. */
@@ -190,7 +237,11 @@ export class VoterKeeper {
 
   async #step(view: ClusterView): Promise<boolean> {
     const members = await this.#store.members();
-    const known = members.map((member) => voterMember(view, member));
+    this.#lookAtLearners(members);
+    const nowMs = this.#world.clock.nowMs();
+    const known = members.map((member) => {
+      return voterMember(view, member, nowMs - (this.#learnsSinceMs.get(member.id) ?? nowMs));
+    });
     const unticketed = await this.#issueMissingTicket(view, members, known);
     if (unticketed) return true;
     const deadMs = Math.max(VOTER_DEAD_MS_MIN, view.settings.reprotectAfterMs);
@@ -208,6 +259,16 @@ export class VoterKeeper {
     }
   }
 
+  #lookAtLearners(members: readonly StoreMember[]): void {
+    const learners = new Set(members.filter(({ learner }) => learner).map(({ id }) => id));
+    for (const id of this.#learnsSinceMs.keys()) {
+      if (!learners.has(id)) this.#learnsSinceMs.delete(id);
+    }
+    for (const id of learners) {
+      if (!this.#learnsSinceMs.has(id)) this.#learnsSinceMs.set(id, this.#world.clock.nowMs());
+    }
+  }
+
   #units(view: ClusterView): VoterUnit[] {
     const nowMs = this.#world.clock.nowMs();
     return [...view.units.values()].map((unit) => {
@@ -216,8 +277,9 @@ export class VoterKeeper {
       else if (!this.#awaySinceMs.has(unit.number)) this.#awaySinceMs.set(unit.number, nowMs);
       const awayMs = nowMs - (this.#awaySinceMs.get(unit.number) ?? nowMs);
       const admitted = unit.state === "admitted";
-      const leaves = unit.evacuation !== undefined;
-      return { unit: unit.number, role: unit.role, alive, awayMs, admitted, leaves };
+      const leaves = leavesCluster(unit);
+      const hesitates = (this.#hesitatesUntilMs.get(unit.number) ?? 0) > nowMs;
+      return { unit: unit.number, role: unit.role, alive, awayMs, admitted, leaves, hesitates };
     });
   }
 
@@ -276,8 +338,12 @@ export class VoterKeeper {
 
   async #remove(view: ClusterView, member: VoterMember, reason: string): Promise<boolean> {
     await this.#changes.removeMember(member.id);
-    this.onEvent(`${nameOf(view, member.unit)} does not vote any more: ${reason}`, member.unit);
+    const verb = member.learner ? "is not to vote" : "does not vote";
+    this.onEvent(`${nameOf(view, member.unit)} ${verb} any more: ${reason}`, member.unit);
     if (member.unit === null) return true;
+    if (member.learner) {
+      this.#hesitatesUntilMs.set(member.unit, this.#world.clock.nowMs() + HESITATES_MS);
+    }
     const current = await this.#recordOf(member.unit);
     if (current?.record.memberId === member.id) {
       const key = keys.voter(member.unit);
@@ -299,7 +365,7 @@ export class VoterKeeper {
 function situation(view: ClusterView): string {
   const units = [...view.units.values()].map((unit) => {
     const voter = view.voters.get(unit.number)?.state ?? "";
-    const leaves = unit.evacuation !== undefined;
+    const leaves = leavesCluster(unit);
     return `${unit.number} ${unit.state} ${view.isAlive(unit.number)} ${leaves} ${voter}`;
   });
   return units.join(";");
@@ -310,7 +376,7 @@ function nameOf(view: ClusterView, unit: UnitNumber | null): string {
 }
 
 /** Members belong to units by their peer URL, which holds the unit's own address. */
-function voterMember(view: ClusterView, member: StoreMember): VoterMember {
+function voterMember(view: ClusterView, member: StoreMember, learnsMs: number): VoterMember {
   let unit: UnitNumber | null = null;
   for (const record of view.units.values()) {
     if (member.peerUrls.includes(peerUrlOf(record))) unit = record.number;
@@ -322,6 +388,7 @@ function voterMember(view: ClusterView, member: StoreMember): VoterMember {
     learner: member.learner,
     started: member.name !== "",
     lost: record?.state === "lost" && record.memberId === member.id,
+    learnsMs,
   };
 }
 

@@ -169,3 +169,18 @@ export async function connectControl(address: string, port: number): Promise<Con
     clearTimeout(timer);
   }
 }
+
+/**
+ * Whether the machine at this address refuses a connection to the port: it is there, and nobody
+ * listens. No answer, or a connection, is no refusal.
+ */
+export async function isRefused(address: string, port: number): Promise<boolean> {
+  try {
+    const socket = await connectControl(address, port);
+    socket.close();
+    return false;
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    return (error.cause as { code?: unknown } | undefined)?.code === "ECONNREFUSED";
+  }
+}

@@ -15,6 +15,9 @@ import { createClock } from "./clock.ts";
  */
 const MESSAGE_CHARACTERS_MAX = 64 << 20;
 
+/** Ten times what it is. */
+const METRICS_CHARACTERS_MAX = 2 << 20;
+
 interface StreamSink {
   onMessage(value: unknown): void;
   onEnd(reason: string): void;
@@ -62,6 +65,19 @@ export class EtcdUnixTransport {
       this.#vouchedMs = this.#clock.nowMs();
     }
     return answer;
+  }
+
+  /** What etcd counts of itself, as text for Prometheus. */
+  async metrics(timeoutMs: number): Promise<string> {
+    const options = { unix: this.#socketPath, signal: AbortSignal.timeout(timeoutMs) };
+    let text: string;
+    try {
+      text = await (await fetch("http://etcd/metrics", options as RequestInit)).text();
+    } catch (cause) {
+      throw new Fault("controlStoreAway", "etcd does not say what it counts", { cause });
+    }
+    if (text.length > METRICS_CHARACTERS_MAX) throw new Fault("tooLarge", "etcd's metrics");
+    return text;
   }
 
   stream(path: string, body: object, sink: StreamSink): { cancel(): void } {

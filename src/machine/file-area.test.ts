@@ -12,6 +12,7 @@ import { Prng } from "#base/prng.ts";
 import { Status } from "#base/status.ts";
 import { type AreaPlace, FileArea } from "./file-area.ts";
 import { operation, runReactor } from "./reactor-fixture.ts";
+import type { Reactor } from "./reactor.ts";
 
 const { read, write, flush, trim } = OperationKind;
 
@@ -35,8 +36,13 @@ function withFile(
 /**
  * Random reads and writes, many at once, against a model in memory; then flush, close and compare.
  */
-function exercise(place: AreaPlace, expectation: { direct: boolean; readBack?: string }): void {
-  runReactor((reactor, finish) => {
+function exercise(
+  place: AreaPlace,
+  expectation: { direct: boolean; readBack?: string; lane?: boolean },
+): void {
+  let byLane = 0;
+  const { lane: withLane = false } = expectation;
+  const act = (reactor: Reactor, finish: () => void): void => {
     const area = new FileArea(reactor, place);
     expect(area.direct).toBe(expectation.direct);
     const model = new Uint8Array(area.sizeBytes);
@@ -69,6 +75,7 @@ function exercise(place: AreaPlace, expectation: { direct: boolean; readBack?: s
         };
         const place = { offsetBytes, lengthBytes, bufferOffset: buffer, flags };
         area.submit(operation(write, place, next));
+        byLane = Math.max(byLane, reactor.writeLane().inFlight);
       } else {
         const past = prng.chance(0.2) ? FLAG_PAST_CACHE : 0;
         const place = { offsetBytes, lengthBytes, bufferOffset: buffer, flags: past };
@@ -84,7 +91,9 @@ function exercise(place: AreaPlace, expectation: { direct: boolean; readBack?: s
     };
     for (let i = 0; i < lanes; i++) lane(i, 40, reactor.memory.allocate(65536));
     if (expectation.readBack !== undefined) lastModel = model;
-  });
+  };
+  runReactor(act, { lane: withLane });
+  expect(byLane > 1).toBe(withLane);
 }
 let lastModel = new Uint8Array(0);
 
@@ -99,8 +108,13 @@ test("a file, direct → what was written is read, and lies at its place in the 
   });
 });
 
-test("a file, buffered → the same", () => {
-  withFile(16 << 20, (file) => exercise({ path: file, direct: "never" }, { direct: false }));
+test("a file, buffered → the same, by the ring and by the write lane's thread", () => {
+  for (const lane of [false, true]) {
+    withFile(16 << 20, (file) => {
+      exercise({ path: file, direct: "never" }, { direct: false, readBack: file, lane });
+      expect(Buffer.compare(readFileSync(file), lastModel)).toBe(0);
+    });
+  }
 });
 
 test("a loop device → direct, exclusive: a second opening is refused as in use", () => {
@@ -196,7 +210,10 @@ test("beyond the end, unknown kind → refused at once; no such file, too small 
   });
 });
 
-test("R10: a write fails → ioError, and all later ones fail; a file cut short → ioError", () => {
+test.each([
+  ["the ring", false],
+  ["the lane", true],
+])("R10, %s: a write fails → ioError, as do later ones; a file cut short → ioError", (_, lane) => {
   // tmpfs of 1 MiB: a sparse file that does not fit gives ENOSPC on the write itself.
   const mountPoint = mkdtempSync(path.join(tmpdir(), "cairn-machine-tmpfs-"));
   const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=1m", "none", mountPoint]);
@@ -205,37 +222,40 @@ test("R10: a write fails → ioError, and all later ones fail; a file cut short 
     withFile(
       8 << 20,
       (file) => {
-        runReactor((reactor, finish) => {
-          const area = new FileArea(reactor, { path: file, direct: "never" });
-          const failures: string[] = [];
-          area.onFailure = (what) => failures.push(what);
-          const buffer = reactor.memory.allocate(4 << 20);
-          const place = { lengthBytes: 4 << 20, bufferOffset: buffer };
-          const small = { lengthBytes: 512, bufferOffset: buffer };
-          area.submit(
-            operation(write, place, (first) => {
-              expect(first).toBe(Status.ioError);
-              expect(failures).toHaveLength(1);
-              expect(failures[0]).toContain("ENOSPC");
-              area.submit(operation(write, small, (later) => expect(later).toBe(Status.ioError)));
-              area.submit(operation(flush, {}, (later) => expect(later).toBe(Status.ioError)));
-              area.submit(
-                operation(read, small, (reading) => {
-                  expect(reading).toBe(Status.ok);
-                  const fd = openSync(file, "r+");
-                  ftruncateSync(fd, 256);
-                  closeSync(fd);
-                  area.submit(
-                    operation(read, small, (short) => {
-                      expect(short).toBe(Status.ioError);
-                      area.close(finish);
-                    }),
-                  );
-                }),
-              );
-            }),
-          );
-        });
+        runReactor(
+          (reactor, finish) => {
+            const area = new FileArea(reactor, { path: file, direct: "never" });
+            const failures: string[] = [];
+            area.onFailure = (what) => failures.push(what);
+            const buffer = reactor.memory.allocate(4 << 20);
+            const place = { lengthBytes: 4 << 20, bufferOffset: buffer };
+            const small = { lengthBytes: 512, bufferOffset: buffer };
+            area.submit(
+              operation(write, place, (first) => {
+                expect(first).toBe(Status.ioError);
+                expect(failures).toHaveLength(1);
+                expect(failures[0]).toContain("ENOSPC");
+                area.submit(operation(write, small, (later) => expect(later).toBe(Status.ioError)));
+                area.submit(operation(flush, {}, (later) => expect(later).toBe(Status.ioError)));
+                area.submit(
+                  operation(read, small, (reading) => {
+                    expect(reading).toBe(Status.ok);
+                    const fd = openSync(file, "r+");
+                    ftruncateSync(fd, 256);
+                    closeSync(fd);
+                    area.submit(
+                      operation(read, small, (short) => {
+                        expect(short).toBe(Status.ioError);
+                        area.close(finish);
+                      }),
+                    );
+                  }),
+                );
+              }),
+            );
+          },
+          { lane },
+        );
       },
       mountPoint,
     );
@@ -245,24 +265,34 @@ test("R10: a write fails → ioError, and all later ones fail; a file cut short 
   }
 });
 
-test("a buffered file written far past the dirty bound → every write done, bytes right", () => {
-  withFile(160 << 20, (file) => {
-    runReactor((reactor, finish) => {
-      const area = new FileArea(reactor, { path: file, direct: "never" });
-      const chunk = 4 << 20;
-      const buffer = reactor.memory.allocate(chunk);
-      reactor.memory.bytes.fill(0x5a, buffer, buffer + chunk);
-      let done = 0;
-      for (let i = 0; i < 40; i++) {
-        const place = { offsetBytes: i * chunk, lengthBytes: chunk, bufferOffset: buffer };
-        area.submit(
-          operation(write, place, (status) => {
-            expect(status).toBe(Status.ok);
-            if (++done === 40) area.close(finish);
-          }),
-        );
-      }
+test.each([
+  ["the ring", false],
+  ["the lane", true],
+])(
+  "buffered, %s, written far past the dirty bound → every write done, bytes right",
+  (_, lane) => {
+    withFile(160 << 20, (file) => {
+      runReactor(
+        (reactor, finish) => {
+          const area = new FileArea(reactor, { path: file, direct: "never" });
+          const chunk = 4 << 20;
+          const buffer = reactor.memory.allocate(chunk);
+          reactor.memory.bytes.fill(0x5a, buffer, buffer + chunk);
+          let done = 0;
+          for (let i = 0; i < 40; i++) {
+            const place = { offsetBytes: i * chunk, lengthBytes: chunk, bufferOffset: buffer };
+            area.submit(
+              operation(write, place, (status) => {
+                expect(status).toBe(Status.ok);
+                if (++done === 40) area.close(finish);
+              }),
+            );
+          }
+        },
+        { lane },
+      );
+      expect(readFileSync(file).every((byte) => byte === 0x5a)).toBe(true);
     });
-    expect(readFileSync(file).every((byte) => byte === 0x5a)).toBe(true);
-  });
-}, 60_000);
+  },
+  60_000,
+);

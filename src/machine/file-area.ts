@@ -40,19 +40,24 @@ import {
 } from "./io-uring.wire.ts";
 import { ERRNO, address, cString, errno, errnoName, libc } from "./libc.ts";
 import { fstatSync } from "node:fs";
+import { totalmem } from "node:os";
 import { mapMemory, mappedBytes } from "./arena.ts";
 import { patiently } from "./patience.ts";
 import type { Reactor } from "./reactor.ts";
 import type { RingTarget } from "./ring.ts";
+import type { LaneOwner, WriteLane } from "./write-lane.ts";
 
 const QUEUE_DEPTH_MAX = 256;
 const SECTOR = 512;
 const ALIGN_MAX = 4096;
-/** Bytes of a buffered file that may be dirty in the page cache: at least and at most. */
-export const DIRTY_BYTES_MIN = 64 << 20;
-export const DIRTY_BYTES_MAX = 1 << 30;
+/**
+ * Bytes of a buffered file that may be dirty in the page cache: at least and at most (of the
+ * machine's memory: the kernel itself holds back whoever has a fifth of it dirty).
+ */
+const DIRTY_BYTES_MIN = 64 << 20;
+const DIRTY_BYTES_MAX = Math.max(1 << 30, totalmem() / 8);
 /** In between, what the disk was last seen to write back within this: so long a flush may take. */
-const DIRTY_MS = 2000;
+const DIRTY_MS = 5000;
 
 const O_RDWR = 2;
 const LOCK_EX_NB = 2 | 4;
@@ -104,6 +109,8 @@ export class FileArea implements Area {
   #dirtyBytes = 0;
   #dirtyBytesMax = DIRTY_BYTES_MIN;
   #writeBack: WriteBack | null = null;
+  /** Buffered only. */
+  readonly lane: WriteLane | null;
   #closed: (() => void) | null = null;
   #gone = false;
 
@@ -124,6 +131,7 @@ export class FileArea implements Area {
       const wanted = `${size} bytes from ${this.#offsetBytes}`;
       throw new Fault("diskRefused", `${place.path} has ${opened.fileBytes} bytes, not ${wanted}`);
     }
+    this.lane = opened.direct ? null : reactor.writeLane();
     if (!opened.direct) this.#writeBack = new WriteBack(this, reactor, opened.fd);
   }
 
@@ -260,7 +268,7 @@ export class FileArea implements Area {
 }
 
 /** One operation in the kernel. Pooled by its area. */
-class Request implements RingTarget {
+class Request implements RingTarget, LaneOwner {
   readonly #area: FileArea;
   readonly #reactor: Reactor;
   readonly #fd: number;
@@ -284,6 +292,11 @@ class Request implements RingTarget {
   }
 
   ringDone(tag: number, result: number): void {
+    if (tag === STEP_TRANSFER) this.#reactor.diskInFlight--;
+    this.#done(tag, result);
+  }
+
+  #done(tag: number, result: number): void {
     const operation = this.#operation as Operation;
     if (tag === STEP_FORGET) {
       this.#transfer(); // advice; a refusal costs only freshness of what was clean anyway
@@ -308,13 +321,29 @@ class Request implements RingTarget {
   #transfer(): void {
     const operation = this.#operation as Operation;
     const isRead = operation.kind === OperationKind.read;
+    if (!isRead && this.#area.lane !== null && this.#byLane(this.#area.lane)) return;
     const { words } = this.#reactor.ring;
     const opcode = isRead ? RING_OP.read : RING_OP.write;
+    this.#reactor.diskInFlight++;
     const entry = this.#reactor.ring.prepare(opcode, this.#fd, this, STEP_TRANSFER);
     this.#setOffset(entry, this.#baseBytes + operation.offsetBytes + this.#doneBytes);
     this.#reactor.setAddress(entry, operation.bufferOffset + this.#doneBytes);
     words[entry + SQE.length] = operation.lengthBytes - this.#doneBytes;
     if (!isRead && (operation.flags & FLAG_FUA) !== 0) words[entry + SQE.opFlags] = RWF_DSYNC;
+  }
+
+  /** One that may stay in the page cache; false: the ring has to do it. */
+  #byLane(lane: WriteLane): boolean {
+    const { offsetBytes, bufferOffset, lengthBytes, flags } = this.#operation as Operation;
+    if ((flags & FLAG_FUA) !== 0) return false;
+    const done = this.#doneBytes;
+    const at = this.#baseBytes + offsetBytes + done;
+    const address = this.#reactor.memory.baseAddress + bufferOffset + done;
+    return lane.write(this.#fd, at, address, lengthBytes - done, this);
+  }
+
+  laneDone(result: number): void {
+    this.#done(STEP_TRANSFER, result);
   }
 
   #flush(): void {

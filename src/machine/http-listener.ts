@@ -14,9 +14,13 @@ const IDLE_SECONDS = 120;
 /** sockaddr_un.sun_path, unix(7), without the closing zero. */
 const UNIX_PATH_BYTES_MAX = 107;
 
-export type HttpPlace = { unixPath: string } | { address: string; port: number };
+export type HttpPlace =
+  | { unixPath: string }
+  /** `tls`: certificate and key, PEM; not said: in the clear. */
+  | { address: string; port: number; tls?: { cert: string; key: string } };
 
 export interface HttpListenerOptions {
+  /** `answer` refuses longer ones; far longer ones never get to it. */
   bodyBytesMax: number;
   /**
    * Must not fail: whatever it rejects with is answered by a bare 500. `from` is the peer's
@@ -41,7 +45,9 @@ export function listenHttp(place: HttpPlace, options: HttpListenerOptions): Http
   // Without `reusePort: false` Bun shares a port with whoever else asks for it (outside of
   // development mode): two units on one port would each answer some of the requests.
   const common = {
-    maxRequestBodySize: options.bodyBytesMax,
+    // A body that is somewhat too long is still refused in our words; past this by Bun, without
+    // any.
+    maxRequestBodySize: 2 * options.bodyBytesMax,
     idleTimeout: IDLE_SECONDS,
     development: false,
     fetch: (request: Request, server: AddressBook) =>
@@ -52,7 +58,11 @@ export function listenHttp(place: HttpPlace, options: HttpListenerOptions): Http
     const server =
       "unixPath" in place
         ? listenUnix(place.unixPath, (unix) => Bun.serve(unixOptions(unix, common)))
-        : Bun.serve({ ...common, hostname: place.address, port: place.port, reusePort: false });
+        : Bun.serve({
+            ...common,
+            ...{ hostname: place.address, port: place.port, reusePort: false },
+            ...(place.tls === undefined ? {} : { tls: place.tls }),
+          });
     return { port: server.port ?? null, stop: () => server.stop(true) };
   } catch (cause) {
     if (cause instanceof Fault) throw cause;

@@ -65,6 +65,7 @@ export const FEATURE = {
   noDrop: 1 << 1,
   submitStable: 1 << 2,
   extArg: 1 << 8,
+  minimumWait: 1 << 15, // 6.12
 } as const;
 
 /** IORING_ENTER_*: flags of io_uring_enter. */
@@ -95,7 +96,7 @@ export const RSRC_UPDATE = struct("io_uring_rsrc_update", 16, "little", {
 export const GETEVENTS_ARG = struct("io_uring_getevents_arg", 24, "little", {
   sigmask: u64(0),
   sigmaskSize: u32(8),
-  minWaitMicroseconds: u32(12), // 6.12; zero
+  minWaitMicroseconds: u32(12), // 6.12; zero before
   timespec: u64(16), // address
 });
 

@@ -3,7 +3,15 @@
 // Keepsake memory: stays over the death of a process, not over a boot.
 
 import { expect, test } from "bun:test";
-import { existsSync, lstatSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  lstatSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import {
@@ -34,6 +42,27 @@ test("killed with -9 → the next process finds what it wrote; each disk has its
   expect([bytes[99], bytes[100], bytes[199], bytes[200]]).toEqual([0, 171, 171, 0]);
   const other = openKeepsake({ ...here, name: "disk-b" });
   expect(other[100]).toBe(0);
+});
+
+test("left by a version that made it shorter → as it was left", async () => {
+  using here = place();
+  const fixture = path.join(import.meta.dir, "keepsake-process-fixture.ts");
+  await Bun.spawn([process.execPath, fixture, here.directory, here.name, "171"]).exited;
+  const [name = ""] = readdirSync(here.directory);
+  const shorter = 8 << 20;
+  truncateSync(path.join(here.directory, name), shorter);
+  const bytes = openKeepsake(here);
+  expect([bytes.length, bytes[100]]).toEqual([shorter, 171]);
+});
+
+test("cut short to nothing that makes sense → as long as it should be", () => {
+  using here = place();
+  const other = { ...here, name: "disk-b" };
+  openKeepsake(other);
+  const [name = ""] = readdirSync(here.directory);
+  const file = path.join(here.directory, name.replace(other.name, here.name));
+  writeFileSync(file, new Uint8Array(1000), { mode: 0o600 });
+  expect(openKeepsake(here).length).toBe(KEEPSAKE_BYTES);
 });
 
 test("left by another boot → removed, and begun anew", () => {

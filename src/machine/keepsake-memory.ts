@@ -14,6 +14,7 @@
 import {
   closeSync,
   constants,
+  fstatSync,
   ftruncateSync,
   lstatSync,
   mkdirSync,
@@ -22,17 +23,26 @@ import {
   realpathSync,
   rmSync,
 } from "node:fs";
+import { totalmem } from "node:os";
 import path from "node:path";
 import { Fault } from "#base/fault.ts";
 import { mappedBytes } from "./arena.ts";
 import { cString, errno, errnoName, libc, mappedAddress } from "./libc.ts";
 import { patiently } from "./patience.ts";
 
+const KEEPSAKE_BYTES_MIN = 8 << 20;
+const KEEPSAKE_BYTES_MAX = 64 << 20;
+/** Of the machine's memory. */
+const KEEPSAKE_SHARE = 1 / 512;
 /**
- * Per disk. A flush cycle begins by itself after about 26,000 writes and has as many as 80,000 more
- * to end in. Pages that were never needed take no memory.
+ * Per disk. With the least of it a flush cycle begins by itself after about 26,000 writes and has
+ * as many as 80,000 more to end in; each cycle writes all checksums that changed, so that random
+ * writes are cheaper with more. Pages that were never needed take no memory.
  */
-export const KEEPSAKE_BYTES = 8 << 20;
+export const KEEPSAKE_BYTES = Math.min(
+  KEEPSAKE_BYTES_MAX,
+  Math.max(KEEPSAKE_BYTES_MIN, Math.floor((totalmem() * KEEPSAKE_SHARE) / 2 ** 20) * 2 ** 20),
+);
 
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
@@ -103,15 +113,19 @@ export function openKeepsake(place: KeepsakePlace): Uint8Array {
     closeSync(fd);
     throw new Fault("diskRefused", `the keepsake ${file} is in use by another process`);
   }
-  ftruncateSync(fd, KEEPSAKE_BYTES);
-  const answer = libc.mmap(null, KEEPSAKE_BYTES, PROT_READ_WRITE, MAP_SHARED, fd, 0);
+  // What another version left stays as long as it is: where things stand hangs on the length.
+  const left = fstatSync(fd).size;
+  const isWhole = left >= KEEPSAKE_BYTES_MIN && left <= KEEPSAKE_BYTES_MAX;
+  const length = isWhole ? left : KEEPSAKE_BYTES;
+  ftruncateSync(fd, length);
+  const answer = libc.mmap(null, length, PROT_READ_WRITE, MAP_SHARED, fd, 0);
   const start = mappedAddress(answer);
   if (start === null) {
     const reason = errnoName(errno());
     closeSync(fd);
     throw new Fault("badMachine", `no shared memory for a disk (${reason})`);
   }
-  const bytes = new Uint8Array(mappedBytes(start, KEEPSAKE_BYTES));
+  const bytes = new Uint8Array(mappedBytes(start, length));
   mapped.set(whole, bytes);
   return bytes;
 }

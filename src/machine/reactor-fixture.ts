@@ -13,7 +13,7 @@ const DEADLINE_MS = 15_000;
 
 export function runReactor(
   act: (reactor: Reactor, finish: () => void) => void,
-  options: { memoryBytes?: number } = {},
+  options: { memoryBytes?: number; lane?: boolean } = {},
 ): void {
   const reactor = new Reactor({ memoryBytes: options.memoryBytes ?? 64 << 20 });
   const endMs = reactor.clock.nowMs() + DEADLINE_MS;
@@ -22,14 +22,32 @@ export function runReactor(
     if (nowMs < endMs) return;
     reactor.stop();
   });
-  reactor.defer(() =>
-    act(reactor, () => {
-      finished = true;
-      reactor.stop();
-    }),
-  );
+  const finish = () => {
+    finished = true;
+    reactor.stop();
+  };
+  reactor.defer(() => {
+    if (options.lane === true) withLane(reactor, () => act(reactor, finish));
+    else act(reactor, finish);
+  });
   reactor.run();
   if (!finished) throw new Error(`the test did not finish within ${DEADLINE_MS} ms`);
+}
+
+/** Calls `then` when a thread serves the reactor's write lane. */
+function withLane(reactor: Reactor, then: () => void): void {
+  reactor.onLane = (seed) => {
+    const worker = new Worker(new URL("./write-lane-fixture.ts", import.meta.url).href);
+    worker.unref();
+    worker.postMessage(seed);
+  };
+  const lane = reactor.writeLane();
+  let isReady = false;
+  reactor.onTick(() => {
+    if (isReady || !lane.isServed) return;
+    isReady = true;
+    then();
+  });
 }
 
 export function operation(

@@ -4,6 +4,9 @@
 // blocks in the kernel, so on its thread no promise and no timer ever runs: everything is a
 // callback.
 //
+// It waits for more than one completion where more are sure to come: that of a send, which is
+// mostly there at once and asks for nothing, and some of the disk's while many are under way.
+//
 // One turn: what was deferred, then the sends that gathered, then one io_uring_enter that submits
 // all of it and waits, then the completions, then the tick if it is due (every 50 or 100 ms).
 // An exception out of a callback ends the loop and with it the process: a wrong reactor is worse
@@ -18,6 +21,7 @@ import { createClock } from "./clock.ts";
 import { CANCEL_ALL, CANCEL_FD, RING_OP, SQE } from "./io-uring.wire.ts";
 import { ERRNO, errno, errnoName, libc } from "./libc.ts";
 import { Ring, type RingTarget } from "./ring.ts";
+import { WriteLane, type WriteLaneSeed } from "./write-lane.ts";
 
 export const TICK_MS = 50;
 /** While the composition says that it is quiet: every wake-up costs an idle core 0.1 ms. */
@@ -26,6 +30,11 @@ export const TICK_QUIET_MS = 100;
 const TICK_QUIET_EARLY_MS = 40;
 /** A stop that takes longer leaves what is still under way to the kernel. */
 const STOP_MS_MAX = 2000;
+/** One in so many of the disks' operations under way is waited for together, up to GATHER_MAX. */
+const GATHER_SHARE = 8;
+const GATHER_MAX = 8;
+/** Turns in which sends are not waited for, after one in which nothing came with them in time. */
+const GATHER_PAUSE_TURNS = 256;
 const EFD_CLOEXEC = 0x80000;
 
 export interface ReactorOptions {
@@ -46,6 +55,13 @@ export class Reactor {
   readonly wakeFd: number;
   /** Called on the reactor's thread after it was woken by wakeFd. */
   onWake: () => void = () => {};
+  /** Reads and writes of areas that the ring has; kept by the areas. */
+  diskInFlight = 0;
+  #sends = 0;
+  #gatherPause = 0;
+  /** A thread for the write lane is wanted; while there is none the ring does its work. */
+  onLane: (seed: WriteLaneSeed) => void = () => {};
+  #lane: WriteLane | null = null;
   readonly #ticks: ((nowMs: number) => void)[] = [];
   #deferred: (() => void)[] = [];
   #deferredNext: (() => void)[] = [];
@@ -73,6 +89,11 @@ export class Reactor {
     this.#waker = new Waker(this);
   }
 
+  /** A send was prepared, whose end is likely to be there at once. */
+  sendPrepared(): void {
+    this.#sends++;
+  }
+
   /** Runs `act` in the next turn; the loop does not wait before it. */
   defer(act: () => void): void {
     this.#deferredNext.push(act);
@@ -96,6 +117,15 @@ export class Reactor {
   /** Calls `act` once, at the first tick at or after `atMs`. For waits that are rarely reached. */
   watchDeadline(atMs: number, act: () => void): void {
     this.#deadlines.push({ atMs, act });
+  }
+
+  /** For areas that are written through the page cache. */
+  writeLane(): WriteLane {
+    if (this.#lane === null) {
+      this.#lane = new WriteLane(this.wakeFd);
+      this.onLane(this.#lane.seed);
+    }
+    return this.#lane;
   }
 
   /** Writes the address of a place in Memory into a submission entry. */
@@ -125,19 +155,44 @@ export class Reactor {
     while (!this.#stopping) this.#turn();
     this.#waker.disarm();
     const endMs = this.clock.nowMs() + STOP_MS_MAX;
-    while (this.ring.inFlight > 0 && this.clock.nowMs() < endMs) this.#turn();
+    while (this.#inFlight > 0 && this.clock.nowMs() < endMs) this.#turn();
+    this.#lane?.stop();
     this.ring.close();
     libc.close(this.wakeFd);
+  }
+
+  get #inFlight(): number {
+    return this.ring.inFlight + (this.#lane?.inFlight ?? 0);
   }
 
   #turn(): void {
     this.#runDeferred();
     this.#runTurnEnds();
-    const busy = this.#deferredNext.length > 0 || this.#turnEndsNext.length > 0;
+    const lane = this.#lane;
+    const busy =
+      this.#deferredNext.length > 0 ||
+      this.#turnEndsNext.length > 0 ||
+      (lane !== null && !lane.mayWait());
     const untilTickMs = this.#nextTickMs - this.clock.nowMs();
-    this.ring.submitAndWait(busy ? 0 : Math.max(0, Math.min(untilTickMs, TICK_QUIET_MS)));
+    const waitMs = busy ? 0 : Math.max(0, Math.min(untilTickMs, TICK_QUIET_MS));
+    this.#wait(waitMs);
     this.ring.dispatch();
+    if (lane !== null) lane.collect();
     this.#tickIfDue();
+  }
+
+  #wait(waitMs: number): void {
+    const disks = Math.min(GATHER_MAX, Math.floor(this.diskInFlight / GATHER_SHARE));
+    let sends = this.#sends;
+    this.#sends = 0;
+    if (this.#gatherPause > 0) {
+      this.#gatherPause--;
+      sends = 0;
+    }
+    this.ring.submitAndWait(waitMs, sends + Math.max(1, disks));
+    // A host farther away than the wait is long: it would only wake the reactor twice.
+    if (sends > 0 && waitMs > 0 && this.ring.waiting <= sends)
+      this.#gatherPause = GATHER_PAUSE_TURNS;
   }
 
   #runDeferred(): void {
@@ -167,6 +222,7 @@ export class Reactor {
       this.#deadlines = this.#deadlines.filter((deadline) => deadline.atMs > nowMs);
       for (const deadline of due) deadline.act();
     }
+    this.#lane?.tick();
     for (const act of this.#ticks) act(nowMs);
   }
 }

@@ -46,6 +46,11 @@ const SLOTS_MAX = 65536;
 /** Threads the kernel may use for what it cannot do without waiting (per kind of work). */
 const KERNEL_WORKERS_BOUNDED = 16;
 const KERNEL_WORKERS_UNBOUNDED = 16;
+/**
+ * So long a wait for several completions may go on while there are fewer, microseconds: less than
+ * what a disk or a network takes for one.
+ */
+const GATHER_MICROSECONDS = 50;
 /** Pseudo target of submissions whose completion says nothing (a cancellation). */
 const IGNORED_SLOT = 0xffffffff;
 /** Busy answers of io_uring_enter in a row before the ring counts as broken. */
@@ -78,6 +83,8 @@ export class Ring {
   readonly #scratch: Uint8Array;
   readonly #scratchAt: number;
   readonly #timespec = TIMESPEC.view();
+  readonly #waitArgument = GETEVENTS_ARG.view();
+  readonly #mayGather: boolean;
   readonly #submission: Uint32Array;
   readonly #completions: Int32Array;
   readonly #entries: number;
@@ -128,14 +135,16 @@ export class Ring {
     this.#enterFd = registered ?? made.fd;
     this.#enterFlags = registered === null ? 0 : ENTER.registeredRing;
     boundWorkers(made.fd, scratch, scratchAt);
+    this.#mayGather = (params.features & FEATURE.minimumWait) !== 0;
     this.features = [
       ...(made.noSqArray ? ["no-sq-array"] : []),
+      ...(this.#mayGather ? ["minimum-wait"] : []),
       ...(registered === null ? [] : ["registered-ring"]),
     ];
 
     this.#timespec.at(scratch, SCRATCH_TIMESPEC).clear();
     this.#argument = scratchAt + SCRATCH_ARGUMENT;
-    const argument = GETEVENTS_ARG.view().at(scratch, SCRATCH_ARGUMENT).clear();
+    const argument = this.#waitArgument.at(scratch, SCRATCH_ARGUMENT).clear();
     argument.timespec = scratchAt + SCRATCH_TIMESPEC;
   }
 
@@ -191,11 +200,16 @@ export class Ring {
 
   /**
    * Hands what is prepared to the kernel and waits for a completion, at most `timeoutMs`; 0 only
-   * collects what is there. Does not dispatch.
+   * collects what is there. `atLeast`: for so many, but where there are some, only for
+   * GATHER_MICROSECONDS. Does not dispatch.
    */
-  submitAndWait(timeoutMs: number): void {
-    const minimum = timeoutMs > 0 && !this.#hasCompletion() ? 1 : 0;
+  submitAndWait(timeoutMs: number, atLeast = 1): void {
+    let minimum = timeoutMs > 0 && this.waiting === 0 ? 1 : 0;
     if (minimum === 1) {
+      if (this.#mayGather) {
+        minimum = atLeast;
+        this.#waitArgument.minWaitMicroseconds = atLeast > 1 ? GATHER_MICROSECONDS : 0;
+      }
       const nanoseconds = Math.ceil(timeoutMs * 1e6);
       this.#timespec.seconds = Math.floor(nanoseconds / 1e9);
       this.#timespec.nanoseconds = nanoseconds % 1e9;
@@ -230,9 +244,11 @@ export class Ring {
     return -code;
   }
 
-  #hasCompletion(): boolean {
+  /** Completions that are there and not dispatched. */
+  get waiting(): number {
     const completions = this.#completions;
-    return completions[this.#completionHeadAt] !== completions[this.#completionTailAt];
+    const head = completions[this.#completionHeadAt] as number;
+    return ((completions[this.#completionTailAt] as number) - head) | 0;
   }
 
   /** Tells the targets of all completions that are there; answers how many. */

@@ -352,6 +352,7 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
 
   #startSend(): void {
     const { ring, memory } = this.#reactor;
+    this.#reactor.sendPrepared();
     const first = this.#sendHead;
     const firstOffset = (this.#sendOffsets[first] as number) + this.#sendHeadTaken;
     let lengthBytes = (this.#sendLengths[first] as number) - this.#sendHeadTaken;

@@ -9,12 +9,12 @@ import type { LogLevel } from "#base/world.ts";
 import { createClock } from "./clock.ts";
 import { createLog } from "./log.ts";
 import { createTimers } from "./timers.ts";
-import type { TlsFiles } from "./tls-files.ts";
+import type { TlsClientFiles, TlsFiles } from "./tls-files.ts";
 import type { Upgrade } from "./tls-relay.ts";
 import { TlsRelay } from "./tls-relay.ts";
 
 interface Seed {
-  files: TlsFiles;
+  files: TlsFiles | TlsClientFiles;
   logLeast: LogLevel;
 }
 /** What the Worker says, once: that it is ready, or why it cannot be. */
@@ -29,7 +29,11 @@ export class TlsEnd {
   }
 
   /** Rejects with Fault badConfiguration where the files cannot be used. */
-  static start(worker: Worker, files: TlsFiles, logLeast: LogLevel): Promise<TlsEnd> {
+  static start(
+    worker: Worker,
+    files: TlsFiles | TlsClientFiles,
+    logLeast: LogLevel,
+  ): Promise<TlsEnd> {
     return new Promise((resolve, reject) => {
       worker.onmessage = ({ data }: MessageEvent<Answer>) => {
         if (data.refused === null) return resolve(new TlsEnd(worker));
@@ -40,8 +44,8 @@ export class TlsEnd {
     });
   }
 
-  take({ encrypted, plain, peer }: Upgrade): void {
-    this.#worker.postMessage({ encrypted, plain, peer } satisfies Upgrade);
+  take(upgrade: Upgrade): void {
+    this.#worker.postMessage(upgrade);
   }
 
   /** Cuts all that is in its hands. */

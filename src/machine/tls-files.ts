@@ -19,18 +19,47 @@ export interface TlsFiles {
   clientAuthorityFile: string | null;
 }
 
+/**
+ * For who begins connections: whose certificates are believed, and the own one, where it is asked.
+ */
+export interface TlsClientFiles {
+  authorityFile: string;
+  own: { certificateFile: string; keyFile: string } | null;
+}
+
 /** What Bun wants to be told. */
 export interface TlsIdentity {
-  cert: string;
-  key: string;
+  cert?: string;
+  key?: string;
   ca?: string;
   requestCert: boolean;
   rejectUnauthorized: boolean;
 }
 
 /** Throws Fault badConfiguration, in a sentence that names the file and never what is in it. */
-export function readTlsFiles(files: TlsFiles): TlsIdentity {
-  const { certificateFile, keyFile, clientAuthorityFile } = files;
+export function readTlsFiles(files: TlsFiles | TlsClientFiles): TlsIdentity {
+  return "authorityFile" in files ? clientIdentity(files) : serverIdentity(files);
+}
+
+function serverIdentity({ clientAuthorityFile, ...own }: TlsFiles): TlsIdentity {
+  const isAsked = clientAuthorityFile !== null;
+  const identity = { ...pairOf(own), requestCert: isAsked, rejectUnauthorized: isAsked };
+  return isAsked ? { ...identity, ca: authorityOf(clientAuthorityFile) } : identity;
+}
+
+function clientIdentity({ authorityFile, own }: TlsClientFiles): TlsIdentity {
+  const ca = authorityOf(authorityFile);
+  const pair = own === null ? {} : pairOf(own);
+  return { ...pair, ca, requestCert: true, rejectUnauthorized: true };
+}
+
+function authorityOf(file: string): string {
+  const text = readText(file);
+  certificateOf(file, text);
+  return text;
+}
+
+function pairOf({ certificateFile, keyFile }: { certificateFile: string; keyFile: string }) {
   const cert = readText(certificateFile);
   const key = readText(keyFile);
   const certificate = certificateOf(certificateFile, cert);
@@ -41,17 +70,16 @@ export function readTlsFiles(files: TlsFiles): TlsIdentity {
     throw fault(keyFile, "holds no private key that can be used", cause);
   }
   if (!matches) throw fault(keyFile, `is not the key of ${certificateFile}`);
-  const isAsked = clientAuthorityFile !== null;
-  const identity = { cert, key, requestCert: isAsked, rejectUnauthorized: isAsked };
-  if (!isAsked) return identity;
-  const ca = readText(clientAuthorityFile);
-  certificateOf(clientAuthorityFile, ca);
-  return { ...identity, ca };
+  return { cert, key };
 }
 
 /** When each of the files changed last; another text means that they are to be read again. */
-export function tlsFilesMark({ certificateFile, keyFile, clientAuthorityFile }: TlsFiles): string {
-  return [certificateFile, keyFile, clientAuthorityFile].map(markOf).join(" ");
+export function tlsFilesMark(files: TlsFiles | TlsClientFiles): string {
+  const names =
+    "authorityFile" in files
+      ? [files.authorityFile, files.own?.certificateFile, files.own?.keyFile]
+      : [files.certificateFile, files.keyFile, files.clientAuthorityFile];
+  return names.map((name) => markOf(name ?? null)).join(" ");
 }
 
 function markOf(file: string | null): string {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// TLS for connections of the reactor, which has no event loop: a Worker of its own takes a
-// connection's descriptor in the moment when TLS begins, and one end of a socket pair whose other
-// end the reactor goes on with. X.509 by Bun's TLS, version 1.2 or 1.3 (docs/decisions/0020).
+// TLS for connections of the reactor, which has no event loop, and of a host's kernel, which has no
+// TLS: a Worker of its own takes a connection's descriptor in the moment when TLS begins, and one
+// end of a socket pair whose other end the reactor, or the kernel's NBD client, goes on with. X.509
+// by Bun's TLS, version 1.2 or 1.3 (docs/decisions/0020). "The host" is the other side below; where
+// we are the host it is the unit.
 //
 // Invariants
 // - Nothing is passed on before the handshake ended well, a client's certificate included where
@@ -13,10 +15,12 @@
 // - What came before an orderly end is passed on before the end is; after an error nothing is.
 // - Both descriptors are this side's from `take` on, and closed together.
 
+import { isIP } from "node:net";
+import { checkServerIdentity } from "node:tls";
 import { Fault } from "#base/fault.ts";
 import type { Log, Timers } from "#base/world.ts";
 import { closeDescriptor, setNonBlocking } from "./socket-pair.ts";
-import type { TlsFiles, TlsIdentity } from "./tls-files.ts";
+import type { TlsClientFiles, TlsFiles, TlsIdentity } from "./tls-files.ts";
 import { readTlsFiles, tlsFilesMark } from "./tls-files.ts";
 
 /** A handshake that takes longer is given up. */
@@ -34,6 +38,8 @@ export interface Upgrade {
   plain: number;
   /** For the log. */
   peer: string;
+  /** Where we are the client: the name or address that the server's certificate must be for. */
+  serverName?: string;
 }
 
 export interface TlsRelayParts {
@@ -51,13 +57,13 @@ interface Adopting {
 interface Upgrading {
   upgradeTLS(options: {
     isServer: boolean;
-    tls: TlsIdentity & { isServer: boolean };
+    tls: TlsIdentity & { isServer: boolean; serverName?: string };
     socket: Bun.SocketHandler<undefined>;
   }): [Socket, Socket];
 }
 
 export class TlsRelay {
-  readonly #files: TlsFiles;
+  readonly #files: TlsFiles | TlsClientFiles;
   readonly #parts: TlsRelayParts;
   readonly #relays = new Set<Relay>();
   #identity: TlsIdentity;
@@ -65,7 +71,7 @@ export class TlsRelay {
   #lookedMs: number;
 
   /** Throws Fault badConfiguration. */
-  constructor(files: TlsFiles, parts: TlsRelayParts) {
+  constructor(files: TlsFiles | TlsClientFiles, parts: TlsRelayParts) {
     this.#files = files;
     this.#parts = parts;
     this.#mark = tlsFilesMark(files);
@@ -201,14 +207,17 @@ class Relay {
       return this.cut(`a connection could not be taken over: ${String(error)}`);
     }
     if (this.#over) return this.#terminate();
+    const { serverName } = this.#upgrade;
+    const isServer = serverName === undefined;
+    // An address is no name that TLS would send (RFC 6066 section 3).
+    const named = isServer || isIP(serverName) !== 0 ? {} : { serverName };
     const options = {
-      isServer: true,
-      tls: { ...identity, isServer: true },
+      isServer,
+      tls: { ...identity, isServer, ...named },
       socket: this.#tlsHandler(identity),
     };
     this.#tls = (this.#host as unknown as Upgrading).upgradeTLS(options)[1];
     this.#inward.join(this.#tls, this.#plain);
-    this.#outward.join(this.#plain, this.#tls);
   }
 
   #tlsHandler(identity: TlsIdentity): Bun.SocketHandler<undefined> {
@@ -216,8 +225,9 @@ class Relay {
       handshake: (socket, isDone, error) => {
         // Where no certificate is asked for, `error` complains that there is none.
         const isKnown = !identity.requestCert || (error === null && socket.authorized);
-        if (isDone && isKnown) return this.#begin(socket);
-        this.cut(`TLS failed: ${error?.message ?? "the host is not authorized"}`);
+        const other = this.#otherThanWanted(socket);
+        if (isDone && isKnown && other === null) return this.#begin(socket);
+        this.cut(`TLS failed: ${error?.message ?? other ?? "the host is not authorized"}`);
       },
       data: (_, bytes) => {
         if (this.#secured) this.#inward.data(bytes);
@@ -229,10 +239,22 @@ class Relay {
     };
   }
 
+  /**
+   * Why a server's certificate is not the one's that was meant (RFC 9110 section 4.3.4), or null.
+   */
+  #otherThanWanted(socket: Socket): string | null {
+    const { serverName } = this.#upgrade;
+    if (serverName === undefined) return null;
+    const certificate = socket.getPeerCertificate() as Parameters<typeof checkServerIdentity>[1];
+    return checkServerIdentity(serverName, certificate)?.message ?? null;
+  }
+
   #plainHandler(): Bun.SocketHandler<undefined> {
     return {
       data: (_, bytes) => {
-        if (this.#secured) this.#outward.data(bytes);
+        // A host's first option may be there before TLS is; the reactor speaks when it is asked.
+        const mayWait = this.#upgrade.serverName !== undefined;
+        if (this.#secured || mayWait) this.#outward.data(bytes);
         else this.cut("the reactor spoke before there was TLS");
       },
       drain: () => this.#inward.drain(),
@@ -245,6 +267,8 @@ class Relay {
   #begin(socket: Socket): void {
     this.#cancelTimer();
     this.#secured = true;
+    if (this.#plain !== null) this.#outward.join(this.#plain, socket);
+    this.#outward.drain();
     const subject = socket.getPeerCertificate()?.subject as { CN?: string } | undefined;
     this.#parts.log.write("info", "TLS begins", {
       host: this.#upgrade.peer,

@@ -29,6 +29,7 @@ import { Activity } from "./activity.ts";
 import type { Applier } from "./applier.ts";
 import { Change } from "./change.ts";
 import { Compare } from "./compare.ts";
+import type { CopyBudget } from "./copy-budget.ts";
 import { Credit } from "./credit.ts";
 import { Flusher } from "./flusher.ts";
 import type { Happening } from "./happening.ts";
@@ -76,6 +77,7 @@ export interface HeadHost {
   /** How long a link may be away before its member is dropped. */
   readonly linkGraceMs: number;
   readonly activeRegionsMax: number;
+  readonly copyBudget: CopyBudget;
   /** Disks whose unit is linked. */
   readonly links: ReadonlySet<DiskNumber>;
   /** Disks that are being retired. */
@@ -109,6 +111,7 @@ export class Head {
   readonly counters: Counters;
   readonly log: Log;
   readonly activeRegionsMax: number;
+  readonly copyBudget: CopyBudget;
   readonly sessions: Sessions;
   readonly replicas: ReadonlyMap<DiskNumber, Replica>;
   readonly locks = new RangeLock();
@@ -160,6 +163,7 @@ export class Head {
     this.counters = host.counters;
     this.log = host.log;
     this.activeRegionsMax = host.activeRegionsMax;
+    this.copyBudget = host.copyBudget;
     this.record = record;
     this.policy = policyOf(record);
     this.sessions = new Sessions(this, host, record.epoch);
@@ -183,6 +187,12 @@ export class Head {
   /** Requests of hosts under way. */
   get hostInFlight(): number {
     return this.#requests.size;
+  }
+  /** Extents that are being copied to targets. */
+  get copies(): number {
+    let copies = 0;
+    for (const replica of this.replicas.values()) copies += replica.resync?.copies ?? 0;
+    return copies;
   }
   /** R2: every in-sync member, this disk included, has stored the present record. */
   get recordStored(): boolean {
@@ -295,7 +305,8 @@ export class Head {
   }
   /** The head's own disk took a piece. */
   appliedHere(spread: Spread): void {
-    this.origins.applied(spread.origin, spread.offsetBytes, this.nowMs());
+    const { origin, offsetBytes, lengthBytes } = spread;
+    this.origins.applied(origin, offsetBytes, lengthBytes, this.nowMs());
   }
   /** The head's own disk did not take a piece that members may have taken. */
   failedHere(spread: Spread, status: Status): void {

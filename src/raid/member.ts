@@ -302,7 +302,7 @@ export class Member {
     this.#host.applier.apply(change, NEVER_ENDED, (status, fault) => {
       if (bufferOffset !== NO_BUFFER) this.#host.memory.release(bufferOffset);
       if (status === Status.ok) {
-        this.#host.origins.applied(origin, offsetBytes, this.#host.nowMs());
+        this.#host.origins.applied(origin, offsetBytes, lengthBytes, this.#host.nowMs());
         const mends = (verb.flags & FLAG_MENDS) !== 0;
         if (mends) this.#host.store.noteIncident(Incident.healed, offsetBytes);
       }

@@ -8,13 +8,12 @@
 // - What is remembered was applied here. Per stream nothing above its `low` mark was forgotten: an
 //   unknown name above it was never applied by this member while it was in sync.
 // - A member let in by resync takes its head's marks as low marks: it did not see what went before.
-// - A copy over a range (reconciling, healing, resync) may undo what was applied there: what begins
-//   in the extents of the range, since a part of a write lies in one, is neither applied nor new
-//   from then on, until it is applied again.
+// - A copy over a range (reconciling, healing, resync) may undo what was applied there: a part of
+//   which any byte lies in the range, a trim's of many extents too, is neither applied nor new from
+//   then on, until it is applied again.
 // - A member that restarted knows nothing. A forwarder sends all that waits as soon as it knows the
 //   head, so a stream's names heard within SETTLE_MS of its first one raise its low mark.
 
-import { EXTENT_BYTES } from "#base/grains.ts";
 import { FLAG_RESENT } from "#base/operation.ts";
 
 /** Parts remembered; more than can be under way at once (R13 credit of all portals). */
@@ -34,10 +33,11 @@ interface Stream {
 export type Verdict = "new" | "applied" | "forgotten";
 
 export class Origins {
-  // Parts applied: a ring of names and offsets, written at every change and searched only when
+  // Parts applied: a ring of names and places, written at every change and searched only when
   // something was sent again. Name 0: none. Made when the slice is first changed.
   #names = new Float64Array(0);
   #offsets = new Float64Array(0);
+  #ends = new Float64Array(0);
   #nextPart = 0;
   /** Parts that a copy may have undone, by name, oldest first. */
   readonly #doubtful = new Map<number, number[]>();
@@ -51,13 +51,14 @@ export class Origins {
     this.#whole = whole;
   }
 
-  /** A part of request `origin` at `offsetBytes` is in the store. */
-  applied(origin: number, offsetBytes: number, nowMs: number): void {
+  /** A part of request `origin`, so many bytes at `offsetBytes`, is in the store. */
+  applied(origin: number, offsetBytes: number, lengthBytes: number, nowMs: number): void {
     if (origin === 0) return;
     this.#heard(origin, nowMs);
     if (this.#names.length === 0) {
       this.#names = new Float64Array(REMEMBERED_MAX);
       this.#offsets = new Float64Array(REMEMBERED_MAX);
+      this.#ends = new Float64Array(REMEMBERED_MAX);
     }
     const at = this.#nextPart;
     this.#nextPart = (at + 1) % REMEMBERED_MAX;
@@ -68,16 +69,16 @@ export class Origins {
     }
     this.#names[at] = origin;
     this.#offsets[at] = offsetBytes;
+    this.#ends[at] = offsetBytes + lengthBytes;
   }
 
   /** Another member's bytes replace what is in this range, whatever was applied to it. */
   copied(offsetBytes: number, lengthBytes: number): void {
-    const start = offsetBytes - (offsetBytes % EXTENT_BYTES);
     const end = offsetBytes + lengthBytes;
     for (let at = 0; at < this.#names.length; at++) {
       const origin = this.#names[at] as number;
       const offset = this.#offsets[at] as number;
-      if (origin === 0 || offset < start || offset >= end) continue;
+      if (origin === 0 || offset >= end || (this.#ends[at] as number) <= offsetBytes) continue;
       this.#names[at] = 0;
       const doubtful = this.#doubtful.get(origin);
       if (doubtful === undefined) this.#doubtful.set(origin, [offset]);

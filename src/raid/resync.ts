@@ -34,9 +34,6 @@ import type { Ticket } from "./range-lock.ts";
 import type { Asker, Replica } from "./replica.ts";
 import { Spread } from "./spread.ts";
 
-/** Copies under way: alone, and beside host I/O (R13: a class waits only for a higher one). */
-const COPIES_MAX = 4;
-const COPIES_BESIDE_HOST_MAX = 2;
 /** After a copy failed for want of space. */
 const RETRY_MS = 1000;
 
@@ -86,6 +83,10 @@ export class Resync implements Asker {
     this.#asking = false;
   }
 
+  /** Extents whose copying is under way. */
+  get copies(): number {
+    return this.#copying.size;
+  }
   get doneBytes(): number {
     return this.#copied * EXTENT_BYTES;
   }
@@ -193,10 +194,12 @@ export class Resync implements Asker {
 
   #copyMore(): void {
     const head = this.#head;
-    const most = head.hostInFlight > 0 ? COPIES_BESIDE_HOST_MAX : COPIES_MAX;
+    const most = head.copyBudget.sliceMost(head.hostInFlight);
     let extent = this.#pending.next(0);
     while (extent >= 0 && this.#copying.size < most) {
       if (!this.#copying.has(extent)) {
+        // Others of this unit copy enough at the moment: the next tick tries again.
+        if (!head.copyBudget.take()) return;
         this.#copy(extent);
         // It could not even begin: the next tick tries again.
         if (!this.#copying.has(extent) && this.#pending.has(extent)) return;
@@ -218,6 +221,7 @@ export class Resync implements Asker {
     let isOver = false;
     const over = (isCopied: boolean) => {
       this.#copying.delete(extent);
+      this.#head.copyBudget.give();
       isOver = true;
       if (isCopied) {
         this.#pending.delete(extent);

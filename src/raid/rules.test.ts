@@ -469,6 +469,35 @@ describe("H7: a request sent again takes effect at most once", () => {
     });
   }
 
+  test("a trim of more than an extent, partly copied over since → never acked and undone", () => {
+    const cluster = new Cluster({ copies: 3 });
+    const [from, kept] = [0, 300];
+    cluster.write(kept, 9);
+    cluster.settle();
+    // Only disk 2 takes it; disk 3 takes over and makes disk 2 what itself is.
+    cluster.node(1).store.stuck = true;
+    cluster.hold = (verb) => verb.kind === VerbKind.trim && verb.toDisk === 3;
+    cluster.submit(1, OperationKind.trim, from, 2 * EXTENT, { origin });
+    cluster.run(50);
+    expect([2, 3].map((disk) => cluster.tagOn(disk, kept))).toEqual([0, 9]);
+    cluster.node(2).hasControl = false;
+    cluster.kill(1);
+    // Its last extent comes first; the first one never does.
+    cluster.hold = (verb) => verb.kind === VerbKind.trim && verb.offsetBytes === from;
+    cluster.until(() => cluster.record.head === 3 && cluster.tagOn(2, kept) === 9);
+    cluster.node(2).hasControl = true;
+    cluster.storeBack();
+    cluster.run(50);
+    cluster.kill(3);
+    cluster.hold = null;
+    cluster.held = [];
+    cluster.until(() => cluster.record.head === 2);
+    const more = { origin, flags: FLAG_RESENT };
+    const again = cluster.submit(2, OperationKind.trim, from, 2 * EXTENT, more);
+    cluster.until(() => again.status !== null);
+    expect([again.status, cluster.read(kept)]).toEqual([Status.unknownOutcome, 9]);
+  });
+
   test("the head restarted and forgot → refused, outcome unknown", () => {
     const cluster = new Cluster({ copies: 1 });
     cluster.submit(1, OperationKind.write, 0, BLOCK, { tag: 1, origin });

@@ -31,6 +31,7 @@ import { Status } from "#base/status.ts";
 import { PeerVerb, VerbKind } from "#base/verbs.ts";
 import type { World } from "#base/world.ts";
 import { Applier } from "./applier.ts";
+import { CopyBudget } from "./copy-budget.ts";
 import { CREDIT_EXTENTS } from "./credit.ts";
 import type { DoubtedRange } from "./doubt.ts";
 import type { Happening } from "./happening.ts";
@@ -53,6 +54,8 @@ export interface SliceOptions {
   activeRegionsMax?: number;
   /** A member that had to leave twice within a minute comes back after this, doubling. */
   rejoinDelayMs?: number;
+  /** Of the unit: shared by its slices. Default: this slice's own, without an end. */
+  copyBudget?: CopyBudget;
   rejoinDelayMaxMs?: number;
 }
 
@@ -105,6 +108,7 @@ export class Slice {
   readonly #returns: Returns;
   readonly #linkGraceMs: number;
   readonly #activeRegionsMax: number;
+  readonly #copyBudget: CopyBudget;
   readonly #counters: Counters = {
     healed: 0,
     reconciled: 0,
@@ -145,6 +149,7 @@ export class Slice {
     this.#effects = effects;
     this.#linkGraceMs = options.linkGraceMs ?? LINK_GRACE_MS;
     this.#activeRegionsMax = options.activeRegionsMax ?? ACTIVE_REGIONS_MAX;
+    this.#copyBudget = options.copyBudget ?? new CopyBudget();
     this.#returns = new Returns({
       delayMs: options.rejoinDelayMs ?? REJOIN_DELAY_MS,
       delayMaxMs: options.rejoinDelayMaxMs ?? REJOIN_DELAY_MAX_MS,
@@ -191,6 +196,7 @@ export class Slice {
       returns: this.#returns,
       linkGraceMs: this.#linkGraceMs,
       activeRegionsMax: this.#activeRegionsMax,
+      copyBudget: this.#copyBudget,
       links: this.#links,
       leaving: () => this.#leaving,
       nextSequence: () => ++this.#sequence,
@@ -553,6 +559,11 @@ export class Slice {
     this.#stopped = true;
     this.#member.close();
     this.#endHead(Status.notHead);
+  }
+
+  /** Of the head: requests of hosts under way, and extents being copied to targets. */
+  get load(): { hostInFlight: number; copies: number } {
+    return { hostInFlight: this.#head?.hostInFlight ?? 0, copies: this.#head?.copies ?? 0 };
   }
 
   status(): SliceStatus {

@@ -6,7 +6,7 @@
 // it.
 //
 // Invariants:
-// - A slot is never written while it is the newest whole one.
+// - A slot is never written while it is the newest whole one, as far as is known.
 // - A checkpoint is whole only with its header, and the header is written when every entry that any
 //   part contains is durable in the log. So the log is never behind a checkpoint.
 // - The log is kept from where the *older* checkpoint needs it, while half of the ring is enough
@@ -64,6 +64,8 @@ export class Checkpointer {
   readonly #buffer: number;
   #running = false;
   #waiters: IoDone[] = [];
+  /** How far the next one's sequence is from the newest: the slot is its parity. */
+  #steps: 1 | 2 = 1;
 
   /** `buffer` holds COMMIT_BUFFER_BYTES in the disk's Memory. */
   constructor(core: StoreCore, position: CheckpointPosition, buffer: number) {
@@ -98,6 +100,15 @@ export class Checkpointer {
     this.#begin();
   }
 
+  /**
+   * The newest, of this sequence, has rotted: writes one over it, not over the older one, by which
+   * alone the disk could be opened now.
+   */
+  replace(sequence: number, done: IoDone): void {
+    if (!this.#running && sequence === this.position.sequence) this.#steps = 2;
+    this.request(done);
+  }
+
   /** The disk was ejected. */
   fail(): void {
     this.#end(Status.ioError);
@@ -107,7 +118,7 @@ export class Checkpointer {
     this.#running = true;
     const { sequence, previous, entry } = this.#core.log.position;
     this.#more({
-      sequence: this.position.sequence + 1,
+      sequence: this.position.sequence + this.#steps,
       logFrom: sequence,
       previous,
       beforeEntry: entry,
@@ -205,6 +216,7 @@ export class Checkpointer {
     const { log, plan } = this.#core;
     const older = this.position.logFrom;
     this.position = { sequence: attempt.sequence, logFrom: attempt.logFrom };
+    this.#steps = 1;
     // Short of room, what only the older one needs is given up: a disk that goes on comes first.
     const short = log.position.sequence - older > plan.logSlots / 2;
     log.advanceTail(short ? attempt.logFrom : older);

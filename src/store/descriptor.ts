@@ -12,6 +12,9 @@
 //   mapping; one that is not has rotted, and what only it could know is *lost*, which reads as
 //   damaged, never as zero (H8). After a power cut, in an active region, the sound slot is the
 //   truth, if the other one was read: torn it may be, unreadable it says nothing.
+// - A block that holds nothing any more, or is lost, is so in *both* slots before a flush is done
+//   (`owesTwin`): the bytes it had are still there, and the older slot's checksum matches them;
+//   with the newer one gone they would be read again (H8, H9).
 // - What is known without a slot that could not be read (*unsure*) is asked for again whenever the
 //   descriptor is needed anew, and once more before it is written: a disk that fails to read for a
 //   while forgets nothing by it (H8).
@@ -52,6 +55,10 @@ export class Descriptor {
   unsure = false;
   /** A slot that is read but not sound may have been torn by a crash; set before `decode`. */
   maybeTorn = false;
+  /** The slot written last says nothing of a block of which the other one may say what it held. */
+  owesTwin = false;
+  /** Such a block came since the last writing. */
+  #cleared = false;
   /** While unsure: blocks of which memory knows more than any slot. */
   readonly #touched = new Uint32Array(BITMAP_WORDS);
   /** Writings so far; 0: none yet. */
@@ -104,6 +111,7 @@ export class Descriptor {
     clearBit(this.#fresh, block);
     clearBit(this.#lost, block);
     setBit(this.#touched, block);
+    this.#cleared ||= changed;
     return changed;
   }
 
@@ -113,6 +121,7 @@ export class Descriptor {
     clearBit(this.#fresh, block);
     setBit(this.#lost, block);
     setBit(this.#touched, block);
+    this.#cleared = true;
   }
 
   hasFresh(): boolean {
@@ -129,7 +138,7 @@ export class Descriptor {
 
   /**
    * Puts what the disk is to hold at `target`. Answers where in the pair it belongs and how long it
-   * is: both slots the first time.
+   * is: both slots the first time. Is to be called again after a flush while `owesTwin`.
    */
   encode(
     target: Uint8Array,
@@ -137,6 +146,8 @@ export class Descriptor {
     stamp: number,
     identity: PageIdentity,
   ): { at: number; lengthBytes: number } {
+    this.owesTwin = this.#cleared && this.sequence !== 0;
+    this.#cleared = false;
     if (this.sequence === 0) {
       // The slot is the sequence's parity: 1 goes to slot B, 2 to slot A.
       this.sequence = 2;
@@ -154,7 +165,7 @@ export class Descriptor {
   /**
    * Takes in what the disk holds: both slots at `start`; `unreadable` when one of them could not be
    * read and is zero here. Answers whether both slots were as they should be, and whether what is
-   * not may be the work of a crash.
+   * not may be the work of a crash and is to be written again.
    */
   decode(
     source: Uint8Array,
@@ -174,7 +185,19 @@ export class Descriptor {
     this.sequence = best;
     if (best !== 0) this.#take(source, start + (best === first ? 0 : PAGE_BYTES));
     if (!whole && !torn) this.#lose();
-    return { whole, torn: !whole && torn };
+    // A crash came between the two writings of what was cleared.
+    const other = start + (best === first ? PAGE_BYTES : 0);
+    if (whole && torn) this.#cleared = this.#forgot(source, other);
+    return { whole, torn: torn && (!whole || this.#cleared) };
+  }
+
+  /** Whether the slot at `at` knows what a block held that holds nothing now. */
+  #forgot(source: Uint8Array, at: number): boolean {
+    for (let block = 0; block < BLOCKS_PER_EXTENT; block++) {
+      if (this.checksums[block] !== UNWRITTEN) continue;
+      if (u32At(source, at + DESCRIPTOR_CHECKSUMS_AT + 4 * block) !== UNWRITTEN) return true;
+    }
+    return false;
   }
 
   /** Both slots, read again at `start` just before an unsure descriptor is written. */

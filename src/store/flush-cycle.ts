@@ -6,6 +6,8 @@
 //   blocks written for the first time, or mappings not durable yet?
 //     yes: FLUSH (data; with the log's commit where entries wait), then descriptors, then FLUSH
 //     no:  descriptors, then FLUSH (with the log's commit where entries wait)
+//   blocks that hold nothing any more (a trim of part of an extent)?
+//     then the other slots of their descriptors, then FLUSH once more (descriptor.ts)
 //
 // Why the first FLUSH: a descriptor that says "written" of bytes which never came would, after a
 // power cut, hand out what the extent's earlier owner left there (H9). Overwrites need it not:
@@ -91,11 +93,21 @@ export class FlushCycle {
     if (dirty.length === 0) return log.sync(entry, (status) => this.#end(status, dirty));
     new DescriptorWrites(this.#parts, dirty, (status) => {
       if (status !== Status.ok) return this.#end(status, dirty);
-      if (log.waitsForCommit(entry)) return log.sync(entry, (ended) => this.#end(ended, dirty));
+      if (log.waitsForCommit(entry)) return log.sync(entry, (ended) => this.#twins(ended, dirty));
       io.flush((flushed) => {
         if (flushed !== Status.ok) return this.#end(flushed, dirty);
-        log.sync(entry, (ended) => this.#end(ended, dirty));
+        log.sync(entry, (ended) => this.#twins(ended, dirty));
       });
+    }).more();
+  }
+
+  /** The first slots are on media: now the others of those that must say it twice. */
+  #twins(status: Status, dirty: Descriptor[]): void {
+    const owing = dirty.filter((descriptor) => descriptor.owesTwin && !descriptor.dead);
+    if (status !== Status.ok || owing.length === 0) return this.#end(status, dirty);
+    new DescriptorWrites(this.#parts, owing, (written) => {
+      if (written !== Status.ok) return this.#end(written, dirty);
+      this.#parts.io.flush((flushed) => this.#end(flushed, dirty));
     }).more();
   }
 

@@ -8,166 +8,15 @@
 // ever shows.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import {
-  FLAG_FUA,
-  FLAG_NO_HOLE,
-  FLAG_UNVERIFIED,
-  Operation,
-  OperationKind,
-} from "#base/operation.ts";
+import { FLAG_FUA, OperationKind } from "#base/operation.ts";
 import { Prng } from "#base/prng.ts";
-import { Status } from "#base/status.ts";
 import { Bench, MIB, sampleRecord } from "./bench-fixture.ts";
 import { planDisk } from "./disk-plan.ts";
 import type { DiskPlan } from "./disk-plan.ts";
 import { KEEPSAKE_BYTES_MIN } from "./keepsake.ts";
-import { Image } from "./sim-disk-fixture.ts";
-
-const SECTOR = 512;
-const BLOCK = 4096;
-const SLICE_BYTES = 8 * MIB;
-const DISK_BYTES = 16 * MIB;
-/** What lay on the disk before it was ours. */
-const FOREIGN = 0xa5;
-/** Places a series may touch, each looked at after a crash. */
-const PLACES = [0, 64 * BLOCK, MIB - 4 * BLOCK, MIB, 2 * MIB, 3 * MIB, 4 * MIB, 5 * MIB];
-const PLACE_BYTES = 8 * BLOCK;
-
-type Step = "write" | "zero" | "trim" | "flush";
-
-interface Act {
-  what: Step;
-  at?: number;
-  length?: number;
-  /** Any but 0 and FOREIGN. */
-  value?: number;
-  flags?: number;
-}
-
-/** Acts of one wave are sent together; the next wave when all have ended. */
-type Series = readonly (readonly Act[])[];
-
-const write = (at: number, length: number, value: number, flags = 0): Act => ({
-  what: "write",
-  at,
-  length,
-  value,
-  flags,
-});
-const trim = (at: number, length: number): Act => ({ what: "trim", at, length, value: 0 });
-const zero = (at: number, length: number, flags = FLAG_NO_HOLE): Act => {
-  return { what: "zero", at, length, value: 0, flags };
-};
-const flush: Act = { what: "flush" };
-
-const KINDS = {
-  write: OperationKind.write,
-  zero: OperationKind.writeZeroes,
-  trim: OperationKind.trim,
-  flush: OperationKind.flush,
-} as const;
-
-/** One life of a disk under a series, and what its sectors may hold. */
-class Life {
-  readonly bench = new Bench(DISK_BYTES, { image: new Image(FOREIGN) });
-  /** Acts in the order in which they were acked. */
-  readonly acked: Act[] = [];
-  readonly underWay = new Set<Act>();
-  /** Acts acked before the sending of a flush that was acked; FUA writes. */
-  readonly stable = new Set<Act>();
-
-  constructor(keepsakeBytes = KEEPSAKE_BYTES_MIN) {
-    this.bench.keepsake = new Uint8Array(keepsakeBytes);
-    this.bench.format({ logSlots: 64, slicesMax: 4 });
-    expect(this.bench.open()).not.toBeNull();
-    this.bench.create(1, SLICE_BYTES);
-    this.bench.activate(this.bench.member(), 0, 1);
-    this.bench.disk.run();
-  }
-
-  /** Runs the series for at most `calls` answers of the disk; answers how many there were. */
-  run(series: Series, calls: number, order: number): number {
-    const { disk } = this.bench;
-    if (order > 0) disk.order = new Prng(order);
-    let made = 0;
-    for (const wave of series) {
-      for (const act of wave) this.send(act);
-      while (this.underWay.size > 0) {
-        if (made === calls) return made;
-        if (!disk.step()) throw new Error("an operation never ends");
-        made++;
-      }
-    }
-    return made;
-  }
-
-  send(act: Act): void {
-    const { bench } = this;
-    const operation = new Operation();
-    operation.kind = KINDS[act.what];
-    operation.epoch = 1;
-    operation.flags = act.flags ?? 0;
-    operation.offsetBytes = act.at ?? 0;
-    operation.lengthBytes = act.length ?? 0;
-    if (act.what === "write") {
-      operation.bufferOffset = bench.memory.allocate(operation.lengthBytes);
-      const end = operation.bufferOffset + operation.lengthBytes;
-      bench.memory.bytes.fill(act.value ?? 0, operation.bufferOffset, end);
-    }
-    const before = [...this.acked];
-    this.underWay.add(act);
-    operation.done = ({ status }) => {
-      expect(status).toBe(Status.ok);
-      this.underWay.delete(act);
-      this.acked.push(act);
-      if (act.what === "flush") for (const one of before) this.stable.add(one);
-      if ((operation.flags & FLAG_FUA) !== 0) this.stable.add(act);
-      if (act.what === "write") bench.memory.release(operation.bufferOffset);
-    };
-    bench.member().submit(operation);
-  }
-
-  /** What a sector may hold now; after a power cut acked values may have fallen back. */
-  candidates(at: number, powerCut: boolean): number[] {
-    const covers = (act: Act) =>
-      act.what !== "flush" && (act.at ?? 0) <= at && at < (act.at ?? 0) + (act.length ?? 0);
-    let values = [0];
-    for (const act of this.acked) {
-      if (!covers(act)) continue;
-      const value = act.value ?? 0;
-      values = powerCut && !this.stable.has(act) ? [...values, value] : [value];
-    }
-    for (const act of this.underWay) if (covers(act)) values.push(act.value ?? 0);
-    return values;
-  }
-
-  /** Reads every place and compares. */
-  look(powerCut: boolean): void {
-    for (const place of PLACES) {
-      for (let at = place; at < place + PLACE_BYTES; at += BLOCK) this.lookAt(at, powerCut);
-    }
-  }
-
-  lookAt(at: number, powerCut: boolean): void {
-    const { bench } = this;
-    let { status, bytes } = bench.read(bench.member(), at, BLOCK);
-    // R9: torn by what was under way, in an active region. Of nothing else, where no power was cut.
-    const isHit = [...this.underWay].some((act) => {
-      return (act.at ?? 0) < at + BLOCK && at < (act.at ?? 0) + (act.length ?? 0);
-    });
-    if (status === Status.checksumMismatch && (powerCut || isHit)) {
-      ({ status, bytes } = bench.read(bench.member(), at, BLOCK, { flags: FLAG_UNVERIFIED }));
-    }
-    expect([at, status]).toEqual([at, Status.ok]);
-    for (let sector = 0; sector < BLOCK; sector += SECTOR) {
-      const value = bytes[sector] as number;
-      const isWhole = bytes.subarray(sector, sector + SECTOR).every((byte) => byte === value);
-      const may = this.candidates(at + sector, powerCut);
-      if (isWhole && may.includes(value)) continue;
-      throw new Error(`${at + sector} holds ${value}, may hold ${may.join()}`);
-    }
-  }
-}
+import { BLOCK, DISK_BYTES, Life, SECTOR, SLICE_BYTES, flush } from "./life-fixture.ts";
+import { trim, write, zero } from "./life-fixture.ts";
+import type { Series } from "./life-fixture.ts";
 
 /** Another process opens the disk, and dies after `calls` answers. */
 function dieWhileOpening(bench: Bench, calls: number): void {
@@ -185,10 +34,10 @@ function eachDeath(series: Series, order = 0): number {
       life.run(series, at, order);
       life.bench.disk.endCalls(share, prng);
       expect(life.bench.restart()).not.toBeNull();
-      life.look(false);
+      life.look({ powerCut: false });
       // It goes on as it is: dead again before anything else was flushed.
       expect(life.bench.restart()).not.toBeNull();
-      life.look(false);
+      life.look({ powerCut: false });
     }
     // Dead again and again while the next run opens the disk.
     const again = new Life();
@@ -196,7 +45,7 @@ function eachDeath(series: Series, order = 0): number {
     again.bench.disk.endCalls(0.5, new Prng(at));
     for (const opening of [3, 9, 14, 1, 17, 5]) dieWhileOpening(again.bench, opening);
     expect(again.bench.restart()).not.toBeNull();
-    again.look(false);
+    again.look({ powerCut: false });
     // The machine's power goes after the process died: before, while and after it is opened.
     for (const opening of [0, 12, 40]) {
       const cut = new Life();
@@ -205,7 +54,7 @@ function eachDeath(series: Series, order = 0): number {
       if (opening > 0) dieWhileOpening(cut.bench, opening);
       cut.bench.keepsake?.fill(0);
       expect(cut.bench.again(cut.bench.disk.powerCut(new Prng(at + opening)))).not.toBeNull();
-      cut.look(true);
+      cut.look({ powerCut: true });
     }
   }
   return calls;
@@ -315,7 +164,7 @@ describe("the process dies at every point of", () => {
       expect(life.underWay).toEqual(begun);
       if (acked === count) expect(bench.disk.flushes).toBeGreaterThan(flushes);
       expect(bench.restart()?.bootIncarnation).toBe(1);
-      for (const act of life.acked) life.lookAt(act.at ?? 0, false);
+      for (const act of life.acked) life.lookAt(act.at ?? 0, { powerCut: false });
     }
     expect(acked).toBe(count);
     // Once there is room again, acks need no flush.
@@ -327,7 +176,7 @@ describe("the process dies at every point of", () => {
     life.bench.disk.run();
     expect([life.underWay.size, life.bench.disk.flushes]).toEqual([0, flushes]);
     expect(life.bench.restart()?.bootIncarnation).toBe(1);
-    life.lookAt(0, false);
+    life.lookAt(0, { powerCut: false });
   });
 
   for (const logSlots of [16, 64]) {

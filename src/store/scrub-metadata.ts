@@ -5,7 +5,8 @@
 // with one of each; so what has rotted must be made whole before the other rots as well.
 //
 // A superblock is written again. For checkpoints and log two checkpoints are written, one after the
-// other: then both slots are new, and the log is needed from behind what has rotted.
+// other, the first over the one that has rotted: then both slots are new, and the log is needed
+// from behind what has rotted.
 
 import { NO_BUFFER } from "#base/memory.ts";
 import { Status } from "#base/status.ts";
@@ -47,6 +48,8 @@ export class MetadataScrub {
   #mended = 0;
   /** Pages of checkpoints and log that have rotted. */
   #rotten = 0;
+  /** The sequence of the newest checkpoint, where it is among them; else 0. */
+  #newestRotten = 0;
 
   constructor(parts: MetadataScrubParts) {
     this.#parts = parts;
@@ -107,6 +110,7 @@ export class MetadataScrub {
     const isSettled = () => !checkpointer.running && checkpointer.position.sequence === sequence;
     if (!isSettled()) return next();
     this.#checkpoint(sequence, (newest) => {
+      if (newest > 0) this.#newestRotten = sequence;
       const judged = (rotten: number) => {
         if (isSettled()) this.#rotten += rotten;
         next();
@@ -191,7 +195,7 @@ export class MetadataScrub {
   #mend(): void {
     if (this.#rotten === 0) return this.#end();
     const { checkpointer } = this.#parts;
-    checkpointer.request((first) => {
+    checkpointer.replace(this.#newestRotten, (first) => {
       if (first !== Status.ok) return this.#end();
       checkpointer.request((second) => {
         if (second === Status.ok) this.#mended += this.#rotten;

@@ -98,6 +98,8 @@ export class SimDisk implements Area {
   failAt = 0;
   /** Whether calls of this kind at this offset fail. */
   failWhen: ((kind: OperationKind, offset: number, length: number) => boolean) | null = null;
+  /** What a write that fails has written all the same. */
+  failedWriteLeaves: "nothing" | "half" | "all" = "nothing";
   flushes = 0;
   /** Calls that are left waiting for as long as this says so. */
   hold: ((kind: OperationKind, offset: number) => boolean) | null = null;
@@ -150,6 +152,7 @@ export class SimDisk implements Area {
     this.calls++;
     const { kind, offsetBytes, lengthBytes, bufferOffset } = operation;
     if (this.calls === this.failAt || this.failWhen?.(kind, offsetBytes, lengthBytes) === true) {
+      if (kind === OperationKind.write) this.#writePart(offsetBytes, lengthBytes, bufferOffset);
       operation.complete(Status.ioError);
       return true;
     }
@@ -181,6 +184,7 @@ export class SimDisk implements Area {
     }
     this.#pending = [];
     this.#queue = [];
+    this.current = this.stable.over();
     return this.stable;
   }
 
@@ -220,6 +224,22 @@ export class SimDisk implements Area {
     this.#writes = 0;
     this.record = [];
     return base;
+  }
+
+  /** A disk like this one, with what it was given until now. */
+  fork(memory: Memory): SimDisk {
+    const { sizeBytes, alignBytes } = this;
+    const image = this.stable;
+    this.stable = image.over();
+    const fork = new SimDisk(memory, sizeBytes, { alignBytes, image: image.over() });
+    for (const { offset, bytes } of this.#pending) fork.#write(offset, bytes);
+    return fork;
+  }
+
+  #writePart(offset: number, lengthBytes: number, from: number): void {
+    const share = { nothing: 0, half: 0.5, all: 1 }[this.failedWriteLeaves];
+    const length = Math.floor((lengthBytes * share) / SECTOR) * SECTOR;
+    if (length > 0) this.#write(offset, this.#memory.bytes.slice(from, from + length));
   }
 
   #write(offset: number, bytes: Uint8Array): void {

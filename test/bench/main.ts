@@ -13,7 +13,8 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { Lab } from "#test/cluster/lab.ts";
 import { run } from "#test/demo/run-program.ts";
-import { machineTime } from "./figures.ts";
+import { layers } from "./layers.ts";
+import { memory } from "./memory.ts";
 import {
   TABLE_HEAD,
   circumstances,
@@ -21,10 +22,12 @@ import {
   machineLines,
   rowsOf,
   type Round,
-  type Sample,
 } from "./report.ts";
+import { roundsOf } from "./rounds.ts";
 import {
   PEERS,
+  directlyAttached,
+  fill,
   hasMode,
   startOurs,
   startPeer,
@@ -33,7 +36,7 @@ import {
   type Server,
   type Transport,
 } from "./servers.ts";
-import { WORKLOADS, measure, verify, type Workload } from "./workloads.ts";
+import { WORKLOADS, verify, type Workload } from "./workloads.ts";
 
 const OURS = "cairn";
 const FIRST_PEER_PLACE = 100;
@@ -47,6 +50,9 @@ const HELP = `npm run bench -- [flags]
   --peer NAMES     of ${PEERS.join(",")} (all)
   --transport T    tcp, unix or both (both)
   --disk MODE      buffered, direct or both (both)
+  --memory         instead: what a unit holds over many requests (memory.ts)
+  --millions N     of them (10)
+  --layers         instead: what copies and links cost, beside qemu's quorum (layers.ts)
   --report FILE    where the report goes; also a folder (none)`;
 
 const { values } = parseArgs({
@@ -58,6 +64,9 @@ const { values } = parseArgs({
     peer: { type: "string", default: "" },
     transport: { type: "string", default: "both" },
     disk: { type: "string", default: "both" },
+    memory: { type: "boolean", default: false },
+    millions: { type: "string", default: "10" },
+    layers: { type: "boolean", default: false },
     report: { type: "string", default: "" },
     help: { type: "boolean", default: false },
   },
@@ -105,84 +114,26 @@ function planOf(): Plan {
   };
 }
 
-async function sample(
-  lab: Lab,
-  server: Server,
-  workload: Workload,
-  what: { plan: Plan; transport: Transport; seed: number },
-): Promise<Sample> {
-  const { plan, transport, seed } = what;
-  const before = machineTime();
-  const cpuBefore = server.cpuSeconds();
-  const figures = await measure(lab, server.uris[transport], workload.fio, {
-    sizeBytes: plan.volumeBytes,
-    seconds: plan.seconds,
-    seed,
-  });
-  const cpu = server.cpuSeconds() - cpuBefore;
-  const after = machineTime();
-  const all = Math.max(0.01, after.allSeconds - before.allSeconds);
-  const busy = after.busySeconds - before.busySeconds;
-  return {
-    perSecond: figures.perSecond,
-    p99Ms: figures.p99Ms,
-    serverCpuMicrosPerIo: (cpu * 1e6) / Math.max(1, figures.operations),
-    stealShare: (after.stolenSeconds - before.stolenSeconds) / all,
-    foreignCores: Math.max(0, busy - cpu - figures.clientCpuSeconds) / plan.seconds,
-  };
-}
-
-async function roundsOf(
-  lab: Lab,
-  servers: readonly Server[],
-  workload: Workload,
-  what: { plan: Plan; transport: Transport },
-): Promise<Round[]> {
-  const rounds: Round[] = [];
-  for (let round = 0; round < what.plan.rounds; round++) {
-    const samples = new Map<string, Sample>();
-    for (const server of servers) samples.set(server.name, NOT_YET);
-    for (let index = 0; index < servers.length; index++) {
-      const server = servers[(index + round) % servers.length] as Server;
-      samples.set(server.name, await sample(lab, server, workload, { ...what, seed: round + 7 }));
-    }
-    rounds.push(samples);
-  }
-  return rounds;
-}
-
-const NOT_YET: Sample = {
-  perSecond: 0,
-  p99Ms: 0,
-  serverCpuMicrosPerIo: 0,
-  stealShare: 0,
-  foreignCores: 0,
-};
-
-async function fill(lab: Lab, target: readonly string[], bytes: number): Promise<void> {
-  const how = ["--rw=write", "--bs=1M", "--iodepth=4", "--refill_buffers", "--end_fsync=1"];
-  await run(lab, ["fio", "--name=fill", `--size=${bytes}`, ...target, ...how], 1_200_000);
-}
-
 async function compare(mode: DiskMode, plan: Plan, tell: (line: string) => void): Promise<void> {
   await using lab = new Lab({ needsBytes: plan.volumeBytes * 2.5 });
   const ours = await startOurs(lab, mode, plan.volumeBytes);
-  await fill(lab, ["--ioengine=nbd", `--uri=${ours.uris.tcp}`], plan.volumeBytes);
+  await fill(lab, ours.words.tcp, plan.volumeBytes);
   const file = path.join(lab.folder, "peers.raw");
   await run(lab, ["fallocate", "-l", String(plan.volumeBytes), file], 60_000);
   await fill(lab, ["--ioengine=psync", `--filename=${file}`], plan.volumeBytes);
-  const servers = [ours];
+  const servers: Server[] = [ours];
   for (const [index, peer] of plan.peers.entries()) {
     if (!hasMode(peer, mode)) continue;
     servers.push(await startPeer(lab, peer, FIRST_PEER_PLACE + index, { file, mode }));
   }
-  for (const server of servers) await verify(lab, server.uris.tcp, VERIFY_BYTES);
+  for (const server of servers) await verify(lab, server.words.tcp, VERIFY_BYTES);
+  servers.push(directlyAttached(file, mode));
   for (const transport of plan.transports) {
     tell(`\n## ${mode}, ${transport === "tcp" ? "TCP" : "unix socket"}\n\n${TABLE_HEAD}`);
     const all: Round[] = [];
     const details: string[] = [];
     for (const workload of plan.workloads) {
-      const rounds = await roundsOf(lab, servers, workload, { plan, transport });
+      const rounds = await roundsOf(lab, servers, workload, { ...plan, transport });
       for (const row of rowsOf(workload, rounds, OURS)) tell(row);
       details.push(`\n${workload.name}:\n`, ...figuresOf(rounds).map((line) => `- ${line}`));
       all.push(...rounds);
@@ -208,7 +159,12 @@ async function main(): Promise<void> {
       "within a round: throughput above 1 is better, CPU per I/O and p99 below 1 are better.\n",
   );
   for (const line of machineLines(path.dirname(import.meta.dir))) tell(line);
-  for (const mode of plan.modes) await compare(mode, plan, tell);
+  const millions = whole(values.millions, "--millions", 1000);
+  for (const mode of plan.modes) {
+    if (values.memory) await memory({ ...plan, mode, millions }, tell);
+    if (values.layers) await layers({ ...plan, mode, transport: "tcp" }, tell);
+    if (!values.memory && !values.layers) await compare(mode, plan, tell);
+  }
   if (values.report === "") return;
   const file = values.report.endsWith(".md")
     ? values.report

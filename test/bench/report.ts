@@ -61,6 +61,8 @@ export function rowsOf(
       median(rounds.map((round) => of(round.get(name) as Sample)));
     const speed = ratiosOf((sample) => sample.perSecond);
     const floor = FLOORS[workload.key]?.[peer as PeerName] ?? null;
+    // Infinite where there is no server beside ours.
+    const cpuRatio = median(ratiosOf((sample) => sample.serverCpuMicrosPerIo));
     const quartiles = [quantile(speed, 0.25), quantile(speed, 0.75)];
     const isMet =
       floor !== null &&
@@ -72,7 +74,7 @@ export function rowsOf(
       median(speed).toFixed(2),
       quartiles.map((one) => one.toFixed(2)).join(" to "),
       floor === null ? "" : `${floor.toFixed(1)} ${isMet ? "met" : "missed"}`,
-      median(ratiosOf((sample) => sample.serverCpuMicrosPerIo)).toFixed(2),
+      cpuRatio === Number.POSITIVE_INFINITY ? "" : cpuRatio.toFixed(2),
       median(ratiosOf((sample) => sample.p99Ms)).toFixed(2),
       Math.round(medianOf(ours, (sample) => sample.perSecond)),
       Math.round(medianOf(peer, (sample) => sample.perSecond)),

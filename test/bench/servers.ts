@@ -7,9 +7,10 @@
 // Disk modes: "buffered" is the page cache for everybody, "direct" is O_DIRECT for everybody who
 // has it (nbdkit's file plugin and nbd-server have not).
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import type { Lab } from "#test/cluster/lab.ts";
+import type { LabUnit } from "#test/cluster/lab-unit.ts";
 import { assembled } from "#test/cluster/assembled.ts";
 import { run } from "#test/demo/run-program.ts";
 import { cpuSeconds, familyOf } from "./figures.ts";
@@ -24,17 +25,22 @@ const READY_MS = 30_000;
 
 export interface Server {
   name: string;
-  uris: Readonly<Record<Transport, string>>;
+  /** What tells fio to use it. */
+  words: Readonly<Record<Transport, readonly string[]>>;
   /** All its processes have used since they began. */
   cpuSeconds(): number;
 }
 
+export interface OurServer extends Server {
+  unit: LabUnit;
+}
+
 /** One unit, its disk as long as asked and preallocated, with one volume of a single copy. */
-export async function startOurs(lab: Lab, mode: DiskMode, volumeBytes: number): Promise<Server> {
+export async function startOurs(lab: Lab, mode: DiskMode, volumeBytes: number): Promise<OurServer> {
   const unit = lab.add({
     diskBytes: volumeBytes + (volumeBytes >> 4) + (1 << 30),
     preallocate: true,
-    settings: { directFiles: mode === "direct" },
+    settings: { directFiles: mode === "direct", memoryDirectory: memoryFolder(lab) },
   });
   unit.start();
   await lab.until("the unit is in its cluster", () => assembled(lab), 60_000);
@@ -54,10 +60,20 @@ export async function startOurs(lab: Lab, mode: DiskMode, volumeBytes: number): 
   for (const uri of Object.values(uris)) await answers(lab, uri);
   return {
     name: "cairn",
-    uris,
+    unit,
+    words: wordsOf(uris),
     // The daemon alone: the voter beside it serves no host.
     cpuSeconds: () => (unit.pid === null ? 0 : cpuSeconds([unit.pid])),
   };
+}
+
+/**
+ * As outside of a lab: in memory. On a disk every page of a keepsake is written back, and waits.
+ */
+export function memoryFolder(lab: Lab): string {
+  const folder = mkdtempSync("/dev/shm/cairn-bench-");
+  lab.atEnd(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
 }
 
 /** A process per transport: none of them but ours listens on both at once. */
@@ -78,7 +94,48 @@ export async function startPeer(
     await answers(lab, uris[transport]);
     pids.push(name === "nbd-server" ? daemonOf(lab, transport) : pid);
   }
-  return { name, uris, cpuSeconds: () => cpuSeconds(pids.flatMap(familyOf)) };
+  return { name, words: wordsOf(uris), cpuSeconds: () => cpuSeconds(pids.flatMap(familyOf)) };
+}
+
+/** The peers' file without any server: what a program on the machine itself gets. */
+export function directlyAttached(file: string, mode: DiskMode): Server {
+  const direct = `--direct=${mode === "direct" ? 1 : 0}`;
+  const words = ["--ioengine=io_uring", `--filename=${file}`, direct];
+  return { name: "fio on the file", words: { tcp: words, unix: words }, cpuSeconds: () => 0 };
+}
+
+/** qemu's quorum over the servers at `places`, two of three to agree. TCP only. */
+export async function startQuorum(
+  lab: Lab,
+  place: number,
+  places: readonly number[],
+): Promise<Server> {
+  lab.network.addUnit(place);
+  const address = lab.network.unitAddress(place);
+  const children = places.map(
+    (at, index) =>
+      `children.${index}.driver=raw,children.${index}.file.driver=nbd,` +
+      `children.${index}.file.server.type=inet,children.${index}.file.server.port=${NBD_PORT},` +
+      `children.${index}.file.server.host=${lab.network.unitAddress(at)},` +
+      `children.${index}.file.export=bench`,
+  );
+  const { pid } = lab.spawn("quorum", "nsenter", [
+    `--net=/run/netns/${lab.network.namespaceOf(place)}`,
+    ...["qemu-nbd", "--bind", address, "--port", NBD_PORT, "--persistent", "--shared=16"],
+    ...["--export-name=bench", "--image-opts"],
+    `driver=quorum,vote-threshold=2,${children.join(",")}`,
+  ]);
+  if (pid === undefined) throw new Error("quorum did not start");
+  const uri = `nbd://${address}:${NBD_PORT}/bench`;
+  await answers(lab, uri);
+  const words = { tcp: nbdWords(uri), unix: nbdWords(uri) };
+  return { name: "quorum", words, cpuSeconds: () => cpuSeconds(familyOf(pid)) };
+}
+
+/** Writes all of it, with bytes that do not compress. */
+export async function fill(lab: Lab, target: readonly string[], bytes: number): Promise<void> {
+  const how = ["--rw=write", "--bs=1M", "--iodepth=4", "--refill_buffers", "--end_fsync=1"];
+  await run(lab, ["fio", "--name=fill", `--size=${bytes}`, ...target, ...how], 1_200_000);
 }
 
 /** nbd-server stays in the foreground only where it serves one connection at a time. */
@@ -99,6 +156,14 @@ function pidFileOf(lab: Lab, transport: Transport): string {
 /** Whether it can serve a file that way. */
 export function hasMode(name: PeerName, mode: DiskMode): boolean {
   return mode === "buffered" || name === "qemu-nbd";
+}
+
+export function nbdWords(uri: string): string[] {
+  return ["--ioengine=nbd", `--uri=${uri}`];
+}
+
+function wordsOf(uris: Record<Transport, string>): Record<Transport, string[]> {
+  return { tcp: nbdWords(uris.tcp), unix: nbdWords(uris.unix) };
 }
 
 function urisOf(address: string, socket: string): Record<Transport, string> {
@@ -146,7 +211,7 @@ function commandOf(lab: Lab, name: PeerName, place: number, serving: Serving): s
   }
 }
 
-async function answers(lab: Lab, uri: string): Promise<void> {
+export async function answers(lab: Lab, uri: string): Promise<void> {
   const look = () => run(lab, ["nbdinfo", "--size", uri], 10_000);
   await lab.until(`${uri} answers`, look, READY_MS);
 }

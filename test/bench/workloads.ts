@@ -69,28 +69,43 @@ interface FioJob {
   job_runtime: number;
 }
 
-/** One run of fio's NBD client. */
+/** Requests of a run that has no time of its own are given this long at most, s. */
+const REQUESTS_SECONDS_MAX = 600;
+const BLOCK_BYTES = 4096;
+
+export interface RunOptions {
+  sizeBytes: number;
+  /** How long it goes on: some time, or some requests of 4 KiB. */
+  length: { seconds: number } | { requests: number };
+  seed: number;
+}
+
+/** One run of fio on what `target` says. */
 export async function measure(
   lab: Lab,
-  uri: string,
+  target: readonly string[],
   fio: readonly string[],
-  options: { sizeBytes: number; seconds: number; seed: number },
+  options: RunOptions,
 ): Promise<FioFigures> {
+  const { length } = options;
+  const isTimed = "seconds" in length;
+  const words = isTimed
+    ? ["--time_based", `--runtime=${length.seconds}`]
+    : [`--io_size=${length.requests * BLOCK_BYTES}`];
+  const limitSeconds = isTimed ? length.seconds + 60 : REQUESTS_SECONDS_MAX;
   const output = await run(
     lab,
     [
       "fio",
       "--name=bench",
-      "--ioengine=nbd",
-      `--uri=${uri}`,
+      ...target,
       `--size=${options.sizeBytes}`,
-      "--time_based",
-      `--runtime=${options.seconds}`,
+      ...words,
       `--randseed=${options.seed}`,
       "--output-format=json",
       ...fio,
     ],
-    (options.seconds + 60) * 1000,
+    limitSeconds * 1000,
   );
   const report = JSON.parse(output.slice(output.indexOf("{"))) as { jobs: FioJob[] };
   const job = report.jobs[0];
@@ -105,8 +120,7 @@ export async function measure(
 }
 
 /** Writes a stretch with checksums in every block, reads it back, and fails on any difference. */
-export async function verify(lab: Lab, uri: string, bytes: number): Promise<void> {
+export async function verify(lab: Lab, target: readonly string[], bytes: number): Promise<void> {
   const how = ["--rw=randwrite", "--bs=4k", "--iodepth=16", "--verify=crc32c", "--verify_fatal=1"];
-  const words = ["--name=verify", "--ioengine=nbd", `--uri=${uri}`, `--size=${bytes}`];
-  await run(lab, ["fio", ...words, ...how], 300_000);
+  await run(lab, ["fio", "--name=verify", ...target, `--size=${bytes}`, ...how], 300_000);
 }

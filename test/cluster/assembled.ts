@@ -33,7 +33,7 @@ export async function assembled(lab: Lab): Promise<true> {
     need(alive === all.length, `${unit.name} sees ${alive} of ${all.length} units alive`);
   }
   for (const status of all) {
-    need(status.role === "spare" || status.pool !== null, `${status.name} is in no pool`);
+    need(status.role !== "member" || status.pool !== null, `${status.name} is in no pool`);
   }
   return true;
 }

@@ -22,27 +22,30 @@ const PROBE_WRITES = 10;
 export interface ClusterShape {
   members?: number;
   spares?: number;
+  /** Adds one, without disks. */
+  witness?: boolean;
   diskBytes?: number;
   volumeBytes?: number;
+  sliceBytes?: number;
   reprotectAfterMs?: number;
 }
 
 export async function startCluster(shape: ClusterShape = {}): Promise<Lab> {
-  const { members = 3, spares = 0, diskBytes = 1024 * MIB } = shape;
+  const { members = 3, spares = 0, witness = false, diskBytes = 1024 * MIB } = shape;
   const { volumeBytes = 256 * MIB, reprotectAfterMs = 600_000 } = shape;
-  const lab = new Lab({
-    unit: { diskBytes, settings: { sliceBytes: SLICE_BYTES, reprotectAfterMs } },
-  });
+  const { sliceBytes = SLICE_BYTES } = shape;
+  const lab = new Lab({ unit: { diskBytes, settings: { sliceBytes, reprotectAfterMs } } });
   try {
     for (let place = 1; place <= members + spares; place++) {
       lab.add({ role: place <= members ? "member" : "spare" });
     }
+    if (witness) lab.add({ role: "witness", disks: 0 });
     for (const unit of lab.units) unit.start();
     await lab.until("one cluster of all units", () => assembled(lab), LIMIT_MS);
     if (volumeBytes > 0) {
       await createVolume(lab, { name: VOLUME, sizeBytes: volumeBytes }, LIMIT_MS);
     }
-    const count = voterTarget(members + spares);
+    const count = voterTarget(lab.units.length);
     if (count >= 3) await lab.until(`${count} voters`, () => voters(lab, count), LIMIT_MS);
     return lab;
   } catch (error) {

@@ -45,6 +45,30 @@ async function staysWhole(asker: LabUnit, what: string, ends: () => Promise<bool
   return looks;
 }
 
+test("a drill: a chosen unit falls silent to a canary → taken over, every byte right", async () => {
+  const silent = await headOf(lab, VOLUME);
+  const asker = lab.units.find((unit) => unit !== silent) as LabUnit;
+  const { unit: number } = await silent.api.status();
+  const state = await asker.api.drill(silent.name, performance.now() + LIMIT_MS);
+  expect(state).toMatchObject({ phase: "over", passed: true });
+  const { outcome } = state;
+  expect(outcome).toMatchObject({ fromUnit: number, wrongBlocks: 0, errors: 0, failure: null });
+  expect(outcome?.toUnit).not.toBe(number);
+  expect(outcome?.gapMs).toBeGreaterThan(0);
+  expect(outcome?.verifiedBlocks).toBeGreaterThan(0);
+  expect(outcome?.protectedMs).toBeGreaterThan(0);
+  const gone = async () => {
+    const names = (await asker.api.volumes()).map((volume) => volume.name);
+    need(names.join() === VOLUME, names.join());
+    return true;
+  };
+  await lab.until("the canary is gone", gone, LIMIT_MS);
+  const told = (await asker.api.events()).map((event) => event.sentence);
+  expect(told.some((sentence) => sentence.startsWith(`drill: ${silent.name} fell silent`))).toBe(
+    true,
+  );
+});
+
 test("the head's unit: asked, evacuated, removed → whole all the while, nothing lost", async () => {
   const leaving = await headOf(lab, VOLUME);
   const asker = lab.units.find((unit) => unit !== leaving) as LabUnit;
@@ -79,7 +103,7 @@ test("the head's unit: asked, evacuated, removed → whole all the while, nothin
     return sentence;
   };
   const sentence = await lab.until("it knows that it was removed", out, LIMIT_MS);
-  expect(sentence).toContain("reset it first");
+  expect(sentence).toContain("Once it is made new it may join again");
   await leaving.stop();
   await lab.until("the volume whole", () => protectedEverywhere(lab, VOLUME), LIMIT_MS);
   await probes.finish();

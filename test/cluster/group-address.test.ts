@@ -51,6 +51,15 @@ test("answered by the control station; killed → by another unit, at once", asy
   const others = answered((name) => name.startsWith("unit-") && name !== first);
   const second = await lab.until("another unit answers", others, LIMIT_MS, { lookMs: 50 });
   console.log(`${second} answers ${Math.round(performance.now() - start)} ms after the kill`);
+  // Over TLS too, by the cluster's own authority, whichever unit answers.
+  const ca = await (await fetch(`http://${group}:7480/ca.pem`)).text();
+  const secured = async () => {
+    const page = await fetch(`https://${group}:7443/login`, { tls: { ca } });
+    need(page.status === 200, `the page over TLS has status ${page.status}`);
+    return true;
+  };
+  await lab.until("the page over TLS", secured, LIMIT_MS);
+
   const place = { host: group, port: 10809, name: "one" };
   const attach = () => NbdClient.open(place, 5_000).catch(() => null);
   const client = await lab.until("NBD through it", attach, LIMIT_MS);

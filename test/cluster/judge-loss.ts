@@ -25,6 +25,7 @@ const ALL_IN_ONE_EVERY = 4;
 const QUIET_MS = 8_000;
 const CHANGED_EXTENTS = 40;
 const BLOCK_BYTES = 4096;
+const GIB = 1024 * MIB;
 
 interface Loss {
   name: string;
@@ -168,6 +169,50 @@ export async function judgeResync(judgement: Judgement, times: number): Promise<
     const promise = { unit: "x changed", most: 1.1 };
     judgement.add(`resync, ${isHead ? "head" : "copy"} came back`, ratio, promise);
   }
+}
+
+/**
+ * A volume of 100 GiB with 1 GiB written, on sparse disks: a unit with a copy stays away, another
+ * takes its place.
+ */
+export async function judgeThin(judgement: Judgement): Promise<void> {
+  const [volumeBytes, writtenBytes] = [100 * GIB, GIB];
+  const sliceBytes = 64 * GIB;
+  const diskBytes = 256 * GIB;
+  const shape = { reprotectAfterMs: 5_000, volumeBytes, sliceBytes, diskBytes };
+  await using lab = await startCluster(shape);
+  {
+    using host = await attached(lab);
+    // Spread over both slices.
+    for (let extent = 0; extent < writtenBytes / MIB; extent++) {
+      await host.write(thinAt(extent), Buffer.alloc(MIB, `extent ${extent} `));
+    }
+    await host.flush();
+  }
+  await pause(QUIET_MS);
+  const before = await resyncedBytes(lab);
+  const unit = await otherCopy(lab);
+  await unit.kill();
+  const start = performance.now();
+  await lab.until("the volume whole", () => protectedEverywhere(lab, VOLUME), 4 * LIMIT_MS);
+  judgement.add("thin volume protected anew", (performance.now() - start) / 1000, {
+    unit: "s",
+    most: null,
+  });
+  const copied = ((await resyncedBytes(lab)) - before) / writtenBytes;
+  judgement.add("copied of a thin 100 GiB volume", copied, { unit: "x written", most: 1 });
+  using host = await attached(lab);
+  for (let extent = 0; extent < writtenBytes / MIB; extent++) {
+    const found = await host.read(thinAt(extent), MIB);
+    if (!found.equals(Buffer.alloc(MIB, `extent ${extent} `))) {
+      throw new Error(`extent ${extent} differs`);
+    }
+  }
+}
+
+/** Every hundredth MiB. */
+function thinAt(extent: number): number {
+  return extent * 100 * MIB;
 }
 
 export async function judgeWiped(judgement: Judgement): Promise<void> {

@@ -5,16 +5,18 @@
 //
 //   bun test/cluster/judge-run.ts [SECTION ...] [--scale 1] [--json FILE]
 //
-// Sections: starts, idle, kills, stops, cuts, hangs, resync, wiped, corrupt, storm. Without names
-// it runs all; with --scale 5 five times as often (100 kills). Prints a table; exit status 1 when a
-// promise was not kept.
+// Sections: starts, idle, kills, stops, cuts, hangs, off, resync, thin, wiped, corrupt, group,
+// revocations, storm. Without names it runs all; with --scale 5 five times as often (100 kills).
+// Prints a table; exit status 1 when a promise was not kept.
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { judgeGroup, judgeRevocations } from "./judge-access.ts";
 import { judgeCorrupt } from "./judge-corrupt.ts";
 import { Judgement } from "./judge-figures.ts";
 import { judgeCuts, judgeHangs, judgeKills, judgeResync } from "./judge-loss.ts";
-import { judgeStops, judgeWiped } from "./judge-loss.ts";
+import { judgeStops, judgeThin, judgeWiped } from "./judge-loss.ts";
+import { judgeAllOff } from "./judge-off.ts";
 import { judgeIdle, judgeStarts, judgeStorm } from "./judge-quiet.ts";
 import { requireMachine } from "./lab.ts";
 
@@ -25,9 +27,13 @@ const SECTIONS: Record<string, (judgement: Judgement, scale: number) => Promise<
   stops: (judgement, scale) => judgeStops(judgement, Math.ceil(10 * scale)),
   cuts: (judgement, scale) => judgeCuts(judgement, Math.ceil(20 * scale)),
   hangs: (judgement, scale) => judgeHangs(judgement, Math.ceil(20 * scale)),
+  off: (judgement, scale) => judgeAllOff(judgement, Math.ceil(3 * scale)),
   resync: (judgement, scale) => judgeResync(judgement, Math.ceil(6 * scale)),
+  thin: (judgement) => judgeThin(judgement),
   wiped: (judgement) => judgeWiped(judgement),
   corrupt: (judgement, scale) => judgeCorrupt(judgement, Math.ceil(1000 * scale)),
+  revocations: (judgement, scale) => judgeRevocations(judgement, Math.ceil(20 * scale)),
+  group: (judgement, scale) => judgeGroup(judgement, Math.ceil(10 * scale)),
   storm: (judgement, scale) => judgeStorm(judgement, 10 * scale),
 };
 

@@ -34,7 +34,7 @@ const TRAIL_BYTES = 64 << 10;
 const CLOCK_TICKS_PER_SECOND = 100; // USER_HZ, the same on every Linux we run on
 
 export interface UnitOptions {
-  role?: "member" | "spare";
+  role?: "member" | "spare" | "witness";
   disks?: number;
   diskBytes?: number;
   /** Real blocks behind the disks: several units then share one disk's fsync with less noise. */

@@ -15,11 +15,16 @@ import type {
   UnitView,
   VolumeView,
 } from "#appliance/backend.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
+import type { DrillState } from "#appliance/drills.ts";
+import type { ArrivalsView } from "#appliance/arrivals.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
+import { pause } from "./until.ts";
 
 /** Longest wait for an answer; creating a volume may take as long as CREATE_MS. */
 const ANSWER_MS = 5_000;
 const CREATE_MS = 30_000;
+const DRILL_LOOK_MS = 500;
 
 /** The unit refused, with a code of base/fault.ts. */
 export class Refused extends Error {
@@ -71,8 +76,32 @@ export class UnitApi {
   async remove(unit: string, force = false): Promise<void> {
     await this.#ask("DELETE", `units/${unit}?force=${force}`);
   }
+  arrivals(): Promise<ArrivalsView> {
+    return this.#ask("GET", "arrivals");
+  }
+  /** Lets in the waiting unit with these words. */
+  async admit(words: string): Promise<void> {
+    await this.#ask("POST", "arrivals/admit", { body: { words } });
+  }
+  /** Makes a removed unit new. */
+  async renew(): Promise<void> {
+    await this.#ask("POST", "renew");
+  }
+  async losses(): Promise<LossRow[]> {
+    return (await this.#ask<{ losses: LossRow[] }>("GET", "losses")).losses;
+  }
   whatIf(question: string): Promise<WhatIf> {
     return this.#ask("GET", `what-if?${question}`);
+  }
+  /** Fails over a canary volume; answers once it is over. */
+  async drill(unit: string, untilMs: number): Promise<DrillState> {
+    let state = await this.#ask<DrillState>("POST", "drill", { body: { unit } });
+    while (state.phase !== "over" && performance.now() < untilMs) {
+      await pause(DRILL_LOOK_MS);
+      const seen = await this.#ask<{ state: DrillState | null }>("GET", "drill");
+      state = seen.state ?? state;
+    }
+    return state;
   }
   async retireDisk(disk: number): Promise<void> {
     await this.#ask("POST", `disks/${disk}/retire`);

@@ -10,8 +10,9 @@ import path from "node:path";
 import type { Page } from "playwright-core";
 import { assembled } from "#test/cluster/assembled.ts";
 import { Lab, requireMachine } from "#test/cluster/lab.ts";
+import type { LabUnit } from "#test/cluster/lab-unit.ts";
 import { NbdClient } from "#test/cluster/nbd-client.ts";
-import { need } from "#test/cluster/until.ts";
+import { NotYet, need } from "#test/cluster/until.ts";
 import { Browser, examine } from "./browser.ts";
 
 const MIB = 1 << 20;
@@ -24,6 +25,7 @@ const MAIN_PAGES = [
   "/disks",
   "/volumes",
   "/hosts",
+  "/pools",
   "/recovery",
   "/settings",
   "/events",
@@ -239,6 +241,75 @@ test("a unit dies → the open overview says so by itself, without being loaded 
   await at("/volumes/first");
   expect(await examine(page, "volume-degraded")).toEqual([]);
   lab.unit(3).start();
+  await lab.until("one cluster again", () => assembled(lab), START_MS);
+});
+
+/** What a spare or a new place of a unit comes to, as unit 1 sees it. */
+async function placed(name: string, place: { role: string; pool: string | null }): Promise<number> {
+  const unit = (await lab.unit(1).api.units()).find((one) => one.name === name);
+  if (unit === undefined) throw new NotYet(`${name} is not there`);
+  const said = `${name} is ${unit.role} of ${unit.pool}`;
+  need(unit.role === place.role && unit.pool === place.pool, said);
+  return unit.unit;
+}
+
+test("two pools: a spare moved into one by hand, one that comes to the other alone", async () => {
+  for (let count = 0; count < 2; count++) lab.add({ role: "spare" });
+  lab.unit(4).start();
+  await lab.until("a spare", () => placed("unit-4", { role: "spare", pool: null }), START_MS);
+  await lab.until("its disk", () => readyDisks(4), START_MS);
+  await at("/pools");
+  await page.getByLabel("Name of the pool").fill("archive");
+  await click("Create pool");
+  await seen("The pool archive is there");
+  await page.getByLabel("Unit", { exact: true }).selectOption("unit-4");
+  await page.getByLabel("To be").selectOption("member:archive");
+  await click("Move the unit");
+  await seen("unit-4 is a member of the pool archive now");
+  const archived = await placed("unit-4", { role: "member", pool: "archive" });
+  expect(await examine(page, "pools-two")).toEqual([]);
+
+  await at("/volumes/new");
+  await page.getByLabel("Name").fill("kept");
+  await page.getByLabel("Size").fill("96M");
+  await page.getByLabel("none").check();
+  await page.getByLabel("Pool").selectOption("archive");
+  await page.getByLabel("Address of a new host").fill(lab.hostAddress);
+  await click("Preview");
+  await seen("free in the pool archive");
+  expect(await examine(page, "volume-preview-pools")).toEqual([]);
+  await click("Create volume");
+  await page.waitForURL(`${base}/volumes/kept`);
+  const { slices } = await lab.unit(1).api.volume("kept");
+  const members = slices.flatMap((slice) => slice.members.map(({ unit }) => unit));
+  expect(new Set(members)).toEqual(new Set([archived]));
+  const client = await NbdClient.open(
+    { host: lab.unit(4).address, port: 10809, name: "kept" },
+    10_000,
+  );
+  await client.write(32 * MIB, Buffer.alloc(4096, 5));
+  expect((await client.read(32 * MIB, 4096)).every((byte) => byte === 5)).toBe(true);
+
+  lab.unit(5).start();
+  await lab.until("a spare", () => placed("unit-5", { role: "spare", pool: null }), START_MS);
+  await lab.until("its disk", () => readyDisks(5), START_MS);
+  await at("/settings");
+  await page.getByLabel("Make a missing copy anew after").fill("2s");
+  await click("Save the settings");
+  await seen("The settings are saved.");
+  const [first] = (await lab.unit(1).api.volume("first")).slices;
+  const holders = (first?.members ?? []).map(({ unit }) => lab.unitOfNumber(unit));
+  const dies = (await Promise.all(holders)).find((unit) => unit !== lab.unit(1)) as LabUnit;
+  await at("/pools");
+  await dies.kill();
+  const used = () => placed("unit-5", { role: "member", pool: "pool" });
+  await lab.until("the spare is used", used, START_MS);
+  await page.getByText("unit-5").first().waitFor();
+  expect(await placed("unit-4", { role: "member", pool: "archive" })).toBe(archived);
+  expect(await examine(page, "pools-spare-used")).toEqual([]);
+  expect((await client.read(32 * MIB, 4096))[0]).toBe(5);
+  client.close();
+  dies.start();
   await lab.until("one cluster again", () => assembled(lab), START_MS);
 });
 

@@ -9,8 +9,11 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import path from "node:path";
 import { Fault } from "#base/fault.ts";
+import { GRAY_LOOK_MS, GrayLeader, SLOW_LOOKS, parseFigures } from "#cluster/gray-leader.ts";
 import { firstState, keys } from "#cluster/state.ts";
 import { newVoter } from "#cluster/voters.ts";
+import { etcdSocketPath } from "#machine/etcd-child.ts";
+import { EtcdUnixTransport } from "#machine/etcd-transport.ts";
 import { etcdIsThere, until } from "./etcd-fixture.ts";
 import { isRoot } from "./network-fixture.ts";
 import { SECRET, VoterRig, unitRecord, voterWorld } from "./voters-fixture.ts";
@@ -62,6 +65,39 @@ describe.if(possible)("growth", () => {
       });
     }
   }, 60_000);
+});
+
+describe.if(possible)("a slow leader", () => {
+  test("its own figures are read; it hands the lead to the voter that is named", async () => {
+    const nameOf = (unit: number) => `unit-${unit}`;
+    const members = await rig.store(1).members();
+    const leader = [1, 2, 3].find((unit) => {
+      return members.some((member) => member.leader && member.name === nameOf(unit));
+    });
+    const socket = etcdSocketPath(rig.place(leader ?? 0));
+    const figures = parseFigures(await new EtcdUnixTransport(socket).metrics(5000));
+    expect(figures).toMatchObject({ isLeader: true });
+    expect(figures?.fsync.count).toBeGreaterThan(0);
+    const others = members.filter((member) => !member.leader);
+    // Each other voter is found in its figures by the id that etcd lists it under.
+    const known = others.map(({ id }) => figures?.roundTrips.has(BigInt(id).toString(16)));
+    expect(known).toEqual([true, true]);
+    // The disk of this test is not slow: the verdict gets one that is, and etcd acts on it.
+    const gray = new GrayLeader();
+    let move: ReturnType<GrayLeader["look"]> = null;
+    for (let look = 0; look <= SLOW_LOOKS; look++) {
+      const fsync = { count: 10 * look, seconds: 5 * look };
+      const slow = figures === null ? null : { ...figures, fsync };
+      move = gray.look(slow, others, look * GRAY_LOOK_MS);
+    }
+    expect(others.map(({ id }) => id)).toContain(move?.to ?? "");
+    await rig.store(leader ?? 0).moveLeader(move?.to ?? "");
+    await until("the other one leads", async () => {
+      const now = await rig.store(leader ?? 0).members();
+      return now.find((member) => member.leader)?.id === move?.to;
+    });
+    expect((await rig.store(leader ?? 0).get(keys.cluster)).entry).not.toBeNull();
+  }, 30_000);
 });
 
 /** Null where the store did not answer: the one that was killed may have led. */

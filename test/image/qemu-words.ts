@@ -9,7 +9,7 @@
 
 import type { LossyDisk } from "./lossy-disk.ts";
 
-const PROCESSOR = "max,erms=off,fsrm=off";
+export const PROCESSOR = "max,erms=off,fsrm=off";
 
 /** How the kernel comes to run. */
 export type Firmware =

@@ -4,6 +4,7 @@
 
 import { expect } from "bun:test";
 import { MIRROR_3, scenario } from "./scenario-fixture.ts";
+import type { Scenario } from "./scenario-fixture.ts";
 
 scenario("isolate-head: another member takes over, the old head comes back by resync", {}, (s) => {
   s.isolate(1);
@@ -70,6 +71,28 @@ scenario("failover-reconnect: there and back again", {}, (s) => {
   s.until("disk 1 heads both", () => s.head(1) === 1 && s.head(2) === 1);
   s.writesGoOn();
 });
+
+const LOSSES = ["kill", "cut", "hang"] as const;
+
+/** The head of slice 1 is gone until another serves, and some moments longer. */
+function lose(s: Scenario, how: (typeof LOSSES)[number]): void {
+  const head = s.head(1);
+  if (how === "kill") s.unit(head).kill();
+  else if (how === "cut") s.isolate(head);
+  else s.unit(head).pause();
+  s.until(`slice 1 is not headed by ${head}`, () => s.head(1) !== head);
+  s.writesGoOn();
+  if (how === "kill") s.unit(head).boot();
+  else if (how === "cut") s.join(head);
+  else s.unit(head).resume();
+  s.whole();
+}
+
+for (const how of LOSSES) {
+  scenario(`the head is lost ten times under load, by ${how}: nothing is`, { seeds: 2 }, (s) => {
+    for (let time = 0; time < 10; time++) lose(s, how);
+  });
+}
 
 scenario("double-promote: two members want the same slice, one gets it (R3)", MIRROR_3, (s) => {
   s.isolate(1);
@@ -194,3 +217,29 @@ scenario(
     s.whole();
   },
 );
+
+for (const copies of ["mirror-2", "mirror-3"] as const) {
+  scenario(
+    `a drill: the head's unit is dead to the slice (${copies}) → another heads it, then all again`,
+    { ...(copies === "mirror-3" ? MIRROR_3 : {}), seeds: 3 },
+    (s) => {
+      const before = s.inSync(1).length;
+      s.unit(1).process?.plane.silence(1, 10_000);
+      s.until("another head", () => s.head(1) !== 1, 10_000);
+      s.writesGoOn();
+      s.until("the silent one is back", () => s.inSync(1).length === before, 40_000);
+      expect(s.inSync(1)).toContain(1);
+    },
+  );
+}
+
+scenario("a drill, and nobody may take over: the head goes on afterwards", {}, (s) => {
+  s.unit(2).kill();
+  s.until("disk 1 is alone", () => s.inSync(1).join() === "1");
+  s.unit(1).process?.plane.silence(1, 3000);
+  s.run(3500);
+  expect(s.head(1)).toBe(1);
+  s.writesGoOn();
+  s.unit(2).boot();
+  s.whole();
+});

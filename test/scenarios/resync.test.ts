@@ -5,6 +5,7 @@
 import { expect } from "bun:test";
 import { EXTENT_BYTES, SECTOR_BYTES } from "#base/grains.ts";
 import { FLAG_KEEP_STAMP, OperationKind } from "#base/operation.ts";
+import { keys } from "#cluster/state.ts";
 import { Member } from "#store/member.ts";
 import { scenario } from "./scenario-fixture.ts";
 import type { Scenario } from "./scenario-fixture.ts";
@@ -142,4 +143,45 @@ scenario("the head goes while the other is away: its own return decides (R3)", {
   s.unit(1).boot();
   s.writesGoOn(15_000);
   s.until("whole again", () => s.inSync(1).length === 2 && s.inSync(2).length === 2, 30_000);
+});
+
+const THIN = {
+  seeds: 2,
+  volumes: [
+    {
+      volume: 1,
+      copies: 2,
+      sliceBytes: 64 << 20,
+      slices: [
+        [1, 2],
+        [2, 1],
+      ],
+    },
+  ],
+};
+
+scenario("a thin volume is protected anew: what was written is copied, and no more", THIN, (s) => {
+  s.cluster.rest();
+  s.run(4000);
+  const written = new Set<string>();
+  for (const slice of [1, 2]) {
+    const entries = s.unit(1).process?.stores.get(1)?.member(slice)?.mapFrom(0, 999) ?? [];
+    for (const { extent } of entries) written.add(`${slice}:${extent}`);
+  }
+  // A hundredth or a tenth of the volume, as hosts happened to write.
+  expect(written.size).toBeGreaterThan(2);
+  expect(written.size).toBeLessThan(64);
+  s.unit(2).powerCut();
+  s.until("disk 2 is out", () => s.inSync(1).join() === "1" && s.inSync(2).join() === "1");
+  const copied = copiedBytes(() => {
+    // As the control station names targets (cluster/upkeep.ts).
+    const puts = [1, 2].map((slice) => {
+      const record = s.cluster.record(slice);
+      const next = { ...record, epoch: record.epoch + 1, resyncing: [3] };
+      return { key: keys.slice(slice), value: JSON.stringify(next) };
+    });
+    s.cluster.controlStore.commit({ ifs: [], puts });
+    s.whole();
+  });
+  expect(copied).toBe(written.size * EXTENT_BYTES);
 });

@@ -222,7 +222,7 @@ export class AtEnd {
   }
 
   #member(disk: DiskNumber, slice: SliceNumber): MemberStore | null {
-    return this.#cluster.unit(disk).process?.stores.get(disk)?.member(slice) ?? null;
+    return this.#cluster.unitOf(disk).process?.stores.get(disk)?.member(slice) ?? null;
   }
 
   /** H2, C: all members equal, checksums right, in every extent that any of them maps. */
@@ -273,7 +273,7 @@ export class AtEnd {
   }
 
   #readBlock(disk: DiskNumber, slice: SliceNumber, block: number): boolean {
-    const process = this.#cluster.unit(disk).process as UnitProcess;
+    const process = this.#cluster.unitOf(disk).process as UnitProcess;
     const buffer = process.memory.allocate(BLOCK_BYTES);
     const operation = new Operation();
     operation.kind = OperationKind.read;
@@ -291,7 +291,7 @@ export class AtEnd {
   }
 
   #readExtent(disk: DiskNumber, slice: SliceNumber, extent: number): Uint8Array | null {
-    const process = this.#cluster.unit(disk).process as UnitProcess;
+    const process = this.#cluster.unitOf(disk).process as UnitProcess;
     const member = this.#member(disk, slice);
     const buffer = process.memory.allocate(EXTENT_BYTES);
     if (member === null || buffer === NO_BUFFER) {

@@ -4,10 +4,16 @@
 //              [--seed X] [--trace]           one seed, its trace printed
 //              [--mutant NAME]                the same with a mistake built in
 //              [--mutants] [--within N]       every mutant, until found; fails if one is not
+//              [--record FILE]                its figures as a row of the page of campaigns
 //
-// Exit status 1 on a violation (with --mutants: on a mutant not found), 2 on wrong arguments.
+// Exit status 1 on a violation (with --mutants: on a mutant not found), 2 on wrong arguments. A
+// campaign is recorded whatever it found; the tree must be that of a commit.
 
+import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { withCampaign } from "./campaigns.ts";
+import type { Campaign } from "./campaigns.ts";
+import { CONDITIONS, SEEDS_THAT_PROVE } from "./conditions.ts";
 import { mutants } from "./mutants.ts";
 import type { Mutant } from "./mutants.ts";
 import { runSeed } from "./run-seed.ts";
@@ -17,30 +23,6 @@ const PROGRESS_EVERY_MS = 10_000;
 const MUTANT_SEEDS = 300;
 
 const USAGE = 2;
-const SEEDS_THAT_PROVE = 300;
-/** What so many seeds must have reached, each at least once. */
-const MUST_REACH = [
-  "takeover",
-  "member dropped",
-  "member back in sync",
-  "all in-sync members lost their memory",
-  "sector lost by a power cut",
-  "write under way at a power cut",
-  "unknown outcome",
-  "host gave up",
-  "link broken",
-  "verb came twice",
-  "I/O error",
-  "a disk was given up",
-  "orderly stop ended",
-  "bit flipped at rest",
-  "write lost by its disk",
-  "write misdirected by its disk",
-  "a block was healed",
-  "a scrub came to its end",
-  "a pulled disk was taken again",
-];
-
 function main(): number {
   const { values } = parseArgs({
     options: {
@@ -51,6 +33,7 @@ function main(): number {
       mutant: { type: "string" },
       mutants: { type: "boolean", default: false },
       within: { type: "string", default: `${MUTANT_SEEDS}` },
+      record: { type: "string" },
     },
   });
   const mutant = mutants.find((one) => one.name === values.mutant) ?? null;
@@ -64,13 +47,47 @@ function main(): number {
     return USAGE;
   }
   if (values.mutants) return findMutants(first, within);
-  if (values.seed === undefined) return runSeeds({ first, seeds, mutant, trace: values.trace });
+  const record = values.record ?? null;
+  if (record !== null && (mutant !== null || values.seed !== undefined)) {
+    console.error("--record is for campaigns: without --seed and --mutant");
+    return USAGE;
+  }
+  const commit = record === null ? "" : commitOfTree();
+  if (commit === null) {
+    console.error("--record names a commit: commit what src and test/sim hold first");
+    return USAGE;
+  }
+  const task = { mutant, trace: values.trace };
+  if (values.seed === undefined) {
+    const total = new Totals();
+    const status = runSeeds({ ...task, first, seeds }, total);
+    if (record === null) return status;
+    return recorded(record, total.campaign(commit, first)) ? status : USAGE;
+  }
   const seed = Number(values.seed);
   if (!isCount(seed)) {
     console.error("--seed is a whole number from 1");
     return USAGE;
   }
-  return runSeeds({ first: seed, seeds: 1, mutant, trace: values.trace });
+  return runSeeds({ ...task, first: seed, seeds: 1 }, new Totals());
+}
+
+/** Null: src or test/sim are not as they were committed. */
+function commitOfTree(): string | null {
+  const git = (...words: string[]) => {
+    const ended = Bun.spawnSync(["git", ...words], { stderr: "ignore" });
+    return ended.exitCode === 0 ? ended.stdout.toString().trim() : null;
+  };
+  return git("status", "--porcelain", "--", "src", "test/sim") === ""
+    ? git("rev-parse", "--short=7", "HEAD")
+    : null;
+}
+
+function recorded(file: string, campaign: Campaign): boolean {
+  const page = withCampaign(readFileSync(file, "utf8"), campaign);
+  if (typeof page === "string") writeFileSync(file, page);
+  else console.error(`${file}: ${page.refused}`);
+  return typeof page === "string";
 }
 
 function isCount(value: number | undefined): value is number {
@@ -84,9 +101,8 @@ interface Task {
   trace: boolean;
 }
 
-function runSeeds({ first, seeds, mutant, trace }: Task): number {
+function runSeeds({ first, seeds, mutant, trace }: Task, total: Totals): number {
   const begun = Date.now();
-  const total = new Totals();
   let shown = begun;
   for (let seed = first; seed < first + seeds; seed++) {
     const result = runSeed(seed, { mutant, onTrace: trace ? (line) => console.log(line) : null });
@@ -171,7 +187,20 @@ class Totals {
   }
 
   missing(): string[] {
-    return MUST_REACH.filter((condition) => !this.#sometimes.has(condition));
+    return CONDITIONS.filter((condition) => !this.#sometimes.has(condition));
+  }
+
+  campaign(commit: string, firstSeed: number): Campaign {
+    return {
+      commit,
+      day: new Date().toISOString().slice(0, 10),
+      firstSeed,
+      seeds: this.#seeds,
+      hostActs: this.#hostActs,
+      ackedWrites: this.#ackedWrites,
+      violations: this.#violations,
+      conditions: CONDITIONS.length - this.missing().length,
+    };
   }
 
   line(seconds: number): string {

@@ -191,7 +191,7 @@ export class Rot {
   }
 
   #member(disk: DiskNumber, slice: SliceNumber): Member | null {
-    return this.#cluster.unit(disk).process?.stores.get(disk)?.member(slice) ?? null;
+    return this.#cluster.unitOf(disk).process?.stores.get(disk)?.member(slice) ?? null;
   }
 }
 

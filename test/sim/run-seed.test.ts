@@ -32,3 +32,10 @@ test("a mutant is unmade after its run", () => {
   for (const mutant of mutants) runSeed(2, { mutant });
   expect(runSeed(2).traceHash).toBe(before);
 });
+
+// Each found something once (docs/CAMPAIGNS.md).
+for (const seed of [911145, 911895, 1301320, 2600330, 5000944, 20001820, 30002100]) {
+  test(`seed ${seed} → no violation any more`, () => {
+    expect(runSeed(seed).violations).toEqual([]);
+  });
+}

@@ -4,6 +4,7 @@
 
 import { Prng } from "#base/prng.ts";
 import type { DiskNumber } from "#base/record.ts";
+import type { Condition } from "./conditions.ts";
 import { Nemesis } from "./nemesis.ts";
 import { MIX_USUAL, SimCluster } from "./sim-cluster.ts";
 import type { ClusterPlan, VolumePlan } from "./sim-cluster.ts";
@@ -134,15 +135,15 @@ function decay(cluster: SimCluster, prng: Prng, everyMs: number): void {
   });
 }
 
-/** Conditions that many seeds together must have reached, else the runs prove little. */
 function sometimesOf(cluster: SimCluster): Map<string, number> {
   const { counts, net } = cluster;
-  const add = (condition: string, count: number) => {
+  const put = (condition: string, count: number) => {
     if (count > 0) cluster.reached.set(condition, count);
   };
+  const add = (condition: Condition, count: number) => put(condition, count);
   add("unknown outcome", counts.unknown);
   add("host gave up", counts.gaveUp);
-  for (const [status, count] of counts.failed) add(`host heard ${status}`, count);
+  for (const [status, count] of counts.failed) put(`host heard ${status}`, count);
   add("link broken", net.counts.breaks);
   add("verb came twice", net.counts.duplicates);
   let lost = 0;

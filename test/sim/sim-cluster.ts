@@ -4,6 +4,7 @@
 // stores, the control store in memory, simulated disks and links, hosts, and the history they make.
 // Scenarios and the random runs are both built on this.
 
+import { assert } from "#base/assert.ts";
 import type { ScrubPace } from "#base/disk-health.ts";
 import {
   BLOCK_BYTES,
@@ -22,6 +23,7 @@ import { keys, parseSlice } from "#cluster/state.ts";
 import { HappeningKind } from "#raid/happening.ts";
 import { formatDisk } from "#store/format-disk.ts";
 import { AtEnd } from "./at-end.ts";
+import type { Condition } from "./conditions.ts";
 import { History } from "./history.ts";
 import { judge } from "./judge.ts";
 import type { Verdict } from "./judge.ts";
@@ -147,11 +149,54 @@ export class SimCluster {
   unit(number: UnitNumber): SimUnit {
     return this.units[number - 1] as SimUnit;
   }
-  /** One disk per unit, of the same number. */
-  disk(number: DiskNumber): SimDisk {
-    return this.unit(number).disks.get(number) as SimDisk;
+  /** One disk per unit, of the same number, until it is moved. */
+  unitOf(disk: DiskNumber): SimUnit {
+    return this.unit(this.#placement.get(disk) as UnitNumber);
   }
-  sometimes(condition: string): void {
+  disk(number: DiskNumber): SimDisk {
+    return this.unitOf(number).disks.get(number) as SimDisk;
+  }
+  /** Takes a disk out of a unit without power, or where it was pulled, and puts it in elsewhere. */
+  moveDisk(number: DiskNumber, to: UnitNumber): void {
+    const from = this.unitOf(number);
+    const disk = this.disk(number);
+    const isOut = from.process === null || from.outDisks.has(number);
+    assert(isOut, "a disk that is in use is not moved");
+    from.disks.delete(number);
+    from.outDisks.delete(number);
+    this.#placement.set(number, to);
+    this.unit(to).insert(number, disk);
+    // As the view tells them, once the disk is registered there.
+    for (const { process } of this.units) {
+      if (process?.unit !== to) process?.deliver(() => process.plane.placeDisk(number, to));
+    }
+  }
+
+  /** A volume grows by a slice on these disks, the head first. */
+  grow(volume: number, disks: DiskNumber[]): SliceNumber {
+    const at = this.shapes.findIndex((one) => one.volume === volume);
+    const shape = this.shapes[at] as VolumeShape;
+    const slice = 1 + Math.max(...this.#slicePlaces.keys());
+    const sectors = shape.sliceBytes / SECTOR_BYTES;
+    const firstSector = shape.slices.length * sectors;
+    this.#slicePlaces.set(slice, { volume, firstSector, sectors });
+    const sizeBytes = shape.sizeBytes + shape.sliceBytes;
+    const grown = { ...shape, sizeBytes, slices: [...shape.slices, slice] };
+    this.shapes[at] = grown;
+    const index = shape.slices.length;
+    const record = this.#firstRecord(slice, { volume, index, sizeBytes: shape.sliceBytes, disks });
+    this.controlStore.commit({
+      ifs: [],
+      puts: [{ key: keys.slice(slice), value: JSON.stringify(record) }],
+    });
+    for (const { process } of this.units)
+      process?.deliver(() => process.plane.volumeChanged(grown));
+    const hostVolume = this.hostVolumes[at] as HostVolume;
+    hostVolume.sectors += sectors;
+    for (const count of [4, 16, 40]) hostVolume.hot.push({ firstSector, count });
+    return slice;
+  }
+  sometimes(condition: Condition): void {
     this.reached.set(condition, (this.reached.get(condition) ?? 0) + 1);
   }
   violation(sentence: string): void {
@@ -347,23 +392,33 @@ export class SimCluster {
   }
 
   #firstRecords(): SliceRecord[] {
-    const incarnationOf = (disk: DiskNumber) =>
-      this.unit(disk).process?.stores.get(disk)?.incarnation ?? 0;
-    return this.plan.volumes.flatMap((volume, at) =>
-      volume.slices.map((disks, index) => ({
-        slice: (this.shapes[at] as VolumeShape).slices[index] as SliceNumber,
-        volume: volume.volume,
-        index,
-        sizeBytes: volume.sliceBytes,
-        copies: volume.copies,
-        lineage: 1,
-        ancestry: [],
-        epoch: 1,
-        head: disks[0] as DiskNumber,
-        inSync: disks.map((disk) => ({ disk, incarnation: incarnationOf(disk) })),
-        resyncing: [],
-      })),
+    return this.plan.volumes.flatMap((plan, at) =>
+      plan.slices.map((disks, index) => {
+        const slice = (this.shapes[at] as VolumeShape).slices[index] as SliceNumber;
+        const { volume, sliceBytes: sizeBytes } = plan;
+        return this.#firstRecord(slice, { volume, index, sizeBytes, disks });
+      }),
     );
+  }
+
+  #firstRecord(
+    slice: SliceNumber,
+    of: { volume: number; index: number; sizeBytes: number; disks: DiskNumber[] },
+  ): SliceRecord {
+    const incarnationOf = (disk: DiskNumber) =>
+      this.unitOf(disk).process?.stores.get(disk)?.incarnation ?? 0;
+    const { disks, ...place } = of;
+    return {
+      slice,
+      ...place,
+      copies: disks.length,
+      lineage: 1,
+      ancestry: [],
+      epoch: 1,
+      head: disks[0] as DiskNumber,
+      inSync: disks.map((disk) => ({ disk, incarnation: incarnationOf(disk) })),
+      resyncing: [],
+    };
   }
 
   run(durationMs: number): void {

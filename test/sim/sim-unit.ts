@@ -59,22 +59,26 @@ class SimClock implements Clock {
   readonly #simulation: Simulation;
   readonly #rate: number;
   readonly #bootMs: number;
-  constructor(simulation: Simulation, rate: number) {
+  readonly #wallMs: () => number;
+  constructor(simulation: Simulation, rate: number, wallMs: () => number) {
     this.#simulation = simulation;
     this.#rate = rate;
     this.#bootMs = simulation.nowMs - simulation.prng.fraction() * 5000;
+    this.#wallMs = wallMs;
   }
   nowMs(): number {
     return (this.#simulation.nowMs - this.#bootMs) * this.#rate;
   }
   wallMs(): number {
-    return 0;
+    return this.#wallMs();
   }
 }
 
 export class SimUnit {
   readonly number: UnitNumber;
-  readonly disks: ReadonlyMap<DiskNumber, SimDisk>;
+  readonly disks: Map<DiskNumber, SimDisk>;
+  /** What its wall clock says, and then stands still; 0: it has none (R4: decides nothing). */
+  wallMs = 0;
   /** How fast its clock runs; R4 allows 0.1 % between two. */
   readonly clockRate: number;
   process: UnitProcess | null = null;
@@ -91,14 +95,18 @@ export class SimUnit {
   constructor(
     world: UnitWorld,
     number: UnitNumber,
-    disks: ReadonlyMap<DiskNumber, SimDisk>,
+    disks: Map<DiskNumber, SimDisk>,
     clockRate: number,
   ) {
     this.#world = world;
     this.number = number;
     this.disks = disks;
     this.clockRate = clockRate;
-    this.#clock = new SimClock(world.simulation, clockRate);
+    this.#clock = this.#newClock();
+  }
+
+  #newClock(): SimClock {
+    return new SimClock(this.#world.simulation, this.clockRate, () => this.wallMs);
   }
 
   boot(): void {
@@ -130,7 +138,7 @@ export class SimUnit {
     }
     // Only now: what was under way on the disks was written from it, in part.
     if (gone !== null) this.#world.arenas.push(gone.memory.bytes.buffer as ArrayBuffer);
-    this.#clock = new SimClock(this.#world.simulation, this.clockRate);
+    this.#clock = this.#newClock();
   }
 
   pause(): void {
@@ -170,6 +178,13 @@ export class SimUnit {
     if (!this.outDisks.delete(number)) return;
     this.#world.simulation.trace("put back", this.number, number);
     const { process } = this;
+    process?.deliver(() => process.takeAgain(number));
+  }
+
+  /** Puts in a disk that another unit had; a process that runs opens it. */
+  insert(number: DiskNumber, disk: SimDisk): void {
+    const { process } = this;
+    this.disks.set(number, disk);
     process?.deliver(() => process.takeAgain(number));
   }
 
@@ -299,6 +314,7 @@ export class UnitProcess implements Endpoint {
     }
     for (const shape of this.#shared.shapes) this.plane.volumeChanged(shape);
     let left = this.#machine.disks.size;
+    if (left === 0) this.#opened();
     for (const [number, disk] of this.#machine.disks) {
       this.#open(number, disk, () => {
         left--;

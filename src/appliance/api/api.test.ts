@@ -24,6 +24,7 @@ import {
   RequestSchema,
   RequestsSchema,
 } from "./host-schemas.ts";
+import { PoolSchema, PoolsSchema } from "./pool-api.ts";
 import * as schemas from "./schemas.ts";
 
 /** Timers that the test steps by hand. */
@@ -85,6 +86,30 @@ describe("reading", () => {
     expect(recovery).toEqual(backend.recovery());
   });
 
+  test("units that wait → admitted by words or a window; a removed one made new", async () => {
+    const words = ["robin", "tulip"];
+    const box = { unitId: "ab".repeat(16), name: "new-box", version: "1", address: "::1", words };
+    backend.arrivals.waiting = [box];
+    const list = async () => (await ask("/api/v1/arrivals")).json();
+    expect(await list()).toEqual({ waiting: [box], window: null });
+    const admit = (said: string) => send("POST", "/api/v1/arrivals/admit", { words: said });
+    await expectFault(await admit("robin rose"), 404, "notFound");
+    await expectFault(await admit("r".repeat(65)), 400, "badRequest");
+    expect((await admit("robin-tulip")).status).toBe(202);
+    const window = (said: object) => send("PUT", "/api/v1/arrivals/window", said);
+    for (const wrong of [{ seconds: 601 }, { seconds: 0 }, { units: 65 }, { units: 0.5 }]) {
+      await expectFault(await window(wrong), 400, "badRequest");
+    }
+    const open = { secondsLeft: 600, unitsLeft: 8 };
+    expect((await (await window({})).json()) as object).toEqual(open);
+    expect(await list()).toEqual({ waiting: [], window: open });
+    expect((await send("DELETE", "/api/v1/arrivals/window", {})).status).toBe(204);
+    expect(await list()).toEqual({ waiting: [], window: null });
+    await expectFault(await send("POST", "/api/v1/renew", {}), 409, "conflict");
+    backend.arrivals.isRemoved = true;
+    expect((await send("POST", "/api/v1/renew", {})).status).toBe(202);
+  });
+
   test("units evacuated, kept, replaced, removed; what a loss would mean is asked", async () => {
     const dry = await send("POST", "/api/v1/units/cairn-0002/evacuate", { dryRun: true });
     expect([dry.status, (await dry.json()) as object]).toEqual([200, backend.fleet.answer]);
@@ -115,6 +140,38 @@ describe("reading", () => {
     expect((await ask("/api/v1/what-if?unit=77")).status).toBe(404);
     expect((await ask("/api/v1/what-if?disk=sda")).status).toBe(400);
     expect((await ask("/api/v1/what-if?link=1")).status).toBe(400);
+  });
+
+  test("pools made, listed, deleted; units moved; nonsense is refused", async () => {
+    const made = await send("POST", "/api/v1/pools", { name: "archive" });
+    expect([made.status, PoolSchema.parse(await made.json())]).toEqual([
+      201,
+      backend.pools.one("archive"),
+    ]);
+    expect((await send("POST", "/api/v1/pools", { name: "archive" })).status).toBe(409);
+    expect((await send("POST", "/api/v1/pools", { name: "a b" })).status).toBe(400);
+    const move = (to: object) => send("POST", "/api/v1/units/2/move", to);
+    expect((await move({ pool: "archive", role: "member", dryRun: true })).status).toBe(200);
+    expect(backend.fleet.placeOf(2).pool).toBe("pool");
+    expect((await move({ pool: "archive", role: "member" })).status).toBe(202);
+    const { pools } = PoolsSchema.parse(await (await ask("/api/v1/pools")).json());
+    expect(pools.map(({ name, units }) => [name, units])).toEqual([
+      ["pool", [1]],
+      ["archive", [2]],
+    ]);
+    for (const to of [{ pool: null, role: "member" }, { pool: "archive" }, { role: "spare" }]) {
+      expect((await move(to)).status).toBe(400);
+    }
+    expect((await send("POST", "/api/v1/volumes", { ...ONE, pool: "archive" })).status).toBe(201);
+    expect(
+      (await send("POST", "/api/v1/volumes", { ...ONE, name: "two", pool: "none" })).status,
+    ).toBe(404);
+    const remove = (pool: string) => send("DELETE", `/api/v1/pools/${pool}`, {});
+    expect((await remove("archive")).status).toBe(409);
+    expect((await remove("pool")).status).toBe(409);
+    expect((await remove("other")).status).toBe(404);
+    expect((await move({ pool: null, role: "spare" })).status).toBe(202);
+    expect((await remove("archive")).status).toBe(204);
   });
 
   test("disks scrubbed, retired, returned, a setting changed; nonsense is refused", async () => {

@@ -21,9 +21,12 @@ import { VERSION } from "#appliance/version.ts";
 import { BODY_BYTES_MAX, STALE_HEADER } from "./convention.ts";
 import { eventStream, STREAMS_MAX } from "./event-stream.ts";
 import { faultOf, faultResponse } from "./fault-answer.ts";
+import { addDrills } from "./drill-api.ts";
+import { addArrivals } from "./arrival-api.ts";
 import { addFleet } from "./fleet-api.ts";
 import { addHosts } from "./host-api.ts";
 import { AnswersByKey } from "./idempotency.ts";
+import { addPools } from "./pool-api.ts";
 import { METRICS_CONTENT_TYPE, metricsText } from "./prometheus.ts";
 import * as routes from "./routes.ts";
 import { addUpdates } from "./update-api.ts";
@@ -62,6 +65,9 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addClaim(api, backend);
   addUpdates(api, backend);
   addFleet(api, backend);
+  addDrills(api, backend.drills);
+  addPools(api, backend);
+  addArrivals(api, backend);
   addPassword(api, backend);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);
@@ -175,6 +181,7 @@ function addDiskChanges(api: Api, backend: Backend): void {
 }
 
 function addSettings(api: Api, backend: Backend): void {
+  api.openapi(routes.authorityRoute, (context) => context.json(backend.authority(), 200));
   api.openapi(routes.settingsRoute, (context) => context.json(backend.settings(), 200));
   api.openapi(routes.changeSettingsRoute, async (context) => {
     const changes = context.req.valid("json");

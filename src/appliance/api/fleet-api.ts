@@ -19,12 +19,18 @@ export function addFleet(api: Api, backend: Backend): void {
     };
     return context.json(fleet.whatIf(question), 200);
   });
+  api.openapi(routes.lossesRoute, (context) => context.json({ losses: fleet.losses() }, 200));
   api.openapi(routes.questionsRoute, (context) =>
     context.json({ questions: fleet.questions() }, 200),
   );
   api.openapi(routes.evacuateUnitRoute, async (context) => {
     const options = context.req.valid("json");
     const answer = await fleet.evacuate(context.req.valid("param").unit, options);
+    return options.dryRun ? context.json(answer, 200) : context.json(answer, 202);
+  });
+  api.openapi(routes.moveUnitRoute, async (context) => {
+    const { role, pool, ...options } = context.req.valid("json");
+    const answer = await fleet.move(context.req.valid("param").unit, { role, pool }, options);
     return options.dryRun ? context.json(answer, 200) : context.json(answer, 202);
   });
   api.openapi(routes.keepUnitRoute, async (context) => {

@@ -5,6 +5,8 @@
 import { createRoute } from "@hono/zod-openapi";
 import {
   EvacuateSchema,
+  MoveSchema,
+  LossesSchema,
   QuestionsSchema,
   RemoveQuerySchema,
   ReplaceSchema,
@@ -20,6 +22,13 @@ export const whatIfRoute = createRoute({
   summary: "What the loss of a unit, a disk or a link would mean now; nothing is changed",
   request: { query: WhatIfQuerySchema },
   responses: { 200: json(WhatIfSchema, "what would happen"), ...faults },
+});
+
+export const lossesRoute = createRoute({
+  method: "get",
+  path: "/api/v1/losses",
+  summary: "For each unit, what would be lost or stop if it failed now",
+  responses: { 200: json(LossesSchema, "a row per unit"), ...faults },
 });
 
 export const questionsRoute = createRoute({
@@ -41,10 +50,22 @@ export const evacuateUnitRoute = createRoute({
   },
 });
 
+export const moveUnitRoute = createRoute({
+  method: "post",
+  path: "/api/v1/units/{unit}/move",
+  summary: "Put a unit into a pool, or make it a spare; one that holds slices is emptied first",
+  request: { params: UnitPathSchema, body: body(MoveSchema) },
+  responses: {
+    200: json(WhatIfSchema, "dry run: what emptying it comes to"),
+    202: json(WhatIfSchema, "moved, or begun; the unit says how far it is"),
+    ...faults,
+  },
+});
+
 export const keepUnitRoute = createRoute({
   method: "post",
   path: "/api/v1/units/{unit}/keep",
-  summary: "Take an evacuation back",
+  summary: "Take an evacuation back, or a move that waits for one",
   request: { params: UnitPathSchema },
   responses: { 204: { description: "it stays" }, ...faults },
 });

@@ -3,7 +3,10 @@
 // The shapes of what an owner does with units, and of what would happen if something were lost.
 
 import { z } from "@hono/zod-openapi";
+import { nameSchema } from "#cluster/name-schema.ts";
+import { POOL_ROLES } from "#cluster/pool-state.ts";
 import type { Question } from "#cluster/questions.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
 
 const number = z.number().int().min(0);
@@ -31,6 +34,19 @@ export const WhatIfSchema = z
     sentences: z.array(z.string()),
   })
   .openapi("WhatIf");
+
+export const LossSchema = z
+  .object({
+    unit: number,
+    name: z.string(),
+    stops: z.array(z.string()).describe("volumes that stop until it is back"),
+    waits: z.array(z.string()).describe("volumes that wait, for want of the control store"),
+    weakened: z.array(z.string()).describe("volumes that go on with a copy fewer"),
+    controlStops: z.boolean().describe("the control store would have no majority"),
+    sentences: z.array(z.string()),
+  })
+  .openapi("Loss");
+export const LossesSchema = z.object({ losses: z.array(LossSchema) }).openapi("Losses");
 
 export const QuestionSchema = z
   .object({
@@ -81,6 +97,15 @@ export const EvacuateSchema = z
   })
   .openapi("Evacuate");
 
+export const MoveSchema = z
+  .strictObject({
+    pool: nameSchema.nullable().describe("null: a spare for every pool"),
+    role: z.enum(POOL_ROLES).describe("a spare is placed on only when a copy is lacking"),
+    force: z.boolean().default(false).describe("also where not everything finds room"),
+    dryRun: z.boolean().default(false).describe("say what it comes to, change nothing"),
+  })
+  .openapi("Move");
+
 export const ReplaceSchema = z
   .strictObject({ by: reference.describe("the unit that takes its place, by name or number") })
   .openapi("Replace");
@@ -98,4 +123,5 @@ type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 export const SCHEMAS_MATCH_FLEET: [
   Same<z.infer<typeof WhatIfSchema>, WhatIf>,
   Same<z.infer<typeof QuestionSchema>, Question>,
-] = [true, true];
+  Same<z.infer<typeof LossSchema>, LossRow>,
+] = [true, true, true];

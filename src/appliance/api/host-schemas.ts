@@ -123,6 +123,7 @@ export const OwnHostSchema = z
       }),
     ),
     requests: z.array(RequestSchema),
+    apis: z.array(z.string()).describe("URLs of the units' API; any of them answers the same"),
   })
   .openapi("OwnHost");
 

@@ -20,14 +20,17 @@ import type {
   MetricSample,
   SettingsChange,
   SettingsView,
-  StrangerView,
   UnitStatus,
   UnitView,
   VolumeView,
 } from "#appliance/backend.ts";
 
 import type { Health } from "#appliance/health.ts";
+import type { DeadlineJudgement } from "#cluster/deadline.ts";
+import { MemoryDrills } from "./memory-drills-fixture.ts";
+import { MemoryArrivals } from "./memory-arrivals-fixture.ts";
 import { MemoryFleet } from "./memory-fleet-fixture.ts";
+import { MemoryPools } from "./memory-pools-fixture.ts";
 import { MemoryHosts } from "./memory-hosts-fixture.ts";
 import { MemoryUpdates } from "./memory-updates-fixture.ts";
 
@@ -38,6 +41,10 @@ const NEW_YEAR_2026_MS = 1_767_225_600_000;
 export class MemoryBackend implements Backend {
   readonly update = new MemoryUpdates();
   readonly fleet = new MemoryFleet();
+  readonly drills = new MemoryDrills();
+  readonly pools = new MemoryPools(() => this.#volumes, this.fleet);
+  readonly arrivals = new MemoryArrivals();
+  deadline: DeadlineJudgement = { withinMs: 0, problems: [], unknown: [] };
   readonly hosts = new MemoryHosts(
     () => this.#volumes,
     (wish) => this.createVolume(wish, { dryRun: false }),
@@ -56,7 +63,6 @@ export class MemoryBackend implements Backend {
   readonly claims: (ClaimRequest & { asker: Asker })[] = [];
   /** Null: none is set. */
   password: string | null = null;
-  heard: StrangerView[] = [];
   readonly #volumes: VolumeView[] = [];
   readonly #events: EventView[] = [];
   #nextVolume = 1;
@@ -81,6 +87,7 @@ export class MemoryBackend implements Backend {
       staleMs: this.staleMs,
       ports: { nbd: 10809, api: 7480 },
       claim: { claimed: this.ownerToken !== null, code: MEMORY_CODE },
+      otherClusters: [],
       wrongMedium: null,
     };
   }
@@ -91,8 +98,7 @@ export class MemoryBackend implements Backend {
       unit,
       unitId: `${unit}`.repeat(32),
       name: `cairn-000${unit}`,
-      role: "member",
-      pool: "pool",
+      ...this.fleet.placeOf(unit),
       alive: unit === 1,
       addresses: [`10.0.0.${unit}`],
       version: "0.1.0",
@@ -162,11 +168,16 @@ export class MemoryBackend implements Backend {
 
   #settings: SettingsView = {
     reprotectAfterMs: 600_000,
+    protectWithinMs: 0,
     scrubEveryMs: 14 * 86_400_000,
     scrubBytesPerSecondMax: 50 << 20,
     diskErrorsMax: 50,
     groupAddress: null,
+    httpsOnly: false,
   };
+  authority() {
+    return { pem: "-----BEGIN CERTIFICATE-----\n", fingerprint: "AA:BB" };
+  }
   settings(): SettingsView {
     return this.#settings;
   }
@@ -202,6 +213,7 @@ export class MemoryBackend implements Backend {
     if (layouts[request.protection].copies > 2) {
       throw new Fault("noSpace", "three copies need three units, there are two");
     }
+    this.pools.one(request.pool ?? "pool");
     const volume = this.#view(request);
     if (options.dryRun) return volume;
     this.creations++;
@@ -250,10 +262,6 @@ export class MemoryBackend implements Backend {
     this.password = password;
   }
 
-  strangers(): StrangerView[] {
-    return this.heard;
-  }
-
   events(since: number, limit: number): EventView[] {
     this.#needCluster();
     const later = this.#events.filter((one) => one.number > since);
@@ -262,7 +270,7 @@ export class MemoryBackend implements Backend {
 
   recovery() {
     const resync = { slice: 1, volume: 1, target: 2, doneBytes: 1 << 20, totalBytes: 4 << 20 };
-    return { resyncs: [resync], resyncedBytes: 1 << 20 };
+    return { resyncs: [resync], resyncedBytes: 1 << 20, deadline: this.deadline };
   }
 
   metrics(): MetricSample[] {
@@ -299,6 +307,7 @@ export class MemoryBackend implements Backend {
       sizeBytes,
       usedBytes: null,
       protection,
+      pool: request.pool ?? "pool",
       availability: "online",
       state: "protected",
       rebuildingPercent: null,

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Two units in memory, one of which can be evacuated, replaced and removed, for the tests of API,
+// Two units in memory that can be evacuated, moved, replaced and removed, for the tests of API,
 // page and CLI. It refuses what a unit would refuse, by the same Faults.
 
 import { Fault } from "#base/fault.ts";
+import type { PlaceInPools } from "#cluster/pool-state.ts";
 import type { Question } from "#cluster/questions.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
 import type { Fleet, WhatIfQuestion } from "#appliance/fleet.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
 
@@ -48,6 +50,26 @@ export class MemoryFleet implements Fleet {
     return this.answer;
   }
 
+  readonly places = new Map<number, PlaceInPools>();
+  placeOf(unit: number): PlaceInPools {
+    return this.places.get(unit) ?? { role: "member", pool: "pool" };
+  }
+  async move(
+    name: string,
+    to: PlaceInPools,
+    options: { force: boolean; dryRun: boolean },
+  ): Promise<WhatIf> {
+    const unit = numberOf(name);
+    if (this.isTight && !options.force && !options.dryRun) {
+      throw new Fault("noSpace", `cairn-000${unit} cannot be emptied: there is no room`);
+    }
+    if (to.role === "member" && to.pool === null) {
+      throw new Fault("badRequest", "a member is in a pool; a spare may be in none");
+    }
+    if (!options.dryRun) this.places.set(unit, to);
+    return this.answer;
+  }
+
   async keep(name: string): Promise<void> {
     const unit = numberOf(name);
     if (!this.evacuated.delete(unit)) throw new Fault("conflict", "it is not being evacuated");
@@ -64,6 +86,18 @@ export class MemoryFleet implements Fleet {
       throw new Fault("conflict", "removing it costs protection: v: goes on with a copy fewer");
     }
     this.removed.push([unit, force]);
+  }
+
+  losses(): LossRow[] {
+    return [1, 2].map((unit) => ({
+      unit,
+      name: `cairn-000${unit}`,
+      stops: [],
+      waits: unit === 1 ? ["one"] : [],
+      weakened: unit === 1 ? [] : ["one"],
+      controlStops: unit === 1,
+      sentences: [unit === 1 ? "the control store stops" : "one: goes on with one copy fewer"],
+    }));
   }
 
   questions(): Question[] {

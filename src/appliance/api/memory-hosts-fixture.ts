@@ -125,7 +125,8 @@ export class MemoryHosts implements HostBackend {
         return { volume, uuid, name: called, sizeBytes, protection, availability, tls, uris };
       });
     const requests = this.#requests.filter((request) => request.host === host);
-    return { host, name, policy, askedBytes, volumes, requests };
+    const apis = ["http://10.0.0.1:7480", "http://10.0.0.2:7480"];
+    return { host, name, policy, askedBytes, volumes, requests, apis };
   }
 
   async ask(host: number, wish: AskVolume): Promise<RequestView> {

@@ -6,6 +6,7 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { CLAIM_PATH, PASSWORD_PATH } from "./convention.ts";
 import {
+  AuthoritySchema,
   ChangeSettingsSchema,
   ChangeVolumeSchema,
   ClaimSchema,
@@ -166,6 +167,13 @@ export const changeSettingsRoute = createRoute({
   summary: "Change settings of the cluster; those not named stay",
   request: { body: body(ChangeSettingsSchema) },
   responses: { 200: json(SettingsSchema, "the settings"), ...faults },
+});
+
+export const authorityRoute = createRoute({
+  method: "get",
+  path: "/api/v1/authority",
+  summary: "The cluster's own authority, whose certificates its units show over HTTPS",
+  responses: { 200: json(AuthoritySchema, "its certificate and fingerprint"), ...faults },
 });
 
 export const eventsRoute = createRoute({

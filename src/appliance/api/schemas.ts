@@ -11,9 +11,11 @@ import type { Protection } from "#base/layout.ts";
 import { VOLUME_SLICES_MAX } from "#base/limits.ts";
 import { TLS_RULES, TLS_RULE_DEFAULT } from "#base/tls.ts";
 import { VOLUME_HOSTS_MAX } from "#cluster/host-state.ts";
-import { spokenNameSchema } from "#cluster/name-schema.ts";
+import { nameSchema, spokenNameSchema } from "#cluster/name-schema.ts";
+import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { settingShapes } from "#cluster/state.ts";
 import type {
+  AuthorityView,
   DiskView,
   EventView,
   ResyncView,
@@ -59,6 +61,9 @@ export const UnitStatusSchema = z
         .nullable()
         .describe("claims the cluster at this unit; told only through the socket"),
     }),
+    otherClusters: z
+      .array(z.string())
+      .describe("others in use with the same join secret that are near; they never merge"),
     wrongMedium: z.string().nullable().describe("what is wrong with the boot medium"),
   })
   .openapi("UnitStatus");
@@ -87,7 +92,7 @@ export const UnitSchema = z
         sentence: z.string(),
       })
       .nullable()
-      .describe("how far its evacuation is; null: it stays"),
+      .describe("how far it is emptied, to leave or for a move; null: it stays where it is"),
   })
   .openapi("Unit");
 
@@ -127,6 +132,7 @@ export const VolumeSchema = z
     sizeBytes: number,
     usedBytes: numberOrNull,
     protection: z.enum(protectionNames),
+    pool: z.string().describe("the pool that it lies in"),
     availability: z.enum(["online", "waiting", "read-only", "offline"]),
     state: z.enum(["protected", "degraded", "at-risk", "rebuilding"]),
     rebuildingPercent: z.number().nullable(),
@@ -166,6 +172,9 @@ export const SettingsSchema = z
     reprotectAfterMs: settingShapes.reprotectAfterMs.describe(
       "how long a slice may lack a copy before another disk takes its place",
     ),
+    protectWithinMs: settingShapes.protectWithinMs.describe(
+      "how long after a loss all copies are to be there again; 0: no such promise",
+    ),
     scrubEveryMs: settingShapes.scrubEveryMs.describe(
       "every block of every disk is read at least this often; 0: only when asked",
     ),
@@ -178,8 +187,18 @@ export const SettingsSchema = z
     groupAddress: settingShapes.groupAddress.describe(
       "an address that the control station answers besides its own; null: there is none",
     ),
+    httpsOnly: settingShapes.httpsOnly.describe(
+      "whether pages and API on TCP are answered over TLS alone",
+    ),
   })
   .openapi("Settings");
+
+export const AuthoritySchema = z
+  .object({
+    pem: z.string().describe("the authority's certificate, to be trusted by browsers and --ca"),
+    fingerprint: z.string().describe("SHA-256 of it, as browsers show it"),
+  })
+  .openapi("Authority");
 export const ChangeSettingsSchema = z
   .strictObject(SettingsSchema.shape)
   .partial()
@@ -201,7 +220,17 @@ export const DisksSchema = z.object({ disks: z.array(DiskSchema) }).openapi("Dis
 export const VolumesSchema = z.object({ volumes: z.array(VolumeSchema) }).openapi("Volumes");
 export const EventsSchema = z.object({ events: z.array(EventSchema) }).openapi("Events");
 export const RecoverySchema = z
-  .object({ resyncs: z.array(ResyncSchema), resyncedBytes: number })
+  .object({
+    resyncs: z.array(ResyncSchema),
+    resyncedBytes: number,
+    deadline: z
+      .object({
+        withinMs: number.describe("protectWithinMs; 0: none is set"),
+        problems: z.array(z.string()).describe("why it could not be kept after some loss"),
+        unknown: z.array(z.string()).describe("what keeps it from being judged"),
+      })
+      .describe("whether all copies would be there again in time, were a unit lost now"),
+  })
   .openapi("Recovery");
 
 export const FaultSchema = z
@@ -231,6 +260,7 @@ export const CreateVolumeSchema = z
       .optional()
       .describe("hosts that it is assigned to from the start, by name or number"),
     tls: z.enum(TLS_RULES).optional().describe(`${TLS_RULE_DEFAULT}, if not said`),
+    pool: nameSchema.optional().describe(`${FIRST_POOL}, if not said`),
   })
   .openapi("CreateVolume");
 
@@ -330,4 +360,5 @@ export const SCHEMAS_MATCH_BACKEND: [
   Same<z.infer<typeof EventSchema>, EventView>,
   Same<z.infer<typeof ResyncSchema>, ResyncView>,
   Same<z.infer<typeof SettingsSchema>, SettingsView>,
-] = [true, true, true, true, true, true, true];
+  Same<z.infer<typeof AuthoritySchema>, AuthorityView>,
+] = [true, true, true, true, true, true, true, true];

@@ -12,6 +12,7 @@ import path from "node:path";
 import { AssertionFailure } from "#base/assert.ts";
 import { Fault } from "#base/fault.ts";
 import { listenHttp } from "#machine/http-listener.ts";
+import { issueWebCertificate, webAuthority } from "#machine/web-certificates.ts";
 import { createApi } from "./api.ts";
 import { consoleParts } from "#appliance/console/console-parts-fixture.ts";
 import { MEMORY_CODE, MemoryBackend } from "./memory-backend-fixture.ts";
@@ -31,6 +32,7 @@ let fatal: unknown[];
 let administrators: string[];
 let parts: ReturnType<typeof consoleParts>;
 let served: ServedApi;
+let tlsOnly: number | null = null;
 
 function start(change: Partial<ServeOptions> = {}): ServedApi {
   parts = consoleParts(backend, { token: TOKEN, administrators: () => administrators });
@@ -44,6 +46,7 @@ function start(change: Partial<ServeOptions> = {}): ServedApi {
     administrators: () => administrators,
     hostOf: (tokenHash) => backend.hosts.hostOf(tokenHash),
     isSignedIn: parts.isSignedIn,
+    tlsPortOnly: () => tlsOnly,
     names: () => ["cairn-0001", "cairn-0001.local"],
     fatal: (error) => void fatal.push(error),
     ...change,
@@ -54,6 +57,7 @@ beforeEach(() => {
   folder = mkdtempSync(path.join(tmpdir(), "cairn-serve-"));
   backend = new MemoryBackend();
   fatal = [];
+  tlsOnly = null;
   administrators = [];
   served = start();
 });
@@ -273,6 +277,32 @@ describe("TCP", () => {
       expect((await overTcp({ ...bearer, host, origin })).code).toBe("forbidden");
     }
     expect((await overTcp({ ...bearer, host, origin: "http://localhost:7480" })).status).toBe(200);
+  });
+
+  test("over TLS → the same answers; plain pages are led there, plain API refused", async () => {
+    const cluster = { clusterSecret: new Uint8Array(32), clusterUuid: "0".repeat(32) };
+    const options = { ...cluster, clusterName: "attic" };
+    const own = { name: "box", names: ["127.0.0.1"], nowMs: Date.now() };
+    const ca = webAuthority(options).pem;
+    const tls = issueWebCertificate(options, own);
+    const port = (await served.secure({ address: "127.0.0.1", port: 0, tls })) ?? 0;
+    const status = `https://127.0.0.1:${port}/api/v1/status`;
+    const secured = (headers: Record<string, string>) => fetch(status, { headers, tls: { ca } });
+    expect([(await secured(bearer)).status, (await secured({})).status]).toEqual([200, 401]);
+    const host = `127.0.0.1:${served.port}`;
+    expect((await overTcp({ ...bearer, host })).status).toBe(200);
+    tlsOnly = port;
+    const led = await overTcp({ host }, "GET", "/volumes?q=a");
+    expect([led.status, led.headers["location"]]).toEqual([
+      307,
+      `https://127.0.0.1:${port}/volumes?q=a`,
+    ]);
+    expect((await overTcp({ ...bearer, host })).code).toBe("forbidden");
+    expect((await overTcp({ host }, "POST", "/login")).code).toBe("forbidden");
+    expect((await overTcp({ host: "evil.example" }, "GET", "/")).status).toBe(421);
+    expect((await overTcp({ host }, "GET", "/ca.pem")).status).toBe(200);
+    await served.secure(null);
+    await expect(secured(bearer)).rejects.toThrow();
   });
 
   test("port in use → badConfiguration, and nothing stays behind", () => {

@@ -51,6 +51,8 @@ export interface ServeOptions {
   hostOf(tokenHash: string): HostNumber | null;
   /** Whether a browser shows the cookie of a session at the pages. */
   isSignedIn(request: Request): boolean;
+  /** Where TLS is answered, while plain requests are to be led there; else null. */
+  tlsPortOnly?(): number | null;
   /** Host names that are ours, besides addresses, localhost and cairn.local. */
   names(): readonly string[];
   /** An assertion failed while answering: the process must end. */
@@ -60,18 +62,29 @@ export interface ServeOptions {
 export interface ServedApi {
   /** Null when not served on TCP. */
   readonly port: number | null;
+  /** Answers over TLS there from now on, instead of where it did; null: no more. The port. */
+  secure(place: TlsPlace | null): Promise<number | null>;
   stop(): Promise<void>;
+}
+
+export interface TlsPlace {
+  address: string;
+  port: number;
+  tls: { cert: string; key: string };
 }
 
 export function serveApi(api: Answering, options: ServeOptions): ServedApi {
   if (options.token.length < TOKEN_CHARACTERS_MIN) {
     throw new Fault("badConfiguration", `${TOKEN_FILE} is too short to be a token`);
   }
-  const serve = (place: HttpPlace, check: (request: Request) => Fault | Asker) =>
+  const byToken = (request: Request) => tcpAsker(request, options);
+  const serve = (place: HttpPlace, check: (request: Request) => Fault | Asker, isPlain = false) =>
     options.listen(place, {
       bodyBytesMax: BODY_BYTES_MAX,
       answer: async (request, from) => {
         try {
+          const led = isPlain ? ledToTls(request, options) : null;
+          if (led !== null) return led;
           const asker = check(request);
           if (asker instanceof Fault) return faultResponse(asker);
           return await api.fetch(request, {
@@ -88,18 +101,46 @@ export function serveApi(api: Answering, options: ServeOptions): ServedApi {
   const unix = serve({ unixPath: options.socketPath }, () => "local");
   let tcp: HttpListener | null = null;
   try {
-    if (options.tcp !== null) tcp = serve(options.tcp, (request) => tcpAsker(request, options));
+    if (options.tcp !== null) tcp = serve(options.tcp, byToken, true);
   } catch (error) {
     // The unit does not start; its socket must not answer for it meanwhile.
     void unix.stop();
     throw error;
   }
+  let overTls: HttpListener | null = null;
   return {
     port: tcp?.port ?? null,
+    secure: async (place) => {
+      await overTls?.stop();
+      overTls = null;
+      if (place === null) return null;
+      overTls = serve(place, byToken);
+      return overTls.port;
+    },
     stop: async () => {
-      await Promise.all([unix.stop(), tcp?.stop()]);
+      await Promise.all([unix.stop(), tcp?.stop(), overTls?.stop()]);
     },
   };
+}
+
+/** The answer to a plain request where only TLS is to be; null: it is answered as it is. */
+function ledToTls(
+  request: Request,
+  { tlsPortOnly, names }: Pick<ServeOptions, "tlsPortOnly" | "names">,
+): Response | null {
+  const port = tlsPortOnly?.() ?? null;
+  const path = pathOf(request);
+  // Trust has to begin somewhere: a certificate that is compared by its fingerprint.
+  if (port === null || path === "/ca.pem") return null;
+  const fault = placeFault(request, names());
+  if (fault !== null) return faultResponse(fault);
+  if (!isReading(request) || !isConsolePath(path)) {
+    return faultResponse(new Fault("forbidden", `only over TLS: https, port ${port}`));
+  }
+  const url = new URL(request.url);
+  url.protocol = "https:";
+  url.port = String(port);
+  return new Response(null, { status: 307, headers: { location: url.href } });
 }
 
 type CheckOptions = Pick<

@@ -32,6 +32,11 @@ export const SETTINGS: readonly SettingWords[] = [
     ...duration,
   },
   {
+    name: "protectWithinMs",
+    sentence: "how long after a loss all copies are to be there again; 0: no such promise",
+    ...duration,
+  },
+  {
     name: "scrubEveryMs",
     sentence: "every block of every disk is read at least this often; 0: only when asked",
     ...duration,
@@ -51,6 +56,12 @@ export const SETTINGS: readonly SettingWords[] = [
     sentence: "an address that a live unit always answers, such as 10.0.0.50; none: there is none",
     parse: (word) => (word === "none" ? null : word),
     show: (value) => (value === null ? "none" : String(value)),
+  },
+  {
+    name: "httpsOnly",
+    sentence: "whether pages and API are answered over TLS alone (https, port 7443): yes or no",
+    parse: (word) => ({ yes: true, no: false })[word],
+    show: (value) => (value === true ? "yes" : "no"),
   },
 ];
 

@@ -68,6 +68,9 @@ beforeEach(() => {
     runScreen: async (start) => void screens.push(start),
     runRecovery: async (start) => void recoveries.push(start),
     box: async () => box,
+    executable: "/usr/bin/cairn",
+    runAttach: () => Promise.reject(new Error("commands-attach.test.ts")),
+    attachments: () => Promise.reject(new Error("commands-attach.test.ts")),
   };
 });
 afterEach(() => rmSync(root, { recursive: true, force: true }));

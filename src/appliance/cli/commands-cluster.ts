@@ -3,7 +3,14 @@
 // Commands that show the cluster: status, units, disks, events, recovery.
 
 import type { z } from "zod";
-import type { DiskView, EventView, ResyncView, UnitStatus, UnitView } from "#appliance/backend.ts";
+import type {
+  DiskView,
+  EventView,
+  RecoveryView,
+  ResyncView,
+  UnitStatus,
+  UnitView,
+} from "#appliance/backend.ts";
 import {
   DisksSchema,
   EVENTS_MAX,
@@ -12,7 +19,7 @@ import {
   UnitStatusSchema,
   UnitsSchema,
 } from "#appliance/api/schemas.ts";
-import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
+import { durationInWords, sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import { ASKING_FLAGS, type Call, type Command, WATCH_FLAG, WIDE_FLAG } from "./command.ts";
 import { Misuse } from "./failure.ts";
 import { type Column, factsText, tableText } from "./table.ts";
@@ -205,10 +212,19 @@ const recovery: Command = {
       const { value, body } = await call.ask(RecoverySchema, "GET", "/api/v1/recovery");
       await call.print(body, () => {
         const moved = `${sizeInWords(value.resyncedBytes)} moved since the unit started\n`;
-        return tableText(value.resyncs, resyncColumns, { wide: false }) + moved;
+        const said = deadlineText(value.deadline);
+        return tableText(value.resyncs, resyncColumns, { wide: false }) + moved + said;
       });
     }),
 };
+
+function deadlineText({ withinMs, problems, unknown }: RecoveryView["deadline"]): string {
+  if (withinMs === 0) return "";
+  const said = [...problems, ...unknown];
+  if (said.length === 0) said.push("it could be kept after the loss of any unit");
+  const lines = said.map((sentence) => `  - ${sentence}\n`);
+  return `protected again within ${durationInWords(withinMs)}:\n${lines.join("")}`;
+}
 
 const eventColumns: Column<EventView>[] = [
   { head: "NUMBER", cell: (event) => String(event.number) },

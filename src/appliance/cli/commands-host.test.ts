@@ -12,6 +12,7 @@ import { Fault } from "#base/fault.ts";
 import { MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
 import type { ServedApi } from "#appliance/api/serve.ts";
 import { serveInMemory } from "#appliance/api/served-fixture.ts";
+import type { AttachStart, LocalAttachment, LocalMachine } from "#appliance/run-attach.ts";
 import type { CliMachine } from "./machine.ts";
 import { runCli } from "./run.ts";
 
@@ -23,6 +24,28 @@ let err: string;
 let answers: (string | null)[];
 /** What happens while somebody waits. */
 let pauses: (() => void)[];
+
+/** What was asked of this machine, and what is attached on it. */
+let attaching: AttachStart[];
+let attached: LocalAttachment[];
+let changes: string[];
+let kept: string | null;
+const local: LocalMachine = {
+  list: () => attached,
+  detach: async ({ device }, { force }) => {
+    changes.push(`detach ${device}${force ? " by force" : ""}`);
+    attached = attached.filter((one) => one.device !== device);
+  },
+  installAtBoot: async ({ unitName, unitText }) => {
+    changes.push(`install ${unitName} ${/^ExecStart=.*$/m.exec(unitText)?.[0]}`);
+  },
+  removeFromBoot: async (unitName) => {
+    changes.push(`remove ${unitName}`);
+    return false;
+  },
+  readKnownUnits: () => kept,
+  keepKnownUnits: (text) => void (kept = text),
+};
 
 /** What these commands use; anything else is a mistake of theirs. */
 function testMachine(): CliMachine {
@@ -38,6 +61,9 @@ function testMachine(): CliMachine {
     isTerminal: false,
     ask: async () => answers.shift() ?? null,
     pause: async () => pauses.shift()?.(),
+    executable: "/opt/cairn",
+    runAttach: async (start) => void attaching.push(start),
+    attachments: async () => local,
     reserveSecretFile: async (file) => {
       if (existsSync(file)) throw new Fault("conflict", `${file} is there already`);
       writeFileSync(file, "");
@@ -54,6 +80,7 @@ beforeEach(() => {
   folder = mkdtempSync(path.join(tmpdir(), "cairn-cli-hosts-"));
   backend = new MemoryBackend();
   [out, err, answers, pauses] = ["", "", [], []];
+  [attaching, attached, changes, kept] = [[], [], [], null];
   served = serveInMemory(backend, folder, { tcp: true });
 });
 afterEach(async () => {
@@ -193,3 +220,73 @@ describe("hosts that ask by themselves", () => {
     expect(await run("host request")).toBe(2);
   });
 });
+
+describe("a volume as a block device", () => {
+  const DEVICE = { volume: "v", uuid: "0".repeat(32), device: "/dev/nbd0", sizeBytes: 1 << 30 };
+  beforeEach(async () => {
+    await run("host add db1 --address 10.0.0.7");
+    await run("volume create v --size 1G --host db1");
+    await run(`host token db1 --save ${path.join(folder, "db1-token")}`);
+  });
+
+  test("attach → found through the API, units heard of are kept", async () => {
+    expect(await asHost("host attach v --device /dev/nbd7 --give-up-after 60")).toBe(0);
+    expect(attaching).toHaveLength(1);
+    expect(attaching[0]).toMatchObject({ volume: "v", index: 7, deadSeconds: 60, tls: null });
+    expect((await attaching[0]?.resolve())?.uris).toEqual(["nbd://10.0.0.1/v"]);
+    expect(JSON.parse(kept ?? "")).toContain("http://10.0.0.2:7480");
+  });
+
+  test("--install → files by absolute paths; --dry-run → nothing", async () => {
+    expect(await asHost("host attach v --install --dry-run")).toBe(0);
+    expect([attaching, changes]).toEqual([[], []]);
+    writeFileSync(path.join(folder, "ca.pem"), "");
+    expect(await asHost(`host attach v --install --tls yes --ca ${folder}/ca.pem`)).toBe(0);
+    const words = `"--token-file" "${folder}/db1-token" "--ca" "${folder}/ca.pem" "--tls" "yes"`;
+    expect(changes[0]).toContain(
+      'install cairn-host-v.service ExecStart="/opt/cairn" "host" "attach"',
+    );
+    expect(changes[0]).toContain(words);
+    expect(attaching).toEqual([]);
+  });
+
+  test.each([
+    ["host attach w", 4, "w is not assigned to this host; it has: v"],
+    ["host attach v --device sda", 2, "--device is like /dev/nbd0"],
+    ["host attach v --tls yes", 2, "--tls yes needs --ca"],
+    ["host attach v --tls maybe", 2, "--tls is yes or no"],
+    ["host attach v --tls yes --ca a --key b", 2, "go together"],
+  ])("%s → exit %d", async (line, status, message) => {
+    expect(await asHost(line)).toBe(status);
+    expect(err).toContain(message);
+    expect([attaching, changes]).toEqual([[], []]);
+  });
+
+  test("over TLS alone, and none was asked for → refused before anything is tried", async () => {
+    await run("volume tls v required");
+    expect(await asHost("host attach v")).toBe(2);
+    expect(err).toContain("over TLS alone");
+  });
+
+  test("detach → gone, also from the next boot; in use → refused, unless forced", async () => {
+    attached = [{ ...DEVICE, inUse: true }];
+    expect(await onHost("host detach v")).toBe(2);
+    expect(err).toContain("/dev/nbd0 is in use");
+    expect(changes).toEqual([]);
+    expect(await onHost("host detach v --force")).toBe(0);
+    expect(changes).toEqual(["remove cairn-host-v.service", "detach /dev/nbd0 by force"]);
+    expect(await onHost("host detach v")).toBe(2);
+    expect(err).toContain("v is not attached here");
+  });
+
+  test("status → what is attached here", async () => {
+    attached = [{ ...DEVICE, inUse: false }];
+    expect(await asHost("host status")).toBe(0);
+    expect(out).toMatch(/v +\/dev\/nbd0 +1 GiB +no/);
+    expect(await asHost("host status -o json")).toBe(0);
+    expect(printed()).toMatchObject({ name: "db1", attached: [{ device: "/dev/nbd0" }] });
+  });
+});
+
+/** Of this machine alone: no unit is asked. */
+const onHost = (line: string) => runAt([], line);

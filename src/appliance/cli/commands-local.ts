@@ -91,7 +91,26 @@ const unit: Command = {
   },
 };
 
-function configurationOf(call: Call): Configuration {
+/** What a witness does not have, or is not asked. */
+const NOT_OF_A_WITNESS = ["disk", "role", "may-found", "cluster-name", "slice-size"];
+
+const witness: Command = {
+  words: ["witness"],
+  operands: [],
+  flags: UNIT_FLAGS.filter(({ name }) => !NOT_OF_A_WITNESS.includes(name)),
+  sentence: "run a witness here: a third vote, without disks, for a cluster of two units",
+  run: async (call) => {
+    const configuration = configurationOf(call, [{ role: "witness", disks: [] }]);
+    if (configuration.joinSecret === null) {
+      throw new Misuse("a witness joins by the cluster's join secret: --join-secret-file FILE");
+    }
+    await call.machine.runUnit(configuration);
+    return 0;
+  },
+};
+
+/** `fixed`: settings that no source changes. */
+function configurationOf(call: Call, fixed: readonly object[] = []): Configuration {
   const { machine, flags } = call;
   const sources: ConfigurationSource[] = [];
   const medium = flags.word("medium");
@@ -106,6 +125,9 @@ function configurationOf(call: Call): Configuration {
     sources.push(found);
   }
   sources.push(flagsSource(flags.given, machine.directory));
+  for (const value of fixed) {
+    sources.push({ origin: "the command", directory: machine.directory, value });
+  }
   return configurationFrom(sources, machine.readText);
 }
 
@@ -142,4 +164,4 @@ const version: Command = {
   },
 };
 
-export const localCommands: readonly Command[] = [unit, configSchema, configShow, version];
+export const localCommands: readonly Command[] = [unit, witness, configSchema, configShow, version];

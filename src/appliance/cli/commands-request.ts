@@ -17,6 +17,7 @@ import {
 } from "#appliance/api/host-schemas.ts";
 import { parseSize, sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import { fromHere } from "./appliance-places.ts";
+import { attachmentsText } from "./commands-attach.ts";
 import { ASKING_FLAGS, type Call, type Command, WATCH_FLAG } from "./command.ts";
 import { Misuse } from "./failure.ts";
 import type { FlagDefinition } from "./flags.ts";
@@ -261,18 +262,20 @@ const status: Command = {
   words: ["host", "status"],
   operands: [],
   flags: [...ASKING_FLAGS, WATCH_FLAG],
-  sentence: "on a host, with its own token: its volumes, where to attach, its requests",
+  sentence: "on a host, with its own token: its volumes, what is attached, its requests",
   run: (call) =>
     call.show(async () => {
       const { value, body } = await call.ask(OwnHostSchema, "GET", HOST_PATH);
-      await call.print(body, () => {
+      const attached = (await call.machine.attachments()).list();
+      await call.print({ ...(body as object), attached }, () => {
         const facts = factsText([
           ["Host", `${value.name}, number ${value.host}`],
           ["Policy", policyInWords(value.policy)],
           ["Asked for", sizeInWords(value.askedBytes)],
         ]);
         const requests = tableText(value.requests, columns, { wide: false });
-        return `${facts}\n${volumesText(value.volumes)}\n${requests}`;
+        const here = attached.length === 0 ? "" : `\n${attachmentsText(attached)}`;
+        return `${facts}\n${volumesText(value.volumes)}${here}\n${requests}`;
       });
     }),
 };

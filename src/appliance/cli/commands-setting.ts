@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Commands for the settings of the cluster, in the words of setting-words.ts.
+// Commands for the settings of the cluster, in the words of setting-words.ts, and its authority.
 
-import { SettingsSchema } from "#appliance/api/schemas.ts";
+import { AuthoritySchema, RecoverySchema, SettingsSchema } from "#appliance/api/schemas.ts";
 import { SETTINGS, type SettingWords, settingOf } from "#appliance/api/setting-words.ts";
 import type { SettingsView } from "#appliance/backend.ts";
 import { ASKING_FLAGS } from "./command.ts";
 import type { Command } from "./command.ts";
 import { Misuse } from "./failure.ts";
 import { type Column, tableText } from "./table.ts";
+
+const DEADLINE_SETTINGS = ["protectWithinMs", "reprotectAfterMs"];
 
 const columns: Column<[SettingWords, SettingsView]>[] = [
   { head: "SETTING", cell: ([setting]) => setting.name },
@@ -47,8 +49,26 @@ const set: Command = {
     if (typeof changes === "string") throw new Misuse(changes);
     const answer = await call.ask(SettingsSchema, "PATCH", "/api/v1/settings", changes);
     await call.print(answer.body, () => settingsText(answer.value));
+    // What cannot be kept is said when it is promised, not after the loss.
+    if (Object.keys(changes).some((changed) => DEADLINE_SETTINGS.includes(changed))) {
+      const { value } = await call.ask(RecoverySchema, "GET", "/api/v1/recovery");
+      for (const sentence of value.deadline.problems) await call.note(sentence);
+      for (const sentence of value.deadline.unknown) await call.note(sentence);
+    }
     return 0;
   },
 };
 
-export const settingCommands: readonly Command[] = [list, set];
+const authority: Command = {
+  words: ["authority", "show"],
+  operands: [],
+  flags: ASKING_FLAGS,
+  sentence: "the authority whose certificates units show over https: for --ca and browsers",
+  run: async (call) => {
+    const { value, body } = await call.ask(AuthoritySchema, "GET", "/api/v1/authority");
+    await call.print(body, () => `${value.pem}SHA-256 ${value.fingerprint}\n`);
+    return 0;
+  },
+};
+
+export const settingCommands: readonly Command[] = [list, set, authority];

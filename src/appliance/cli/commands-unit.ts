@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Commands about units that are to go, and about what a loss would mean.
+// Commands about units that are to go or to move, and about what a loss would mean.
 
+import { placeInWords } from "#cluster/pool-state.ts";
 import type { Question } from "#cluster/questions.ts";
-import { QuestionsSchema, WhatIfSchema } from "#appliance/api/fleet-schemas.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
+import { LossesSchema, QuestionsSchema, WhatIfSchema } from "#appliance/api/fleet-schemas.ts";
 import { sizeInWords } from "#appliance/api/words.ts";
 import type { VolumeOutcome, WhatIf } from "#appliance/what-if.ts";
 import {
@@ -67,6 +69,23 @@ function whatIfQuery(operands: readonly string[]): string {
   return `${kind}=${encodeURIComponent(value)}`;
 }
 
+const lossColumns: Column<LossRow>[] = [
+  { head: "IF IT FAILS", cell: (row) => row.name },
+  { head: "THEN", cell: (row) => row.sentences.join("; ") },
+];
+
+const losses: Command = {
+  words: ["unit", "losses"],
+  operands: [],
+  flags: ASKING_FLAGS,
+  sentence: "for each unit, what would be lost or stop if it failed now",
+  run: async (call) => {
+    const { value, body } = await call.ask(LossesSchema, "GET", "/api/v1/losses");
+    await call.print(body, () => tableText(value.losses, lossColumns, { wide: false }));
+    return 0;
+  },
+};
+
 const questions: Command = {
   words: ["question", "list"],
   operands: [],
@@ -118,11 +137,39 @@ function progressNote(call: Call): string {
   return `cairn unit list --wide says how far it is; cairn unit keep ${unit} takes it back`;
 }
 
+const move: Command = {
+  words: ["unit", "move"],
+  operands: [UNIT, { name: "POOL|none", kind: "one" }],
+  flags: [
+    ...ASKING_FLAGS,
+    { name: "spare", kind: "yesno", sentence: "as a spare: used when the pool lacks a copy" },
+    { name: "force", kind: "yesno", sentence: "begin also where not everything finds room" },
+    DRY_RUN_FLAG,
+  ],
+  sentence: "put a unit into a pool, or make it a spare for all (none); emptied first if need be",
+  run: moveUnit,
+};
+
+async function moveUnit(call: Call): Promise<number> {
+  const [unit = "", to = ""] = call.operands;
+  const pool = to === "none" ? null : to;
+  const role = pool === null || call.flags.isSet("spare") ? "spare" : "member";
+  const dryRun = call.flags.isSet("dry-run");
+  const request = { pool, role, force: call.flags.isSet("force"), dryRun };
+  const path = `${unitPath(call)}/move`;
+  const { value, body } = await call.ask(WhatIfSchema, "POST", path, request);
+  await call.print(body, () => whatIfText(value));
+  const place = placeInWords({ role, pool });
+  if (dryRun) await call.note(`${unit} would be ${place}; dry run: nothing was changed`);
+  else await call.note(`${unit} is ${place} now, or once it is emptied; ${progressNote(call)}`);
+  return 0;
+}
+
 const keep: Command = {
   words: ["unit", "keep"],
   operands: [UNIT],
   flags: ASKING_FLAGS,
-  sentence: "take an evacuation back: the unit keeps what it still holds, and takes new slices",
+  sentence: "take an evacuation or a move back: the unit keeps what it still holds",
   run: async (call) => {
     await call.askPlain("POST", `${unitPath(call)}/keep`);
     await call.print({ unit: call.operands[0] }, () => `${call.operands[0]} stays\n`);
@@ -167,9 +214,11 @@ function unitPath(call: Call): string {
 
 export const unitCommands: readonly Command[] = [
   evacuate,
+  move,
   keep,
   replace,
   remove,
   whatIf,
+  losses,
   questions,
 ];

@@ -31,6 +31,7 @@ const columns: Column<VolumeView>[] = [
   { head: "STATE", cell: stateInWords },
   { head: "ATTACH AT", cell: (volume) => volume.uris[0] ?? "" },
   { head: "HOSTS", cell: hostsInWords, wide: true },
+  { head: "POOL", cell: (volume) => volume.pool, wide: true },
   { head: "TLS", cell: (volume) => volume.tls, wide: true },
   { head: "USED", cell: usedInWords, wide: true },
   { head: "SENTENCE", cell: (volume) => volume.sentence, wide: true },
@@ -84,6 +85,7 @@ function volumeText(volume: VolumeView): string {
     ["Size", sizeInWords(volume.sizeBytes)],
     ["Used", usedInWords(volume)],
     ["Protection", `${volume.protection}: ${layouts[volume.protection].sentence}`],
+    ["Pool", volume.pool],
     ["State", stateInWords(volume)],
     ["", volume.sentence],
     ["Hosts", hostsInWords(volume)],
@@ -131,6 +133,7 @@ const create: Command = {
       value: TLS_RULES.join("|"),
       sentence: "whether hosts attach without TLS, over it, or either way; optional if not said",
     },
+    { name: "pool", kind: "text", value: "POOL", sentence: "where it lies; the first if not said" },
     DRY_RUN_FLAG,
   ],
   sentence: "create a volume; done when it can be attached",
@@ -144,12 +147,14 @@ async function createVolume(call: Call): Promise<number> {
   if (sizeBytes === null) throw new Misuse(`--size ${size}: needs a size such as 100G`);
   const protection = call.flags.word("protection");
   const tls = call.flags.word("tls");
+  const pool = call.flags.word("pool");
   const request = {
     name: call.operands[0],
     sizeBytes,
     ...(protection === null ? {} : { protection }),
     hosts: call.flags.words("host") ?? [],
     ...(tls === null ? {} : { tls }),
+    ...(pool === null ? {} : { pool }),
   };
   const dryRun = call.flags.isSet("dry-run");
   const path = `/api/v1/volumes?dryRun=${dryRun}`;

@@ -78,10 +78,17 @@ describe("everything the pages can do", () => {
     "POST /settings": "setting set",
     "POST /disks/:disk/retire": "disk retire",
     "POST /disks/:disk/return": "disk return",
+    "POST /pools": "pool create",
+    "POST /pools/move": "unit move",
+    "POST /pools/:pool/delete": "pool delete",
+    "POST /arrivals/admit": "unit admit",
+    "POST /arrivals/open": "unit admit-all",
+    "POST /arrivals/close": "unit admit-all",
     "POST /units/:unit/evacuate": "unit evacuate",
     "POST /units/:unit/keep": "unit keep",
     "POST /units/:unit/replace": "unit replace",
     "POST /units/:unit/remove": "unit remove",
+    "POST /recovery/drill": "drill",
   };
   /** What a page shows → the command that shows the same. */
   const PAGES: Record<string, string | null> = {
@@ -91,6 +98,8 @@ describe("everything the pages can do", () => {
     "GET /login": null,
     "GET /account": null,
     "GET /assets/*": null,
+    "GET /pools": "pool list",
+    "GET /ca.pem": "authority show",
     "GET /units": "unit list",
     "GET /disks": "disk list",
     "GET /disks/:disk": "disk list",

@@ -14,6 +14,25 @@ import type { CliMachine } from "./machine.ts";
 /** Where a unit of this machine usually listens, in the order they are tried. */
 export const USUAL_SOCKETS = [`/run/cairn/${SOCKET_FILE}`, `/var/lib/cairn/${SOCKET_FILE}`];
 
+export const URL_FLAG: FlagDefinition = {
+  name: "url",
+  kind: "text",
+  value: "URL",
+  sentence: "a unit elsewhere: http://ADDRESS:7480",
+};
+export const TOKEN_FLAG: FlagDefinition = {
+  name: "token-file",
+  kind: "path",
+  value: "FILE",
+  sentence: "the owner's token, by cairn claim; a host's own; or a copy of the unit's api-token",
+};
+export const CA_FLAG: FlagDefinition = {
+  name: "ca",
+  kind: "path",
+  value: "FILE",
+  sentence: "the certificate of the authority that units' certificates must be of",
+};
+
 export const CONNECTION_FLAGS: readonly FlagDefinition[] = [
   { name: "socket", kind: "path", value: "PATH", sentence: "the unit's unix socket" },
   {
@@ -22,13 +41,9 @@ export const CONNECTION_FLAGS: readonly FlagDefinition[] = [
     value: "DIRECTORY",
     sentence: "the unit's state directory, with its socket in it",
   },
-  { name: "url", kind: "text", value: "URL", sentence: "a unit elsewhere: http://ADDRESS:7480" },
-  {
-    name: "token-file",
-    kind: "path",
-    value: "FILE",
-    sentence: "the owner's token, by cairn claim; or a copy of the unit's api-token",
-  },
+  URL_FLAG,
+  TOKEN_FLAG,
+  CA_FLAG,
 ];
 
 const READ_TIMEOUT_MS = 10_000;
@@ -50,6 +65,8 @@ interface Place {
   base: string;
   unix?: string;
   token?: string;
+  /** Whose certificates are believed, PEM; not said: what the machine believes. */
+  ca?: string;
   inWords: string;
 }
 
@@ -85,7 +102,7 @@ export class Connection {
     path: string,
     body: { type: string; content: string | Uint8Array<ArrayBuffer> } | null,
   ): Promise<Answer> {
-    const { base, unix, token } = this.#place;
+    const { base, unix, token, ca } = this.#place;
     const reads = method === "GET";
     const headers: Record<string, string> = { accept: "application/json" };
     if (token !== undefined) headers["authorization"] = `Bearer ${token}`;
@@ -97,6 +114,7 @@ export class Connection {
         method,
         headers,
         timeoutMs: reads ? READ_TIMEOUT_MS : CHANGE_TIMEOUT_MS,
+        ...(ca === undefined ? {} : { ca }),
         ...(unix === undefined ? {} : { unix }),
         ...(body === null ? {} : { body: body.content }),
       });
@@ -151,7 +169,12 @@ function placeOf(machine: CliMachine, flags: Flags, needsToken: boolean): Place 
     throw new Misuse("say one of --url, --socket and --state-directory");
   }
   if (url !== null) {
-    return remotePlace(machine, url, { tokenFile: flags.word("token-file"), needsToken });
+    const place = remotePlace(machine, url, { tokenFile: flags.word("token-file"), needsToken });
+    const file = flags.word("ca");
+    if (file === null) return place;
+    const ca = machine.readText(file, CONFIGURATION_BYTES_MAX);
+    if (ca === null) throw new Fault("notFound", `${file} does not exist`);
+    return { ...place, ca };
   }
   if (flags.word("token-file") !== null) throw new Misuse("--token-file goes with --url");
   if (socket !== null) return socketPlace(socket);

@@ -38,6 +38,7 @@ const exitOfFault: Record<FaultCode, ExitName> = {
   diskFailed: "failed",
   corrupt: "failed",
   wrongCluster: "conflict",
+  removed: "conflict",
   notAuthentic: "notAllowed",
   versionMismatch: "conflict",
   programFailed: "failed",

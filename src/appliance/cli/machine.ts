@@ -5,6 +5,7 @@
 import type { Configuration, ReadText } from "#appliance/configuration.ts";
 import type { ApplianceStart, NetworkFound, NetworkStart } from "#appliance/run-appliance.ts";
 import type { RecoveryStart } from "#appliance/run-recovery.ts";
+import type { AttachStart, LocalMachine } from "#appliance/run-attach.ts";
 import type { ScreenStart } from "#appliance/run-screen.ts";
 import type { ApplianceBox } from "#machine/appliance-box.ts";
 
@@ -22,6 +23,8 @@ export interface FetchOptions {
   body?: string | Uint8Array<ArrayBuffer>;
   /** Path of the unix socket to ask, instead of the URL's host. */
   unix?: string;
+  /** Whose certificates are believed, PEM; not said: what the machine believes. */
+  ca?: string;
   timeoutMs: number;
 }
 
@@ -71,6 +74,12 @@ export interface CliMachine {
   runScreen(start: ScreenStart): Promise<unknown>;
   /** The recovery page; resolves when the daemon was started again. */
   runRecovery(start: RecoveryStart): Promise<unknown>;
+  /** The executable that runs, by its absolute path. */
+  executable: string;
+  /** Attaches a volume; resolves when it is told to stop. */
+  runAttach(start: AttachStart): Promise<unknown>;
+  /** What is attached on this machine. */
+  attachments(): Promise<LocalMachine>;
   /** This machine as an appliance, which it need not be. */
   box(): Promise<ApplianceBox>;
 }

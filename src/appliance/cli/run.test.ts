@@ -13,12 +13,14 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { Fault, faultTable } from "#base/fault.ts";
 import { MEMORY_CODE, MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
+import { drillOver } from "#appliance/api/memory-drills-fixture.ts";
 import { type ServedApi, SOCKET_FILE } from "#appliance/api/serve.ts";
 import { SERVED_TOKEN as TOKEN, serveInMemory } from "#appliance/api/served-fixture.ts";
 import type { Configuration } from "#appliance/configuration.ts";
 import type { ApplianceStart } from "#appliance/run-appliance.ts";
 import { EXIT, exitCodeOf } from "./exit-codes.ts";
 import { nearest } from "./flags.ts";
+import { localMachine } from "#appliance/run-attach.ts";
 import type { CliMachine, FetchOptions } from "./machine.ts";
 import { allFlags, commands, runCli } from "./run.ts";
 import { type Column, plain, tableText } from "./table.ts";
@@ -81,6 +83,9 @@ function testMachine(): CliMachine {
     runScreen: () => Promise.reject(new Error("commands-appliance.test.ts")),
     runRecovery: () => Promise.reject(new Error("commands-appliance.test.ts")),
     box: () => Promise.reject(new Error("commands-appliance.test.ts")),
+    executable: "/usr/local/bin/cairn",
+    runAttach: () => Promise.reject(new Error("commands-attach.test.ts")),
+    attachments: async () => ({ ...localMachine, list: () => [] }),
   };
 }
 
@@ -200,6 +205,30 @@ describe("the cluster", () => {
     expect(out).toContain("1       1      2          1 MiB  4 MiB\n1 MiB moved");
   });
 
+  test("unit waiting, admit, admit-all, renew: who comes in by the owner's word", async () => {
+    expect(await run("unit waiting")).toBe(0);
+    expect(out).toBe("no unit waits without a join secret\n");
+    const words = ["robin", "tulip"];
+    const box = { unitId: "ab".repeat(16), name: "new-box", version: "1", address: "::1", words };
+    backend.arrivals.waiting = [box];
+    expect(await run("unit waiting")).toBe(0);
+    expect(out).toContain("new-box  robin tulip  ::1");
+    expect(await run("unit admit")).toBe(2);
+    expect(await run("unit admit robin rose")).toBe(4);
+    expect(await run("unit admit robin tulip")).toBe(0);
+    expect(out).toContain("new-box has the join secret");
+    expect(await run("unit admit-all --seconds 601")).toBe(2);
+    expect(await run("unit admit-all --seconds 60 --limit 2")).toBe(0);
+    expect(out).toBe("whatever asks is let in for 60 s more, 2 at most\n");
+    expect(await run("unit waiting -o json")).toBe(0);
+    expect(JSON.parse(out)).toEqual({ waiting: [], window: { secondsLeft: 60, unitsLeft: 2 } });
+    expect(await run("unit admit-all --close")).toBe(0);
+    expect(backend.arrivals.window).toBeNull();
+    expect(await run("unit renew")).toBe(5);
+    backend.arrivals.isRemoved = true;
+    expect(await run("unit renew")).toBe(0);
+  });
+
   test("unit evacuate, keep, replace, remove: what it comes to, and what is refused", async () => {
     expect(await run("unit evacuate cairn-0002 --dry-run")).toBe(0);
     expect(out).toContain("no volume would notice");
@@ -222,6 +251,28 @@ describe("the cluster", () => {
     expect(backend.fleet.removed).toEqual([[2, true]]);
     expect(await run("unit remove")).toBe(2);
     expect(await run("unit replace 2")).toBe(2);
+  });
+
+  test("pool create, list, delete; unit move; a volume in a pool", async () => {
+    expect(await run("pool create archive")).toBe(0);
+    expect(err).toContain("cairn unit move UNIT archive");
+    expect(await run("pool create archive")).toBe(5);
+    expect(await run("unit move 2 archive --dry-run")).toBe(0);
+    expect(err).toContain("2 would be a member of the pool archive");
+    expect(backend.fleet.places.size).toBe(0);
+    expect(await run("unit move 2 archive")).toBe(0);
+    expect(backend.fleet.placeOf(2)).toEqual({ role: "member", pool: "archive" });
+    expect(await run("pool list --wide")).toBe(0);
+    expect(out).toMatch(/archive {2}2 {6}- {7}0 .* none up to 10 GiB/);
+    expect(await run("pool delete archive")).toBe(5);
+    expect(await run("unit move 2 archive --spare")).toBe(0);
+    expect(backend.fleet.placeOf(2)).toEqual({ role: "spare", pool: "archive" });
+    expect(await run("unit move 2 none")).toBe(0);
+    expect(backend.fleet.placeOf(2)).toEqual({ role: "spare", pool: null });
+    expect(await run("volume create v --size 1G --pool archive")).toBe(0);
+    expect(backend.volume("v").pool).toBe("archive");
+    expect(await run("volume create w --size 1G --pool nowhere")).toBe(4);
+    expect(await run("unit move 2")).toBe(2);
   });
 
   test("what-if: a unit, a disk, a link; volumes in words; nonsense is refused", async () => {
@@ -266,6 +317,33 @@ describe("the cluster", () => {
     expect(JSON.parse(out)).toEqual({ questions: backend.fleet.open });
   });
 
+  test("unit losses: a row for each unit", async () => {
+    expect(await run("unit losses")).toBe(0);
+    expect(out).toContain("cairn-0001   the control store stops");
+    expect(await run("unit losses -o json")).toBe(0);
+    expect(printed()).toEqual({ losses: backend.fleet.losses() });
+  });
+
+  test("drill: said beforehand, watched, and told by its exit code", async () => {
+    expect(await run("drill --dry-run")).toBe(0);
+    expect(out).toBe("1. A volume is made.\n2. Its head falls silent.\n");
+    expect(backend.drills.begun).toEqual([]);
+    const passed = drillOver();
+    pauses.push(() => backend.drills.next.push(passed));
+    expect(await run("drill --unit cairn-0002")).toBe(0);
+    expect(backend.drills.begun).toEqual(["cairn-0002"]);
+    expect(out).toBe(`passed: ${passed.sentence}\n`);
+    expect(err).toContain("Its head falls silent.");
+    expect(err).toContain("making the canary volume");
+    pauses.push(() => backend.drills.next.push(drillOver({ wrongBlocks: 1 })));
+    expect(await run("drill -o json")).toBe(1);
+    expect(printed()).toMatchObject({ phase: "over", passed: false });
+    backend.drills.refusal = "only one has one in this pool";
+    expect(await run("drill --dry-run")).toBe(1);
+    expect(out).toContain("only one has one");
+    expect(await run("drill")).toBe(9);
+  });
+
   test("disk retire, disk return: by number; what cannot be is said", async () => {
     expect(await run("disk retire 2")).toBe(0);
     expect(out).toBe("disk 2 is being retired; it can be pulled once it holds no slices\n");
@@ -302,14 +380,26 @@ describe("the cluster", () => {
     expect(await run("setting set diskErrorsMax 0")).toBe(0);
     expect(await run("setting set groupAddress 10.0.0.50")).toBe(0);
     expect(out).toContain("groupAddress            10.0.0.50");
+    expect(await run("setting set httpsOnly yes")).toBe(0);
+    expect(await run("setting set httpsOnly perhaps")).toBe(2);
+    expect(await run("authority show")).toBe(0);
+    expect(out).toContain("SHA-256 AA:BB");
     expect(await run("setting list -o json")).toBe(0);
     expect(printed()).toEqual({
       reprotectAfterMs: 600_000,
+      protectWithinMs: 0,
       scrubEveryMs: 7 * 86_400_000,
       scrubBytesPerSecondMax: 100 << 20,
       diskErrorsMax: 0,
       groupAddress: "10.0.0.50",
+      httpsOnly: true,
     });
+    backend.deadline = { withinMs: 7_200_000, problems: ["were box2 lost, too late"], unknown: [] };
+    expect(await run("setting set protectWithinMs 2h")).toBe(0);
+    expect(err).toContain("note: were box2 lost, too late");
+    expect(backend.settings().protectWithinMs).toBe(7_200_000);
+    expect(await run("recovery show")).toBe(0);
+    expect(out).toContain("protected again within 2h:\n  - were box2 lost, too late");
     expect(await run("setting set groupAddress none")).toBe(0);
     expect(backend.settings().groupAddress).toBeNull();
     expect(await run("setting set groupAddress 10.0.0.0/24")).toBe(2);
@@ -500,6 +590,13 @@ describe("the unit itself", () => {
   });
 
   test("wrong settings → 2, and it does not run; a machine that lacks something → 3", async () => {
+    writeFileSync(path.join(folder, "words"), "some-join-secret-of-a-cluster");
+    expect(await runPlain("witness --join-secret-file words --name third")).toBe(0);
+    expect(ran.pop()).toMatchObject({ role: "witness", disks: [], name: "third" });
+    expect(await runPlain("witness")).toBe(2);
+    expect(err).toContain("--join-secret-file");
+    expect(await runPlain("witness --disk a")).toBe(2);
+    ran.splice(0);
     for (const line of ["unit --config gone.json", "unit --role king", "unit --api-port x"]) {
       expect([line, await runPlain(line)]).toEqual([line, 2]);
     }

@@ -4,6 +4,7 @@
 // wrong into a message with advice and a documented exit code.
 
 import { type Command, Call, checkOutput } from "./command.ts";
+import { attachCommands } from "./commands-attach.ts";
 import { bootCommands } from "./commands-boot.ts";
 import { claimCommands } from "./commands-claim.ts";
 import { applianceCommands } from "./commands-appliance.ts";
@@ -11,8 +12,11 @@ import { clusterCommands } from "./commands-cluster.ts";
 import { hostCommands } from "./commands-host.ts";
 import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
+import { poolCommands } from "./commands-pool.ts";
 import { requestCommands } from "./commands-request.ts";
 import { settingCommands } from "./commands-setting.ts";
+import { drillCommands } from "./commands-drill.ts";
+import { arrivalCommands } from "./commands-arrival.ts";
 import { unitCommands } from "./commands-unit.ts";
 import { updateCommands } from "./commands-update.ts";
 import { volumeCommands } from "./commands-volume.ts";
@@ -40,9 +44,13 @@ export const commands: readonly Command[] = [
   ...localCommands,
   ...clusterCommands,
   ...unitCommands,
+  ...drillCommands,
+  ...poolCommands,
+  ...arrivalCommands,
   ...volumeCommands,
   ...hostCommands,
   ...requestCommands,
+  ...attachCommands,
   ...settingCommands,
   ...claimCommands,
   ...bootCommands,

@@ -7,6 +7,7 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import { type Api, createApi } from "#appliance/api/api.ts";
 import { MEMORY_CODE, MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
+import { drillOver } from "#appliance/api/memory-drills-fixture.ts";
 import { consoleParts, UNIT_TOKEN } from "./console-parts-fixture.ts";
 import { ROWS_OF_PAGE } from "./reading.ts";
 import { IDLE_MS } from "./sessions.ts";
@@ -401,6 +402,32 @@ describe("one unit", () => {
     expect(backend.fleet.removed).toEqual([[2, true]]);
   });
 
+  test("two units → what stops when which one fails, and a third vote is offered", async () => {
+    const page = await text("/units");
+    expect(page).toContain("If one of them failed now");
+    expect(page).toContain("the control store stops");
+    expect(page).toContain("cairn witness");
+    expect(await text("/setup")).toContain("cairn witness");
+    expect(await text("/")).toContain("A third vote, on any Linux machine");
+  });
+
+  test("a drill: what it does stands there before it is begun, then what was seen", async () => {
+    const before = await text("/recovery");
+    expect(before).toContain("Its head falls silent.");
+    expect(before).not.toContain("The drill of");
+    const token = await formToken("/recovery");
+    const begun = post("/recovery/drill", { token, unit: "cairn-0002" });
+    expect(await led(begun)).toEqual([303, "/recovery"]);
+    expect(backend.drills.begun).toEqual(["cairn-0002"]);
+    expect(await text("/recovery")).toContain("under way");
+    backend.drills.next.push(drillOver());
+    expect(await text("/recovery")).toContain("a host waited 2.6 s");
+    backend.drills.refusal = "only one has one in this pool";
+    expect(await text("/recovery")).toContain("No drill can be done now");
+    expect((await post("/recovery/drill", { token, unit: "" })).status).toBe(507);
+    expect((await post("/recovery/drill", { token: "0".repeat(64) })).status).toBe(403);
+  });
+
   test("replaced by another one; no such unit; a form of somebody else's", async () => {
     const token = await formToken("/units/2");
     const replaced = post("/units/2/replace", { token, by: "cairn-0001" });
@@ -408,6 +435,54 @@ describe("one unit", () => {
     expect(backend.fleet.replaced).toEqual([[2, 1]]);
     expect((await get("/units/77")).status).toBe(404);
     expect((await post("/units/1/evacuate", { token: "0".repeat(64) })).status).toBe(403);
+  });
+});
+
+describe("pools", () => {
+  const send = async (path: string, more: Record<string, string>) =>
+    post(path, { token: await formToken(), ...more });
+
+  beforeEach(signIn);
+
+  test("made, units moved into it, chosen for a new volume, deleted when empty", async () => {
+    expect(await text("/volumes/new")).not.toContain('name="pool"');
+    expect(await led(send("/pools", { name: " archive " }))).toEqual([303, "/pools"]);
+    expect(await text("/pools")).toContain("Delete the pool archive");
+    const place = "member:archive";
+    const moved = send("/pools/move", { unit: "cairn-0002", place });
+    expect(await led(moved)).toEqual([303, "/pools"]);
+    expect(backend.fleet.placeOf(2)).toEqual({ role: "member", pool: "archive" });
+    const page = await text("/pools");
+    expect(page).not.toContain("Delete the pool archive");
+    expect(page).toContain("10 GiB as none");
+    expect(await text("/units")).toContain("member of archive, control station, voter");
+    expect(await text("/volumes/new")).toContain("Room in archive: none up to 10 GiB.");
+    const volume = { name: "kept", size: "1G", protection: "none", pool: "archive" };
+    const made = send("/volumes/new", { ...volume, intent: "create" });
+    expect(await led(made)).toEqual([303, "/volumes/kept"]);
+    expect(backend.volume("kept").pool).toBe("archive");
+    await backend.deleteVolume("kept");
+    expect(await led(send("/pools/move", { unit: "2", place: "spare:" }))).toEqual([303, "/pools"]);
+    expect(await text("/pools")).toContain("Spares for all pools");
+    expect(await led(send("/pools/archive/delete", {}))).toEqual([303, "/pools"]);
+    expect(backend.pools.list()).toHaveLength(1);
+  });
+
+  test("a bad name, no place, no room, no unit → said, nothing changed", async () => {
+    backend.fleet.isTight = true;
+    for (const [path, form, status, words] of [
+      ["/pools", { name: "no blanks" }, 400, "letters, digits"],
+      ["/pools", { name: "pool" }, 409, "a pool named pool exists"],
+      ["/pools/move", { unit: "cairn-0002", place: "other" }, 400, "Choose a place"],
+      ["/pools/move", { unit: "cairn-0002", place: "member:pool" }, 507, "there is no room"],
+      ["/pools/move", { unit: "nobody", place: "member:pool" }, 404, "There is no unit nobody"],
+      ["/pools/pool/delete", {}, 409, "it stays"],
+    ] as const) {
+      const answer = await send(path, form);
+      const said = [path, answer.status, await answer.text()];
+      expect(said).toEqual([path, status, expect.stringContaining(words)]);
+    }
+    expect(backend.fleet.places.size).toBe(0);
   });
 });
 
@@ -557,10 +632,33 @@ describe("pages", () => {
 
   test("units without a secret → shown with their words", async () => {
     const words = ["robin", "tulip"];
-    backend.heard = [
+    backend.arrivals.waiting = [
       { unitId: "ab".repeat(16), name: "new-box", version: "1", address: "::1", words },
     ];
     for (const path of ["/units", "/setup"]) expect(await text(path)).toContain("robin tulip");
+  });
+
+  test("a unit that waits is let in by its words; a window opened and closed", async () => {
+    const words = ["robin", "tulip"];
+    const box = { unitId: "ab".repeat(16), name: "new-box", version: "1", address: "::1", words };
+    expect(await text("/units")).toContain("No box without a join secret is heard");
+    backend.arrivals.waiting = [box];
+    const send = async (path: string, more: Record<string, string>) =>
+      post(`/arrivals/${path}`, { token: await formToken("/units"), ...more });
+    const wrong = await send("admit", { words: "robin rose" });
+    expect([wrong.status, (await wrong.text()).includes("unit with these words")]).toEqual([
+      404,
+      true,
+    ]);
+    expect(await led(send("admit", { words: "robin tulip" }))).toEqual([303, "/units"]);
+    expect(await text("/units")).toContain("new-box has the join secret");
+    expect((await send("open", { limit: "many" })).status).toBe(400);
+    expect(await led(send("open", { limit: "3" }))).toEqual([303, "/units"]);
+    expect(backend.arrivals.window).toEqual({ secondsLeft: 600, unitsLeft: 3 });
+    expect(await text("/units")).toContain("for 600 seconds more, 3 at most");
+    expect(await led(send("close", {}))).toEqual([303, "/units"]);
+    expect(backend.arrivals.window).toBeNull();
+    expect((await post("/arrivals/close", { token: "0".repeat(64) })).status).toBe(403);
   });
 
   test("events → filtered by weight and words", async () => {
@@ -625,6 +723,7 @@ describe("pages", () => {
     const paths = [
       "/disks/1",
       "/units/1",
+      "/pools",
       "/settings",
       "/hosts",
       "/hosts/1",

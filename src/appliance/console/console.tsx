@@ -25,16 +25,19 @@ import { passwordFault } from "#appliance/password-rule.ts";
 import { addAssets } from "./assets.ts";
 import type { Credentials } from "./credentials.ts";
 import { addDiskPages } from "./disk-pages.tsx";
+import { DrillSection, addDrill } from "./drill-section.tsx";
 import { AccountPage, ClaimPage, LoginPage, SetupPage } from "./entry-pages.tsx";
 import { page } from "./frame.tsx";
 import { addHostPages } from "./host-routes.tsx";
 import * as pages from "./pages.tsx";
 import { readAll, readEvents } from "./reading.ts";
+import { addPoolPages } from "./pool-pages.tsx";
 import type { Session, Sessions } from "./sessions.ts";
 import { sessionCookie, shownSession } from "./sessions.ts";
 import { addSettingsPage } from "./settings-pages.tsx";
 import { sentenceOf } from "./fault-words.ts";
 import { TryLimit } from "./try-limit.ts";
+import { addArrivalPages } from "./arrival-pages.tsx";
 import { addUnitPages } from "./unit-pages.tsx";
 import { addVolumePages } from "./volume-routes.tsx";
 
@@ -72,13 +75,23 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
     return desk.show(call, { title: "That did not work", place: "", content, fault });
   });
   addAssets(app);
+  // A certificate is no secret; whoever adds it compares its fingerprint.
+  app.get("/ca.pem", (call) =>
+    call.body(backend.authority().pem, 200, {
+      "content-type": "application/x-x509-ca-cert",
+      "content-disposition": 'attachment; filename="cairn-ca.pem"',
+    }),
+  );
   addEntry(app, desk);
   addAccount(app, desk);
   addReading(app, desk);
   addVolumePages(app, desk);
   addDiskPages(app, desk);
+  addArrivalPages(app, desk);
   addUnitPages(app, desk);
+  addPoolPages(app, desk);
   addHostPages(app, desk);
+  addDrill(app, desk);
   addSettingsPage(app, desk);
   return app;
 }
@@ -300,12 +313,16 @@ function addAccount(app: ConsoleApp, desk: Desk): void {
   );
 }
 
+type Content = (call: Call, session: Session) => Child;
+
 function addReading(app: ConsoleApp, desk: Desk): void {
   const { backend, credentials } = desk;
-  const reading = (path: string, title: string, contentOf: (call: Call) => Child) => {
+  const reading = (path: string, title: string, contentOf: Content) => {
     app.get(
       path,
-      desk.guarded((call) => desk.show(call, { title, place: path, content: contentOf(call) })),
+      desk.guarded((call, session) =>
+        desk.show(call, { title, place: path, content: contentOf(call, session) }),
+      ),
     );
   };
   reading("/", "Overview", () => {
@@ -313,11 +330,19 @@ function addReading(app: ConsoleApp, desk: Desk): void {
     const { hasPassword } = credentials;
     return <pages.Overview {...{ seen: readAll(backend), events, hasPassword }} />;
   });
-  reading("/units", "Units", () => <pages.UnitsPage seen={readAll(backend)} />);
   reading("/disks", "Disks", (call) => (
     <pages.DisksPage seen={readAll(backend)} query={listQuery(call)} />
   ));
-  reading("/recovery", "Recovery", () => <pages.RecoveryPage seen={readAll(backend)} />);
+  reading("/recovery", "Recovery", (_, session) => {
+    const seen = readAll(backend);
+    const { drills } = backend;
+    return (
+      <div>
+        <pages.RecoveryPage seen={seen} />
+        {seen.units === null ? null : <DrillSection {...{ drills, units: seen.units, session }} />}
+      </div>
+    );
+  });
   reading("/events", "Events", (call) => {
     const query = { ...listQuery(call), severity: call.req.query("severity") ?? "info" };
     return <pages.EventsPage events={readEvents(backend, EVENTS_READ)} query={query} />;

@@ -8,7 +8,7 @@ import { PASSWORD_CHARACTERS_MIN } from "#appliance/password-rule.ts";
 import type { UnitStatus, VolumeView } from "#appliance/backend.ts";
 import { Copyable, Field, FormToken, Notice, Live } from "./frame.tsx";
 import { capacityOf, volumePath } from "./health.ts";
-import { DiskTable, Strangers, UnitTable } from "./pages.tsx";
+import { DiskTable, Strangers, UnitTable, WitnessOffer } from "./pages.tsx";
 import type { Reading } from "./reading.ts";
 import type { Session } from "./sessions.ts";
 import { NewVolumePage } from "./volume-pages.tsx";
@@ -138,6 +138,7 @@ export function SetupPage(options: { seen: Reading; session: Session; from: stri
         <Live id="setup-units">
           <UnitTable units={units ?? []} sentence={status.sentence} />
           <Strangers strangers={strangers} />
+          {units?.length === 2 ? <WitnessOffer /> : null}
         </Live>
       </section>
       <section aria-labelledby="plan">

@@ -27,8 +27,9 @@ const ENTRIES: readonly (readonly [path: string, word: string])[] = [
   ["/", "Overview"],
   ["/volumes", "Volumes"],
   ["/hosts", "Hosts"],
-  ["/disks", "Disks"],
+  ["/pools", "Pools"],
   ["/units", "Units"],
+  ["/disks", "Disks"],
   ["/recovery", "Recovery"],
   ["/events", "Events"],
   ["/settings", "Settings"],
@@ -308,6 +309,15 @@ export function Field({ id, label, hint, type = "text", value = "", ...more }: F
         {...more}
       />
     </div>
+  );
+}
+
+export function Choice({ id, name, label }: { id: string; name: string; label: string }) {
+  return (
+    <p class="choice">
+      <input type="checkbox" id={id} name={name} value="yes" />
+      <label for={id}>{label}</label>
+    </p>
   );
 }
 

@@ -33,11 +33,13 @@ describe("health", () => {
     const seen = await readingWith({ state: "at-risk" });
     const units = (seen.units ?? []).map((unit) => ({ ...unit, alive: unit.unit !== 2 }));
     const disks = seen.disks.map((disk) => (disk.disk === 1 ? { ...disk, state: "failed" } : disk));
-    const status = { ...seen.status, staleMs: 5000 };
+    const otherClusters = ["attic (id 01234567)"];
+    const status = { ...seen.status, staleMs: 5000, otherClusters };
     const { tone, because } = healthOf({ ...seen, units, disks, status });
     expect(tone).toBe("notice");
     expect(because).toEqual([
       "the control station does not answer",
+      "another cluster in use has the same join secret and is near: attic (id 01234567)",
       "1 unit (cairn-0002) is away",
       "1 disk failed",
       "1 volume (one) lacks copies",
@@ -68,10 +70,20 @@ test("next steps → what is missing, in order; none when all is done", async ()
   const seen = await readingWith();
   const labels = (reading: Reading, hasPassword = true) =>
     nextSteps(reading, hasPassword).map((step) => step.label);
-  const done = { ...seen, disks: seen.disks.filter((disk) => disk.disk !== 0) };
+  const used = seen.disks.filter((disk) => disk.disk !== 0);
+  const [one, other] = seen.units ?? [];
+  const third = { ...one, unit: 3, name: "cairn-0003" };
+  const done = { ...seen, disks: used, units: [one, other, third] as Reading["units"] };
   expect(labels(done)).toEqual([]);
   expect(labels(done, false)).toEqual(["Set a password"]);
-  expect(labels({ ...seen, volumes: [] })).toEqual(["Make the first volume", "See why"]);
+  expect(labels({ ...done, disks: seen.disks, volumes: [] })).toEqual([
+    "Make the first volume",
+    "See why",
+  ]);
+  // Two units: one of them has the only vote.
+  expect(labels({ ...done, units: seen.units })).toEqual([
+    "See what stops when, and how to add one",
+  ]);
   const closed = (seen.volumes ?? []).map((volume) => ({ ...volume, hosts: [] }));
   expect(labels({ ...done, volumes: closed })).toEqual(["Say which hosts may"]);
 });

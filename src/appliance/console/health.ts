@@ -4,6 +4,7 @@
 // was read, worst first, and says where it does not know.
 
 import type { DiskView, VolumeView } from "#appliance/backend.ts";
+import { CANARY_NAME } from "#cluster/drill-changes.ts";
 import type { Reading } from "./reading.ts";
 
 export type Tone = "good" | "notice" | "bad";
@@ -57,10 +58,14 @@ function unreachable(volumes: readonly VolumeView[]): string[] {
   });
 }
 
-function noticesOf({ status, units, disks, volumes }: Reading): string[] {
+function noticesOf({ status, units, disks, volumes, recovery }: Reading): string[] {
   const found: string[] = [];
   if (status.staleMs >= STALE_MS) found.push("the control station does not answer");
   if (status.wrongMedium !== null) found.push(`a boot medium is wrong: ${status.wrongMedium}`);
+  if (status.otherClusters.length > 0) {
+    const named = status.otherClusters.slice(0, NAMED_MAX).join(", ");
+    found.push(`another cluster in use has the same join secret and is near: ${named}`);
+  }
   const away = (units ?? []).filter((unit) => !unit.alive);
   if (away.length > 0) found.push(`${counted(away, "unit")} ${isAre(away)} away`);
   const failed = disks.filter((disk) => disk.state === "failed");
@@ -70,7 +75,7 @@ function noticesOf({ status, units, disks, volumes }: Reading): string[] {
     const lack = lacking.length === 1 ? "lacks" : "lack";
     found.push(`${counted(lacking, "volume")} ${lack} copies`);
   }
-  return found;
+  return [...found, ...recovery.deadline.problems];
 }
 
 /** `2 volumes (one, two)`; of many only the first ones by name. */
@@ -137,7 +142,8 @@ export function nextSteps(seen: Reading, hasPassword: boolean): Step[] {
     const text = `${waiting.length} ${plural(waiting, "request")} of hosts for a volume.`;
     steps.push({ text, href: "/hosts#requests", label: "Grant or refuse" });
   }
-  const closed = (volumes ?? []).find((volume) => volume.hosts.length === 0);
+  const meant = (volumes ?? []).filter((volume) => volume.name !== CANARY_NAME);
+  const closed = meant.find((volume) => volume.hosts.length === 0);
   if (closed !== undefined) {
     const text = `Nobody may attach to ${closed.name} yet.`;
     const href = `${volumePath(closed)}#hosts`;
@@ -156,6 +162,13 @@ export function nextSteps(seen: Reading, hasPassword: boolean): Step[] {
   if (unused.length > 0) {
     const text = `${unused.length} ${plural(unused, "disk")} not in use.`;
     steps.push({ text, href: "/disks", label: "See why" });
+  }
+  const stay = (units ?? []).filter((unit) => unit.evacuation === null);
+  if (stay.length === 2) {
+    const text =
+      "With two units one of them has the only vote. A third vote, on any Linux machine, keeps " +
+      "volumes going whichever fails.";
+    steps.push({ text, href: "/units#losses", label: "See what stops when, and how to add one" });
   }
   if (units !== null && units.length === 1) {
     const text = "One unit alone keeps no second copy. Add one with the same join secret.";

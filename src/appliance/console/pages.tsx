@@ -5,7 +5,7 @@
 
 /** @jsxImportSource hono/jsx */
 
-import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
+import { durationInWords, sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { Question } from "#cluster/questions.ts";
 import type { DiskView, EventView, StrangerView, UnitView } from "#appliance/backend.ts";
 import { Bar, Live, Mark, Notice, Pages, Search, State, Table } from "./frame.tsx";
@@ -156,17 +156,37 @@ function Now({ seen }: { seen: Reading }) {
   );
 }
 
-export function UnitsPage({ seen }: { seen: Reading }) {
-  const { units, strangers, status } = seen;
+/** R5, said beforehand. */
+export function Losses({ losses }: { losses: Reading["losses"] }) {
+  if (losses.length === 0) return null;
   return (
-    <Live id="units">
-      <p class="lead">
-        A new box joins by itself when it is stamped with the same join secret. Two boxes are told
-        apart by their words: each shows its own on its screen.
+    <section aria-labelledby="losses">
+      <h2 id="losses">If one of them failed now</h2>
+      <Table
+        id="loss-rows"
+        caption="What would stop or be lost, by unit"
+        columns={["Unit", "Then"]}
+        empty=""
+        rows={losses.map((row) => [row.name, row.sentences.join("; ")])}
+      />
+    </section>
+  );
+}
+
+/** With exactly two units; also among the first steps. */
+export function WitnessOffer() {
+  return (
+    <section class="card" aria-labelledby="witness">
+      <h2 id="witness">A third vote</h2>
+      <p>
+        Two units cannot tell a dead partner from a cut cable: one of them has the only vote, and
+        without it nothing that needs a new record goes on. A third box does away with that, and so
+        does a witness: the same program on any Linux machine that both reach, without disks.
       </p>
-      <UnitTable units={units ?? []} sentence={status.sentence} />
-      <Strangers strangers={strangers} />
-    </Live>
+      <p>
+        <code>cairn witness --state-directory DIRECTORY --join-secret-file FILE</code>
+      </p>
+    </section>
   );
 }
 
@@ -210,7 +230,10 @@ function AddressList({ addresses }: { addresses: readonly string[] }) {
 }
 
 function unitPart(unit: UnitView): string {
-  const words = [unit.pool === null ? unit.role : `${unit.role} of ${unit.pool}`];
+  const { role, pool } = unit;
+  const words = [
+    pool === null ? (role === "spare" ? "spare for all" : role) : `${role} of ${pool}`,
+  ];
   if (unit.controlStation) words.push("control station");
   if (unit.voter) words.push("voter");
   return words.join(", ");
@@ -222,8 +245,8 @@ export function Strangers({ strangers }: { strangers: readonly StrangerView[] })
     <section aria-labelledby="strangers">
       <h2 id="strangers">Waiting without a join secret</h2>
       <p class="lead">
-        These boxes cannot prove that they are yours. If a box's screen shows the same words, stamp
-        its boot medium with your join secret, and it joins.
+        These boxes cannot prove that they are yours. If a box's screen shows the same words, let it
+        in on the page of units, or stamp its boot medium with your join secret.
       </p>
       <Table
         id="stranger-table"
@@ -322,6 +345,7 @@ export function RecoveryPage({ seen }: { seen: Reading }) {
         ])}
       />
       <p class="hint">Copied since this unit started: {sizeInWords(resyncedBytes)}.</p>
+      <Deadline deadline={seen.recovery.deadline} />
       <h2>Volumes without all their copies</h2>
       {lacking.length === 0 ? (
         <p class="empty">None: every volume has all its copies.</p>
@@ -336,6 +360,27 @@ export function RecoveryPage({ seen }: { seen: Reading }) {
         </ul>
       )}
     </Live>
+  );
+}
+
+/** Whether what was promised about a loss could be kept, said beforehand. */
+function Deadline({ deadline }: { deadline: Reading["recovery"]["deadline"] }) {
+  const { withinMs, problems, unknown } = deadline;
+  if (withinMs === 0) return null;
+  const said = [...problems, ...unknown];
+  return (
+    <section aria-labelledby="deadline">
+      <h2 id="deadline">Protected again within {durationInWords(withinMs)}</h2>
+      {said.length === 0 ? (
+        <p>It could be kept after the loss of any unit, at the pace measured.</p>
+      ) : (
+        <ul>
+          {said.map((sentence) => (
+            <li>{sentence}</li>
+          ))}
+        </ul>
+      )}
+    </section>
   );
 }
 

@@ -5,16 +5,18 @@
 
 import { Fault } from "#base/fault.ts";
 import type { Question } from "#cluster/questions.ts";
+import type { LossRow } from "#cluster/volume-state.ts";
 import type {
   Backend,
   DiskView,
   EventView,
-  ResyncView,
+  RecoveryView,
   StrangerView,
   UnitStatus,
   UnitView,
   VolumeView,
 } from "#appliance/backend.ts";
+import type { PoolView } from "#appliance/pools.ts";
 import type { HostView, RequestView } from "#appliance/host-backend.ts";
 
 export interface Reading {
@@ -22,10 +24,13 @@ export interface Reading {
   disks: DiskView[];
   units: UnitView[] | null;
   volumes: VolumeView[] | null;
+  pools: PoolView[] | null;
   hosts: HostView[] | null;
   requests: RequestView[] | null;
   strangers: StrangerView[];
-  recovery: { resyncs: ResyncView[]; resyncedBytes: number };
+  recovery: RecoveryView;
+  /** What would stop or be lost if which unit failed (R5). */
+  losses: LossRow[];
   /** What only the owner can decide. */
   questions: Question[];
 }
@@ -36,10 +41,12 @@ export function readAll(backend: Backend): Reading {
     disks: backend.disks(),
     units: ifReady(() => backend.units()),
     volumes: ifReady(() => backend.volumes()),
+    pools: ifReady(() => backend.pools.list()),
     hosts: ifReady(() => backend.hosts.list()),
     requests: ifReady(() => backend.hosts.requests()),
-    strangers: backend.strangers(),
+    strangers: backend.arrivals.list().waiting,
     recovery: backend.recovery(),
+    losses: ifReady(() => backend.fleet.losses()) ?? [],
     questions: ifReady(() => backend.fleet.questions()) ?? [],
   };
 }

@@ -17,10 +17,12 @@ import type { Session } from "./sessions.ts";
 const PLACE = "/settings";
 const LABELS: Record<keyof SettingsView, string> = {
   reprotectAfterMs: "Make a missing copy anew after",
+  protectWithinMs: "Protected again within",
   scrubEveryMs: "Read every block at least every",
   scrubBytesPerSecondMax: "Read at most, per second",
   diskErrorsMax: "Retire a disk after so many wrong places a day",
   groupAddress: "Group address",
+  httpsOnly: "Answer over TLS alone",
 };
 
 export function addSettingsPage(app: ConsoleApp, desk: Desk): void {
@@ -72,6 +74,22 @@ function wantedChanges(typed: URLSearchParams, values: SettingsView) {
   throw new Fault("badRequest", `${label}: ${issue?.message ?? ""}`);
 }
 
+/** How a browser comes to believe the units' certificates. */
+function TrustSection() {
+  return (
+    <section class="card" aria-labelledby="trust">
+      <h2 id="trust">Pages over TLS</h2>
+      <p>
+        Every unit answers at <code>https://UNIT:7443</code> too, with a certificate of this
+        cluster's own authority, unless it was given another one. To trust it, get{" "}
+        <a href="/ca.pem">the authority's certificate</a>, compare its fingerprint with what{" "}
+        <code>cairn authority show</code> says on a unit, and add it to the authorities of your
+        browser or system; for the command line say <code>--ca FILE</code>.
+      </p>
+    </section>
+  );
+}
+
 function SettingsPage(options: {
   session: Session;
   values: SettingsView;
@@ -99,6 +117,7 @@ function SettingsPage(options: {
           <button type="submit">Save the settings</button>
         </p>
       </form>
+      <TrustSection />
     </div>
   );
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One unit: how it is, how far its evacuation is, what its loss would mean now, and what its owner
-// may do about it: evacuate it, keep it, have another one take its place, remove it.
+// may do about it: evacuate it, keep it, have another one take its place, remove it. It is moved
+// between pools at theirs (pool-pages.tsx).
 
 /** @jsxImportSource hono/jsx */
 
@@ -11,7 +12,7 @@ import type { UnitView } from "#appliance/backend.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
-import { Bar, Field, FormToken, Live, Notice, State, Table } from "./frame.tsx";
+import { Bar, Choice, Field, FormToken, Live, Notice, State, Table } from "./frame.tsx";
 import { type Reading, readAll } from "./reading.ts";
 import type { Session } from "./sessions.ts";
 
@@ -150,15 +151,6 @@ function Loss({ loss }: { loss: WhatIf }) {
   );
 }
 
-function Choice({ id, name, label }: { id: string; name: string; label: string }) {
-  return (
-    <p class="choice">
-      <input type="checkbox" id={id} name={name} value="yes" />
-      <label for={id}>{label}</label>
-    </p>
-  );
-}
-
 function GoingForms({ unit, seen, session }: Pick<PageOptions, "unit" | "seen" | "session">) {
   const others = (seen.units ?? []).filter((one) => one.unit !== unit.unit);
   const fit = others.filter((one) => one.alive && one.evacuation === null);
@@ -221,7 +213,8 @@ function RemoveForm({ unit, session }: Pick<PageOptions, "unit" | "session">) {
       <h2 id="remove">Remove it</h2>
       <p>
         Refused while it would cost protection, unless you insist; never done where data would be
-        lost. A removed unit comes back only after a factory reset.
+        lost. A removed unit stays out until it is made new (<code>cairn unit renew</code>, or a
+        factory reset).
       </p>
       <form method="post" action={`${unitPath(unit)}/remove`} class="card form">
         <FormToken session={session} />

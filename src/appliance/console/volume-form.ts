@@ -12,6 +12,8 @@ export interface VolumeForm {
   name: string;
   size: string;
   protection: string;
+  /** Empty: the first one. */
+  pool: string;
   /** Numbers of hosts that were ticked. */
   hosts: readonly string[];
   /** Of a host that is not there yet. */
@@ -23,6 +25,7 @@ export function emptyForm(units: number): VolumeForm {
     name: "",
     size: "",
     protection: units > 1 ? "mirror-2" : "none",
+    pool: "",
     hosts: [],
     address: "",
   };
@@ -43,6 +46,7 @@ export function typedForm(form: URLSearchParams): VolumeForm {
     name: word("name").trim(),
     size: word("size").trim(),
     protection: word("protection"),
+    pool: word("pool"),
     hosts: form.getAll("host"),
     address: word("address"),
   };
@@ -52,12 +56,13 @@ export function typedForm(form: URLSearchParams): VolumeForm {
 export function wantedVolume(form: VolumeForm): CreateVolume {
   const sizeBytes = parseSize(form.size);
   if (sizeBytes === null) throw new Fault("badRequest", "size: such as 100G, 64M or 1.5T");
-  const { name, protection } = form;
+  const { name, protection, pool } = form;
   const parsed = CreateVolumeSchema.safeParse({
     name,
     sizeBytes,
     protection,
     hosts: form.hosts,
+    ...(pool === "" ? {} : { pool }),
   });
   if (parsed.success) return parsed.data;
   throw issueFault(parsed.error.issues[0]);

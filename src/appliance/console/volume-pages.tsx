@@ -8,14 +8,29 @@
 import { layouts } from "#base/layout.ts";
 import { sizeInWords } from "#appliance/api/words.ts";
 import type { DiskView, UnitView, VolumeView } from "#appliance/backend.ts";
+import { type PoolView, fitsInWords } from "#appliance/pools.ts";
 import { attachWays } from "./attach.ts";
-import { Copyable, Field, FormToken, Live, Notice, Pages, Search, State, Table } from "./frame.tsx";
-import { capacityOf, volumePath, volumeTone, volumeWords } from "./health.ts";
+import {
+  Bar,
+  Copyable,
+  Field,
+  FormToken,
+  Live,
+  Notice,
+  Pages,
+  Search,
+  State,
+  Table,
+} from "./frame.tsx";
+import { volumePath, volumeTone, volumeWords } from "./health.ts";
 import { HostChoice, VolumeHosts } from "./host-pages.tsx";
 import type { ListQuery } from "./pages.tsx";
 import { partOf, type Reading, unitName } from "./reading.ts";
 import type { Session } from "./sessions.ts";
 import type { VolumeForm } from "./volume-form.ts";
+
+/** Pools whose room is said beside the size. */
+const POOLS_SHOWN_MAX = 4;
 
 export function VolumesPage({ seen, query }: { seen: Reading; query: ListQuery }) {
   const wanted = query.q.toLowerCase();
@@ -71,7 +86,6 @@ export interface NewVolumeOptions {
 
 export function NewVolumePage(options: NewVolumeOptions) {
   const { seen, session, form, fault, preview, from } = options;
-  const { freeBytes } = capacityOf(seen.disks);
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
@@ -92,9 +106,10 @@ export function NewVolumePage(options: NewVolumeOptions) {
           value={form.size}
           required
           autocomplete="off"
-          hint={`Such as 100G or 1.5T. ${sizeInWords(freeBytes)} are free, copies counted.`}
+          hint={`Such as 100G or 1.5T. ${roomWords(seen.pools ?? [])}`}
         />
         <ProtectionChoice chosen={form.protection} units={seen.units ?? []} />
+        <PoolChoice chosen={form.pool} pools={seen.pools ?? []} />
         <HostChoice
           hosts={seen.hosts ?? []}
           chosen={form.hosts}
@@ -110,6 +125,32 @@ export function NewVolumePage(options: NewVolumeOptions) {
           </button>
         </p>
       </form>
+    </div>
+  );
+}
+
+/** What fits now, of every pool where there are several. */
+function roomWords(pools: readonly PoolView[]): string {
+  const words = pools.slice(0, POOLS_SHOWN_MAX).map((pool) => {
+    const where = pools.length === 1 ? "Room now" : `Room in ${pool.name}`;
+    return `${where}: ${fitsInWords(pool)}.`;
+  });
+  return words.join(" ");
+}
+
+/** Only where there is a choice. */
+function PoolChoice({ chosen, pools }: { chosen: string; pools: readonly PoolView[] }) {
+  if (pools.length < 2) return null;
+  return (
+    <div class="field">
+      <label for="pool">Pool</label>
+      <select id="pool" name="pool">
+        {pools.map(({ name }) => (
+          <option value={name} selected={name === chosen}>
+            {name}
+          </option>
+        ))}
+      </select>
     </div>
   );
 }
@@ -143,15 +184,17 @@ function ProtectionChoice({ chosen, units }: { chosen: string; units: readonly U
 function Preview({ preview, seen }: { preview: VolumeView; seen: Reading }) {
   const { copies } = layouts[preview.protection];
   const needsBytes = preview.sizeBytes * copies;
-  const { freeBytes } = capacityOf(seen.disks);
+  const pool = (seen.pools ?? []).find((one) => one.name === preview.pool);
+  const freeBytes = pool?.freeBytes ?? 0;
   return (
     <section class="card" aria-labelledby="preview">
       <h2 id="preview">Preview: nothing is made yet</h2>
       <p>
         {preview.name} gives hosts {sizeInWords(preview.sizeBytes)} and takes up to{" "}
-        {sizeInWords(needsBytes)} of the {sizeInWords(freeBytes)} that are free:{" "}
-        {layouts[preview.protection].sentence}.
+        {sizeInWords(needsBytes)} of the {sizeInWords(freeBytes)} that are free in the pool{" "}
+        {preview.pool}: {layouts[preview.protection].sentence}.
       </p>
+      <Bar label="It takes of what is free" partBytes={needsBytes} wholeBytes={freeBytes} />
       <SliceFigure slices={preview.slices} disks={seen.disks} units={seen.units} />
     </section>
   );
@@ -199,6 +242,7 @@ function VolumeFacts({ volume, seen }: { volume: VolumeView; seen: Reading }) {
   const facts: [string, string][] = [
     ["Size", sizeInWords(volume.sizeBytes)],
     ["Protection", `${volume.protection}: ${layouts[volume.protection].sentence}`],
+    ["Pool", volume.pool],
     ["Attach at", unitName(seen.units, volume.front)],
     ["Identity", volume.uuid],
   ];

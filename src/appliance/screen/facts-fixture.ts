@@ -28,6 +28,7 @@ export function aStatus(more: Partial<UnitStatus> = {}): UnitStatus {
     staleMs: 0,
     ports: { nbd: 10809, api: 7480 },
     claim: { claimed: true, code: null },
+    otherClusters: [],
     wrongMedium: null,
     ...more,
   };
@@ -82,6 +83,7 @@ export function aVolume(name: string, more: Partial<VolumeView> = {}): VolumeVie
     sizeBytes: TIB,
     usedBytes: null,
     protection: "mirror-2",
+    pool: "pool",
     availability: "online",
     state: "protected",
     rebuildingPercent: null,

@@ -5,7 +5,7 @@
 
 import type { DiskView, VolumeView } from "#appliance/backend.ts";
 import { sizeInWords } from "#appliance/api/words.ts";
-import { FIRST_POOL } from "#cluster/state.ts";
+import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { nextSlot } from "#machine/slot-choice.ts";
 import { type ScreenFacts, type UnitFacts, shownAddresses } from "./facts.ts";
 import { type Tone, clipStart } from "./frame.ts";
@@ -68,8 +68,9 @@ export function clusterRows(unit: UnitFacts): Row[] {
 
 function poolRow({ status, units, disks }: UnitFacts): Row {
   const { pool } = status;
-  if (pool === null) {
-    return { label: "Pool", text: "none: this unit is a spare", tone: "plain", news: "" };
+  if (status.role === "spare" || pool === null) {
+    const text = pool === null ? "none: this unit is a spare" : `${pool}: this unit is its spare`;
+    return { label: "Pool", text, tone: "plain", news: "" };
   }
   const members = new Set((units ?? []).filter((one) => one.pool === pool).map((one) => one.unit));
   const own = disks.filter((disk) => disk.disk !== 0 && members.has(disk.unit));

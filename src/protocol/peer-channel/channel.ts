@@ -43,11 +43,14 @@ export interface ChannelOptions {
   readonly rekeyRecords?: number;
 }
 
+/** Why a proved unit is not welcome: a sentence, with a code where it tells that unit something. */
+export type Unwelcome = string | { code: RefusalCode; sentence: string };
+
 export interface ChannelEffects {
   /** Bytes of the handshake, to be written to the stream. */
   send(bytes: Uint8Array): void;
-  /** Is this proved unit welcome here? A sentence says why not. Called on both ends. */
-  authenticate(peer: PeerIdentity): string | null;
+  /** Is this proved unit welcome here? What says why not. Called on both ends. */
+  authenticate(peer: PeerIdentity): Unwelcome | null;
   /** From now on `seal` and `plain` work. */
   open(peer: PeerIdentity): void;
   /** The stream's next bytes, as they were sealed by the other end. The callee may keep them. */
@@ -374,8 +377,8 @@ export class PeerChannel {
       expectUnitId: this.#options.expectUnitId ?? null,
     });
     if (code !== null) return { code, sentence: refusalTable[code][1] };
-    const sentence = this.#effects.authenticate(peer);
-    return sentence === null ? null : { code: "notAdmitted", sentence };
+    const why = this.#effects.authenticate(peer);
+    return typeof why === "string" ? { code: "notAdmitted", sentence: why } : why;
   }
 
   #split(peer: PeerIdentity): void {

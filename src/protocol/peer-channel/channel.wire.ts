@@ -60,6 +60,8 @@ export const Purpose = {
   meet: 5,
   /** Files of an update, from a unit that has them. */
   artefacts: 6,
+  /** A unit of a cluster gives the join secret to one that has none, as its owner ordered. */
+  adopt: 7,
 } as const;
 export type Purpose = (typeof Purpose)[keyof typeof Purpose];
 

@@ -170,6 +170,9 @@ function checkClusters(
     case Purpose.join:
       if (isZero(called)) return "notFormed";
       return isZero(caller) ? null : "wrongCluster";
+    case Purpose.adopt:
+      if (isZero(caller)) return "notFormed";
+      return isZero(called) ? null : "wrongCluster";
     case Purpose.meet:
       if (isZero(caller) || isZero(called)) return "notFormed";
       return sameBytes(caller, called) ? "wrongCluster" : null;

@@ -17,6 +17,7 @@ export const refusalTable = {
   otherUnit: [11, "another unit answered than the one that was called"],
   tooSlow: [12, "the handshake took too long"],
   brokenRecord: [13, "a record was changed, repeated or left out on the way"],
+  removed: [14, "this unit was removed from the cluster by its owner"],
 } as const satisfies Record<string, readonly [number, string]>;
 
 export type RefusalCode = keyof typeof refusalTable;

@@ -192,7 +192,8 @@ responder\`, a zero byte, the handshake hash before this message, the signer's X
 key, and the first ${channel.IDENTITY_SIGNED_BYTES} bytes of the structure.
 
 Lanes and proxy need one cluster on both ends; join a caller of no cluster and a responder of
-one; meet two different clusters. Feature levels may be ${channel.FEATURE_LEVEL_DISTANCE_MAX}
+one; meet two different clusters; adopt a caller of a cluster and a responder of none, over an
+empty pre-shared key. Feature levels may be ${channel.FEATURE_LEVEL_DISTANCE_MAX}
 apart. From first byte to open channel: at most ${channel.HANDSHAKE_MS_MAX / 1000} s.
 
 ${table(channel.REFUSAL)}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `npm run bench -- --memory`: what a unit's process holds while millions of requests go through
+// it. A slope, in MiB per million requests: what is not given back.
+
+import { readFileSync } from "node:fs";
+import { Lab } from "#test/cluster/lab.ts";
+import { fill, startOurs, type DiskMode } from "./servers.ts";
+import { measure } from "./workloads.ts";
+
+/** Millions before anything counts: the engine compiles, tables and heaps find their size. */
+const WARM_UP = 2;
+const REQUESTS = 1_000_000;
+/** The most that is allowed, MiB per million requests. */
+const SLOPE_MAX = 1;
+
+const MIX = ["--rw=randrw", "--rwmixread=70", "--bs=4k", "--iodepth=32", "--norandommap"];
+
+export async function memory(
+  plan: { mode: DiskMode; volumeBytes: number; millions: number },
+  tell: (line: string) => void,
+): Promise<void> {
+  await using lab = new Lab({ needsBytes: plan.volumeBytes * 1.5 });
+  const { unit, words } = await startOurs(lab, plan.mode, plan.volumeBytes);
+  await fill(lab, words.tcp, plan.volumeBytes);
+  tell(`\n## Memory over ${plan.millions} million requests, ${plan.mode}\n`);
+  tell(
+    `4k 70/30, depth 32, TCP; ${WARM_UP} million before that do not count. Anonymous and shared`,
+  );
+  tell("memory of the unit's process, MiB after each million:\n");
+  const held: number[] = [];
+  for (let million = 0; million < WARM_UP + plan.millions; million++) {
+    await measure(lab, words.tcp, MIX, {
+      sizeBytes: plan.volumeBytes,
+      length: { requests: REQUESTS },
+      seed: million + 1,
+    });
+    if (million >= WARM_UP) held.push(heldMiB(unit.pid ?? 0));
+  }
+  tell(held.map((one) => one.toFixed(1)).join(", "));
+  const slope = slopeOf(held);
+  const verdict = slope < SLOPE_MAX ? "met" : "missed";
+  tell(`\nSlope ${slope.toFixed(2)} MiB per million requests (at most ${SLOPE_MAX}: ${verdict}).`);
+}
+
+function heldMiB(pid: number): number {
+  const status = readFileSync(`/proc/${pid}/status`, "utf8");
+  const kibibytes = (name: string) =>
+    Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(status)?.[1] ?? 0);
+  return (kibibytes("RssAnon") + kibibytes("RssShmem")) / 1024;
+}
+
+/** Least squares, per step. */
+function slopeOf(values: readonly number[]): number {
+  const middle = (values.length - 1) / 2;
+  const mean = values.reduce((sum, one) => sum + one, 0) / Math.max(1, values.length);
+  let [up, across] = [0, 0];
+  for (const [index, value] of values.entries()) {
+    up += (index - middle) * (value - mean);
+    across += (index - middle) ** 2;
+  }
+  return across === 0 ? 0 : up / across;
+}
