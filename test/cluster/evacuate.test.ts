@@ -149,6 +149,5 @@ test("a unit whose place nobody can take → refused; insisted on → it waits",
     return sentence;
   };
   await lab.until("it says what it waits for", waits, LIMIT_MS);
-  const { availability, state } = await asker.api.volume("three");
-  expect([availability, state]).toEqual(["online", "protected"]);
+  await lab.until("it is served", () => protectedEverywhere(lab, "three"), LIMIT_MS);
 });

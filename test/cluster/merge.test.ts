@@ -7,7 +7,7 @@
 // is in src/cluster/meeting.test.ts. Root only.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { assembled, createVolume, oneCluster, protectedEverywhere } from "./assembled.ts";
+import { assembled, createVolume, oneCluster, protectedEverywhere, voters } from "./assembled.ts";
 import { LIMIT_MS, MIB, SLICE_BYTES } from "./cluster-fixture.ts";
 import { Lab } from "./lab.ts";
 import type { LabUnit } from "./lab-unit.ts";
@@ -63,6 +63,8 @@ describe("a unit that was removed while it was away", () => {
       const [first, , gone] = lab.units;
       if (first === undefined || gone === undefined) throw new Error("the lab has no units");
       const before = await gone.api.status();
+      // With two of them the loss of either one stops the control store.
+      await lab.until("three voters", () => voters(lab, UNITS), LIMIT_MS);
       await gone.kill();
       const isSeen = async () => {
         const unit = (await first.api.units()).find((one) => one.name === gone.name);
