@@ -38,7 +38,8 @@ const MIB = 2 ** 20;
 const VOLUME = "one";
 const VOLUME_BYTES = 256 * MIB;
 const WRITTEN_BYTES = 48 * MIB;
-const USED_BYTES_MAX = 350e6;
+/** Of a box whose 1 GB is 1024 MiB, too. */
+const USED_BYTES_MAX = 350 * MIB;
 const SHELL_MS = 120_000;
 /**
  * What storage boxes are made of: SAS, SATA, NVMe and USB, network cards, management, watchdogs.
