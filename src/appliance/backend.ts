@@ -15,6 +15,7 @@ import type {
 import type { EvacuationState } from "#cluster/evacuation.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Health } from "./health.ts";
+import type { Neighbours } from "./unit-neighbours.ts";
 import type { Pools } from "./pools.ts";
 import type { HostBackend } from "./host-backend.ts";
 import type { UpdateBackend } from "./update-backend.ts";
@@ -54,6 +55,8 @@ export interface UnitStatus {
   };
   /** What is wrong with the boot medium, in a sentence; null: nothing. */
   wrongMedium: string | null;
+  /** Somebody at the console looks for this box. */
+  searched: boolean;
 }
 
 /**
@@ -157,8 +160,12 @@ export interface VolumeView {
   tls: TlsRule;
   /** The unit where hosts should attach. */
   front: UnitNumber | null;
-  /** NBD URIs, the front's first. */
+  /** Deleted, and gone for good then, by the wall clock; null: it is not deleted. */
+  deletedAtMs: number | null;
+  /** NBD URIs, the front's first; at most eight, though every unit takes the volume. */
   uris: string[];
+  /** Whose each of them is. */
+  paths: { unit: UnitNumber; uri: string }[];
   slices: {
     slice: SliceNumber;
     index: number;
@@ -204,6 +211,8 @@ export interface SettingsView {
   diskErrorsMax: number;
   /** An address that the control station answers besides its own; null: there is none. */
   groupAddress: string | null;
+  /** Where logs and events are sent besides, by syslog; null: nowhere. */
+  syslogTarget: string | null;
 }
 
 /** Those not named stay. */
@@ -226,7 +235,9 @@ export interface Backend {
   volume(nameOrNumber: string): VolumeView;
   /** Resolves when it can be attached. `dryRun` checks and places, changes nothing. */
   createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView>;
-  deleteVolume(nameOrNumber: string): Promise<void>;
+  /** It can be taken back for `graceMs`; 0: it is gone at once. */
+  deleteVolume(nameOrNumber: string, options: { graceMs: number }): Promise<void>;
+  restoreVolume(nameOrNumber: string): Promise<VolumeView>;
   changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView>;
   /** Makes whoever asks the cluster's owner: a token valid through every unit. */
   claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }>;
@@ -250,6 +261,8 @@ export interface Backend {
   readonly fleet: Fleet;
   readonly pools: Pools;
   readonly hosts: HostBackend;
+  /** What any unit tells of itself. */
+  readonly neighbours: Neighbours;
 }
 
 export interface ResyncView {

@@ -3,7 +3,7 @@
 // Message pipes between control threads: the channel that proves and encrypts
 // (protocol/peer-channel) over TCP, with the cluster's message framing on it. Used to join a
 // cluster, to reach the control store through a voter, to look at another cluster before giving way
-// to it, and to pass on the files of an update.
+// to it, to pass on the files of an update, and to ask units for their figures.
 
 import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
@@ -16,6 +16,12 @@ import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import type { OwnIdentity, PeerIdentity } from "#protocol/peer-channel/identity.ts";
 
 const HANDSHAKE_TICK_MS = 500;
+/** What only units of the same cluster may call for. */
+export const OF_UNITS: readonly Purpose[] = [
+  Purpose.controlProxy,
+  Purpose.artefacts,
+  Purpose.neighbour,
+];
 
 export interface PipeSecurity {
   timers: Timers;
@@ -54,7 +60,7 @@ function makePipe(
     world,
     {
       call: options.call,
-      offers: [Purpose.join, Purpose.controlProxy, Purpose.meet, Purpose.artefacts],
+      offers: [Purpose.join, Purpose.meet, ...OF_UNITS],
       own: security.own(),
       preSharedKey: security.preSharedKey,
       ...(options.expectUnitId === null ? {} : { expectUnitId: options.expectUnitId }),

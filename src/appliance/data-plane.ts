@@ -53,6 +53,8 @@ export interface DataPlaneEffects {
   sliceChanged(slice: SliceNumber): void;
   /** A head here met wrong blocks (R9). */
   happened?(happening: SliceHappening): void;
+  /** A disk here heads a slice that another one headed, and serves. */
+  tookOver?(takeover: Takeover): void;
   /** A disk here was scrubbed to its end. */
   scrubbed?(disk: DiskNumber): void;
 }
@@ -63,6 +65,13 @@ export interface SliceHappening extends Happening {
   volume: VolumeNumber;
   /** Where in the volume the first such block lies, bytes. */
   volumeOffsetBytes: number;
+}
+
+export interface Takeover {
+  volume: VolumeNumber;
+  from: DiskNumber;
+  /** From when the head before was heard last until this one served, ms. */
+  pauseMs: number;
 }
 
 export interface DataPlaneOptions {
@@ -278,6 +287,10 @@ export class DataPlane {
       propose: (next, expected, done) => this.#propose(next, expected, done),
       statusChanged: () => this.#effects.sliceChanged(number),
       happened: (happening) => this.#happened(number, happening),
+      tookOver: (from, pauseMs) => {
+        const volume = this.#records.get(number)?.volume;
+        if (volume !== undefined) this.#effects.tookOver?.({ volume, from, pauseMs });
+      },
     });
     this.#slices.set(number, { slice, disk: store.number, here: { at: "here", target: slice } });
     slice.setLeaving(this.#leaving);

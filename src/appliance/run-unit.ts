@@ -16,8 +16,11 @@ import { listenHttp } from "#machine/http-listener.ts";
 import { endWhenWrong, untilSignal } from "#machine/process-signals.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
 import { TlsEnd } from "#machine/tls-channel.ts";
+import { SyslogSocket } from "#machine/syslog-socket.ts";
+import { createLog } from "#machine/log.ts";
+import { parseSyslogTarget } from "#cluster/syslog-target.ts";
 import { Fault } from "#base/fault.ts";
-import type { World } from "#base/world.ts";
+import type { Timers, World } from "#base/world.ts";
 import type { ApplianceRole } from "./appliance-disks.ts";
 import { createApi } from "./api/api.ts";
 import { SOCKET_FILE, TOKEN_FILE, serveApi } from "./api/serve.ts";
@@ -29,7 +32,9 @@ import type { Configuration, ReadText } from "./configuration.ts";
 import { findSettings, report } from "./run-appliance.ts";
 import type { ApplianceStart } from "./run-appliance.ts";
 import { startGroupAddress } from "./unit-group.ts";
+import { SharedLog, SyslogOut } from "./syslog.ts";
 import { UnitBackend } from "./unit-backend.ts";
+import { UnitNeighbours } from "./unit-neighbours.ts";
 import { startUpdates } from "./unit-updates.ts";
 import type { UnitUpdates } from "./unit-updates.ts";
 import { makeUnit } from "./unit.ts";
@@ -43,7 +48,8 @@ export async function runUnit(
   appliance: ApplianceRole | null = null,
 ): Promise<void> {
   const found = checkMachine();
-  const world = createMainWorld({ logLeast: configuration.logLevel });
+  const log = new SharedLog(createLog({ least: configuration.logLevel }));
+  const world = createMainWorld({ log });
   world.log.write("info", "this unit starts", found);
   const fatal = endWhenWrong(world.log);
   let lacks: (fault: Fault) => void = () => {};
@@ -73,16 +79,42 @@ export async function runUnit(
   while (!isTold) {
     const unit = await Promise.race([makeUnit(configuration, outside), failedStart]);
     const updates = startUpdates(unit, world, outside.timers);
-    const api = serve(unit, world, outside, updates);
+    const neighbours = new UnitNeighbours(world, unit, outside.timers);
+    const api = serve(unit, world, outside, { ...updates, neighbours });
     await unit.start();
+    const syslog = startSyslog(unit, world, outside.timers);
+    log.also = (level, sentence, facts) => syslog.log(level, sentence, facts);
     const group = startGroupAddress(unit, world, outside.timers);
     const reason = await Promise.race([told, unit.ended]);
     updates.stop();
+    neighbours.stop();
+    syslog.stop();
     await group.stop();
     await unit.stop(reason);
     await api.stop();
   }
   tls?.close();
+}
+
+function startSyslog(unit: Unit, world: World, timers: Timers): SyslogOut {
+  const socket = new SyslogSocket();
+  const view = () => unit.life?.follower.view ?? null;
+  return new SyslogOut({
+    timers,
+    wallMs: () => world.clock.wallMs(),
+    target: () => {
+      const target = view()?.settings.syslogTarget ?? null;
+      return target === null ? null : parseSyslogTarget(target);
+    },
+    host: () => unit.name,
+    leads: () => unit.life?.lease.leads === true,
+    newest: () => (view()?.numbers?.event ?? 1) - 1,
+    events: (since) =>
+      [...(view()?.events.values() ?? [])]
+        .filter(({ number }) => number > since)
+        .sort((one, other) => one.number - other.number),
+    send: (line, to) => socket.send(line, to),
+  });
 }
 
 /** Null where no certificate is configured. */
@@ -130,8 +162,13 @@ function startReactor(
   return control;
 }
 
-function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpdates): ServedApi {
-  const backend = new UnitBackend(world, unit, { ...updates, passwords: createPasswords() });
+function serve(
+  unit: Unit,
+  world: World,
+  outside: UnitOutside,
+  parts: Pick<UnitUpdates, "health" | "update"> & { neighbours: UnitNeighbours },
+): ServedApi {
+  const backend = new UnitBackend(world, unit, { ...parts, passwords: createPasswords() });
   const { apiAddress } = unit.configuration;
   const port = unit.ports.api ?? 0;
   const tokens = {

@@ -51,11 +51,14 @@ import { unitMetrics } from "./unit-metrics.ts";
 import type { Health } from "./health.ts";
 import type { UnitHealth } from "./unit-health.ts";
 import type { Unit } from "./unit.ts";
+import type { Neighbours } from "./unit-neighbours.ts";
 import type { UpdateBackend } from "./update-backend.ts";
 import { VERSION } from "./version.ts";
 import { untilHolds } from "./view-wait.ts";
 
 const TOKEN_BYTES = 32;
+/** Ways to a volume that are named: every other unit takes it as well. */
+const PATHS_MAX = 8;
 const NOT_CLAIMED = "nobody may attach before the cluster is claimed";
 
 export class UnitBackend implements Backend {
@@ -67,17 +70,24 @@ export class UnitBackend implements Backend {
   readonly fleet: Fleet;
   readonly hosts: UnitHosts;
   readonly pools: UnitPools;
+  readonly neighbours: Neighbours;
 
   constructor(
     world: World,
     unit: Unit,
-    parts: { health: UnitHealth; update: UpdateBackend; passwords: Passwords },
+    parts: {
+      health: UnitHealth;
+      update: UpdateBackend;
+      passwords: Passwords;
+      neighbours: Neighbours;
+    },
   ) {
     this.#world = world;
     this.#unit = unit;
     this.#health = parts.health;
     this.#passwords = parts.passwords;
     this.update = parts.update;
+    this.neighbours = parts.neighbours;
     this.fleet = new UnitFleet(world, () => this.#life());
     this.pools = new UnitPools(world, () => this.#life());
     this.hosts = new UnitHosts(world, {
@@ -123,6 +133,7 @@ export class UnitBackend implements Backend {
       ports: unit.ports,
       claim: { claimed: view?.isClaimed ?? false, code: unit.claims.code },
       wrongMedium: unit.wrongMedium,
+      searched: this.neighbours.isSearched,
     };
   }
 
@@ -227,9 +238,9 @@ export class UnitBackend implements Backend {
   settings(): SettingsView {
     const { settings } = this.#life().follower.view;
     const { reprotectAfterMs, scrubEveryMs, scrubBytesPerSecondMax } = settings;
-    const { diskErrorsMax, groupAddress } = settings;
+    const { diskErrorsMax, groupAddress, syslogTarget } = settings;
     const scrub = { scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax };
-    return { reprotectAfterMs, ...scrub, groupAddress };
+    return { reprotectAfterMs, ...scrub, groupAddress, syslogTarget };
   }
 
   async changeSettings(change: SettingsChange): Promise<SettingsView> {
@@ -289,7 +300,9 @@ export class UnitBackend implements Backend {
       hosts: hostNames(view, request.hosts ?? []),
       tls: request.tls ?? TLS_RULE_DEFAULT,
       front: null,
+      deletedAtMs: null,
       uris: [],
+      paths: [],
       slices: placed.map(({ index, disks }) => ({
         slice: 0,
         index,
@@ -304,10 +317,19 @@ export class UnitBackend implements Backend {
     };
   }
 
-  async deleteVolume(nameOrNumber: string): Promise<void> {
+  async deleteVolume(nameOrNumber: string, { graceMs }: { graceMs: number }): Promise<void> {
     const life = this.#life();
     const { number } = this.#find(nameOrNumber);
-    await life.commands.ask("deleteVolume", { volume: number });
+    await life.commands.ask("deleteVolume", { volume: number, graceMs });
+  }
+
+  async restoreVolume(nameOrNumber: string): Promise<VolumeView> {
+    const life = this.#life();
+    const { number } = this.#find(nameOrNumber);
+    await life.commands.ask("restoreVolume", { volume: number });
+    const { volumes } = life.follower.view;
+    await this.#until(life, () => volumes.get(number)?.trash === undefined);
+    return this.volume(String(number));
   }
 
   async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
@@ -399,7 +421,16 @@ export class UnitBackend implements Backend {
   }
 
   metrics(): MetricSample[] {
-    return unitMetrics(this.#unit, this.#unit.life === null ? [] : this.volumes());
+    const { life, reactor } = this.#unit;
+    return unitMetrics({
+      report: reactor.report,
+      uptimeSeconds: this.#unit.uptimeSeconds(),
+      staleMs: life?.staleMs ?? 0,
+      units: life === null ? [] : this.units(),
+      pools: life === null ? [] : this.pools.list(),
+      volumes: life === null ? [] : this.volumes(),
+      asked: (volume) => reactor.io.totals(volume),
+    });
   }
 
   #life(): ClusterLife {
@@ -423,6 +454,7 @@ export class UnitBackend implements Backend {
     const state = volumeState(view, volume, headReports(view, this.#unit.reactor.report));
     const records = view.slicesOfVolume(volume);
     const front = frontOf(view, records);
+    const paths = pathsOf(view, volume, front);
     return {
       volume: volume.number,
       uuid: volume.uuid,
@@ -438,7 +470,9 @@ export class UnitBackend implements Backend {
       hosts: hostsOfVolume(view, volume).map(({ number, name }) => ({ host: number, name })),
       tls: volume.tls,
       front,
-      uris: urisOf(view, volume, front),
+      deletedAtMs: volume.trash?.untilMs ?? null,
+      uris: paths.map(({ uri }) => uri),
+      paths,
       slices: records.flatMap((record) => (record === null ? [] : [sliceView(view, record)])),
     };
   }
@@ -532,12 +566,17 @@ function frontOf(view: ClusterView, records: readonly (SliceRecord | null)[]): U
   return front;
 }
 
-function urisOf(view: ClusterView, volume: VolumeRecord, front: UnitNumber | null): string[] {
+function pathsOf(
+  view: ClusterView,
+  volume: VolumeRecord,
+  front: UnitNumber | null,
+): VolumeView["paths"] {
   const units = [...view.units.values()].filter((unit) => unit.state === "admitted");
-  units.sort((a, b) => Number(b.number === front) - Number(a.number === front));
-  return units.flatMap((unit) => {
+  const rank = ({ number }: UnitRecord) => (number === front ? 0 : view.isAlive(number) ? 1 : 2);
+  units.sort((a, b) => rank(a) - rank(b));
+  return units.slice(0, PATHS_MAX).flatMap((unit) => {
     const uri = uriOf(unit, volume);
-    return uri === null ? [] : [uri];
+    return uri === null ? [] : [{ unit: unit.number, uri }];
   });
 }
 

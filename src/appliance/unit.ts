@@ -39,7 +39,7 @@ import { ClaimDesk } from "./claim-desk.ts";
 import { ClusterLife, addressInCluster } from "./cluster-life.ts";
 import { membershipOf } from "./cluster-membership.ts";
 import type { Configuration } from "./configuration.ts";
-import { answerUnit } from "./control-pipe.ts";
+import { OF_UNITS, answerUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
 import { applianceDisks } from "./appliance-disks.ts";
 import type { ApplianceRole } from "./appliance-disks.ts";
@@ -96,8 +96,8 @@ export class Unit {
   sentence = "starting";
   life: ClusterLife | null = null;
   stopping = false;
-  /** Another unit of the cluster wants files of an update. */
-  onArtefacts: (pipe: MessagePipe) => void = (pipe) => pipe.close("no update is here");
+  /** What other units of the cluster may want here, by what they call for. */
+  readonly services = new Map<Purpose, (pipe: MessagePipe) => void>();
   readonly #outside: UnitOutside;
   readonly #world: World;
   readonly #timers: Timers;
@@ -279,6 +279,7 @@ export class Unit {
         this.life?.watch.reported(report.disks);
       },
       blocks: (told) => this.life?.watch.blocks(told),
+      takeovers: (told) => this.life?.watch.takeovers(told),
     };
   }
 
@@ -291,7 +292,9 @@ export class Unit {
       if (life === null) return pipe.close("in no cluster");
       if (peer.purpose === Purpose.meet) return; // it has seen what it wanted, and closes
       if (peer.purpose === Purpose.controlProxy) return life.serve(pipe, peer);
-      if (peer.purpose === Purpose.artefacts) return this.onArtefacts(pipe);
+      const serve = this.services.get(peer.purpose);
+      if (serve !== undefined) return serve(pipe);
+      if (peer.purpose !== Purpose.join) return pipe.close("there is no such thing here");
       admitJoining(pipe, peer, { commands: life.commands, view: life.follower.view });
     });
   }
@@ -310,8 +313,7 @@ export class Unit {
 
   #authenticate(peer: PeerIdentity): string | null {
     if (this.#keys === null) return "this unit has no join secret";
-    const isUnit = peer.purpose === Purpose.controlProxy || peer.purpose === Purpose.artefacts;
-    if (isUnit) return this.life?.refusalOf(peer) ?? null;
+    if (OF_UNITS.includes(peer.purpose)) return this.life?.refusalOf(peer) ?? null;
     return null;
   }
 

@@ -23,6 +23,7 @@ import { RollClock, UPDATE_LIMITS, nextRoll } from "./update-roll.ts";
 import type { UpdateLimits } from "./update-roll.ts";
 import { LackClock, nextUpkeep } from "./upkeep.ts";
 import type { ViewFollower } from "./view-follower.ts";
+import { endGrace } from "./volume-ends.ts";
 import { newId } from "./voters.ts";
 import type { VoterKeeper } from "./voters.ts";
 
@@ -145,7 +146,11 @@ export class ControlStation {
     }
     const nowMs = this.#world.clock.nowMs();
     this.#lacks.look(view, nowMs);
-    const draft = nextUpkeep(view, this.#lacks, nowMs) ?? this.#rollOn(nowMs) ?? nextTelling(view);
+    const draft =
+      nextUpkeep(view, this.#lacks, nowMs) ??
+      endGrace(view, this.#world.clock.wallMs()) ??
+      this.#rollOn(nowMs) ??
+      nextTelling(view);
     if (draft === null) return false;
     // A conflict twice in a row means that the view runs behind: wait for its next change.
     return (await this.#commit(draft)) === "committed";

@@ -46,6 +46,7 @@ import { nameSchema } from "./name-schema.ts";
 import { FIRST_POOL, PlaceInPoolsSchema, PoolSchema } from "./pool-state.ts";
 import type { PoolRecord } from "./pool-state.ts";
 import { SLICE_NEWS_MAX, SliceNewsSchema } from "./slice-news.ts";
+import { syslogTargetSchema } from "./syslog-target.ts";
 import { UnitUpdateSchema, UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
 import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
 
@@ -240,6 +241,10 @@ export const VolumeSchema = z.looseObject({
   /** Records of before there was TLS say nothing. */
   tls: z.enum(TLS_RULES).default(TLS_RULE_DEFAULT),
   state: z.enum(["creating", "ready", "deleting"]),
+  /** Deleted, and can be taken back until then, with its hosts (volume-ends.ts). */
+  trash: z
+    .looseObject({ untilMs: countOrZero, hosts: z.array(positive).max(VOLUME_HOSTS_MAX) })
+    .optional(),
 });
 export type VolumeRecord = z.infer<typeof VolumeSchema>;
 
@@ -315,6 +320,8 @@ export const settingShapes = {
     .max(45)
     .refine(isHostAddress, "one address of a machine, such as 10.0.0.50")
     .nullable(),
+  /** Where logs and events are sent besides, by syslog; null: nowhere. */
+  syslogTarget: syslogTargetSchema.nullable(),
 } as const;
 // Those that came later have their defaults where an older version wrote the record.
 export const SettingsSchema = z.looseObject({
@@ -323,6 +330,7 @@ export const SettingsSchema = z.looseObject({
   scrubBytesPerSecondMax: settingShapes.scrubBytesPerSecondMax.default(SCRUB_BYTES_PER_SECOND_MAX),
   diskErrorsMax: settingShapes.diskErrorsMax.default(DISK_ERRORS_MAX),
   groupAddress: settingShapes.groupAddress.default(null),
+  syslogTarget: settingShapes.syslogTarget.default(null),
   /** Absent: as UPDATE_SETTINGS_DEFAULT says. */
   update: UpdateSettingsSchema.optional(),
 });

@@ -19,6 +19,7 @@ import {
   returnDisk,
   scrubDisk,
   tellBlocks,
+  tellTakeover,
 } from "./disk-changes.ts";
 import type { Draft } from "./draft.ts";
 import * as hosts from "./host-changes.ts";
@@ -34,6 +35,7 @@ import { evacuateUnit, keepUnit, removeUnit, replaceUnit } from "./unit-changes.
 import { announceUpdate, startUpdate, stopUpdate } from "./update-changes.ts";
 import type { KnownVoters } from "./update-plan.ts";
 import type { ClusterView } from "./view.ts";
+import { deleteVolume, restoreVolume } from "./volume-ends.ts";
 
 export interface ChangeFacts {
   /** The unit whose command it is. */
@@ -62,7 +64,8 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   moveUnit: (draft, args, facts) => moveUnit(draft, args, facts.wallMs),
   registerDisk,
   createVolume,
-  deleteVolume,
+  deleteVolume: (draft, args, facts) => deleteVolume(draft, args, facts.wallMs),
+  restoreVolume,
   setTls,
   claimCluster,
   setPassword,
@@ -72,6 +75,7 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   stopUpdate,
   reportDisk,
   tellBlocks,
+  tellTakeover: (draft, args, facts) => tellTakeover(draft, args, facts.asker),
   scrubDisk,
   loseDisk: (draft, args, facts) => loseDisk(draft, args, facts.asker),
   retireDisk,
@@ -284,26 +288,6 @@ function createVolume(
     volume: number,
   });
   return { volume: number };
-}
-
-function deleteVolume(draft: Draft, args: CommandArguments<"deleteVolume">): Record<string, never> {
-  const volume = draft.view.volumes.get(args.volume);
-  if (volume === undefined) throw new Fault("notFound", `no volume ${args.volume}`);
-  if (volume.state === "deleting") return {};
-  startDeleting(draft, volume);
-  draft.tell({
-    kind: "volume-deleted",
-    severity: "info",
-    sentence: `volume ${volume.name} is being deleted`,
-    volume: volume.number,
-  });
-  return {};
-}
-
-/** From here on nobody may attach, and its name is free; its slices go in parts. */
-export function startDeleting(draft: Draft, volume: VolumeRecord): void {
-  draft.put(keys.volume(volume.number), { ...volume, state: "deleting", hosts: [], allow: [] });
-  draft.delete(keys.volumeName(volume.name));
 }
 
 function setTls(draft: Draft, args: CommandArguments<"setTls">): Record<string, never> {

@@ -46,6 +46,8 @@ export class Reactor {
   readonly wakeFd: number;
   /** Called on the reactor's thread after it was woken by wakeFd. */
   onWake: () => void = () => {};
+  /** When what is dispatched now was waited for last, ms: for figures alone, decides nothing. */
+  turnMs = 0;
   readonly #ticks: ((nowMs: number) => void)[] = [];
   #deferred: (() => void)[] = [];
   #deferredNext: (() => void)[] = [];
@@ -136,6 +138,7 @@ export class Reactor {
     const busy = this.#deferredNext.length > 0 || this.#turnEndsNext.length > 0;
     const untilTickMs = this.#nextTickMs - this.clock.nowMs();
     this.ring.submitAndWait(busy ? 0 : Math.max(0, Math.min(untilTickMs, TICK_QUIET_MS)));
+    this.turnMs = this.clock.nowMs();
     this.ring.dispatch();
     this.#tickIfDue();
   }

@@ -21,6 +21,7 @@ import { VERSION } from "#appliance/version.ts";
 import { BODY_BYTES_MAX, STALE_HEADER } from "./convention.ts";
 import { eventStream, STREAMS_MAX } from "./event-stream.ts";
 import { faultOf, faultResponse } from "./fault-answer.ts";
+import { addFigures } from "./figure-api.ts";
 import { addFleet } from "./fleet-api.ts";
 import { addHosts } from "./host-api.ts";
 import { AnswersByKey } from "./idempotency.ts";
@@ -64,6 +65,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addUpdates(api, backend);
   addFleet(api, backend);
   addPools(api, backend);
+  addFigures(api, backend, options.world.clock);
   addPassword(api, backend);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);
@@ -198,9 +200,13 @@ function addVolumeChanges(api: Api, backend: Backend): void {
     return context.json(volume, 201);
   });
   api.openapi(routes.deleteVolumeRoute, async (context) => {
-    await backend.deleteVolume(context.req.valid("param").id);
+    const graceMs = Number(context.req.valid("query").graceMs);
+    await backend.deleteVolume(context.req.valid("param").id, { graceMs });
     return context.body(null, 204);
   });
+  api.openapi(routes.restoreVolumeRoute, async (context) =>
+    context.json(await backend.restoreVolume(context.req.valid("param").id), 200),
+  );
   api.openapi(routes.changeVolumeRoute, async (context) => {
     const { id } = context.req.valid("param");
     return context.json(await backend.changeVolume(id, context.req.valid("json")), 200);

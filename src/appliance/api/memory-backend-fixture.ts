@@ -28,6 +28,7 @@ import type {
 
 import type { Health } from "#appliance/health.ts";
 import { MemoryFleet } from "./memory-fleet-fixture.ts";
+import { MemoryNeighbours } from "./memory-neighbours-fixture.ts";
 import { MemoryPools } from "./memory-pools-fixture.ts";
 import { MemoryHosts } from "./memory-hosts-fixture.ts";
 import { MemoryUpdates } from "./memory-updates-fixture.ts";
@@ -40,6 +41,7 @@ export class MemoryBackend implements Backend {
   readonly update = new MemoryUpdates();
   readonly fleet = new MemoryFleet();
   readonly pools = new MemoryPools(() => this.#volumes, this.fleet);
+  readonly neighbours = new MemoryNeighbours();
   readonly hosts = new MemoryHosts(
     () => this.#volumes,
     (wish) => this.createVolume(wish, { dryRun: false }),
@@ -84,6 +86,7 @@ export class MemoryBackend implements Backend {
       ports: { nbd: 10809, api: 7480 },
       claim: { claimed: this.ownerToken !== null, code: MEMORY_CODE },
       wrongMedium: null,
+      searched: false,
     };
   }
 
@@ -167,6 +170,7 @@ export class MemoryBackend implements Backend {
     scrubBytesPerSecondMax: 50 << 20,
     diskErrorsMax: 50,
     groupAddress: null,
+    syslogTarget: null,
   };
   settings(): SettingsView {
     return this.#settings;
@@ -213,8 +217,16 @@ export class MemoryBackend implements Backend {
     return volume;
   }
 
-  async deleteVolume(nameOrNumber: string): Promise<void> {
-    this.#volumes.splice(this.#volumes.indexOf(this.volume(nameOrNumber)), 1);
+  async deleteVolume(nameOrNumber: string, { graceMs }: { graceMs: number }): Promise<void> {
+    const volume = this.volume(nameOrNumber);
+    if (graceMs > 0) volume.deletedAtMs = NEW_YEAR_2026_MS + graceMs;
+    else this.#volumes.splice(this.#volumes.indexOf(volume), 1);
+  }
+  async restoreVolume(nameOrNumber: string): Promise<VolumeView> {
+    const volume = this.volume(nameOrNumber);
+    if (volume.deletedAtMs === null) throw new Fault("conflict", "it is not deleted");
+    volume.deletedAtMs = null;
+    return volume;
   }
 
   async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
@@ -312,7 +324,9 @@ export class MemoryBackend implements Backend {
       }),
       tls: tls ?? TLS_RULE_DEFAULT,
       front: 1,
+      deletedAtMs: null,
       uris: [`nbd://10.0.0.1/${name}`],
+      paths: [{ unit: 1, uri: `nbd://10.0.0.1/${name}` }],
       slices: [
         {
           slice: 1,

@@ -52,6 +52,12 @@ export const SETTINGS: readonly SettingWords[] = [
     parse: (word) => (word === "none" ? null : word),
     show: (value) => (value === null ? "none" : String(value)),
   },
+  {
+    name: "syslogTarget",
+    sentence: "where logs and events are sent by syslog, such as 10.0.0.5:514; none: nowhere",
+    parse: (word) => (word === "none" ? null : word),
+    show: (value) => (value === null ? "none" : String(value)),
+  },
 ];
 
 /** What one of them is to be, or why it cannot. */

@@ -137,7 +137,7 @@ export function nextSteps(seen: Reading, hasPassword: boolean): Step[] {
     const text = `${waiting.length} ${plural(waiting, "request")} of hosts for a volume.`;
     steps.push({ text, href: "/hosts#requests", label: "Grant or refuse" });
   }
-  const closed = (volumes ?? []).find((volume) => volume.hosts.length === 0);
+  const closed = (volumes ?? []).find((one) => one.hosts.length === 0 && one.deletedAtMs === null);
   if (closed !== undefined) {
     const text = `Nobody may attach to ${closed.name} yet.`;
     const href = `${volumePath(closed)}#hosts`;

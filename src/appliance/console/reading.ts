@@ -51,11 +51,21 @@ export function readEvents(backend: Backend, limit: number): EventView[] | null 
   return ifReady(() => backend.events(0, limit));
 }
 
-function ifReady<T>(read: () => T): T | null {
+export function ifReady<T>(read: () => T): T | null {
   try {
     return read();
   } catch (error) {
     if (error instanceof Fault && error.code === "notReady") return null;
+    throw error;
+  }
+}
+
+/** What another unit tells; null where it does not. */
+export async function ifAnswered<T>(asked: Promise<T>): Promise<T | null> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof Fault) return null;
     throw error;
   }
 }

@@ -21,6 +21,7 @@ const LABELS: Record<keyof SettingsView, string> = {
   scrubBytesPerSecondMax: "Read at most, per second",
   diskErrorsMax: "Retire a disk after so many wrong places a day",
   groupAddress: "Group address",
+  syslogTarget: "Send logs and events to",
 };
 
 export function addSettingsPage(app: ConsoleApp, desk: Desk): void {

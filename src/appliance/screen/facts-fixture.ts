@@ -29,6 +29,7 @@ export function aStatus(more: Partial<UnitStatus> = {}): UnitStatus {
     ports: { nbd: 10809, api: 7480 },
     claim: { claimed: true, code: null },
     wrongMedium: null,
+    searched: false,
     ...more,
   };
 }
@@ -90,7 +91,9 @@ export function aVolume(name: string, more: Partial<VolumeView> = {}): VolumeVie
     hosts: [],
     tls: "off",
     front: 1,
+    deletedAtMs: null,
     uris: [],
+    paths: [],
     slices: [],
     ...more,
   };

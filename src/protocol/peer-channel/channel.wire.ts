@@ -60,6 +60,8 @@ export const Purpose = {
   meet: 5,
   /** Files of an update, from a unit that has them. */
   artefacts: 6,
+  /** What another unit of the cluster sees of itself, for pages and figures. */
+  neighbour: 7,
 } as const;
 export type Purpose = (typeof Purpose)[keyof typeof Purpose];
 
