@@ -12,7 +12,7 @@ export const STEP_MS = 10_000;
 /** An hour. */
 export const STEPS = 360;
 /** Volumes whose history is kept. */
-export const VOLUMES_KEPT_MAX = 512;
+export const VOLUMES_KEPT_MAX = 256;
 
 /** What the reactor counted of one volume since it last said so. */
 export interface IoTold extends RequestCounts {

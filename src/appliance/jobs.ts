@@ -98,7 +98,8 @@ function deletions({ volume, name, deletedAtMs }: VolumeView, wallMs: number): J
   if (deletedAtMs === null) return [];
   const leftMs = Math.max(0, deletedAtMs - wallMs);
   const job = { id: `deletion-${volume}`, kind: "deletion", about: `volume ${name}` } as const;
-  return [{ ...job, percent: null, leftMs, sentence: "it is gone then, unless it is taken back" }];
+  const sentence = "deleted; gone for good when that time is over";
+  return [{ ...job, percent: null, leftMs, sentence }];
 }
 
 function percentOf(part: number, whole: number): number {

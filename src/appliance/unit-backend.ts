@@ -5,19 +5,17 @@
 
 import type { DiskHealth } from "#base/disk-health.ts";
 import { Fault } from "#base/fault.ts";
-import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
+import type { DiskNumber, SliceRecord } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { World } from "#base/world.ts";
 import type { CommandArguments } from "#cluster/commands.ts";
 import { Draft } from "#cluster/draft.ts";
 import { evacuationOf } from "#cluster/evacuation.ts";
-import { hostsOfVolume } from "#cluster/host-state.ts";
 import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { OWNER } from "#cluster/state.ts";
-import type { DiskRecord, UnitRecord, VolumeRecord } from "#cluster/state.ts";
+import type { DiskRecord, VolumeRecord } from "#cluster/state.ts";
 import { decisions, planVolume } from "#cluster/station-changes.ts";
 import type { ClusterView } from "#cluster/view.ts";
-import { volumeState } from "#cluster/volume-state.ts";
 import { headReports } from "./head-reports.ts";
 import { newId } from "#cluster/voters.ts";
 import { wordsOf } from "#cluster/discovery.ts";
@@ -54,11 +52,10 @@ import type { Unit } from "./unit.ts";
 import type { Neighbours } from "./unit-neighbours.ts";
 import type { UpdateBackend } from "./update-backend.ts";
 import { VERSION } from "./version.ts";
+import { type SharedByVolumes, pathUnits, volumeView } from "./volume-view.ts";
 import { untilHolds } from "./view-wait.ts";
 
 const TOKEN_BYTES = 32;
-/** Ways to a volume that are named: every other unit takes it as well. */
-const PATHS_MAX = 8;
 const NOT_CLAIMED = "nobody may attach before the cluster is claimed";
 
 export class UnitBackend implements Backend {
@@ -93,7 +90,7 @@ export class UnitBackend implements Backend {
     this.hosts = new UnitHosts(world, {
       life: () => this.#life(),
       attached: () => unit.reactor.report.attached,
-      volume: (volume) => this.#volumeView(volume),
+      volume: (volume) => volumeView(volume, this.#shared()),
     });
   }
 
@@ -253,14 +250,14 @@ export class UnitBackend implements Backend {
   }
 
   volumes(): VolumeView[] {
-    const { view } = this.#life().follower;
-    return [...view.volumes.values()]
+    const shared = this.#shared();
+    return [...shared.view.volumes.values()]
       .sort((left, right) => left.number - right.number)
-      .map((volume) => this.#volumeView(volume));
+      .map((volume) => volumeView(volume, shared));
   }
 
   volume(nameOrNumber: string): VolumeView {
-    return this.#volumeView(this.#find(nameOrNumber));
+    return volumeView(this.#find(nameOrNumber), this.#shared());
   }
 
   async createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView> {
@@ -449,31 +446,14 @@ export class UnitBackend implements Backend {
     return untilHolds(this.#world.clock, life, holds);
   }
 
-  #volumeView(volume: VolumeRecord): VolumeView {
+  /** What is the same for all volumes, read once for all that are looked at together. */
+  #shared(): SharedByVolumes {
     const { view } = this.#life().follower;
-    const state = volumeState(view, volume, headReports(view, this.#unit.reactor.report));
-    const records = view.slicesOfVolume(volume);
-    const front = frontOf(view, records);
-    const paths = pathsOf(view, volume, front);
     return {
-      volume: volume.number,
-      uuid: volume.uuid,
-      name: volume.name,
-      sizeBytes: volume.sizeBytes,
-      usedBytes: null,
-      protection: volume.protection,
-      pool: volume.pool,
-      availability: state.availability,
-      state: state.protection,
-      rebuildingPercent: state.rebuiltShare === null ? null : Math.floor(state.rebuiltShare * 100),
-      sentence: [...(this.#isExported(view) ? [] : [NOT_CLAIMED]), ...state.waitsFor].join("; "),
-      hosts: hostsOfVolume(view, volume).map(({ number, name }) => ({ host: number, name })),
-      tls: volume.tls,
-      front,
-      deletedAtMs: volume.trash?.untilMs ?? null,
-      uris: paths.map(({ uri }) => uri),
-      paths,
-      slices: records.flatMap((record) => (record === null ? [] : [sliceView(view, record)])),
+      view,
+      reports: headReports(view, this.#unit.reactor.report),
+      units: pathUnits(view),
+      wait: this.#isExported(view) ? [] : [NOT_CLAIMED],
     };
   }
 
@@ -550,53 +530,4 @@ function slicesOn(view: ClusterView, disk: number): DiskView["slices"] {
 function stateOn(record: SliceRecord, disk: number): string {
   if (record.head === disk) return "head";
   return record.resyncing.includes(disk) ? "resyncing" : "in-sync";
-}
-
-/** The unit that heads most of a volume's slices. */
-function frontOf(view: ClusterView, records: readonly (SliceRecord | null)[]): UnitNumber | null {
-  const heads = new Map<UnitNumber, number>();
-  for (const record of records) {
-    const unit = record === null ? undefined : view.disks.get(record.head)?.unit;
-    if (unit !== undefined) heads.set(unit, (heads.get(unit) ?? 0) + 1);
-  }
-  let front: UnitNumber | null = null;
-  for (const [unit, count] of heads) {
-    if (front === null || count > (heads.get(front) ?? 0)) front = unit;
-  }
-  return front;
-}
-
-function pathsOf(
-  view: ClusterView,
-  volume: VolumeRecord,
-  front: UnitNumber | null,
-): VolumeView["paths"] {
-  const units = [...view.units.values()].filter((unit) => unit.state === "admitted");
-  const rank = ({ number }: UnitRecord) => (number === front ? 0 : view.isAlive(number) ? 1 : 2);
-  units.sort((a, b) => rank(a) - rank(b));
-  return units.slice(0, PATHS_MAX).flatMap((unit) => {
-    const uri = uriOf(unit, volume);
-    return uri === null ? [] : [{ unit: unit.number, uri }];
-  });
-}
-
-function uriOf(unit: UnitRecord, { name, tls }: VolumeRecord): string | null {
-  const address = unit.addresses[0] ?? unit.ula;
-  const host = address.includes(":") ? `[${address}]` : address;
-  const scheme = tls === "required" ? "nbds" : "nbd";
-  return unit.ports.nbd === undefined ? null : `${scheme}://${host}:${unit.ports.nbd}/${name}`;
-}
-
-function sliceView(view: ClusterView, record: SliceRecord): VolumeView["slices"][number] {
-  const place = (disk: number) => ({ disk, unit: view.disks.get(disk)?.unit ?? 0 });
-  return {
-    slice: record.slice,
-    index: record.index,
-    epoch: record.epoch,
-    head: record.head,
-    members: [
-      ...record.inSync.map(({ disk }) => ({ ...place(disk), state: "in-sync" as const })),
-      ...record.resyncing.map((disk) => ({ ...place(disk), state: "resyncing" as const })),
-    ],
-  };
 }

@@ -240,7 +240,7 @@ describe("the cluster", () => {
     expect(await run("unit move 2 archive")).toBe(0);
     expect(backend.fleet.placeOf(2)).toEqual({ role: "member", pool: "archive" });
     expect(await run("pool list --wide")).toBe(0);
-    expect(out).toMatch(/archive {2}2 {6}- {7}0 .* none up to 10 GiB/);
+    expect(out).toMatch(/archive {2}2 {6}- {7}0 .* 10 GiB as none/);
     expect(await run("pool delete archive")).toBe(5);
     expect(await run("unit move 2 archive --spare")).toBe(0);
     expect(backend.fleet.placeOf(2)).toEqual({ role: "spare", pool: "archive" });

@@ -482,7 +482,7 @@ describe("pools", () => {
     expect(page).not.toContain("Delete the pool archive");
     expect(page).toContain("10 GiB as none");
     expect(await text("/units")).toContain("member of archive, control station, voter");
-    expect(await text("/volumes/new")).toContain("Room in archive: none up to 10 GiB.");
+    expect(await text("/volumes/new")).toContain("In archive at most 10 GiB as none.");
     const volume = { name: "kept", size: "1G", protection: "none", pool: "archive" };
     const made = send("/volumes/new", { ...volume, intent: "create" });
     expect(await led(made)).toEqual([303, "/volumes/kept"]);

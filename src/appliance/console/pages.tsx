@@ -107,6 +107,7 @@ function Counts({ seen }: { seen: Reading }) {
   const rows: [href: string, word: string, value: string][] = [
     ["/units", "Units", units === null ? "–" : `${alive} of ${units.length} up`],
     ["/disks", "Disks", `${disks.filter((disk) => disk.disk !== 0).length} in use`],
+    ["/pools", "Pools", seen.pools === null ? "–" : String(seen.pools.length)],
     ["/volumes", "Volumes", volumes === null ? "–" : String(volumes.length)],
   ];
   return (

@@ -199,13 +199,15 @@ export function Loss({ loss }: { loss: WhatIf }) {
         ))}
         {copiesBytesMax === 0 ? null : <li>at most {sizeInWords(copiesBytesMax)} to copy</li>}
       </ul>
-      <Table
-        id="loss-table"
-        caption="Volumes that would notice"
-        columns={["Volume", "What would happen"]}
-        empty="No volume would notice."
-        rows={volumes.slice(0, SHOWN_MAX).map((volume) => [volume.name, volume.sentence])}
-      />
+      {volumes.length === 0 ? null : (
+        <Table
+          id="loss-table"
+          caption="Volumes that would notice"
+          columns={["Volume", "What would happen"]}
+          empty=""
+          rows={volumes.slice(0, SHOWN_MAX).map((volume) => [volume.name, volume.sentence])}
+        />
+      )}
     </div>
   );
 }

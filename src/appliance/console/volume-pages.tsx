@@ -139,8 +139,8 @@ export function NewVolumePage(options: NewVolumeOptions) {
 /** What fits now, of every pool where there are several. */
 function roomWords(pools: readonly PoolView[]): string {
   const words = pools.slice(0, POOLS_SHOWN_MAX).map((pool) => {
-    const where = pools.length === 1 ? "Room now" : `Room in ${pool.name}`;
-    return `${where}: ${fitsInWords(pool)}.`;
+    const where = pools.length === 1 ? "Now at most" : `In ${pool.name} at most`;
+    return `${where} ${fitsInWords(pool)}.`;
   });
   return words.join(" ");
 }
@@ -232,9 +232,13 @@ export function VolumePage(options: VolumePageOptions) {
           <VolumeCharts shown={chart} seen={seen} />
         </Live>
       </section>
-      <AttachSection volume={volume} />
-      <PathSection volume={volume} seen={seen} />
-      <VolumeHosts volume={volume} hosts={seen.hosts ?? []} session={session} />
+      {volume.deletedAtMs !== null ? null : (
+        <div>
+          <AttachSection volume={volume} />
+          <PathSection volume={volume} seen={seen} />
+          <VolumeHosts volume={volume} hosts={seen.hosts ?? []} session={session} />
+        </div>
+      )}
       <SliceSection volume={volume} seen={seen} page={page} />
       <section aria-labelledby="end">
         <h2 id="end">{volume.deletedAtMs === null ? "Delete" : "Delete for good"}</h2>
