@@ -18,6 +18,7 @@ import type { Drills } from "./drills.ts";
 import type { Arrivals } from "./arrivals.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Health } from "./health.ts";
+import type { Neighbours } from "./unit-neighbours.ts";
 import type { Pools } from "./pools.ts";
 import type { HostBackend } from "./host-backend.ts";
 import type { SupportBundle } from "./support-bundle.ts";
@@ -60,6 +61,8 @@ export interface UnitStatus {
   otherClusters: string[];
   /** What is wrong with the boot medium, in a sentence; null: nothing. */
   wrongMedium: string | null;
+  /** Somebody at the console looks for this box. */
+  searched: boolean;
 }
 
 /**
@@ -163,8 +166,12 @@ export interface VolumeView {
   tls: TlsRule;
   /** The unit where hosts should attach. */
   front: UnitNumber | null;
-  /** NBD URIs, the front's first. */
+  /** Deleted, and gone for good then, by the wall clock; null: it is not deleted. */
+  deletedAtMs: number | null;
+  /** NBD URIs, the front's first; at most eight, though every unit takes the volume. */
   uris: string[];
+  /** Whose each of them is. */
+  paths: { unit: UnitNumber; uri: string }[];
   slices: {
     slice: SliceNumber;
     index: number;
@@ -214,6 +221,8 @@ export interface SettingsView {
   groupAddress: string | null;
   /** Whether pages and API on TCP are answered over TLS alone. */
   httpsOnly: boolean;
+  /** Where logs and events are sent besides, by syslog; null: nowhere. */
+  syslogTarget: string | null;
 }
 
 /** Whose certificates units show over HTTPS, where no other were given to them. */
@@ -246,7 +255,9 @@ export interface Backend {
   volume(nameOrNumber: string): VolumeView;
   /** Resolves when it can be attached. `dryRun` checks and places, changes nothing. */
   createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView>;
-  deleteVolume(nameOrNumber: string): Promise<void>;
+  /** It can be taken back for `graceMs`; 0: it is gone at once. */
+  deleteVolume(nameOrNumber: string, options: { graceMs: number }): Promise<void>;
+  restoreVolume(nameOrNumber: string): Promise<VolumeView>;
   changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView>;
   /** Makes whoever asks the cluster's owner: a token valid through every unit. */
   claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }>;
@@ -273,6 +284,8 @@ export interface Backend {
   readonly pools: Pools;
   readonly arrivals: Arrivals;
   readonly hosts: HostBackend;
+  /** What any unit tells of itself. */
+  readonly neighbours: Neighbours;
 }
 
 export interface RecoveryView {

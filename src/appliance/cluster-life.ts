@@ -125,7 +125,7 @@ export class ClusterLife {
     this.#reachedAtMs = world.clock.nowMs();
     this.store = new ControlProxyClient(world, timers, {
       voters: () => this.#voters(),
-      dial: (number) => this.#dial(number),
+      dial: (number) => this.#dialVoter(number),
     });
     this.follower = new ViewFollower(world, timers, this.store);
     this.commands = new CommandClient(world, timers, {
@@ -415,7 +415,7 @@ export class ClusterLife {
     return this.voter.votes ? [this.unit, ...list] : list;
   }
 
-  async #dial(voter: UnitNumber): Promise<MessagePipe> {
+  async #dialVoter(voter: UnitNumber): Promise<MessagePipe> {
     if (voter === this.unit) {
       const [ours, served] = pipePair();
       this.#serveUnit(served, this.unit);
@@ -435,8 +435,8 @@ export class ClusterLife {
     return record === undefined || port === undefined ? false : isRefused(record.ula, port);
   }
 
-  /** A pipe to a unit that has the files of an update. */
-  async dialArtefacts(number: UnitNumber): Promise<MessagePipe> {
+  /** A pipe to another unit of the cluster. */
+  async dial(number: UnitNumber, purpose: Purpose): Promise<MessagePipe> {
     const unit = this.follower.view.units.get(number);
     const port = unit?.ports.control;
     if (unit?.state !== "admitted" || port === undefined) {
@@ -444,7 +444,7 @@ export class ClusterLife {
     }
     const { id, ula, addresses } = unit;
     const place = { unit: number, unitId: id, addresses: [ula, ...addresses], port };
-    return this.#call(place, Purpose.artefacts);
+    return this.#call(place, purpose);
   }
 
   async #call(place: VoterPlace, purpose: Purpose): Promise<MessagePipe> {

@@ -3,7 +3,7 @@
 // Message pipes between control threads: the channel that proves and encrypts
 // (protocol/peer-channel) over TCP, with the cluster's message framing on it. Used to join a
 // cluster, to reach the control store through a voter, to look at another cluster before giving way
-// to it, and to pass on the files of an update.
+// to it, to pass on the files of an update, and to ask units for their figures.
 
 import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
@@ -18,14 +18,14 @@ import type { OwnIdentity, PeerIdentity } from "#protocol/peer-channel/identity.
 import type { RefusalCode } from "#protocol/peer-channel/refusal.ts";
 
 const HANDSHAKE_TICK_MS = 500;
-/** What a control port is called for; who may is asked once the caller has proved itself. */
-const OFFERS: readonly Purpose[] = [
-  Purpose.join,
+/** What only units of the same cluster may call for. */
+export const OF_UNITS: readonly Purpose[] = [
   Purpose.controlProxy,
-  Purpose.meet,
   Purpose.artefacts,
-  Purpose.adopt,
+  Purpose.neighbour,
 ];
+/** What a control port is called for; who may is asked once the caller has proved itself. */
+const OFFERS: readonly Purpose[] = [Purpose.join, Purpose.meet, Purpose.adopt, ...OF_UNITS];
 
 export interface PipeSecurity {
   timers: Timers;

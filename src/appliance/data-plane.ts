@@ -41,6 +41,7 @@ import type { DiskStore } from "#store/disk-store.ts";
 import type { ScrubListener } from "#store/scrubber.ts";
 import { Forwarder } from "./forwarder.ts";
 import type { HeadPlace, VolumeShape } from "./forwarder.ts";
+import type { SliceHappening, Takeover } from "./slice-happenings.ts";
 
 export type ProposeDone = (outcome: Outcome, current: SliceRecord | null) => void;
 
@@ -55,16 +56,10 @@ export interface DataPlaneEffects {
   sliceChanged(slice: SliceNumber): void;
   /** A head here met wrong blocks (R9). */
   happened?(happening: SliceHappening): void;
+  /** A disk here heads a slice that another one headed, and serves. */
+  tookOver?(takeover: Takeover): void;
   /** A disk here was scrubbed to its end. */
   scrubbed?(disk: DiskNumber): void;
-}
-
-/** A happening, and where. */
-export interface SliceHappening extends Happening {
-  slice: SliceNumber;
-  volume: VolumeNumber;
-  /** Where in the volume the first such block lies, bytes. */
-  volumeOffsetBytes: number;
 }
 
 export interface DataPlaneOptions {
@@ -297,6 +292,10 @@ export class DataPlane {
       propose: (next, expected, done) => this.#propose(next, expected, done),
       statusChanged: () => this.#effects.sliceChanged(number),
       happened: (happening) => this.#happened(number, happening),
+      tookOver: (from, pauseMs) => {
+        const volume = this.#records.get(number)?.volume;
+        if (volume !== undefined) this.#effects.tookOver?.({ volume, from, pauseMs });
+      },
     });
     this.#slices.set(number, { slice, disk: store.number, here: { at: "here", target: slice } });
     slice.setLeaving(this.#leaving);

@@ -102,6 +102,29 @@ const healed = (blocks: number, offsetBytes: number): BlocksTold => {
   return { kind: HappeningKind.healed, disk: 1, volume: 1, blocks, offsetBytes };
 };
 
+test("takeovers of one volume from one disk are told together, again after a failure", async () => {
+  const told = { volume: 4, from: 2, slices: 3, pauseMs: 2400 };
+  refusal = new Fault("controlStoreAway", "away");
+  watch.takeovers([told]);
+  await pass(100);
+  watch.takeovers([
+    { ...told, slices: 2, pauseMs: 2600 },
+    { ...told, from: 3 },
+  ]);
+  refusal = null;
+  await pass(10_000);
+  expect(asked).toEqual([
+    ["tellTakeover", { ...told, slices: 5, pauseMs: 2600 }],
+    ["tellTakeover", { ...told, from: 3 }],
+  ]);
+  refusal = new Fault("notFound", "gone");
+  watch.takeovers([told]);
+  await pass(10_000);
+  refusal = null;
+  await pass(60_000);
+  expect(asked).toHaveLength(2);
+});
+
 describe("blocks that heads met", () => {
   test("told at once the first time, then added up", async () => {
     watch.blocks([healed(1, 8192)]);

@@ -2,9 +2,9 @@
 //
 // What a unit tells the cluster about its disks, on the control thread: those that failed, were
 // taken out or did not come with the unit (R10); how the others are, whenever that changed (R9);
-// and wrong blocks that its heads met, in one sentence per disk and volume. Also the other way: a
-// scrub that a person asked for, through whichever unit, is started where the disk is, and a disk
-// that is returned to use is opened again.
+// what heads here took over; and wrong blocks that they met, in one sentence per disk and volume.
+// Also the other way: a scrub that a person asked for, through whichever unit, is started where the
+// disk is, and a disk that is returned to use is opened again.
 //
 // Invariants: one request to the control station at a time, each subject at most every few seconds,
 // and nothing at all while nothing changes; what could not be told is told later, added up.
@@ -19,7 +19,7 @@ import type { DiskRecord } from "#cluster/state.ts";
 import type { ClusterView } from "#cluster/view.ts";
 import { HappeningKind } from "#raid/happening.ts";
 import type { ReactorClient } from "./reactor-client.ts";
-import type { BlocksTold, OpenedDisk } from "./reactor-messages.ts";
+import type { BlocksTold, OpenedDisk, TakeoverTold } from "./reactor-messages.ts";
 
 /** A disk's health is written at most this often, and the same kind of trouble told again. */
 const REPORT_EVERY_MS = 15_000;
@@ -66,6 +66,7 @@ export class DiskWatch {
   #disks: readonly OpenedDisk[] = [];
   readonly #reportedMs = new Map<DiskNumber, number>();
   readonly #told = new Map<string, BlocksTold>();
+  readonly #takeovers = new Map<string, TakeoverTold>();
   readonly #toldMs = new Map<string, number>();
   /** The last scrub that was asked for, per disk; those from before this run were seen then. */
   readonly #asked = new Map<DiskNumber, number>();
@@ -128,6 +129,20 @@ export class DiskWatch {
     this.#next();
   }
 
+  /** Heads here serve what others headed: told with the pause that it was. */
+  takeovers(told: readonly TakeoverTold[]): void {
+    for (const one of told) {
+      const key = `${one.volume}:${one.from}`;
+      const known = this.#takeovers.get(key);
+      if (known === undefined) this.#takeovers.set(key, { ...one });
+      else {
+        known.slices += one.slices;
+        known.pauseMs = Math.max(known.pauseMs, one.pauseMs);
+      }
+    }
+    this.#next();
+  }
+
   /** A disk's record changed: perhaps somebody wants something of it. */
   #look(number: DiskNumber): void {
     const record = this.#parts.view.disks.get(number);
@@ -160,7 +175,12 @@ export class DiskWatch {
 
   #next(): void {
     if (this.#isAsking || this.#stopped) return;
-    const act = this.#lossDue() ?? this.#absenceDue() ?? this.#blocksDue() ?? this.#healthDue();
+    const act =
+      this.#lossDue() ??
+      this.#absenceDue() ??
+      this.#takeoverDue() ??
+      this.#blocksDue() ??
+      this.#healthDue();
     if (act !== null) void this.#ask(act);
   }
 
@@ -208,6 +228,23 @@ export class DiskWatch {
       const reason = "it did not come with the last start of its unit";
       this.#losses.set(number, { disk: number, incarnation, isOut: true, reason });
       return this.#lossDue();
+    }
+    return null;
+  }
+
+  #takeoverDue(): (() => Promise<void>) | null {
+    for (const [key, told] of this.#takeovers) {
+      return async () => {
+        this.#takeovers.delete(key);
+        try {
+          await this.#parts.commands.ask("tellTakeover", told);
+        } catch (error) {
+          // A volume that is gone, or an older control station that knows no such thing.
+          if (error instanceof Fault && FINAL.includes(error.code)) return;
+          this.takeovers([told]);
+          throw error;
+        }
+      };
     }
     return null;
   }

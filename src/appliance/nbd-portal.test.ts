@@ -42,6 +42,7 @@ class Bench {
   readonly plain: MemorySocket[] = [];
   readonly sentences: string[] = [];
   changes = 0;
+  turnMs = 0;
 
   constructor(options: { tls?: boolean } = {}) {
     const log = {
@@ -50,6 +51,7 @@ class Bench {
     };
     const target = new MemoryVolume(this.memory, MIB);
     this.portal = new NbdPortal(this.memory, log, {
+      turnMs: () => this.turnMs,
       creditBytes: 32 * MIB,
       target: () => target,
       changed: () => void this.changes++,

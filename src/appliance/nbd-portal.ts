@@ -18,6 +18,7 @@ import {
 } from "#base/limits.ts";
 import type { Memory } from "#base/memory.ts";
 import type { OperationTarget } from "#base/operation.ts";
+import { RequestMeter } from "#base/request-meter.ts";
 import type { HostNumber, VolumeNumber } from "#base/record.ts";
 import type { StreamSocket } from "#base/stream.ts";
 import type { Log } from "#base/world.ts";
@@ -26,6 +27,7 @@ import type { AddressRange } from "#cluster/address-range.ts";
 import { HostCredit } from "#protocol/nbd/credit.ts";
 import type { NbdExport, TlsMode } from "#protocol/nbd/handshake.ts";
 import { NbdSession } from "#protocol/nbd/session.ts";
+import type { IoTold } from "./io-history.ts";
 import type { AttachedFrom, ExportedVolume, KnownHost } from "./reactor-messages.ts";
 
 /** A connection through the unix socket has no address; hosts have it as this. */
@@ -44,8 +46,16 @@ interface PortalOptions {
   secure: ((socket: StreamSocket, done: (plain: StreamSocket | null) => void) => void) | null;
   /** A host attached, or what was attached ended. */
   changed(): void;
+  /** When the turn of the loop that runs now began, ms: for what is counted, decides nothing. */
+  turnMs(): number;
   /** Where a volume's requests go. */
   target(volume: VolumeNumber): OperationTarget;
+}
+
+interface Shown {
+  volume: ExportedVolume;
+  shown: NbdExport;
+  meter: RequestMeter;
 }
 
 export class NbdPortal {
@@ -54,7 +64,7 @@ export class NbdPortal {
   readonly #options: PortalOptions;
   readonly #credit: HostCredit;
   readonly #sessions = new Set<NbdSession>();
-  readonly #volumes = new Map<VolumeNumber, { volume: ExportedVolume; shown: NbdExport }>();
+  readonly #volumes = new Map<VolumeNumber, Shown>();
   readonly #hosts = new Map<HostNumber, AddressRange[]>();
   #draining = false;
 
@@ -69,7 +79,8 @@ export class NbdPortal {
   setVolume(volume: ExportedVolume): void {
     const known = this.#volumes.get(volume.volume);
     if (known === undefined) {
-      this.#volumes.set(volume.volume, { volume, shown: this.#show(volume) });
+      const meter = new RequestMeter(() => this.#options.turnMs());
+      this.#volumes.set(volume.volume, { volume, meter, shown: this.#show(volume, meter) });
       return;
     }
     known.volume = volume;
@@ -217,6 +228,16 @@ export class NbdPortal {
     return [...found.values()];
   }
 
+  /** What was asked of each volume since this was last taken; those of which nothing was: none. */
+  takeCounts(): IoTold[] {
+    const told: IoTold[] = [];
+    for (const [volume, { meter }] of this.#volumes) {
+      const counts = meter.take();
+      if (counts !== null) told.push({ volume, ...counts });
+    }
+    return told;
+  }
+
   tick(nowMs: number): void {
     for (const session of this.#sessions) session.tick(nowMs);
   }
@@ -270,7 +291,7 @@ export class NbdPortal {
   }
 
   /** Reads through to the newest shape, so that a session sees a volume grow. */
-  #show(first: ExportedVolume): NbdExport {
+  #show(first: ExportedVolume, meter: RequestMeter): NbdExport {
     const number = first.volume;
     const newest = () => this.#volumes.get(number)?.volume ?? first;
     return {
@@ -287,6 +308,7 @@ export class NbdPortal {
         return newest().tls;
       },
       target: this.#options.target(number),
+      meter,
     };
   }
 }

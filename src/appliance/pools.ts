@@ -102,10 +102,10 @@ function poolView(view: ClusterView, name: string): PoolView {
   };
 }
 
-/** `mirror-2 up to 1.5 TiB`, of each protection that finds room. */
+/** `1.5 TiB as mirror-2`, of each protection that finds room. */
 export function fitsInWords({ fits }: Pick<PoolView, "fits">): string {
   const said = fits
     .filter(({ sizeBytes }) => sizeBytes > 0)
-    .map(({ protection, sizeBytes }) => `${protection} up to ${bytesInWords(sizeBytes)}`);
-  return said.join(", ") || "none";
+    .map(({ protection, sizeBytes }) => `${bytesInWords(sizeBytes)} as ${protection}`);
+  return said.join(", ") || "no volume";
 }

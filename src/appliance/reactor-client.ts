@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The control thread's side of the reactor: typed messages, and the last report it gave.
+// The control thread's side of the reactor: typed messages, the last report it gave, and what it
+// counted over the last hour.
 
 import type { Log } from "#base/world.ts";
 import type { ControlEnd } from "#machine/control-channel.ts";
 import type { ProbeFacts } from "./drill-probe.ts";
+import { IoHistory } from "./io-history.ts";
+import { ResyncPace } from "./resync-pace.ts";
 import type {
   BlocksTold,
   FromReactor,
   OpenedDisk,
   ReactorReport,
+  TakeoverTold,
   ToReactor,
 } from "./reactor-messages.ts";
 
@@ -34,10 +38,13 @@ export interface ReactorListeners {
   propose(proposal: Heard<"propose">): void;
   reported(report: ReactorReport): void;
   blocks(told: BlocksTold[]): void;
+  takeovers(told: TakeoverTold[]): void;
 }
 
 export class ReactorClient {
   report: ReactorReport = NOTHING;
+  readonly io = new IoHistory();
+  readonly pace = new ResyncPace();
   /** Set by whoever composes, before anything is sent. */
   listeners: ReactorListeners | null = null;
   /** A host begins TLS. */
@@ -87,11 +94,16 @@ export class ReactorClient {
     switch (message.kind) {
       case "report":
         this.report = message.report;
+        this.pace.take(message.report.slices, message.atMs);
         return listeners?.reported(message.report);
       case "log":
         return this.#log.write(message.level, message.sentence, message.facts as never);
       case "blocks":
         return listeners?.blocks(message.told);
+      case "takeovers":
+        return listeners?.takeovers(message.told);
+      case "io":
+        return this.io.take(message.told, message.atMs);
       case "diskOpened":
         return listeners?.diskOpened(message.disk);
       case "diskRefused":

@@ -18,6 +18,7 @@ import type { DiskHealth, ScrubPace } from "#base/disk-health.ts";
 import type { HappeningKind } from "#raid/happening.ts";
 import type { SliceReport } from "./data-plane.ts";
 import type { ProbeFacts } from "./drill-probe.ts";
+import type { IoTold } from "./io-history.ts";
 import type { VolumeShape } from "./forwarder.ts";
 
 /** A disk's place to open: a file or block device and the area in it that is ours, bytes. */
@@ -158,6 +159,15 @@ export interface BlocksTold {
   offsetBytes: number;
 }
 
+/** Slices of one volume that heads here took over from one disk since this was last told. */
+export interface TakeoverTold {
+  volume: VolumeNumber;
+  from: DiskNumber;
+  slices: number;
+  /** The longest of their pauses, ms. */
+  pauseMs: number;
+}
+
 /** Connections from one address that use one volume here. */
 export interface AttachedFrom {
   volume: VolumeNumber;
@@ -193,8 +203,12 @@ export type FromReactor =
   | { kind: "secure"; encrypted: number; plain: number; peer: string }
   /** At most twice a second. */
   | { kind: "blocks"; told: BlocksTold[] }
+  /** At most twice a second. */
+  | { kind: "takeovers"; told: TakeoverTold[] }
+  /** Every five seconds, of volumes that hosts asked something of. */
+  | { kind: "io"; atMs: number; told: IoTold[] }
   /** Twice a second when something changed, else every five seconds. */
-  | { kind: "report"; report: ReactorReport }
+  | { kind: "report"; atMs: number; report: ReactorReport }
   /** Four times a second while a drill's host runs; null: there was no memory for one. */
   | { kind: "probed"; facts: ProbeFacts | null }
   | { kind: "log"; level: "debug" | "info" | "warn" | "error"; sentence: string; facts?: object }

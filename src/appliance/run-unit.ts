@@ -17,8 +17,11 @@ import { endWhenWrong, untilSignal } from "#machine/process-signals.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
 import { TlsEnd } from "#machine/tls-channel.ts";
 import type { WriteLaneSeed } from "#machine/write-lane.ts";
+import { SyslogSocket } from "#machine/syslog-socket.ts";
+import { createLog } from "#machine/log.ts";
+import { parseSyslogTarget } from "#cluster/syslog-target.ts";
 import { Fault } from "#base/fault.ts";
-import type { World } from "#base/world.ts";
+import type { Timers, World } from "#base/world.ts";
 import type { ApplianceRole } from "./appliance-disks.ts";
 import { createApi } from "./api/api.ts";
 import { SOCKET_FILE, TOKEN_FILE, serveApi } from "./api/serve.ts";
@@ -30,8 +33,10 @@ import type { Configuration, ReadText } from "./configuration.ts";
 import { findSettings, report } from "./run-appliance.ts";
 import type { ApplianceStart } from "./run-appliance.ts";
 import { startGroupAddress } from "./unit-group.ts";
+import { SharedLog, SyslogOut } from "./syslog.ts";
 import { authorityOf, startWebTls, tlsPortOnly } from "./unit-web-tls.ts";
 import { UnitBackend } from "./unit-backend.ts";
+import { UnitNeighbours } from "./unit-neighbours.ts";
 import { startUpdates } from "./unit-updates.ts";
 import type { UnitUpdates } from "./unit-updates.ts";
 import { makeUnit } from "./make-unit.ts";
@@ -45,7 +50,8 @@ export async function runUnit(
   appliance: ApplianceRole | null = null,
 ): Promise<void> {
   const found = checkMachine();
-  const world = createMainWorld({ logLeast: configuration.logLevel });
+  const log = new SharedLog(createLog({ least: configuration.logLevel }));
+  const world = createMainWorld({ log });
   world.log.write("info", "this unit starts", found);
   const fatal = endWhenWrong(world.log);
   let lacks: (fault: Fault) => void = () => {};
@@ -75,18 +81,44 @@ export async function runUnit(
   while (!isTold) {
     const unit = await Promise.race([makeUnit(configuration, outside), failedStart]);
     const updates = startUpdates(unit, world, outside.timers);
-    const api = serve(unit, world, outside, updates);
+    const neighbours = new UnitNeighbours(world, unit, outside.timers);
+    const api = serve(unit, world, outside, { ...updates, neighbours });
     await unit.start();
+    const syslog = startSyslog(unit, world, outside.timers);
+    log.also = (level, sentence, facts) => syslog.log(level, sentence, facts);
     const group = startGroupAddress(unit, world, outside.timers);
     const web = startWebTls(unit, world, outside.timers, api);
     const reason = await Promise.race([told, unit.ended]);
     updates.stop();
+    neighbours.stop();
+    syslog.stop();
     await group.stop();
     web.stop();
     await unit.stop(reason);
     await api.stop();
   }
   tls?.close();
+}
+
+function startSyslog(unit: Unit, world: World, timers: Timers): SyslogOut {
+  const socket = new SyslogSocket();
+  const view = () => unit.life?.follower.view ?? null;
+  return new SyslogOut({
+    timers,
+    wallMs: () => world.clock.wallMs(),
+    target: () => {
+      const target = view()?.settings.syslogTarget ?? null;
+      return target === null ? null : parseSyslogTarget(target);
+    },
+    host: () => unit.name,
+    leads: () => unit.life?.lease.leads === true,
+    newest: () => (view()?.numbers?.event ?? 1) - 1,
+    events: (since) =>
+      [...(view()?.events.values() ?? [])]
+        .filter(({ number }) => number > since)
+        .sort((one, other) => one.number - other.number),
+    send: (line, to) => socket.send(line, to),
+  });
 }
 
 /** Null where no certificate is configured. */
@@ -145,10 +177,15 @@ function startWriter(seed: WriteLaneSeed, fatal: (error: unknown) => void): void
   worker.postMessage(seed);
 }
 
-function serve(unit: Unit, world: World, outside: UnitOutside, updates: UnitUpdates): ServedApi {
+function serve(
+  unit: Unit,
+  world: World,
+  outside: UnitOutside,
+  made: Pick<UnitUpdates, "health" | "update"> & { neighbours: UnitNeighbours },
+): ServedApi {
   const { timers } = outside;
   const authority = () => authorityOf(unit, world);
-  const parts = { ...updates, timers, authority, passwords: createPasswords() };
+  const parts = { ...made, timers, authority, passwords: createPasswords() };
   const backend = new UnitBackend(world, unit, parts);
   const { apiAddress } = unit.configuration;
   const port = unit.ports.api ?? 0;

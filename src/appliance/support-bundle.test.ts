@@ -54,7 +54,7 @@ describe("a support bundle", () => {
     expect(() => replayBundle(JSON.stringify(small))).toThrow("it did not fit");
   });
 
-  test("no bundle, another format, a journal that makes no sense → refused, with the reason", () => {
+  test("no bundle, another format, a journal without sense → refused, with the reason", () => {
     const good = bundleOf();
     const wrong: [unknown, string][] = [
       ["{", "no JSON"],

@@ -5,7 +5,7 @@
 
 import type { DiskHealth } from "#base/disk-health.ts";
 import { Fault } from "#base/fault.ts";
-import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
+import type { DiskNumber, SliceRecord } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { CommandArguments } from "#cluster/commands.ts";
@@ -13,13 +13,11 @@ import { judgeDeadline } from "#cluster/deadline.ts";
 import { Draft } from "#cluster/draft.ts";
 import { evacuationOf } from "#cluster/evacuation.ts";
 import { otherClusters } from "#cluster/events.ts";
-import { hostsOfVolume } from "#cluster/host-state.ts";
 import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { OWNER } from "#cluster/state.ts";
-import type { DiskRecord, UnitRecord, VolumeRecord } from "#cluster/state.ts";
+import type { DiskRecord, VolumeRecord } from "#cluster/state.ts";
 import { decisions, planVolume } from "#cluster/station-changes.ts";
 import type { ClusterView } from "#cluster/view.ts";
-import { volumeState } from "#cluster/volume-state.ts";
 import { headReports } from "./head-reports.ts";
 import { newId } from "#cluster/voters.ts";
 import { wordsOf } from "#cluster/discovery.ts";
@@ -60,8 +58,10 @@ import { unitMetrics } from "./unit-metrics.ts";
 import type { Health } from "./health.ts";
 import type { UnitHealth } from "./unit-health.ts";
 import type { Unit } from "./unit.ts";
+import type { Neighbours } from "./unit-neighbours.ts";
 import type { UpdateBackend } from "./update-backend.ts";
 import { VERSION } from "./version.ts";
+import { type SharedByVolumes, pathUnits, volumeView } from "./volume-view.ts";
 import { untilHolds } from "./view-wait.ts";
 
 const TOKEN_BYTES = 32;
@@ -80,6 +80,7 @@ export class UnitBackend implements Backend {
   readonly arrivals: Arrivals;
   readonly hosts: UnitHosts;
   readonly pools: UnitPools;
+  readonly neighbours: Neighbours;
 
   constructor(
     world: World,
@@ -89,6 +90,7 @@ export class UnitBackend implements Backend {
       update: UpdateBackend;
       passwords: Passwords;
       timers: Timers;
+      neighbours: Neighbours;
       authority(): AuthorityView | null;
     },
   ) {
@@ -98,6 +100,7 @@ export class UnitBackend implements Backend {
     this.#passwords = parts.passwords;
     this.#authority = () => parts.authority();
     this.update = parts.update;
+    this.neighbours = parts.neighbours;
     this.fleet = new UnitFleet(world, () => this.#life());
     this.drills = new UnitDrills(world, parts.timers, {
       cluster: () => this.#life(),
@@ -108,7 +111,7 @@ export class UnitBackend implements Backend {
     this.hosts = new UnitHosts(world, {
       life: () => this.#life(),
       attached: () => unit.reactor.report.attached,
-      volume: (volume) => this.#volumeView(volume),
+      volume: (volume) => volumeView(volume, this.#shared()),
     });
   }
 
@@ -149,6 +152,7 @@ export class UnitBackend implements Backend {
       claim: { claimed: view?.isClaimed ?? false, code: unit.claims.code },
       otherClusters: otherClusters(view),
       wrongMedium: unit.wrongMedium,
+      searched: this.neighbours.isSearched,
     };
   }
 
@@ -242,9 +246,9 @@ export class UnitBackend implements Backend {
   settings(): SettingsView {
     const { settings } = this.#life().follower.view;
     const { reprotectAfterMs, protectWithinMs, scrubEveryMs, scrubBytesPerSecondMax } = settings;
-    const { diskErrorsMax, groupAddress, httpsOnly } = settings;
+    const { diskErrorsMax, groupAddress, httpsOnly, syslogTarget } = settings;
     const scrub = { scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax };
-    return { reprotectAfterMs, protectWithinMs, ...scrub, groupAddress, httpsOnly };
+    return { reprotectAfterMs, protectWithinMs, ...scrub, groupAddress, httpsOnly, syslogTarget };
   }
 
   authority(): AuthorityView {
@@ -263,14 +267,14 @@ export class UnitBackend implements Backend {
   }
 
   volumes(): VolumeView[] {
-    const { view } = this.#life().follower;
-    return [...view.volumes.values()]
+    const shared = this.#shared();
+    return [...shared.view.volumes.values()]
       .sort((left, right) => left.number - right.number)
-      .map((volume) => this.#volumeView(volume));
+      .map((volume) => volumeView(volume, shared));
   }
 
   volume(nameOrNumber: string): VolumeView {
-    return this.#volumeView(this.#find(nameOrNumber));
+    return volumeView(this.#find(nameOrNumber), this.#shared());
   }
 
   async createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView> {
@@ -310,7 +314,9 @@ export class UnitBackend implements Backend {
       hosts: hostNames(view, request.hosts ?? []),
       tls: request.tls ?? TLS_RULE_DEFAULT,
       front: null,
+      deletedAtMs: null,
       uris: [],
+      paths: [],
       slices: placed.map(({ index, disks }) => ({
         slice: 0,
         index,
@@ -325,10 +331,19 @@ export class UnitBackend implements Backend {
     };
   }
 
-  async deleteVolume(nameOrNumber: string): Promise<void> {
+  async deleteVolume(nameOrNumber: string, { graceMs }: { graceMs: number }): Promise<void> {
     const life = this.#life();
     const { number } = this.#find(nameOrNumber);
-    await life.commands.ask("deleteVolume", { volume: number });
+    await life.commands.ask("deleteVolume", { volume: number, graceMs });
+  }
+
+  async restoreVolume(nameOrNumber: string): Promise<VolumeView> {
+    const life = this.#life();
+    const { number } = this.#find(nameOrNumber);
+    await life.commands.ask("restoreVolume", { volume: number });
+    const { volumes } = life.follower.view;
+    await this.#until(life, () => volumes.get(number)?.trash === undefined);
+    return this.volume(String(number));
   }
 
   async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
@@ -426,7 +441,16 @@ export class UnitBackend implements Backend {
   }
 
   metrics(): MetricSample[] {
-    return unitMetrics(this.#unit, this.#unit.life === null ? [] : this.volumes());
+    const { life, reactor } = this.#unit;
+    return unitMetrics({
+      report: reactor.report,
+      uptimeSeconds: this.#unit.uptimeSeconds(),
+      staleMs: life?.staleMs ?? 0,
+      units: life === null ? [] : this.units(),
+      pools: life === null ? [] : this.pools.list(),
+      volumes: life === null ? [] : this.volumes(),
+      asked: (volume) => reactor.io.totals(volume),
+    });
   }
 
   #life(): ClusterLife {
@@ -445,28 +469,14 @@ export class UnitBackend implements Backend {
     return untilHolds(this.#world.clock, life, holds);
   }
 
-  #volumeView(volume: VolumeRecord): VolumeView {
+  /** What is the same for all volumes, read once for all that are looked at together. */
+  #shared(): SharedByVolumes {
     const { view } = this.#life().follower;
-    const state = volumeState(view, volume, headReports(view, this.#unit.reactor.report));
-    const records = view.slicesOfVolume(volume);
-    const front = frontOf(view, records);
     return {
-      volume: volume.number,
-      uuid: volume.uuid,
-      name: volume.name,
-      sizeBytes: volume.sizeBytes,
-      usedBytes: null,
-      protection: volume.protection,
-      pool: volume.pool,
-      availability: state.availability,
-      state: state.protection,
-      rebuildingPercent: state.rebuiltShare === null ? null : Math.floor(state.rebuiltShare * 100),
-      sentence: [...(this.#isExported(view) ? [] : [NOT_CLAIMED]), ...state.waitsFor].join("; "),
-      hosts: hostsOfVolume(view, volume).map(({ number, name }) => ({ host: number, name })),
-      tls: volume.tls,
-      front,
-      uris: urisOf(view, volume, front),
-      slices: records.flatMap((record) => (record === null ? [] : [sliceView(view, record)])),
+      view,
+      reports: headReports(view, this.#unit.reactor.report),
+      units: pathUnits(view),
+      wait: this.#isExported(view) ? [] : [NOT_CLAIMED],
     };
   }
 
@@ -544,48 +554,4 @@ function slicesOn(view: ClusterView, disk: number): DiskView["slices"] {
 function stateOn(record: SliceRecord, disk: number): string {
   if (record.head === disk) return "head";
   return record.resyncing.includes(disk) ? "resyncing" : "in-sync";
-}
-
-/** The unit that heads most of a volume's slices. */
-function frontOf(view: ClusterView, records: readonly (SliceRecord | null)[]): UnitNumber | null {
-  const heads = new Map<UnitNumber, number>();
-  for (const record of records) {
-    const unit = record === null ? undefined : view.disks.get(record.head)?.unit;
-    if (unit !== undefined) heads.set(unit, (heads.get(unit) ?? 0) + 1);
-  }
-  let front: UnitNumber | null = null;
-  for (const [unit, count] of heads) {
-    if (front === null || count > (heads.get(front) ?? 0)) front = unit;
-  }
-  return front;
-}
-
-function urisOf(view: ClusterView, volume: VolumeRecord, front: UnitNumber | null): string[] {
-  const units = [...view.units.values()].filter((unit) => unit.state === "admitted");
-  units.sort((a, b) => Number(b.number === front) - Number(a.number === front));
-  return units.flatMap((unit) => {
-    const uri = uriOf(unit, volume);
-    return uri === null ? [] : [uri];
-  });
-}
-
-function uriOf(unit: UnitRecord, { name, tls }: VolumeRecord): string | null {
-  const address = unit.addresses[0] ?? unit.ula;
-  const host = address.includes(":") ? `[${address}]` : address;
-  const scheme = tls === "required" ? "nbds" : "nbd";
-  return unit.ports.nbd === undefined ? null : `${scheme}://${host}:${unit.ports.nbd}/${name}`;
-}
-
-function sliceView(view: ClusterView, record: SliceRecord): VolumeView["slices"][number] {
-  const place = (disk: number) => ({ disk, unit: view.disks.get(disk)?.unit ?? 0 });
-  return {
-    slice: record.slice,
-    index: record.index,
-    epoch: record.epoch,
-    head: record.head,
-    members: [
-      ...record.inSync.map(({ disk }) => ({ ...place(disk), state: "in-sync" as const })),
-      ...record.resyncing.map((disk) => ({ ...place(disk), state: "resyncing" as const })),
-    ],
-  };
 }

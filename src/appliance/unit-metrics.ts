@@ -2,16 +2,30 @@
 //
 // The figures of a unit, for Prometheus: `cairn_<object>_<quantity>_<unit>`, base units.
 
-import { machineMemory } from "#machine/load.ts";
-import type { MetricSample, VolumeView } from "./backend.ts";
-import type { OpenedDisk } from "./reactor-messages.ts";
-import type { Unit } from "./unit.ts";
+import type { RequestCounts } from "#base/request-meter.ts";
+import { loadPermille, machineMemory } from "#machine/load.ts";
+import type { MetricSample, UnitView, VolumeView } from "./backend.ts";
+import type { PoolView } from "./pools.ts";
+import type { OpenedDisk, ReactorReport } from "./reactor-messages.ts";
 
 const AVAILABILITIES = ["online", "waiting", "read-only", "offline"] as const;
 const PROTECTIONS = ["protected", "degraded", "at-risk", "rebuilding"] as const;
 
-export function unitMetrics(unit: Unit, volumes: readonly VolumeView[]): MetricSample[] {
-  const { report } = unit.reactor;
+/** Where the figures come from. The cluster's are empty while the unit is in none. */
+export interface MetricSources {
+  report: ReactorReport;
+  uptimeSeconds: number;
+  /** Age of what it knows of the control state. */
+  staleMs: number;
+  units: readonly UnitView[];
+  pools: readonly PoolView[];
+  volumes: readonly VolumeView[];
+  /** What hosts asked of a volume here since the daemon started; null: nothing. */
+  asked(volume: number): RequestCounts | null;
+}
+
+export function unitMetrics(sources: MetricSources): MetricSample[] {
+  const { report, units, pools, volumes } = sources;
   const sum = (of: (slice: (typeof report.slices)[number]) => number) =>
     report.slices.reduce((total, slice) => total + of(slice), 0);
   const memory = machineMemory();
@@ -22,7 +36,17 @@ export function unitMetrics(unit: Unit, volumes: readonly VolumeView[]): MetricS
       "Memory of the machine that could be had without swapping.",
       memory.availableBytes,
     ),
-    gauge("cairn_unit_uptime_seconds", "Time since the daemon started.", unit.uptimeSeconds()),
+    gauge("cairn_unit_uptime_seconds", "Time since the daemon started.", sources.uptimeSeconds),
+    gauge(
+      "cairn_unit_load_ratio",
+      "Runnable tasks per core over the last minute.",
+      loadPermille() / 1000,
+    ),
+    gauge(
+      "cairn_unit_stale_seconds",
+      "Age of what it knows of the control state; 0 while the control store answers.",
+      sources.staleMs / 1000,
+    ),
     gauge("cairn_unit_links_count", "Links to other units that are up.", countUp(report.links)),
     gauge("cairn_unit_host_connections_count", "Host connections.", report.connections),
     gauge("cairn_unit_waiting_requests_count", "Requests waiting for a head.", report.waiting),
@@ -57,7 +81,43 @@ export function unitMetrics(unit: Unit, volumes: readonly VolumeView[]): MetricS
       sum((slice) => slice.counters.carried),
     ),
     ...report.disks.flatMap(diskMetrics),
+    gauge("cairn_cluster_units_count", "Units of the cluster.", units.length),
+    gauge(
+      "cairn_cluster_units_up_count",
+      "Of these, those that are up.",
+      units.filter(({ alive }) => alive).length,
+    ),
+    ...pools.flatMap(poolMetrics),
     ...volumes.flatMap(volumeMetrics),
+    ...volumes.flatMap((volume) => askedMetrics(volume, sources.asked(volume.volume))),
+  ];
+}
+
+function poolMetrics({ name, sizeBytes, freeBytes }: PoolView): MetricSample[] {
+  const labels = { pool: name };
+  return [
+    gauge("cairn_pool_size_bytes", "Of disks that take slices.", sizeBytes, labels),
+    gauge("cairn_pool_free_bytes", "What of it is promised to no slice.", freeBytes, labels),
+  ];
+}
+
+/** Of volumes that hosts asked something of here. */
+function askedMetrics(volume: VolumeView, counts: RequestCounts | null): MetricSample[] {
+  if (counts === null) return [];
+  const labels = { volume: volume.name };
+  const { reads, writes, others, errors, readBytes, writeBytes, readMs, writeMs } = counts;
+  const counted = (name: string, help: string, value: number): MetricSample => {
+    return { ...counter(`cairn_volume_${name}`, help, value), labels };
+  };
+  return [
+    counted("reads_count", "Reads of hosts, answered here.", reads),
+    counted("writes_count", "Writes of hosts, answered here.", writes),
+    counted("others_count", "Flushes, trims and the like, answered here.", others),
+    counted("errors_count", "Of all these, those that ended with an error.", errors),
+    counted("read_bytes", "Read by hosts here.", readBytes),
+    counted("written_bytes", "Written by hosts here.", writeBytes),
+    counted("read_seconds", "Sum of the time that the reads took.", readMs / 1000),
+    counted("write_seconds", "Sum of the time that the writes took.", writeMs / 1000),
   ];
 }
 

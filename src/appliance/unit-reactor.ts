@@ -18,13 +18,20 @@ import { closeDescriptor } from "#machine/socket-pair.ts";
 import { socketToRelay } from "#machine/stream-socket.ts";
 import { ClusterState, unitIdOf } from "#protocol/peer-channel/identity.ts";
 import { DataPlane } from "./data-plane.ts";
-import type { ProposeDone, SliceHappening } from "./data-plane.ts";
+import type { ProposeDone } from "./data-plane.ts";
 import { DrillProbe } from "./drill-probe.ts";
 import { HeldDisks, describe } from "./held-disks.ts";
 import type { HeldDisk } from "./held-disks.ts";
 import { NbdPortal } from "./nbd-portal.ts";
 import { PeerLinks } from "./peer-links.ts";
-import type { BlocksTold, FromReactor, ReactorReport, ToReactor } from "./reactor-messages.ts";
+import type {
+  BlocksTold,
+  FromReactor,
+  ReactorReport,
+  TakeoverTold,
+  ToReactor,
+} from "./reactor-messages.ts";
+import type { SliceHappening, Takeover } from "./slice-happenings.ts";
 import { FEATURE_LEVEL } from "./version.ts";
 
 /** Between reports while something changes, and while nothing does, ms. */
@@ -59,6 +66,7 @@ export class UnitReactor {
   readonly #proposals = new Map<number, ProposeDone>();
   /** Not told yet. */
   readonly #blocks = new Map<string, BlocksTold>();
+  readonly #takeovers = new Map<string, TakeoverTold>();
   readonly #early: ToReactor[] = [];
   #plane: DataPlane | null = null;
   /** The cluster of the plane. */
@@ -72,6 +80,7 @@ export class UnitReactor {
   #changed = true;
   #allocations = 0;
   #reportedMs = Number.NEGATIVE_INFINITY;
+  #countedMs = 0;
   #stopping = false;
 
   constructor(world: World, reactor: Reactor, channel: ReactorEnd) {
@@ -180,6 +189,7 @@ export class UnitReactor {
       this.#portal = new NbdPortal(this.#reactor.memory, this.#world.log, {
         creditBytes: Math.floor(message.memoryBytes / 2),
         defer: (act) => this.#reactor.defer(act),
+        turnMs: () => this.#reactor.turnMs,
         changed: () => {
           this.#changed = true;
         },
@@ -331,6 +341,7 @@ export class UnitReactor {
           this.#changed = true;
         },
         happened: (happening) => this.#noteBlocks(happening),
+        tookOver: (takeover) => this.#noteTakeover(takeover),
         scrubbed: () => {
           this.#changed = true;
         },
@@ -351,6 +362,15 @@ export class UnitReactor {
       return;
     }
     this.#blocks.set(key, { kind, disk, volume, blocks, offsetBytes: volumeOffsetBytes });
+  }
+
+  #noteTakeover({ volume, from, pauseMs }: Takeover): void {
+    const key = `${volume}:${from}`;
+    const known = this.#takeovers.get(key) ?? { volume, from, slices: 0, pauseMs: 0 };
+    known.slices++;
+    known.pauseMs = Math.max(known.pauseMs, Math.round(pauseMs));
+    this.#takeovers.set(key, known);
+    this.#changed = true;
   }
 
   #linkChanged(unit: UnitNumber, up: boolean, reason: string): void {
@@ -398,6 +418,7 @@ export class UnitReactor {
     this.#links?.tick(nowMs);
     this.#plane?.tick(nowMs);
     this.#portal?.tick(nowMs);
+    this.#tellCounts(nowMs);
     this.#lookWhetherQuiet();
     const sinceMs = nowMs - this.#reportedMs;
     if (sinceMs < REPORT_BUSY_MS || (!this.#changed && sinceMs < REPORT_IDLE_MS)) return;
@@ -405,8 +426,19 @@ export class UnitReactor {
     this.#changed = resyncing;
     if (this.#blocks.size > 0) this.#post({ kind: "blocks", told: [...this.#blocks.values()] });
     this.#blocks.clear();
+    if (this.#takeovers.size > 0) {
+      this.#post({ kind: "takeovers", told: [...this.#takeovers.values()] });
+    }
+    this.#takeovers.clear();
     this.#reportedMs = nowMs;
-    this.#post({ kind: "report", report });
+    this.#post({ kind: "report", atMs: nowMs, report });
+  }
+
+  #tellCounts(nowMs: number): void {
+    if (nowMs - this.#countedMs < REPORT_IDLE_MS) return;
+    this.#countedMs = nowMs;
+    const told = this.#portal?.takeCounts() ?? [];
+    if (told.length > 0) this.#post({ kind: "io", atMs: nowMs, told });
   }
 
   /** I/O, copying and reconciling take buffers; beacons and their answers take few. */

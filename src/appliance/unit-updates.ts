@@ -5,6 +5,7 @@
 
 import type { Timers, World } from "#base/world.ts";
 import { createUpdateMachine } from "#machine/update-machine.ts";
+import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import { FORMAT_VERSION } from "#store/format.wire.ts";
 import { ArtefactServer } from "./artefact-pipe.ts";
 import { UnitHealth } from "./unit-health.ts";
@@ -33,7 +34,7 @@ export function startUpdates(unit: Unit, world: World, timers: Timers): UnitUpda
     featureLevel: FEATURE_LEVEL,
   });
   const server = new ArtefactServer(agent.payloads);
-  unit.onArtefacts = (pipe) => server.serve(pipe);
+  unit.services.set(Purpose.artefacts, (pipe) => server.serve(pipe));
   agent.refreshSlots();
   agent.start();
   const health = new UnitHealth(world, unit, () => agent.isOnTrial);
@@ -63,6 +64,6 @@ function clusterOf(unit: Unit): AgentCluster | null {
     view: life.follower.view,
     commands: life.commands,
     voters: life.knownVoters,
-    dialArtefacts: (number) => life.dialArtefacts(number),
+    dialArtefacts: (number) => life.dial(number, Purpose.artefacts),
   };
 }

@@ -40,7 +40,7 @@ import { ClusterLife, addressInCluster } from "./cluster-life.ts";
 import { membershipOf } from "./cluster-membership.ts";
 import { answerMeeting, askWhetherItGaveWay, meetCluster } from "./cluster-meeting.ts";
 import type { Configuration } from "./configuration.ts";
-import { answerUnit } from "./control-pipe.ts";
+import { OF_UNITS, answerUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
 import { applianceDisks } from "./appliance-disks.ts";
 import type { ApplianceRole } from "./appliance-disks.ts";
@@ -98,8 +98,8 @@ export class Unit {
   sentence = "starting";
   life: ClusterLife | null = null;
   stopping = false;
-  /** Another unit of the cluster wants files of an update. */
-  onArtefacts: (pipe: MessagePipe) => void = (pipe) => pipe.close("no update is here");
+  /** What other units of the cluster may want here, by what they call for. */
+  readonly services = new Map<Purpose, (pipe: MessagePipe) => void>();
   readonly #outside: UnitOutside;
   readonly #world: World;
   readonly #timers: Timers;
@@ -289,6 +289,7 @@ export class Unit {
         this.life?.watch.reported(report.disks);
       },
       blocks: (told) => this.life?.watch.blocks(told),
+      takeovers: (told) => this.life?.watch.takeovers(told),
     };
   }
 
@@ -304,7 +305,9 @@ export class Unit {
       if (life === null) return pipe.close("in no cluster");
       if (peer.purpose === Purpose.meet) return answerMeeting(pipe, peer, life.follower.view);
       if (peer.purpose === Purpose.controlProxy) return life.serve(pipe, peer);
-      if (peer.purpose === Purpose.artefacts) return this.onArtefacts(pipe);
+      const serve = this.services.get(peer.purpose);
+      if (serve !== undefined) return serve(pipe);
+      if (peer.purpose !== Purpose.join) return pipe.close("there is no such thing here");
       admitJoining(pipe, peer, { commands: life.commands, view: life.follower.view });
     });
   }
@@ -326,8 +329,7 @@ export class Unit {
       return this.#keys === null ? null : "this unit has a join secret already";
     }
     if (this.#keys === null) return "this unit has no join secret";
-    const isUnit = peer.purpose === Purpose.controlProxy || peer.purpose === Purpose.artefacts;
-    if (isUnit) return this.life?.refusalOf(peer) ?? null;
+    if (OF_UNITS.includes(peer.purpose)) return this.life?.refusalOf(peer) ?? null;
     return null;
   }
 

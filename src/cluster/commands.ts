@@ -32,6 +32,7 @@ import type { CommandRecord } from "./state.ts";
 import { unitCommands } from "./unit-changes.ts";
 import { UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
 import type { ViewFollower } from "./view-follower.ts";
+import { endCommands } from "./volume-ends.ts";
 import { newId } from "./voters.ts";
 
 const positive = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER);
@@ -73,7 +74,7 @@ export const commandArguments = {
     tls: z.enum(TLS_RULES).optional(),
     pool: nameSchema.optional(),
   }),
-  deleteVolume: z.object({ volume: positive }),
+  ...endCommands,
   setTls: z.object({ volume: positive, tls: z.enum(TLS_RULES) }),
   /**
    * The asking unit has seen the claim code, a token, or its boot medium: whoever holds the token
@@ -128,6 +129,7 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers {
   registerDisk: { disk: number };
   createVolume: { volume: number };
   deleteVolume: Record<string, never>;
+  restoreVolume: Record<string, never>;
   setTls: Record<string, never>;
   claimCluster: Record<string, never>;
   setPassword: Record<string, never>;
@@ -137,6 +139,7 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers {
   stopUpdate: Record<string, never>;
   reportDisk: Record<string, never>;
   tellBlocks: Record<string, never>;
+  tellTakeover: Record<string, never>;
   scrubDisk: Record<string, never>;
   loseDisk: Record<string, never>;
   retireDisk: Record<string, never>;

@@ -26,6 +26,7 @@ import { RollClock, UPDATE_LIMITS, nextRoll } from "./update-roll.ts";
 import type { UpdateLimits } from "./update-roll.ts";
 import { LackClock, nextUpkeep } from "./upkeep.ts";
 import type { ViewFollower } from "./view-follower.ts";
+import { endGrace } from "./volume-ends.ts";
 import { newId } from "./voters.ts";
 import type { VoterKeeper } from "./voters.ts";
 
@@ -160,14 +161,17 @@ export class ControlStation {
     // A conflict twice in a row means that the view runs behind: wait for its next change.
     const { lacks } = this.#lacks;
     if (upkeep !== null) return this.#decided(upkeep, { by: "upkeep", lacks, nowMs });
+    const wallMs = this.#world.clock.wallMs();
+    const ended = endGrace(view, wallMs);
+    if (ended !== null) return this.#decided(ended, { by: "grace" }, wallMs);
     const roll = this.#rollOn(nowMs);
     if (roll !== null) return this.#decided(roll, { by: "roll" });
     const telling = nextTelling(view, this.#parts.near?.() ?? null);
     return telling === null ? false : this.#decided(telling, { by: "telling" });
   }
 
-  async #decided(draft: Draft, why: Why): Promise<boolean> {
-    return (await this.#commit(draft, why)) === "committed";
+  async #decided(draft: Draft, why: Why, wallMs?: number): Promise<boolean> {
+    return (await this.#commit(draft, why, wallMs)) === "committed";
   }
 
   #rollOn(nowMs: number): Draft | null {

@@ -33,7 +33,7 @@ export type Lacks = z.infer<typeof LacksSchema>;
 
 const DecisionSchema = z.object({
   kind: z.literal("decision"),
-  /** What decided: upkeep, telling, roll, or the name of a command. */
+  /** What decided: upkeep, grace, telling, roll, or the name of a command. */
   by: z.string().max(64),
   nowMs: z.number(),
   wallMs: z.number(),

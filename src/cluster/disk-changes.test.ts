@@ -38,6 +38,17 @@ const health = (recentPlaces: number, found = recentPlaces) => {
 };
 
 describe("what heads met is told", () => {
+  test("a takeover, with the pause that was measured; of no volume → refused", () => {
+    const made = rack();
+    made.ask("tellTakeover", { volume: 1, from: 2, slices: 2, pauseMs: 2440 });
+    expect(sentences(made).at(-1)).toBe(
+      "box1 serves 2 slices of volume v instead of disk 2 of box2, " +
+        "2.4 s after that was heard last",
+    );
+    const nothing = { volume: 99, from: 2, slices: 2, pauseMs: 1 };
+    expect(() => made.ask("tellTakeover", nothing)).toThrow(Fault);
+  });
+
   test("each kind in a sentence with disk, unit, volume and place", () => {
     const made = rack();
     for (const kind of BLOCK_KINDS) {

@@ -61,6 +61,14 @@ export const diskCommands = {
     isOut: z.boolean(),
     reason: z.string().max(256),
   }),
+  /** Heads of the asking unit serve what a disk headed before: how many slices, and how late. */
+  tellTakeover: z.object({
+    volume: count.min(1),
+    from: count.min(1),
+    slices: count.min(1),
+    /** From when the head before was heard last until the new one served; the longest, ms. */
+    pauseMs: count,
+  }),
   /** The owner wants its copies elsewhere. */
   retireDisk: z.object({ disk: count.min(1) }),
   /** The owner wants a disk used again that was retired, failed or was taken out. */
@@ -94,6 +102,30 @@ export function tellBlocks(
   const known = diskOf(draft.view, args.disk);
   draft.tell(blockEvent(draft.view, args));
   if (args.kind === "keepsNothing") retire(draft, known, "does not keep what is written to it");
+  return {};
+}
+
+export function tellTakeover(
+  draft: Draft,
+  args: CommandArguments<"tellTakeover">,
+  asker: UnitNumber,
+): Record<string, never> {
+  const { view } = draft;
+  const volume = view.volumes.get(args.volume);
+  if (volume === undefined) throw new Fault("notFound", `no volume ${args.volume}`);
+  const { slices, pauseMs } = args;
+  const many = slices === 1 ? "a slice" : `${slices} slices`;
+  const pause = `${(pauseMs / 1000).toFixed(1)} s after that was heard last`;
+  const to = view.units.get(asker)?.name ?? `unit ${asker}`;
+  draft.tell({
+    kind: "failover",
+    severity: "warning",
+    sentence:
+      `${to} serves ${many} of volume ${volume.name} ` +
+      `instead of ${diskInWords(view, args.from)}, ${pause}`,
+    unit: asker,
+    volume: volume.number,
+  });
   return {};
 }
 

@@ -23,7 +23,7 @@ import type { CanaryRecord } from "./canary.ts";
 import { keys } from "./state.ts";
 import type { VolumeRecord } from "./state.ts";
 import type { ClusterView } from "./view.ts";
-import { startDeleting } from "./volume-changes.ts";
+import { startDeleting } from "./volume-ends.ts";
 
 /** Taken while a drill is under way. */
 export const CANARY_NAME = "cairn-drill";

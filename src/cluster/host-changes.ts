@@ -177,6 +177,9 @@ function volumeOf(view: ClusterView, number: VolumeNumber): VolumeRecord {
   if (volume === undefined || volume.state === "deleting") {
     throw new Fault("notFound", `no volume ${number}`);
   }
+  if (volume.trash !== undefined) {
+    throw new Fault("conflict", `volume ${volume.name} is deleted; take it back first`);
+  }
   return volume;
 }
 

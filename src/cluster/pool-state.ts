@@ -26,8 +26,9 @@ export type PlaceInPools = z.infer<typeof PlaceInPoolsSchema>;
 /** `a member of the pool fast`, `a spare for all pools`. */
 export function placeInWords({ role, pool }: { role: string; pool: string | null }): string {
   if (role === "witness") return "a witness";
-  if (role === "member") return pool === null ? "in no pool" : `a member of the pool ${pool}`;
-  return pool === null ? "a spare for all pools" : `a spare of the pool ${pool}`;
+  const of = pool === FIRST_POOL ? "the first pool" : `the pool ${pool}`;
+  if (role === "member") return pool === null ? "in no pool" : `a member of ${of}`;
+  return pool === null ? "a spare for all pools" : `a spare of ${of}`;
 }
 
 /** Whether a unit is on its way out of the cluster's work, not only into another pool. */

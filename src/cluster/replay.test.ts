@@ -23,7 +23,7 @@ function eventful(): StationFixture {
   made.kill(4);
   made.time.pass(60_000);
   const two = made.view().volumeByName("two")?.number ?? 0;
-  made.ask("deleteVolume", { volume: two });
+  made.ask("deleteVolume", { volume: two, graceMs: 2000 });
   made.time.pass(5000);
   return made;
 }
@@ -42,7 +42,14 @@ describe("replaying", () => {
     const replayed = replayJournal(journal);
     expect(replayed.filter(({ outcome }) => outcome !== "same")).toEqual([]);
     const by = new Set(replayed.map((one) => one.by));
-    for (const name of ["upkeep", "telling", "createVolume", "admitUnit", "registerDisk"]) {
+    for (const name of [
+      "upkeep",
+      "grace",
+      "telling",
+      "createVolume",
+      "admitUnit",
+      "registerDisk",
+    ]) {
       expect([name, by.has(name)]).toEqual([name, true]);
     }
     expect(decided(journal).some(({ puts }) => puts.some(([key]) => key === "/slices/1"))).toBe(

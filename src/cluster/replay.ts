@@ -13,6 +13,7 @@ import { keyParts, keys } from "./state.ts";
 import { decisions } from "./station-changes.ts";
 import { LackClock, nextUpkeep } from "./upkeep.ts";
 import { ClusterView } from "./view.ts";
+import { endGrace } from "./volume-ends.ts";
 
 export interface Replayed {
   /** In the journal's order, from 1. */
@@ -69,6 +70,7 @@ class Replay {
     if (then.by === "upkeep") {
       return nextUpkeep(this.#view, LackClock.of(then.lacks ?? NO_LACKS), then.nowMs);
     }
+    if (then.by === "grace") return endGrace(this.#view, then.wallMs);
     if (then.by === "telling") return nextTelling(this.#view);
     if (then.command === undefined) throw new Fault("badRequest", `${then.by} is not replayed`);
     return this.#command(then, then.command);

@@ -49,6 +49,7 @@ import { nameSchema } from "./name-schema.ts";
 import { FIRST_POOL, PlaceInPoolsSchema, PoolSchema } from "./pool-state.ts";
 import type { PoolRecord } from "./pool-state.ts";
 import { SLICE_NEWS_MAX, SliceNewsSchema } from "./slice-news.ts";
+import { syslogTargetSchema } from "./syslog-target.ts";
 import { UnitUpdateSchema, UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
 import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
 
@@ -248,6 +249,10 @@ export const VolumeSchema = z.looseObject({
   state: z.enum(["creating", "ready", "deleting"]),
   /** It is made for a drill, and goes with it. */
   canary: CanarySchema.optional(),
+  /** Deleted, and can be taken back until then, with its hosts (volume-ends.ts). */
+  trash: z
+    .looseObject({ untilMs: countOrZero, hosts: z.array(positive).max(VOLUME_HOSTS_MAX) })
+    .optional(),
 });
 export type VolumeRecord = z.infer<typeof VolumeSchema>;
 
@@ -326,6 +331,8 @@ export const settingShapes = {
     .nullable(),
   /** Whether pages and API on TCP are answered over TLS alone. */
   httpsOnly: z.boolean(),
+  /** Where logs and events are sent besides, by syslog; null: nowhere. */
+  syslogTarget: syslogTargetSchema.nullable(),
 } as const;
 // Those that came later have their defaults where an older version wrote the record.
 export const SettingsSchema = z.looseObject({
@@ -336,6 +343,7 @@ export const SettingsSchema = z.looseObject({
   diskErrorsMax: settingShapes.diskErrorsMax.default(DISK_ERRORS_MAX),
   groupAddress: settingShapes.groupAddress.default(null),
   httpsOnly: settingShapes.httpsOnly.default(false),
+  syslogTarget: settingShapes.syslogTarget.default(null),
   /** Absent: as UPDATE_SETTINGS_DEFAULT says. */
   update: UpdateSettingsSchema.optional(),
 });

@@ -20,6 +20,7 @@ import {
   returnDisk,
   scrubDisk,
   tellBlocks,
+  tellTakeover,
 } from "./disk-changes.ts";
 import type { CanaryRecord } from "./canary.ts";
 import type { Draft } from "./draft.ts";
@@ -39,7 +40,7 @@ import { evacuateUnit, keepUnit, removeUnit, replaceUnit, tellLead } from "./uni
 import { announceUpdate, startUpdate, stopUpdate } from "./update-changes.ts";
 import type { KnownVoters } from "./update-plan.ts";
 import type { ClusterView } from "./view.ts";
-import { startDeleting } from "./volume-changes.ts";
+import { deleteVolume, restoreVolume } from "./volume-ends.ts";
 
 export interface ChangeFacts {
   /** The unit whose command it is. */
@@ -71,7 +72,8 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   moveUnit: (draft, args, facts) => moveUnit(draft, args, facts.wallMs),
   registerDisk,
   createVolume,
-  deleteVolume,
+  deleteVolume: (draft, args, facts) => deleteVolume(draft, args, facts.wallMs),
+  restoreVolume,
   setTls,
   claimCluster,
   setPassword,
@@ -81,6 +83,7 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   stopUpdate,
   reportDisk,
   tellBlocks,
+  tellTakeover: (draft, args, facts) => tellTakeover(draft, args, facts.asker),
   scrubDisk,
   loseDisk: (draft, args, facts) => loseDisk(draft, args, facts.asker),
   retireDisk,
@@ -310,20 +313,6 @@ function createVolume(draft: Draft, args: VolumeWish, facts: ChangeFacts): { vol
     volume: number,
   });
   return { volume: number };
-}
-
-function deleteVolume(draft: Draft, args: CommandArguments<"deleteVolume">): Record<string, never> {
-  const volume = draft.view.volumes.get(args.volume);
-  if (volume === undefined) throw new Fault("notFound", `no volume ${args.volume}`);
-  if (volume.state === "deleting") return {};
-  startDeleting(draft, volume);
-  draft.tell({
-    kind: "volume-deleted",
-    severity: "info",
-    sentence: `volume ${volume.name} is being deleted`,
-    volume: volume.number,
-  });
-  return {};
 }
 
 function setTls(draft: Draft, args: CommandArguments<"setTls">): Record<string, never> {

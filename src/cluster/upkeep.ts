@@ -29,7 +29,7 @@ import { headedBytes, poolRooms, spareRooms, unitsOf } from "./rooms.ts";
 import { keys } from "./state.ts";
 import type { VolumeRecord } from "./state.ts";
 import type { ClusterView } from "./view.ts";
-import { startDeleting } from "./volume-changes.ts";
+import { startDeleting } from "./volume-ends.ts";
 
 /** Slice records written or deleted in one transaction; each may rely on a few disks. */
 const SLICES_PER_DRAFT = 24;

@@ -12,7 +12,7 @@ import { layouts } from "#base/layout.ts";
 import type { SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { NEWS_CHARACTERS_MAX, SLICE_NEWS_MAX } from "./slice-news.ts";
 import type { AVAILABILITIES, SliceNews } from "./slice-news.ts";
-import type { UnitRecord, VolumeRecord } from "./state.ts";
+import type { VolumeRecord } from "./state.ts";
 import type { ClusterView } from "./view.ts";
 
 export type Availability = (typeof AVAILABILITIES)[number];
@@ -199,59 +199,54 @@ export interface LossRow {
  * R5: what is lost when which unit fails, said beforehand. `voters` as the control store has them.
  */
 export function lossTable(view: ClusterView, voters: readonly UnitNumber[]): LossRow[] {
+  const losses = [...view.volumes.values()].map(
+    (volume) => [volume.name, lossesOf(view, volume)] as const,
+  );
   const rows: LossRow[] = [];
   for (const unit of [...view.units.values()].sort((a, b) => a.number - b.number)) {
     if (unit.state !== "admitted") continue;
-    rows.push(lossRow(view, unit, voters));
+    const left = voters.filter((voter) => voter !== unit.number && view.isAlive(voter)).length;
+    const controlStops = voters.includes(unit.number) && left < Math.floor(voters.length / 2) + 1;
+    const row: LossRow = {
+      unit: unit.number,
+      name: unit.name,
+      stops: [],
+      waits: [],
+      weakened: [],
+      controlStops,
+      sentences: [],
+    };
+    for (const [name, byUnit] of losses) {
+      const loss = byUnit.get(unit.number);
+      if (loss === "all") row.stops.push(name);
+      else if (loss === "some") (controlStops ? row.waits : row.weakened).push(name);
+    }
+    row.sentences = lossSentences(row, view);
+    rows.push(row);
   }
   return rows;
 }
 
-function lossRow(view: ClusterView, unit: UnitRecord, voters: readonly UnitNumber[]): LossRow {
-  const left = voters.filter((voter) => voter !== unit.number && view.isAlive(voter)).length;
-  const controlStops = voters.includes(unit.number) && left < Math.floor(voters.length / 2) + 1;
-  const row: LossRow = {
-    unit: unit.number,
-    name: unit.name,
-    stops: [],
-    waits: [],
-    weakened: [],
-    controlStops,
-    sentences: [],
-  };
-  for (const volume of view.volumes.values()) {
-    switch (lossOf(view, volume, unit.number)) {
-      case "all":
-        row.stops.push(volume.name);
-        break;
-      case "some":
-        (controlStops ? row.waits : row.weakened).push(volume.name);
-        break;
-      case "none":
-        break;
-    }
-  }
-  row.sentences = lossSentences(row, view);
-  return row;
-}
-
-/** Whether some slice has all, some or none of its current copies on a unit. */
-function lossOf(
-  view: ClusterView,
-  volume: VolumeRecord,
-  unit: UnitNumber,
-): "all" | "some" | "none" {
-  let worst: "all" | "some" | "none" = "none";
+/** Units that hold current copies of a volume: all there are of some slice, or some of them. */
+function lossesOf(view: ClusterView, volume: VolumeRecord): Map<UnitNumber, "all" | "some"> {
+  const losses = new Map<UnitNumber, "all" | "some">();
   for (const record of view.slicesOfVolume(volume)) {
     if (record === null) continue;
-    const live = record.inSync.filter((member) => view.diskServes(member.disk));
-    const here = record.inSync.filter((member) => view.disks.get(member.disk)?.unit === unit);
-    if (here.length === 0) continue;
-    const elsewhere = live.filter((member) => view.disks.get(member.disk)?.unit !== unit);
-    if (elsewhere.length === 0) return "all";
-    worst = "some";
+    const holders = new Set<UnitNumber>();
+    const serving = new Set<UnitNumber>();
+    for (const { disk } of record.inSync) {
+      const unit = view.disks.get(disk)?.unit;
+      if (unit === undefined) continue;
+      holders.add(unit);
+      if (view.diskServes(disk)) serving.add(unit);
+    }
+    for (const unit of holders) {
+      const elsewhere = serving.size - (serving.has(unit) ? 1 : 0);
+      if (elsewhere === 0) losses.set(unit, "all");
+      else if (!losses.has(unit)) losses.set(unit, "some");
+    }
   }
-  return worst;
+  return losses;
 }
 
 function lossSentences(row: LossRow, view: ClusterView): string[] {

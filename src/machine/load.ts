@@ -3,12 +3,16 @@
 // How busy the machine is, and how much of its memory is in use.
 
 import { readFileSync } from "node:fs";
-import { availableParallelism, loadavg } from "node:os";
+import { availableParallelism, loadavg, release } from "node:os";
 
 /** Runnable tasks per core over the last minute, in thousandths, at most 65535. */
 export function loadPermille(): number {
   const load = (loadavg()[0] ?? 0) / Math.max(1, availableParallelism());
   return Math.min(65_535, Math.round(load * 1000));
+}
+
+export function machineKernel(): { kernel: string; cores: number } {
+  return { kernel: release(), cores: Math.max(1, availableParallelism()) };
 }
 
 export interface MachineMemory {

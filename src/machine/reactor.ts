@@ -62,6 +62,8 @@ export class Reactor {
   /** A thread for the write lane is wanted; while there is none the ring does its work. */
   onLane: (seed: WriteLaneSeed) => void = () => {};
   #lane: WriteLane | null = null;
+  /** When what is dispatched now was waited for last, ms: for figures alone, decides nothing. */
+  turnMs = 0;
   readonly #ticks: ((nowMs: number) => void)[] = [];
   #deferred: (() => void)[] = [];
   #deferredNext: (() => void)[] = [];
@@ -176,6 +178,7 @@ export class Reactor {
     const untilTickMs = this.#nextTickMs - this.clock.nowMs();
     const waitMs = busy ? 0 : Math.max(0, Math.min(untilTickMs, TICK_QUIET_MS));
     this.#wait(waitMs);
+    this.turnMs = this.clock.nowMs();
     this.ring.dispatch();
     if (lane !== null) lane.collect();
     this.#tickIfDue();

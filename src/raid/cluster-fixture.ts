@@ -82,6 +82,7 @@ export class Cluster {
   /** Verbs for which this holds stay on the wire until `deliverHeld`. */
   hold: ((verb: PeerVerb) => boolean) | null = null;
   held: Sent[] = [];
+  readonly takeovers: { from: number; pauseMs: number }[] = [];
   readonly happenings: Happening[] = [];
   /** Every verb delivered. */
   onDelivered: ((verb: PeerVerb) => void) | null = null;
@@ -229,6 +230,7 @@ export class Cluster {
       send: (verb) => isLive() && this.#send(node, verb),
       propose: (next, expected, done) => this.#propose(node, isLive, next, expected, done),
       happened: (happening) => void this.happenings.push(happening),
+      tookOver: (from, pauseMs) => void this.takeovers.push({ from, pauseMs }),
     });
   }
 

@@ -152,6 +152,15 @@ describe("R4: fencing and grants", () => {
     cluster.until(() => cluster.record.head === 2);
     expect(cluster.nowMs - lastGrantMs).toBeGreaterThanOrEqual(2000);
     expect(cluster.nowMs - lastGrantMs).toBeLessThan(2400);
+    // Told once it serves, with the time since the head before was heard last.
+    expect(cluster.takeovers).toEqual([]);
+    cluster.until(() => cluster.takeovers.length > 0);
+    const [told] = cluster.takeovers;
+    expect(told?.from).toBe(1);
+    expect(told?.pauseMs).toBeGreaterThanOrEqual(2000);
+    expect(told?.pauseMs).toBeLessThan(3500);
+    cluster.run(2000);
+    expect(cluster.takeovers).toHaveLength(1);
   });
 
   test("a write of a deposed head that arrives late → refused, its host is told the truth", () => {

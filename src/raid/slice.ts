@@ -76,6 +76,8 @@ export interface SliceEffects {
   statusChanged?(): void;
   /** Of wrong blocks, told by the head (R9). */
   happened?(happening: Happening): void;
+  /** It took over from another disk, and serves: how long after that one was heard last, ms. */
+  tookOver?(from: DiskNumber, pauseMs: number): void;
 }
 
 const LINK_GRACE_MS = 200;
@@ -126,6 +128,8 @@ export class Slice {
   #sequence = 0;
   #proposingSinceMs: number | null = null;
   #proposed: SliceRecord | null = null;
+  /** Proposed, and not told yet; `silentSinceMs`: when the head before was heard last. */
+  #takeover: { from: DiskNumber; silentSinceMs: number } | null = null;
   #pausedUntilMs = Number.NEGATIVE_INFINITY;
   #jitter: number;
   #lastTickMs: number;
@@ -393,6 +397,7 @@ export class Slice {
     const isHead = record.head === disk && inSync(record, disk, incarnation);
     if (isHead && this.#failure === null && !this.#stopped) this.#becomeHead(record);
     else this.#endHead(Status.notHead);
+    if (isNew && !isHead) this.#takeover = null;
     if (isNew) this.#effects.statusChanged?.();
   }
 
@@ -464,8 +469,17 @@ export class Slice {
     if (this.#failure !== null) return this.#tickRelease(nowMs);
     if (this.#head !== null) {
       if (nowMs >= this.#pausedUntilMs) this.#head.tick(nowMs);
+      this.#tellTakeover(nowMs);
     } else this.#tickMember(nowMs);
     this.#tickRelease(nowMs);
+  }
+
+  /** Once it serves; a head that ends before is not told. */
+  #tellTakeover(nowMs: number): void {
+    const takeover = this.#takeover;
+    if (takeover === null || this.#head?.ready !== true || !this.#head.established) return;
+    this.#takeover = null;
+    this.#effects.tookOver?.(takeover.from, nowMs - takeover.silentSinceMs);
   }
 
   #tickMember(nowMs: number): void {
@@ -482,6 +496,7 @@ export class Slice {
         disk: this.#store.disk,
         epoch: decision.next.epoch,
       });
+      this.#takeover = { from: record.head, silentSinceMs: this.#member.lastHeardMs };
       this.#propose(decision.next, () => {});
     } else if (decision.act === "enquire" && this.#answers.isDue(nowMs)) this.#enquire(record);
   }

@@ -39,7 +39,11 @@ let page: Page;
 let base = "";
 
 const at = (route: string) => page.goto(`${base}${route}`);
-const click = (name: string) => page.getByRole("button", { name, exact: true }).click();
+let clicks = 0;
+const click = (name: string) => {
+  clicks++;
+  return page.getByRole("button", { name, exact: true }).click();
+};
 const heading = () => page.getByRole("heading", { level: 1 }).innerText();
 const seen = (text: string) => page.getByText(text).first().waitFor();
 
@@ -81,8 +85,9 @@ test("nobody's cluster → the claim page; a wrong code is refused", async () =>
   expect(await examine(page, "claim-refused")).toEqual([]);
 });
 
-test("claim → first steps → volume in two clicks and one password; a client uses it", async () => {
+test("claim → first steps → volume in at most six clicks, one password; it is used", async () => {
   const { claim } = await lab.unit(1).api.status();
+  clicks = 0;
   await page.getByLabel("Claim code").fill(claim.code as string);
   await page.getByLabel("New password").fill(PASSWORD);
   await click("Claim this cluster");
@@ -93,6 +98,7 @@ test("claim → first steps → volume in two clicks and one password; a client 
   expect(await examine(page, "first-steps")).toEqual([]);
   await click("Create volume");
   await page.waitForURL(`${base}/volumes/first`);
+  expect(clicks).toBeLessThanOrEqual(6);
   await seen("online, protected");
   const line = await page.getByLabel("For Linux").innerText();
   const [, host = "", port = "", name = ""] =
@@ -149,7 +155,16 @@ test("preview → where it would lie; created, assigned, deleted by its name", a
   await page.getByRole("link", { name: "Delete this volume…" }).click();
   expect(await examine(page, "volume-delete")).toEqual([]);
   await page.getByLabel("Name of the volume").fill("scratch");
-  await click("Delete for ever");
+  await click("Delete the volume");
+  await seen("scratch is deleted; for a day it can be taken back.");
+  expect(await examine(page, "volume-deleted")).toEqual([]);
+  await click("Take scratch back");
+  await seen("scratch is back.");
+  expect((await lab.unit(1).api.volume("scratch")).hosts).toHaveLength(1);
+  await page.getByRole("link", { name: "Delete this volume…" }).click();
+  await page.getByLabel("Name of the volume").fill("scratch");
+  await page.getByLabel("At once: it cannot be taken back").check();
+  await click("Delete the volume");
   await page.waitForURL(`${base}/volumes`);
   await seen("scratch is deleted.");
 });
@@ -253,7 +268,7 @@ async function placed(name: string, place: { role: string; pool: string | null }
   return unit.unit;
 }
 
-test("two pools: a spare moved into one by hand, one that comes to the other alone", async () => {
+test("two pools: a spare moved into one by hand, another comes to the other alone", async () => {
   for (let count = 0; count < 2; count++) lab.add({ role: "spare" });
   lab.unit(4).start();
   await lab.until("a spare", () => placed("unit-4", { role: "spare", pool: null }), START_MS);

@@ -16,7 +16,7 @@ import {
 import { Memory } from "#base/memory.ts";
 import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { Status, statusName } from "#base/status.ts";
-import type { SliceHappening } from "#appliance/data-plane.ts";
+import type { SliceHappening } from "#appliance/slice-happenings.ts";
 import type { VolumeShape } from "#appliance/forwarder.ts";
 import { MemoryControlStore } from "#cluster/memory-control-store.ts";
 import { keys, parseSlice } from "#cluster/state.ts";

@@ -11,7 +11,7 @@ import type { PeerVerb } from "#base/verbs.ts";
 import type { Clock, Log, Random } from "#base/world.ts";
 import type { ScrubPace } from "#base/disk-health.ts";
 import { DataPlane } from "#appliance/data-plane.ts";
-import type { SliceHappening } from "#appliance/data-plane.ts";
+import type { SliceHappening } from "#appliance/slice-happenings.ts";
 import type { VolumeShape } from "#appliance/forwarder.ts";
 import type { MemoryControlClient, MemoryControlStore } from "#cluster/memory-control-store.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";

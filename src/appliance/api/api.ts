@@ -23,6 +23,7 @@ import { eventStream, STREAMS_MAX } from "./event-stream.ts";
 import { faultOf, faultResponse } from "./fault-answer.ts";
 import { addDrills } from "./drill-api.ts";
 import { addArrivals } from "./arrival-api.ts";
+import { addFigures } from "./figure-api.ts";
 import { addFleet } from "./fleet-api.ts";
 import { addHosts } from "./host-api.ts";
 import { AnswersByKey } from "./idempotency.ts";
@@ -70,6 +71,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addPools(api, backend);
   addArrivals(api, backend);
   addSupport(api, backend);
+  addFigures(api, backend, options.world.clock);
   addPassword(api, backend);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);
@@ -205,9 +207,13 @@ function addVolumeChanges(api: Api, backend: Backend): void {
     return context.json(volume, 201);
   });
   api.openapi(routes.deleteVolumeRoute, async (context) => {
-    await backend.deleteVolume(context.req.valid("param").id);
+    const graceMs = Number(context.req.valid("query").graceMs);
+    await backend.deleteVolume(context.req.valid("param").id, { graceMs });
     return context.body(null, 204);
   });
+  api.openapi(routes.restoreVolumeRoute, async (context) =>
+    context.json(await backend.restoreVolume(context.req.valid("param").id), 200),
+  );
   api.openapi(routes.changeVolumeRoute, async (context) => {
     const { id } = context.req.valid("param");
     return context.json(await backend.changeVolume(id, context.req.valid("json")), 200);

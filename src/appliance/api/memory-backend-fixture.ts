@@ -32,6 +32,7 @@ import { makeBundle } from "#appliance/support-bundle.ts";
 import { MemoryDrills } from "./memory-drills-fixture.ts";
 import { MemoryArrivals } from "./memory-arrivals-fixture.ts";
 import { MemoryFleet } from "./memory-fleet-fixture.ts";
+import { MemoryNeighbours } from "./memory-neighbours-fixture.ts";
 import { MemoryPools } from "./memory-pools-fixture.ts";
 import { MemoryHosts } from "./memory-hosts-fixture.ts";
 import { MemoryUpdates } from "./memory-updates-fixture.ts";
@@ -47,6 +48,7 @@ export class MemoryBackend implements Backend {
   readonly pools = new MemoryPools(() => this.#volumes, this.fleet);
   readonly arrivals = new MemoryArrivals();
   deadline: DeadlineJudgement = { withinMs: 0, problems: [], unknown: [] };
+  readonly neighbours = new MemoryNeighbours();
   readonly hosts = new MemoryHosts(
     () => this.#volumes,
     (wish) => this.createVolume(wish, { dryRun: false }),
@@ -91,6 +93,7 @@ export class MemoryBackend implements Backend {
       claim: { claimed: this.ownerToken !== null, code: MEMORY_CODE },
       otherClusters: [],
       wrongMedium: null,
+      searched: false,
     };
   }
 
@@ -176,6 +179,7 @@ export class MemoryBackend implements Backend {
     diskErrorsMax: 50,
     groupAddress: null,
     httpsOnly: false,
+    syslogTarget: null,
   };
   authority() {
     return { pem: "-----BEGIN CERTIFICATE-----\n", fingerprint: "AA:BB" };
@@ -225,8 +229,16 @@ export class MemoryBackend implements Backend {
     return volume;
   }
 
-  async deleteVolume(nameOrNumber: string): Promise<void> {
-    this.#volumes.splice(this.#volumes.indexOf(this.volume(nameOrNumber)), 1);
+  async deleteVolume(nameOrNumber: string, { graceMs }: { graceMs: number }): Promise<void> {
+    const volume = this.volume(nameOrNumber);
+    if (graceMs > 0) volume.deletedAtMs = NEW_YEAR_2026_MS + graceMs;
+    else this.#volumes.splice(this.#volumes.indexOf(volume), 1);
+  }
+  async restoreVolume(nameOrNumber: string): Promise<VolumeView> {
+    const volume = this.volume(nameOrNumber);
+    if (volume.deletedAtMs === null) throw new Fault("conflict", "it is not deleted");
+    volume.deletedAtMs = null;
+    return volume;
   }
 
   async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
@@ -326,7 +338,9 @@ export class MemoryBackend implements Backend {
       }),
       tls: tls ?? TLS_RULE_DEFAULT,
       front: 1,
+      deletedAtMs: null,
       uris: [`nbd://10.0.0.1/${name}`],
+      paths: [{ unit: 1, uri: `nbd://10.0.0.1/${name}` }],
       slices: [
         {
           slice: 1,

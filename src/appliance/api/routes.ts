@@ -14,6 +14,7 @@ import {
   CreateHeadersSchema,
   CreateQuerySchema,
   CreateVolumeSchema,
+  DeleteQuerySchema,
   DiskPathSchema,
   DisksSchema,
   EventsQuerySchema,
@@ -125,9 +126,17 @@ export const createVolumeRoute = createRoute({
 export const deleteVolumeRoute = createRoute({
   method: "delete",
   path: "/api/v1/volumes/{id}",
-  summary: "Delete a volume and all that is on it",
-  request: { params: VolumePathSchema },
+  summary: "Delete a volume and all that is on it, at once or after a grace",
+  request: { params: VolumePathSchema, query: DeleteQuerySchema },
   responses: { 204: { description: "deleted" }, ...faults },
+});
+
+export const restoreVolumeRoute = createRoute({
+  method: "post",
+  path: "/api/v1/volumes/{id}/restore",
+  summary: "Take a deleted volume back within its grace, with its hosts",
+  request: { params: VolumePathSchema },
+  responses: { 200: json(VolumeSchema, "the volume"), ...faults },
 });
 
 export const changeVolumeRoute = createRoute({

@@ -14,6 +14,7 @@ import { VOLUME_HOSTS_MAX } from "#cluster/host-state.ts";
 import { nameSchema, spokenNameSchema } from "#cluster/name-schema.ts";
 import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { settingShapes } from "#cluster/state.ts";
+import { GRACE_MS_MAX } from "#cluster/volume-ends.ts";
 import type {
   AuthorityView,
   DiskView,
@@ -65,6 +66,7 @@ export const UnitStatusSchema = z
       .array(z.string())
       .describe("others in use with the same join secret that are near; they never merge"),
     wrongMedium: z.string().nullable().describe("what is wrong with the boot medium"),
+    searched: z.boolean().describe("somebody at the console looks for this box"),
   })
   .openapi("UnitStatus");
 
@@ -142,7 +144,12 @@ export const VolumeSchema = z
       .describe("hosts that it is assigned to; nobody else sees it"),
     tls: z.enum(TLS_RULES).describe("whether hosts attach without TLS, over it, or either way"),
     front: numberOrNull.describe("the unit where hosts should attach"),
+    deletedAtMs: z
+      .number()
+      .nullable()
+      .describe("deleted, and gone for good then; null: it is not deleted"),
     uris: z.array(z.string()).describe("NBD URIs, the front's first"),
+    paths: z.array(z.object({ unit: number, uri: z.string() })).describe("whose each of them is"),
     slices: z.array(
       z.object({
         slice: number,
@@ -189,6 +196,9 @@ export const SettingsSchema = z
     ),
     httpsOnly: settingShapes.httpsOnly.describe(
       "whether pages and API on TCP are answered over TLS alone",
+    ),
+    syslogTarget: settingShapes.syslogTarget.describe(
+      "where logs and events are sent by syslog over UDP, such as 10.0.0.5:514; null: nowhere",
     ),
   })
   .openapi("Settings");
@@ -327,6 +337,15 @@ export const CreateQuerySchema = z.object({
     .enum(["true", "false"])
     .default("false")
     .openapi({ description: "true: check and place, change nothing" }),
+});
+
+export const DeleteQuerySchema = z.object({
+  graceMs: z
+    .string()
+    .regex(/^\d{1,10}$/, "milliseconds")
+    .refine((word) => Number(word) <= GRACE_MS_MAX, `at most ${GRACE_MS_MAX}`)
+    .default("0")
+    .openapi({ description: "for so long it can be taken back; 0: gone at once" }),
 });
 
 /** A client's own name for one creation, so that sending it twice creates once. */

@@ -63,6 +63,12 @@ export const SETTINGS: readonly SettingWords[] = [
     parse: (word) => ({ yes: true, no: false })[word],
     show: (value) => (value === true ? "yes" : "no"),
   },
+  {
+    name: "syslogTarget",
+    sentence: "where logs and events are sent by syslog, such as 10.0.0.5:514; none: nowhere",
+    parse: (word) => (word === "none" ? null : word),
+    show: (value) => (value === null ? "none" : String(value)),
+  },
 ];
 
 /** What one of them is to be, or why it cannot. */

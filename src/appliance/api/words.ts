@@ -6,6 +6,8 @@
 
 const UNITS = ["", "K", "M", "G", "T", "P"] as const;
 const MS_PER_DAY = 86_400_000;
+/** How long pages and CLI keep a deleted volume. */
+export const GRACE_MS = MS_PER_DAY;
 
 /**
  * `4096`, `64M`, `1.5T`, `100GiB` as bytes; null when it is no size or no whole number of bytes.

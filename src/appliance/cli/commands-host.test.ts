@@ -222,7 +222,7 @@ describe("hosts that ask by themselves", () => {
 });
 
 describe("--dry-run of a host", () => {
-  test("add, change → what would be, and nothing is; nonsense and names taken are said", async () => {
+  test("add, change → what would be, and nothing is; nonsense, names taken are said", async () => {
     expect(await run("host add db1 --address 10.0.0.7 --dry-run")).toBe(0);
     expect([out, backend.hosts.list()]).toEqual(["db1 would be added\n", []]);
     expect(await run("host add db1 --address nowhere --dry-run")).toBe(2);

@@ -7,7 +7,7 @@ import { layouts } from "#base/layout.ts";
 import { TLS_RULES } from "#base/tls.ts";
 import type { VolumeView } from "#appliance/backend.ts";
 import { VolumeSchema, VolumesSchema } from "#appliance/api/schemas.ts";
-import { parseSize, sizeInWords } from "#appliance/api/words.ts";
+import { GRACE_MS, parseSize, sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import {
   ASKING_FLAGS,
   type Call,
@@ -28,7 +28,7 @@ const columns: Column<VolumeView>[] = [
   { head: "NAME", cell: (volume) => volume.name },
   { head: "SIZE", cell: (volume) => sizeInWords(volume.sizeBytes) },
   { head: "PROTECTION", cell: (volume) => volume.protection },
-  { head: "STATE", cell: stateInWords },
+  { head: "STATE", cell: (volume) => (isDeleted(volume) ? "deleted" : stateInWords(volume)) },
   { head: "ATTACH AT", cell: (volume) => volume.uris[0] ?? "" },
   { head: "HOSTS", cell: hostsInWords, wide: true },
   { head: "POOL", cell: (volume) => volume.pool, wide: true },
@@ -36,6 +36,10 @@ const columns: Column<VolumeView>[] = [
   { head: "USED", cell: usedInWords, wide: true },
   { head: "SENTENCE", cell: (volume) => volume.sentence, wide: true },
 ];
+
+function isDeleted({ deletedAtMs }: VolumeView): boolean {
+  return deletedAtMs !== null;
+}
 
 function hostsInWords(volume: VolumeView): string {
   return volume.hosts.map(({ name }) => name).join(", ") || "nobody";
@@ -87,6 +91,7 @@ function volumeText(volume: VolumeView): string {
     ["Protection", `${volume.protection}: ${layouts[volume.protection].sentence}`],
     ["Pool", volume.pool],
     ["State", stateInWords(volume)],
+    ...deletionFacts(volume),
     ["", volume.sentence],
     ["Hosts", hostsInWords(volume)],
     ["TLS", volume.tls],
@@ -95,6 +100,11 @@ function volumeText(volume: VolumeView): string {
   ];
   const slices = tableText(volume.slices, sliceColumns, { wide: false });
   return `${factsText(facts.filter(([name, text]) => name !== "" || text !== ""))}\n${slices}`;
+}
+
+function deletionFacts({ deletedAtMs }: VolumeView): [string, string][] {
+  if (deletedAtMs === null) return [];
+  return [["Deleted", `gone for good at ${timeInWords(deletedAtMs)} UTC, unless it is restored`]];
 }
 
 const sliceColumns: Column<VolumeView["slices"][number]>[] = [
@@ -195,9 +205,10 @@ const remove: Command = {
   flags: [
     ...ASKING_FLAGS,
     { name: "yes", kind: "yesno", sentence: "do not ask: all that is on it is lost" },
+    { name: "now", kind: "yesno", sentence: "at once: it cannot be taken back" },
     DRY_RUN_FLAG,
   ],
-  sentence: "delete a volume and all that is on it",
+  sentence: "delete a volume and all that is on it; it can be taken back for a day",
   run: deleteVolume,
 };
 
@@ -209,11 +220,26 @@ async function deleteVolume(call: Call): Promise<number> {
     return 0;
   }
   if (!call.flags.isSet("yes")) await askFirst(call, value);
+  const isNow = call.flags.isSet("now");
   // By number: a volume that took the name since the question is another one.
-  await call.askPlain("DELETE", `/api/v1/volumes/${value.volume}`);
+  const query = `graceMs=${isNow ? 0 : GRACE_MS}`;
+  await call.askPlain("DELETE", `/api/v1/volumes/${value.volume}?${query}`);
   await call.print({ deleted: value }, () => `${value.name} is deleted\n`);
+  if (!isNow) await call.note(`for a day it comes back by: cairn volume restore ${value.name}`);
   return 0;
 }
+
+const restore: Command = {
+  words: ["volume", "restore"],
+  operands: [VOLUME],
+  flags: ASKING_FLAGS,
+  sentence: "take a deleted volume back, with its hosts, as long as it is kept",
+  run: async (call) => {
+    const { value, body } = await call.ask(VolumeSchema, "POST", `${pathOf(call)}/restore`);
+    await call.print(body, () => `${value.name} is back\n`);
+    return 0;
+  },
+};
 
 async function askFirst(call: Call, volume: VolumeView): Promise<void> {
   const size = sizeInWords(volume.sizeBytes);
@@ -223,4 +249,4 @@ async function askFirst(call: Call, volume: VolumeView): Promise<void> {
   if (answer.trim() !== volume.name) throw new Misuse("not deleted: that is not its name");
 }
 
-export const volumeCommands: readonly Command[] = [list, show, create, tls, remove];
+export const volumeCommands: readonly Command[] = [list, show, create, tls, remove, restore];

@@ -67,6 +67,7 @@ describe("everything the pages can do", () => {
     "POST /volumes/:id/assign": "volume assign",
     "POST /volumes/:id/revoke": "volume revoke",
     "POST /volumes/:id/delete": "volume delete",
+    "POST /volumes/:id/restore": "volume restore",
     "POST /hosts": "host add",
     "POST /hosts/requests": "request grant",
     "POST /hosts/:id": "host change",
@@ -84,6 +85,8 @@ describe("everything the pages can do", () => {
     "POST /arrivals/admit": "unit admit",
     "POST /arrivals/open": "unit admit-all",
     "POST /arrivals/close": "unit admit-all",
+    "POST /units/:unit/locate": "unit locate",
+    "POST /disks/:disk/locate": "disk locate",
     "POST /units/:unit/evacuate": "unit evacuate",
     "POST /units/:unit/keep": "unit keep",
     "POST /units/:unit/replace": "unit replace",
@@ -103,7 +106,7 @@ describe("everything the pages can do", () => {
     "GET /units": "unit list",
     "GET /disks": "disk list",
     "GET /disks/:disk": "disk list",
-    "GET /units/:unit": "unit list",
+    "GET /units/:unit": "unit show",
     "GET /volumes": "volume list",
     "GET /volumes/new": "volume create",
     "GET /volumes/:id": "volume show",
@@ -111,9 +114,10 @@ describe("everything the pages can do", () => {
     "GET /hosts": "host list",
     "GET /hosts/:id": "host show",
     "GET /hosts/:id/remove": "host remove",
-    "GET /recovery": "recovery show",
+    "GET /recovery": "recovery all",
     "GET /settings": "setting list",
     "GET /events": "event list",
+    "GET /events/export": "event list",
   };
   let routes: string[];
 

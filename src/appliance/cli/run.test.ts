@@ -141,6 +141,12 @@ describe("volumes", () => {
     expect(out).toContain("two copies on two units");
     expect(out).toContain("disk 1 on unit 1 (in-sync)");
     expect(await run("volume delete one --yes")).toBe(0);
+    expect([out, err]).toEqual(["one is deleted\n", expect.stringContaining("volume restore")]);
+    expect(await run("volume show one")).toBe(0);
+    expect(out).toContain("gone for good at 2026-01-02 00:00:00 UTC");
+    expect(await run("volume restore one")).toBe(0);
+    expect(await run("volume restore one")).toBe(5);
+    expect(await run("volume delete one --yes --now")).toBe(0);
     expect([out, backend.volumes()]).toEqual(["one is deleted\n", []]);
   });
 
@@ -184,7 +190,7 @@ describe("volumes", () => {
     expect(await run("volume delete one")).toBe(2);
     expect(err).toContain("--yes");
     expect(backend.volumes()).toHaveLength(1);
-    expect(await run("volume delete one")).toBe(0);
+    expect(await run("volume delete one --now")).toBe(0);
     expect(backend.volumes()).toEqual([]);
   });
 });
@@ -263,7 +269,7 @@ describe("the cluster", () => {
     expect(await run("unit move 2 archive")).toBe(0);
     expect(backend.fleet.placeOf(2)).toEqual({ role: "member", pool: "archive" });
     expect(await run("pool list --wide")).toBe(0);
-    expect(out).toMatch(/archive {2}2 {6}- {7}0 .* none up to 10 GiB/);
+    expect(out).toMatch(/archive {2}2 {6}- {7}0 .* 10 GiB as none/);
     expect(await run("pool delete archive")).toBe(5);
     expect(await run("unit move 2 archive --spare")).toBe(0);
     expect(backend.fleet.placeOf(2)).toEqual({ role: "spare", pool: "archive" });
@@ -273,6 +279,43 @@ describe("the cluster", () => {
     expect(backend.volume("v").pool).toBe("archive");
     expect(await run("volume create w --size 1G --pool nowhere")).toBe(4);
     expect(await run("unit move 2")).toBe(2);
+  });
+
+  test("unit show, volume figures, recovery all: figures of any unit, in words", async () => {
+    expect(await run("unit show cairn-0001")).toBe(0);
+    expect(out).toContain("18 % of 4 cores");
+    expect(out).toContain("no cable in eth1");
+    expect(out).toContain("Slot 03");
+    expect(out).toContain("healthy, as it says itself, 34 °C, 8123 h in use, 2 % worn");
+    expect(await run("unit show 2")).toBe(exitCodeOf("notReady"));
+    expect(await run("unit show nobody")).toBe(4);
+    await run("volume create one --size 1G");
+    expect(await run("volume figures one")).toBe(0);
+    expect(out).toContain("0.4 ms per read, 1.5 ms per write; longest 2480 ms");
+    expect(out).toContain("what units 2 served");
+    expect(await run("volume figures one --wide")).toBe(0);
+    expect(out.split("\n").length).toBeGreaterThan(270);
+    expect(await run("job list")).toBe(0);
+    expect(out).toMatch(/scrub-1 +disk 1 +40 % +not known yet +it is read through/);
+    expect(await run("recovery all")).toBe(0);
+    const resync = { slice: 4, volume: 1, target: 2, doneBytes: 1 << 20, totalBytes: 1 << 30 };
+    const resyncs = [{ ...resync, leftMs: 95_000, unit: 1 }];
+    backend.neighbours.copied = { resyncs, missing: [2] };
+    expect(await run("recovery all")).toBe(0);
+    expect(out).toContain("about 2 min");
+    expect(err).toContain("units 2 copy something and do not answer");
+  });
+
+  test("unit locate, disk locate: on and off; where there is no light it is said", async () => {
+    expect(await run("unit locate cairn-0001")).toBe(0);
+    expect(backend.neighbours.searched.get(1)).toBe(true);
+    expect(await run("unit locate 1 --off")).toBe(0);
+    expect(backend.neighbours.searched.get(1)).toBe(false);
+    expect(await run("disk locate 1")).toBe(0);
+    expect(backend.neighbours.lights.get(1)).toBe(true);
+    expect(await run("disk locate 2")).toBe(4);
+    expect(err).toContain("there is no light at disk 2");
+    expect(await run("disk locate sda")).toBe(2);
   });
 
   test("what-if: a unit, a disk, a link; volumes in words; nonsense is refused", async () => {
@@ -323,7 +366,7 @@ describe("the cluster", () => {
       format: "cairn-support-bundle",
     });
     expect(await run("support bundle b.json")).toBe(5);
-    expect(await run("replay b.json")).toBe(0);
+    expect(await runPlain("replay b.json")).toBe(0);
     expect(out).toContain("0 decisions of version");
     const decision = { kind: "decision", by: "upkeep", nowMs: 1, wallMs: 1, puts: [], deletes: [] };
     backend.journal = {
@@ -331,11 +374,11 @@ describe("the cluster", () => {
       steps: [{ ...decision, kind: "decision", deletes: ["/volumes/1"] }],
     };
     expect(await run("support bundle c.json")).toBe(0);
-    expect(await run("replay c.json")).toBe(1);
+    expect(await runPlain("replay c.json")).toBe(1);
     expect(out).toContain("nothing is decided now");
-    expect(await run("replay words")).toBe(4);
+    expect(await runPlain("replay words")).toBe(4);
     writeFileSync(path.join(folder, "words"), "no bundle");
-    expect(await run("replay words")).toBe(2);
+    expect(await runPlain("replay words")).toBe(2);
   });
 
   test("unit losses: a row for each unit", async () => {
@@ -407,6 +450,7 @@ describe("the cluster", () => {
     expect(out).toContain("SHA-256 AA:BB");
     expect(await run("setting list -o json")).toBe(0);
     expect(printed()).toEqual({
+      syslogTarget: null,
       reprotectAfterMs: 600_000,
       protectWithinMs: 0,
       scrubEveryMs: 7 * 86_400_000,

@@ -10,6 +10,7 @@ import { bootCommands } from "./commands-boot.ts";
 import { claimCommands } from "./commands-claim.ts";
 import { applianceCommands } from "./commands-appliance.ts";
 import { clusterCommands } from "./commands-cluster.ts";
+import { figureCommands } from "./commands-figures.ts";
 import { hostCommands } from "./commands-host.ts";
 import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
@@ -62,6 +63,7 @@ export const commands: readonly Command[] = [
   ...poolCommands,
   ...arrivalCommands,
   ...supportCommands,
+  ...figureCommands,
   ...volumeCommands,
   ...hostCommands,
   ...requestCommands,

@@ -319,12 +319,37 @@ describe("volumes", () => {
     expect(backend.volume("one").hosts).toHaveLength(1);
   });
 
+  test("its last hour as charts that say what they show, and the ways to it", async () => {
+    await backend.createVolume(
+      { name: "one", sizeBytes: 1 << 30, protection: "none" },
+      { dryRun: false },
+    );
+    const page = await text("/volumes/one");
+    expect(page).toContain("Throughput over the last hour: now");
+    expect(page).toContain("0.4 ms per read and 1.5 ms per write");
+    expect(page).toContain("the longest took 2480 ms");
+    expect(page).toContain("Not counted: what cairn-0002 served.");
+    // A quarter of the hour without a request: the lines of times have a gap, throughput is zero.
+    const paths = [...page.matchAll(/<path class="line \w+" d="([^"]+)"/g)].map((one) => one[1]);
+    expect(paths.map((path) => path?.match(/M/g)?.length)).toEqual([1, 1, 2, 2, 2]);
+    expect(page).toContain("straight: it heads most slices");
+    expect(page.length).toBeLessThan(PAGE_BYTES_MAX / 2);
+  });
+
   test("deleted only when its name is typed", async () => {
     await send("/volumes/new", { ...form, intent: "create" });
-    expect(await text("/volumes/one/delete")).toContain("This cannot be undone");
+    expect(await text("/volumes/one/delete")).toContain("For a day it can be taken back");
     expect((await send("/volumes/one/delete", { confirm: "two" })).status).toBe(400);
+    expect(backend.volume("one").deletedAtMs).toBeNull();
+    const kept = send("/volumes/one/delete", { confirm: "one" });
+    expect(await led(kept)).toEqual([303, "/volumes/one"]);
+    expect(await text("/volumes/one")).toContain("gone for good at 2026-01-02 00:00:00 UTC");
+    expect(await text("/volumes")).toContain("deleted, can be taken back");
+    expect(await led(send("/volumes/one/restore", {}))).toEqual([303, "/volumes/one"]);
+    expect(backend.volume("one").deletedAtMs).toBeNull();
     expect(backend.volumes()).toHaveLength(1);
-    expect(await led(send("/volumes/one/delete", { confirm: "one" }))).toEqual([303, "/volumes"]);
+    const now = send("/volumes/one/delete", { confirm: "one", now: "yes" });
+    expect(await led(now)).toEqual([303, "/volumes"]);
     expect(backend.volumes()).toHaveLength(0);
     expect((await get("/volumes/one")).status).toBe(404);
   });
@@ -354,6 +379,20 @@ describe("one disk", () => {
     expect(backend.retired).toEqual([]);
   });
 
+  test("bay, S.M.A.R.T. and the light at its bay; none, and said so", async () => {
+    const page = await text("/disks/1");
+    expect(page).toContain("Slot 03");
+    expect(page).toContain("healthy, as it says itself, 34 °C");
+    const token = await formToken("/disks/1");
+    expect(await led(post("/disks/1/locate", { token }))).toEqual([303, "/disks/1"]);
+    expect(backend.neighbours.lights.get(1)).toBe(true);
+    expect(await text("/disks/1")).toContain("Switch the light at its bay off");
+    await post("/disks/1/locate", { token, off: "yes" });
+    expect(backend.neighbours.lights.get(1)).toBe(false);
+    expect(await text("/disks/2")).toContain("its unit does not tell at the moment");
+    expect((await post("/disks/2/locate", { token })).status).toBe(404);
+  });
+
   test("no such disk, not ours, somebody else's form → nothing is done", async () => {
     for (const path of ["/disks/0", "/disks/77", "/disks/%2Fdev"]) {
       expect((await get(path)).status).toBe(404);
@@ -379,6 +418,20 @@ describe("one unit", () => {
     expect(await text("/units")).toContain("1 of 4 slices moved");
     expect(await led(post("/units/2/keep", { token }))).toEqual([303, "/units/2"]);
     expect(backend.fleet.evacuated.size).toBe(0);
+  });
+
+  test("its figures, its drives, its screen; one that is away is said to be silent", async () => {
+    const page = await text("/units/1");
+    expect(page).toContain("18 % of 4 cores");
+    expect(page).toContain("Samplium 4000, S4-0001, flash");
+    const token = await formToken("/units/1");
+    expect(await led(post("/units/1/locate", { token }))).toEqual([303, "/units/1"]);
+    expect(backend.neighbours.searched.get(1)).toBe(true);
+    expect(await text("/units/1")).toContain("Found: screen as usual");
+    await post("/units/1/locate", { token, off: "yes" });
+    expect(backend.neighbours.searched.get(1)).toBe(false);
+    expect(await text("/units/2")).toContain("does not tell how it is at the moment");
+    expect((await post("/units/2/locate", { token })).status).toBe(503);
   });
 
   test("no room, or protection lost → said; done only when it is insisted on", async () => {
@@ -456,12 +509,12 @@ describe("pools", () => {
     expect(page).not.toContain("Delete the pool archive");
     expect(page).toContain("10 GiB as none");
     expect(await text("/units")).toContain("member of archive, control station, voter");
-    expect(await text("/volumes/new")).toContain("Room in archive: none up to 10 GiB.");
+    expect(await text("/volumes/new")).toContain("In archive at most 10 GiB as none.");
     const volume = { name: "kept", size: "1G", protection: "none", pool: "archive" };
     const made = send("/volumes/new", { ...volume, intent: "create" });
     expect(await led(made)).toEqual([303, "/volumes/kept"]);
     expect(backend.volume("kept").pool).toBe("archive");
-    await backend.deleteVolume("kept");
+    await backend.deleteVolume("kept", { graceMs: 0 });
     expect(await led(send("/pools/move", { unit: "2", place: "spare:" }))).toEqual([303, "/pools"]);
     expect(await text("/pools")).toContain("Spares for all pools");
     expect(await led(send("/pools/archive/delete", {}))).toEqual([303, "/pools"]);
@@ -671,6 +724,44 @@ describe("pages", () => {
       false,
       true,
     ]);
+  });
+
+  test("events → taken away as CSV and JSON, filtered alike; no cell is a formula", async () => {
+    backend.say("info", '=HYPERLINK("http://evil")');
+    backend.say("alarm", 'volume "one", lost');
+    const csv = await get("/events/export?format=csv&severity=info");
+    expect(csv.headers.get("content-type")).toContain("text/csv");
+    expect(csv.headers.get("content-disposition")).toContain("cairn-events.csv");
+    const lines = (await csv.text()).split("\r\n");
+    expect(lines[0]).toBe('"number","time","severity","kind","sentence"');
+    expect(lines[1]).toContain('"alarm","test","volume ""one"", lost"');
+    expect(lines.join()).toContain(`"'=HYPERLINK(""http://evil"")"`);
+    const json = await get("/events/export?format=json&severity=alarm");
+    expect(((await json.json()) as { events: object[] }).events).toMatchObject([
+      { severity: "alarm", sentence: 'volume "one", lost' },
+    ]);
+    cookie = "";
+    expect((await get("/events/export")).status).toBe(303);
+  });
+
+  test("recovery → what all units copy, with the time left; what a loss means", async () => {
+    const resync = { slice: 4, volume: 1, target: 2, doneBytes: 1 << 20, totalBytes: 1 << 30 };
+    const resyncs = [
+      { ...resync, leftMs: 95_000, unit: 1 },
+      { ...resync, slice: 5, leftMs: null, unit: 1 },
+    ];
+    backend.neighbours.copied = { resyncs, missing: [2] };
+    backend.deadline = { withinMs: 3_600_000, problems: ["two is late"], unknown: [] };
+    const page = await text("/recovery");
+    expect(page).toMatch(/Protected again within 1h[^]*two is late/);
+    expect(page).toContain("about 2 min");
+    expect(page).toContain("not known yet");
+    expect(page).toContain("Not listed: what cairn-0002 copies.");
+    expect(page).not.toContain("no volume would notice");
+    expect(await text("/recovery?lose=unit:cairn-0001")).toContain("no volume would notice");
+    expect(backend.fleet.asked.at(-1)).toEqual({ unit: "cairn-0001" });
+    expect(await text("/recovery?lose=disk:1")).toContain("no volume would notice");
+    expect(await text("/recovery?lose=unit:nobody")).toContain("There is no unit nobody");
   });
 
   test("settings → those typed anew are changed; nonsense is not", async () => {

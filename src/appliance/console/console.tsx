@@ -17,6 +17,7 @@ import type { Child } from "hono/jsx";
 import { Fault } from "#base/fault.ts";
 import type { World } from "#base/world.ts";
 import type { Asking } from "#appliance/api/api.ts";
+import { jobsOf } from "#appliance/jobs.ts";
 import { faultOf } from "#appliance/api/fault-answer.ts";
 import { originOf } from "#appliance/api/origin.ts";
 import { STALE_HEADER } from "#appliance/api/convention.ts";
@@ -25,12 +26,14 @@ import { passwordFault } from "#appliance/password-rule.ts";
 import { addAssets } from "./assets.ts";
 import type { Credentials } from "./credentials.ts";
 import { addDiskPages } from "./disk-pages.tsx";
-import { DrillSection, addDrill } from "./drill-section.tsx";
+import { addDrill } from "./drill-section.tsx";
 import { AccountPage, ClaimPage, LoginPage, SetupPage } from "./entry-pages.tsx";
+import { addEventPages } from "./event-pages.tsx";
 import { page } from "./frame.tsx";
 import { addHostPages } from "./host-routes.tsx";
 import * as pages from "./pages.tsx";
-import { readAll, readEvents } from "./reading.ts";
+import { addRecoveryPage } from "./recovery-pages.tsx";
+import { ifAnswered, readAll, readEvents } from "./reading.ts";
 import { addPoolPages } from "./pool-pages.tsx";
 import type { Session, Sessions } from "./sessions.ts";
 import { sessionCookie, shownSession } from "./sessions.ts";
@@ -55,7 +58,6 @@ const POLICY = [
 /** A page that looks again by itself says so: that is no person's doing. */
 const LOOK_HEADER = "x-cairn-look";
 const EVENTS_LATEST = 8;
-const EVENTS_READ = 1000;
 
 export interface ConsoleOptions {
   world: Pick<World, "clock" | "log">;
@@ -92,6 +94,8 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
   addPoolPages(app, desk);
   addHostPages(app, desk);
   addDrill(app, desk);
+  addRecoveryPage(app, desk);
+  addEventPages(app, desk);
   addSettingsPage(app, desk);
   return app;
 }
@@ -111,6 +115,7 @@ export class Desk {
   readonly limit: TryLimit;
   readonly #sessions: Sessions;
   readonly #log: ConsoleOptions["world"]["log"];
+  readonly wallMs: () => number;
 
   constructor(backend: Backend, { world, sessions, credentials }: ConsoleOptions) {
     this.backend = backend;
@@ -118,6 +123,7 @@ export class Desk {
     this.limit = new TryLimit(world.clock);
     this.#sessions = sessions;
     this.#log = world.log;
+    this.wallMs = () => world.clock.wallMs();
   }
 
   session(call: Call): Session | null {
@@ -313,40 +319,29 @@ function addAccount(app: ConsoleApp, desk: Desk): void {
   );
 }
 
-type Content = (call: Call, session: Session) => Child;
-
 function addReading(app: ConsoleApp, desk: Desk): void {
   const { backend, credentials } = desk;
-  const reading = (path: string, title: string, contentOf: Content) => {
-    app.get(
-      path,
-      desk.guarded((call, session) =>
-        desk.show(call, { title, place: path, content: contentOf(call, session) }),
-      ),
-    );
-  };
-  reading("/", "Overview", () => {
-    const events = readEvents(backend, EVENTS_LATEST)?.reverse() ?? null;
-    const { hasPassword } = credentials;
-    return <pages.Overview {...{ seen: readAll(backend), events, hasPassword }} />;
-  });
-  reading("/disks", "Disks", (call) => (
-    <pages.DisksPage seen={readAll(backend)} query={listQuery(call)} />
-  ));
-  reading("/recovery", "Recovery", (_, session) => {
-    const seen = readAll(backend);
-    const { drills } = backend;
-    return (
-      <div>
-        <pages.RecoveryPage seen={seen} />
-        {seen.units === null ? null : <DrillSection {...{ drills, units: seen.units, session }} />}
-      </div>
-    );
-  });
-  reading("/events", "Events", (call) => {
-    const query = { ...listQuery(call), severity: call.req.query("severity") ?? "info" };
-    return <pages.EventsPage events={readEvents(backend, EVENTS_READ)} query={query} />;
-  });
+  app.get(
+    "/",
+    desk.guarded(async (call) => {
+      const copying = await ifAnswered(backend.neighbours.copying());
+      const seen = readAll(backend);
+      const { units, volumes, disks } = seen;
+      const known = { units: units ?? [], volumes: volumes ?? [], disks, copying };
+      const jobs = jobsOf({ ...known, wallMs: desk.wallMs() });
+      const events = readEvents(backend, EVENTS_LATEST)?.reverse() ?? null;
+      const { hasPassword } = credentials;
+      const content = <pages.Overview {...{ seen, events, hasPassword, jobs }} />;
+      return desk.show(call, { title: "Overview", place: "/", content });
+    }),
+  );
+  app.get(
+    "/disks",
+    desk.guarded((call) => {
+      const content = <pages.DisksPage seen={readAll(backend)} query={listQuery(call)} />;
+      return desk.show(call, { title: "Disks", place: "/disks", content });
+    }),
+  );
   app.get(
     "/setup",
     desk.guarded((call, session) => {

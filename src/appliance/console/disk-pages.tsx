@@ -1,29 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One disk: how it is and why, what lies on it, and what its owner may do about it: retire it, or
-// have it used again.
+// One disk: how it is and why, what it tells of itself, what lies on it, and what its owner may do
+// about it: find it by its light, retire it, or have it used again.
 
 /** @jsxImportSource hono/jsx */
 
 import { Fault } from "#base/fault.ts";
 import { sizeInWords } from "#appliance/api/words.ts";
-import type { DiskView } from "#appliance/backend.ts";
+import type { Backend, DiskView } from "#appliance/backend.ts";
+import { driveInWords, smartInWords } from "#appliance/figure-words.ts";
+import type { DriveView } from "#appliance/unit-figures.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
 import { FormToken, Live, Notice, State, Table } from "./frame.tsx";
 import { diskTone, volumePath } from "./health.ts";
-import { partOf, type Reading, readAll, unitName } from "./reading.ts";
+import { ifAnswered, partOf, type Reading, readAll, unitName } from "./reading.ts";
 import type { Session } from "./sessions.ts";
 
 const PLACE = "/disks";
 
 export function addDiskPages(app: ConsoleApp, desk: Desk): void {
   const { backend } = desk;
-  const show = (call: Call, session: Session, fault: Fault | null) => {
+  const { neighbours } = backend;
+  const show = async (call: Call, session: Session, fault: Fault | null) => {
+    const { unit, disk: number } = diskIn(call, backend);
+    const figures = await ifAnswered(neighbours.figures(unit));
+    const drive = figures?.drives.find((one) => one.disk === number) ?? null;
     const seen = readAll(backend);
-    const disk = diskIn(call, seen);
+    const disk = diskIn(call, backend);
     const words = fault === null ? null : sentenceOf(fault);
-    const content = <DiskPage {...{ disk, seen, session, fault: words }} />;
+    const content = <DiskPage {...{ disk, drive, seen, session, fault: words }} />;
     return desk.show(call, { title: `Disk ${disk.disk}`, place: PLACE, content, fault });
   };
   const doing = (word: "retire" | "return", note: string) => {
@@ -31,7 +37,7 @@ export function addDiskPages(app: ConsoleApp, desk: Desk): void {
       `${PLACE}/:disk/${word}`,
       desk.guarded(async (call, session) => {
         await desk.form(call, session);
-        const { disk } = diskIn(call, readAll(backend));
+        const { disk } = diskIn(call, backend);
         const fault = await desk.attempt(call, () =>
           word === "retire" ? backend.retireDisk(disk) : backend.returnDisk(disk),
         );
@@ -45,24 +51,37 @@ export function addDiskPages(app: ConsoleApp, desk: Desk): void {
     `${PLACE}/:disk`,
     desk.guarded((call, session) => show(call, session, null)),
   );
+  app.post(
+    `${PLACE}/:disk/locate`,
+    desk.guarded(async (call, session) => {
+      const on = (await desk.form(call, session)).get("off") !== "yes";
+      const { disk } = diskIn(call, backend);
+      const fault = await desk.attempt(call, () => neighbours.lightDisk(disk, on));
+      if (fault !== null) return show(call, session, fault);
+      session.note = `The light at disk ${disk} is ${on ? "on" : "off"}.`;
+      return desk.lead(call, `${PLACE}/${disk}`);
+    }),
+  );
   doing("retire", "is being retired");
   doing("return", "is taken again");
 }
 
-function diskIn(call: Call, seen: Reading): DiskView {
+function diskIn(call: Call, backend: Pick<Backend, "disks">): DiskView {
   const word = call.req.param("disk") ?? "";
-  const found = seen.disks.find((disk) => disk.disk !== 0 && String(disk.disk) === word);
+  const found = backend.disks().find((disk) => disk.disk !== 0 && String(disk.disk) === word);
   if (found === undefined) throw new Fault("notFound", `there is no disk ${word.slice(0, 40)}`);
   return found;
 }
 
 function DiskPage(options: {
   disk: DiskView;
+  /** Null: its unit does not tell. */
+  drive: DriveView | null;
   seen: Reading;
   session: Session;
   fault: string | null;
 }) {
-  const { disk, seen, session, fault } = options;
+  const { disk, drive, seen, session, fault } = options;
   const volumes = new Map((seen.volumes ?? []).map((volume) => [volume.volume, volume]));
   return (
     <div>
@@ -74,7 +93,7 @@ function DiskPage(options: {
           </h2>
           <p>{disk.reason === "" ? "in use by this cluster" : disk.reason}</p>
           <dl>
-            {factsOf(disk, seen).map(([word, value]) => (
+            {[...factsOf(disk, seen), ...driveFacts(drive)].map(([word, value]) => (
               <div>
                 <dt>{word}</dt>
                 <dd>{value}</dd>
@@ -98,6 +117,9 @@ function DiskPage(options: {
           })}
         />
       </Live>
+      {drive === null || drive.light === null ? null : (
+        <LightForm disk={disk} isOn={drive.light} session={session} />
+      )}
       <DiskAction disk={disk} session={session} />
     </div>
   );
@@ -111,6 +133,32 @@ function factsOf(disk: DiskView, seen: Reading): [string, string][] {
     ["Slices", String(disk.slices.length)],
     ["Identity", disk.uuid],
   ];
+}
+
+function driveFacts(drive: DriveView | null): [string, string][] {
+  if (drive === null) return [["Drive", "its unit does not tell at the moment"]];
+  return [
+    ["Drive", driveInWords(drive)],
+    ["Bay", drive.bay ?? "no enclosure tells"],
+    ["S.M.A.R.T.", smartInWords(drive)],
+  ];
+}
+
+function LightForm({ disk, isOn, session }: { disk: DiskView; isOn: boolean; session: Session }) {
+  return (
+    <section aria-labelledby="light">
+      <h2 id="light">Find the drive</h2>
+      <form method="post" action={`${PLACE}/${disk.disk}/locate`} class="card form">
+        <FormToken session={session} />
+        {isOn ? <input type="hidden" name="off" value="yes" /> : null}
+        <p class="actions">
+          <button type="submit" class="second">
+            {isOn ? "Switch the light at its bay off" : "Switch the light at its bay on"}
+          </button>
+        </p>
+      </form>
+    </section>
+  );
 }
 
 /** What its owner may do: one thing at a time. */

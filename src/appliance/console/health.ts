@@ -142,7 +142,9 @@ export function nextSteps(seen: Reading, hasPassword: boolean): Step[] {
     const text = `${waiting.length} ${plural(waiting, "request")} of hosts for a volume.`;
     steps.push({ text, href: "/hosts#requests", label: "Grant or refuse" });
   }
-  const meant = (volumes ?? []).filter((volume) => volume.name !== CANARY_NAME);
+  const meant = (volumes ?? []).filter(
+    ({ name, deletedAtMs }) => name !== CANARY_NAME && deletedAtMs === null,
+  );
   const closed = meant.find((volume) => volume.hosts.length === 0);
   if (closed !== undefined) {
     const text = `Nobody may attach to ${closed.name} yet.`;

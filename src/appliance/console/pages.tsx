@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The pages that only show: overview, units, disks, recovery, events. Each takes what was read and
+// The pages that only show: overview, units, disks. Each takes what was read and
 // answers its content; frame.tsx puts it into a page.
 
 /** @jsxImportSource hono/jsx */
 
-import { durationInWords, sizeInWords, timeInWords } from "#appliance/api/words.ts";
+import { sizeInWords } from "#appliance/api/words.ts";
 import type { Question } from "#cluster/questions.ts";
 import type { LossRow } from "#cluster/volume-state.ts";
 import type { DiskView, EventView, StrangerView, UnitView } from "#appliance/backend.ts";
+import { spanInWords } from "#appliance/figure-words.ts";
+import type { JobView } from "#appliance/jobs.ts";
+import { EventTable } from "./event-pages.tsx";
 import { Bar, Live, Mark, Notice, Pages, Search, State, Table } from "./frame.tsx";
-import { capacityOf, diskTone, healthOf, nextSteps, volumePath, type Step } from "./health.ts";
+import { capacityOf, diskTone, healthOf, nextSteps, type Step } from "./health.ts";
 import { partOf, type Reading, unitName } from "./reading.ts";
 import { unitPath } from "./unit-pages.tsx";
+
+/** What takes a while, on the overview. */
+const JOBS_SHOWN_MAX = 6;
 
 export interface ListQuery {
   q: string;
@@ -23,8 +29,9 @@ export function Overview(options: {
   seen: Reading;
   events: EventView[] | null;
   hasPassword: boolean;
+  jobs: readonly JobView[];
 }) {
-  const { seen, events, hasPassword } = options;
+  const { seen, events, hasPassword, jobs } = options;
   const health = healthOf(seen);
   return (
     <Live id="overview">
@@ -46,7 +53,7 @@ export function Overview(options: {
         <Capacity disks={seen.disks} />
         <Counts seen={seen} />
         <Steps steps={nextSteps(seen, hasPassword)} />
-        <Now seen={seen} />
+        <Now seen={seen} jobs={jobs} />
       </div>
       <section aria-labelledby="latest">
         <h2 id="latest">Latest events</h2>
@@ -101,6 +108,7 @@ function Counts({ seen }: { seen: Reading }) {
   const rows: [href: string, word: string, value: string][] = [
     ["/units", "Units", units === null ? "–" : `${alive} of ${units.length} up`],
     ["/disks", "Disks", `${disks.filter((disk) => disk.disk !== 0).length} in use`],
+    ["/pools", "Pools", seen.pools === null ? "–" : String(seen.pools.length)],
     ["/volumes", "Volumes", volumes === null ? "–" : String(volumes.length)],
   ];
   return (
@@ -139,20 +147,26 @@ function Steps({ steps }: { steps: readonly Step[] }) {
   );
 }
 
-function Now({ seen }: { seen: Reading }) {
-  const { resyncs } = seen.recovery;
+function Now({ seen, jobs }: { seen: Reading; jobs: readonly JobView[] }) {
+  const shown = jobs.slice(0, JOBS_SHOWN_MAX);
+  const more = jobs.length - shown.length;
   return (
     <section class="card" aria-labelledby="now">
       <h2 id="now">Happening now</h2>
-      {resyncs.length === 0 ? (
-        <p>This unit copies nothing at the moment.</p>
-      ) : (
-        <p>
-          {resyncs.length} {resyncs.length === 1 ? "slice is" : "slices are"} brought up to date by
-          this unit. <a href="/recovery">See how far it is</a>
-        </p>
-      )}
-      <p class="hint">{seen.status.sentence}</p>
+      {shown.length === 0 ? <p>Nothing is moved, copied or read through.</p> : null}
+      <ul class="jobs">
+        {shown.map(({ about, percent, leftMs, sentence }) => (
+          <li>
+            <strong>{about}</strong>
+            {percent === null ? "" : `, ${percent} %`}: {sentence}
+            {leftMs === null ? "" : `; about ${spanInWords(leftMs)}`}
+          </li>
+        ))}
+      </ul>
+      {more > 0 ? <p class="hint">and {more} more</p> : null}
+      <p class="hint">
+        {seen.status.sentence} <a href="/recovery">Recovery</a>
+      </p>
     </section>
   );
 }
@@ -312,132 +326,6 @@ export function DiskTable({ disks, units }: { disks: DiskView[]; units: UnitView
         disk.disk === 0 ? "–" : sizeInWords(disk.freeBytes),
         sizeInWords(disk.sizeBytes),
         disk.disk === 0 ? "–" : String(disk.slices.length),
-      ])}
-    />
-  );
-}
-
-export function RecoveryPage({ seen }: { seen: Reading }) {
-  const { resyncs, resyncedBytes } = seen.recovery;
-  const volumes = new Map((seen.volumes ?? []).map((volume) => [volume.volume, volume]));
-  const shown = partOf(resyncs, "1").rows;
-  const lacking = (seen.volumes ?? []).filter((volume) => volume.state !== "protected");
-  return (
-    <Live id="recovery">
-      <p class="lead">
-        A copy that was away is brought up to date by the unit that heads its slice. This list is
-        that of {seen.status.name}; other units have their own.
-      </p>
-      <h2>Under way on this unit</h2>
-      <Table
-        id="resync-table"
-        caption="Slices that are brought up to date"
-        columns={["Slice", "Volume", "To disk", "Done", { head: "To copy", isNumber: true }]}
-        empty="Nothing is copied at the moment."
-        rows={shown.map((one) => [
-          String(one.slice),
-          volumes.get(one.volume)?.name ?? String(one.volume),
-          String(one.target),
-          <span class="progress">
-            <Bar label="Done" partBytes={one.doneBytes} wholeBytes={one.totalBytes} />
-            {sizeInWords(one.doneBytes)}
-          </span>,
-          sizeInWords(one.totalBytes),
-        ])}
-      />
-      <p class="hint">Copied since this unit started: {sizeInWords(resyncedBytes)}.</p>
-      <Deadline deadline={seen.recovery.deadline} />
-      <h2>Volumes without all their copies</h2>
-      {lacking.length === 0 ? (
-        <p class="empty">None: every volume has all its copies.</p>
-      ) : (
-        <ul>
-          {lacking.slice(0, 50).map((volume) => (
-            <li>
-              <a href={volumePath(volume)}>{volume.name}</a>: {volume.state}
-              {volume.sentence === "" ? "" : `, ${volume.sentence}`}
-            </li>
-          ))}
-        </ul>
-      )}
-    </Live>
-  );
-}
-
-/** Whether what was promised about a loss could be kept, said beforehand. */
-function Deadline({ deadline }: { deadline: Reading["recovery"]["deadline"] }) {
-  const { withinMs, problems, unknown } = deadline;
-  if (withinMs === 0) return null;
-  const said = [...problems, ...unknown];
-  return (
-    <section aria-labelledby="deadline">
-      <h2 id="deadline">Protected again within {durationInWords(withinMs)}</h2>
-      {said.length === 0 ? (
-        <p>It could be kept after the loss of any unit, at the pace measured.</p>
-      ) : (
-        <ul>
-          {said.map((sentence) => (
-            <li>{sentence}</li>
-          ))}
-        </ul>
-      )}
-    </section>
-  );
-}
-
-export const SEVERITIES = ["info", "warning", "alarm"] as const;
-const TONES = { info: "good", warning: "notice", alarm: "bad" } as const;
-
-export interface EventQuery extends ListQuery {
-  severity: string;
-}
-
-export function EventsPage({ events, query }: { events: EventView[] | null; query: EventQuery }) {
-  const wanted = query.q.toLowerCase();
-  const least = Math.max(0, SEVERITIES.indexOf(query.severity as (typeof SEVERITIES)[number]));
-  const found = (events ?? [])
-    .filter((one) => SEVERITIES.indexOf(one.severity) >= least)
-    .filter((one) => `${one.kind} ${one.sentence}`.toLowerCase().includes(wanted))
-    .reverse();
-  const part = partOf(found, query.page);
-  return (
-    <div>
-      <form class="search" method="get" action="/events" role="search">
-        <label for="severity">At least</label>
-        <select id="severity" name="severity">
-          {SEVERITIES.map((severity, at) => (
-            <option value={severity} selected={at === least}>
-              {severity}
-            </option>
-          ))}
-        </select>
-        <label for="q">Words</label>
-        <input id="q" name="q" type="search" value={query.q} maxlength={100} />
-        <button type="submit" class="second">
-          Filter
-        </button>
-      </form>
-      <Live id="events">
-        <EventTable events={part.rows} id="event-table" />
-        <Pages part={part} path="/events" query={{ q: query.q, severity: query.severity }} />
-      </Live>
-    </div>
-  );
-}
-
-function EventTable({ events, id }: { events: readonly EventView[]; id: string }) {
-  return (
-    <Table
-      id={id}
-      caption="Events, newest first"
-      columns={["Time (UTC)", "Weight", "What happened"]}
-      empty="No event is known that fits."
-      rows={events.map((event) => [
-        <time datetime={`${timeInWords(event.atMs).replace(" ", "T")}Z`}>
-          {timeInWords(event.atMs)}
-        </time>,
-        <State tone={TONES[event.severity]} words={event.severity} />,
-        event.sentence,
       ])}
     />
   );

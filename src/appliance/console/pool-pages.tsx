@@ -218,7 +218,7 @@ function MoveForm(options: {
           <select id="unit" name="unit">
             {movable.map((unit) => (
               <option value={unit.name}>
-                {unit.name} ({placeInWords(unit)})
+                {unit.name} ({unitWords(unit)})
               </option>
             ))}
           </select>
@@ -231,6 +231,10 @@ function MoveForm(options: {
       </form>
     </section>
   );
+}
+
+function unitWords({ role, pool }: UnitView): string {
+  return pool === null ? "spare for all" : `${role} of ${pool}`;
 }
 
 function PlaceChoice({ pools }: { pools: readonly PoolView[] }) {

@@ -33,19 +33,34 @@ export interface Reading {
   questions: Question[];
 }
 
+/** Each is read when a page first asks for it: few pages need all of it. */
 export function readAll(backend: Backend): Reading {
-  return {
-    status: backend.status(),
-    disks: backend.disks(),
-    units: ifReady(() => backend.units()),
-    volumes: ifReady(() => backend.volumes()),
-    pools: ifReady(() => backend.pools.list()),
-    hosts: ifReady(() => backend.hosts.list()),
-    requests: ifReady(() => backend.hosts.requests()),
-    strangers: backend.arrivals.list().waiting,
-    recovery: backend.recovery(),
-    questions: ifReady(() => backend.fleet.questions()) ?? [],
-  };
+  return lazily<Reading>({
+    status: () => backend.status(),
+    disks: () => backend.disks(),
+    units: () => ifReady(() => backend.units()),
+    volumes: () => ifReady(() => backend.volumes()),
+    pools: () => ifReady(() => backend.pools.list()),
+    hosts: () => ifReady(() => backend.hosts.list()),
+    requests: () => ifReady(() => backend.hosts.requests()),
+    strangers: () => backend.arrivals.list().waiting,
+    recovery: () => backend.recovery(),
+    questions: () => ifReady(() => backend.fleet.questions()) ?? [],
+  });
+}
+
+function lazily<T extends object>(reads: { [K in keyof T]: () => T[K] }): T {
+  const known = {};
+  for (const name of Object.keys(reads) as (keyof T & string)[]) {
+    const read = reads[name];
+    const values: unknown[] = [];
+    const get = () => {
+      if (values.length === 0) values.push(read());
+      return values[0];
+    };
+    Object.defineProperty(known, name, { get, enumerable: true });
+  }
+  return known as T;
 }
 
 /** R5: looks at every slice for every unit, so it is read only for the page that shows it. */
@@ -57,11 +72,21 @@ export function readEvents(backend: Backend, limit: number): EventView[] | null 
   return ifReady(() => backend.events(0, limit));
 }
 
-function ifReady<T>(read: () => T): T | null {
+export function ifReady<T>(read: () => T): T | null {
   try {
     return read();
   } catch (error) {
     if (error instanceof Fault && error.code === "notReady") return null;
+    throw error;
+  }
+}
+
+/** What another unit tells; null where it does not. */
+export async function ifAnswered<T>(asked: Promise<T>): Promise<T | null> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof Fault) return null;
     throw error;
   }
 }

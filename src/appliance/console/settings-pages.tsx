@@ -23,6 +23,7 @@ const LABELS: Record<keyof SettingsView, string> = {
   diskErrorsMax: "Retire a disk after so many wrong places a day",
   groupAddress: "Group address",
   httpsOnly: "Answer over TLS alone",
+  syslogTarget: "Send logs and events to",
 };
 
 export function addSettingsPage(app: ConsoleApp, desk: Desk): void {

@@ -1,32 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One unit: how it is, how far its evacuation is, what its loss would mean now, and what its owner
-// may do about it: evacuate it, keep it, have another one take its place, remove it. It is moved
-// between pools at theirs (pool-pages.tsx).
+// One unit: its figures and drives, how far its evacuation is, what its loss would mean now, and
+// what its owner may do about it: evacuate it, keep it, have another one take its place, remove it.
+// It is moved between pools at theirs (pool-pages.tsx).
 
 /** @jsxImportSource hono/jsx */
 
 import { Fault } from "#base/fault.ts";
-import { sizeInWords } from "#appliance/api/words.ts";
-import type { UnitView } from "#appliance/backend.ts";
+import type { Backend, UnitView } from "#appliance/backend.ts";
+import { placeInWords } from "#cluster/pool-state.ts";
+import { driveInWords, figureFacts, smartInWords } from "#appliance/figure-words.ts";
+import type { UnitFigures } from "#appliance/unit-figures.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
 import { Bar, Choice, Field, FormToken, Live, Notice, State, Table } from "./frame.tsx";
-import { type Reading, readAll } from "./reading.ts";
+import { Loss } from "./recovery-pages.tsx";
+import { type Reading, ifAnswered, partOf, readAll } from "./reading.ts";
 import type { Session } from "./sessions.ts";
 
 const PLACE = "/units";
-const SHOWN_MAX = 50;
+/** Volumes up to which a page says unasked what a loss would mean. */
+const REHEARSED_UNASKED_MAX = 200;
 
 export function addUnitPages(app: ConsoleApp, desk: Desk): void {
-  const { fleet } = desk.backend;
-  const show = (call: Call, session: Session, fault: Fault | null) => {
+  const { fleet, neighbours } = desk.backend;
+  const show = async (call: Call, session: Session, fault: Fault | null) => {
+    const { unit: number } = unitIn(call, desk.backend);
+    const figures = await ifAnswered(neighbours.figures(number));
     const seen = readAll(desk.backend);
-    const unit = unitIn(call, seen);
-    const loss = fleet.whatIf({ unit: unit.name });
+    const unit = unitIn(call, desk.backend);
+    // Of many volumes it takes a while: a click asks for it then.
+    const isSmall = (seen.volumes ?? []).length <= REHEARSED_UNASKED_MAX;
+    const loss = isSmall ? fleet.whatIf({ unit: unit.name }) : null;
     const words = fault === null ? null : sentenceOf(fault);
-    const content = <UnitPage {...{ unit, loss, seen, session, fault: words }} />;
+    const content = <UnitPage {...{ unit, figures, loss, seen, session, fault: words }} />;
     return desk.show(call, { title: unit.name, place: PLACE, content, fault });
   };
   const doing = (word: string, act: (unit: UnitView, form: URLSearchParams) => Promise<string>) => {
@@ -34,7 +42,7 @@ export function addUnitPages(app: ConsoleApp, desk: Desk): void {
       `${PLACE}/:unit/${word}`,
       desk.guarded(async (call, session) => {
         const form = await desk.form(call, session);
-        const unit = unitIn(call, readAll(desk.backend));
+        const unit = unitIn(call, desk.backend);
         let note = "";
         const fault = await desk.attempt(call, async () => {
           note = await act(unit, form);
@@ -54,6 +62,13 @@ export function addUnitPages(app: ConsoleApp, desk: Desk): void {
     const thenRemove = isSet(form, "remove");
     await fleet.evacuate(unit.name, { thenRemove, force: isSet(form, "force"), dryRun: false });
     return `${unit.name} is being evacuated.`;
+  });
+  doing("locate", async (unit, form) => {
+    const on = !isSet(form, "off");
+    await neighbours.search(unit.unit, on);
+    return on
+      ? `The screen of ${unit.name} says for 15 minutes that it is the one you look for.`
+      : `The screen of ${unit.name} is as usual again.`;
   });
   doing("keep", async (unit) => {
     await fleet.keep(unit.name);
@@ -77,23 +92,25 @@ export function unitPath(unit: Pick<UnitView, "unit">): string {
   return `${PLACE}/${unit.unit}`;
 }
 
-function unitIn(call: Call, seen: Reading): UnitView {
+function unitIn(call: Call, backend: Pick<Backend, "units">): UnitView {
   const word = call.req.param("unit") ?? "";
-  const found = (seen.units ?? []).find((unit) => String(unit.unit) === word);
+  const found = backend.units().find((unit) => String(unit.unit) === word);
   if (found === undefined) throw new Fault("notFound", `there is no unit ${word.slice(0, 40)}`);
   return found;
 }
 
 interface PageOptions {
   unit: UnitView;
-  /** What its loss would mean now. */
-  loss: WhatIf;
+  /** Null: it does not answer. */
+  figures: UnitFigures | null;
+  /** What its loss would mean now; null: not asked yet. */
+  loss: WhatIf | null;
   seen: Reading;
   session: Session;
   fault: string | null;
 }
 
-function UnitPage({ unit, loss, seen, session, fault }: PageOptions) {
+function UnitPage({ unit, figures, loss, seen, session, fault }: PageOptions) {
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
@@ -102,11 +119,25 @@ function UnitPage({ unit, loss, seen, session, fault }: PageOptions) {
           <h2 id="state">
             <State tone={unit.alive ? "good" : "bad"} words={unit.alive ? "up" : "away"} />
           </h2>
+          <p>It is {placeInWords(unit)}.</p>
           <Progress unit={unit} />
           <p class="words">{unit.words.join(" ")}</p>
         </section>
-        <Loss loss={loss} />
+        <Figures unit={unit} figures={figures} />
+        <section aria-labelledby="loss">
+          <h2 id="loss">If it were lost now</h2>
+          {loss === null ? (
+            <p>
+              <a href={`/recovery?lose=${encodeURIComponent(`unit:${unit.name}`)}#what-if`}>
+                Say what would happen
+              </a>
+            </p>
+          ) : (
+            <Loss loss={loss} />
+          )}
+        </section>
       </Live>
+      <LocateForm {...{ unit, figures, session }} />
       {unit.evacuation === null ? (
         <GoingForms {...{ unit, seen, session }} />
       ) : (
@@ -129,24 +160,65 @@ function Progress({ unit }: { unit: UnitView }) {
   );
 }
 
-function Loss({ loss }: { loss: WhatIf }) {
-  const { volumes, copiesBytesMax } = loss;
+function Figures({ unit, figures }: Pick<PageOptions, "unit" | "figures">) {
+  if (figures === null) {
+    return <p class="empty">{unit.name} does not tell how it is at the moment.</p>;
+  }
+  const part = partOf(figures.drives, "1");
   return (
-    <section aria-labelledby="loss">
-      <h2 id="loss">If it were lost now</h2>
-      <ul>
-        {loss.sentences.map((sentence) => (
-          <li>{sentence}</li>
-        ))}
-        {copiesBytesMax === 0 ? null : <li>at most {sizeInWords(copiesBytesMax)} to copy</li>}
-      </ul>
+    <section aria-labelledby="figures">
+      <h2 id="figures">How it is</h2>
+      <div class="card">
+        <dl>
+          {[...figureFacts(figures), ["Addresses", unit.addresses.join(", ")]].map(
+            ([word, value]) => (
+              <div>
+                <dt>{word}</dt>
+                <dd>{value}</dd>
+              </div>
+            ),
+          )}
+        </dl>
+      </div>
       <Table
-        id="loss-table"
-        caption="Volumes that would notice"
-        columns={["Volume", "What would happen"]}
-        empty="No volume would notice."
-        rows={volumes.slice(0, SHOWN_MAX).map((volume) => [volume.name, volume.sentence])}
+        id="drive-table"
+        caption="Its drives, as they tell of themselves"
+        columns={["Drive", "Bay", "What it is", "How it is"]}
+        empty="It has no drive in use."
+        rows={part.rows.map((drive) => [
+          <span>
+            {drive.disk === 0 ? null : <a href={`/disks/${drive.disk}`}>Disk {drive.disk}</a>}{" "}
+            <code>{drive.path}</code>
+          </span>,
+          drive.bay ?? "not told",
+          driveInWords(drive),
+          smartInWords(drive),
+        ])}
       />
+    </section>
+  );
+}
+
+function LocateForm({ unit, figures, session }: Pick<PageOptions, "unit" | "figures" | "session">) {
+  if (figures === null) return null;
+  const { isSearched } = figures;
+  return (
+    <section aria-labelledby="locate">
+      <h2 id="locate">Find the box</h2>
+      <p>
+        {isSearched
+          ? "Its screen says that it is the one you look for."
+          : "Its screen can say, for 15 minutes, that it is the one you look for."}
+      </p>
+      <form method="post" action={`${unitPath(unit)}/locate`} class="card form">
+        <FormToken session={session} />
+        {isSearched ? <input type="hidden" name="off" value="yes" /> : null}
+        <p class="actions">
+          <button type="submit" class="second">
+            {isSearched ? "Found: screen as usual" : "Show it on its screen"}
+          </button>
+        </p>
+      </form>
     </section>
   );
 }

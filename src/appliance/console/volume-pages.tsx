@@ -6,12 +6,15 @@
 /** @jsxImportSource hono/jsx */
 
 import { layouts } from "#base/layout.ts";
-import { sizeInWords } from "#appliance/api/words.ts";
+import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { DiskView, UnitView, VolumeView } from "#appliance/backend.ts";
 import { type PoolView, fitsInWords } from "#appliance/pools.ts";
+import type { VolumeChart } from "#appliance/unit-neighbours.ts";
 import { attachWays } from "./attach.ts";
+import { VolumeCharts } from "./charts.tsx";
 import {
   Bar,
+  Choice,
   Copyable,
   Field,
   FormToken,
@@ -59,7 +62,11 @@ export function VolumesPage({ seen, query }: { seen: Reading; query: ListQuery }
           empty={query.q === "" ? "There is no volume yet." : "No volume has such a name."}
           rows={part.rows.map((volume) => [
             <a href={volumePath(volume)}>{volume.name}</a>,
-            <State tone={volumeTone(volume)} words={volumeWords(volume)} />,
+            volume.deletedAtMs === null ? (
+              <State tone={volumeTone(volume)} words={volumeWords(volume)} />
+            ) : (
+              <State tone="notice" words="deleted, can be taken back" />
+            ),
             sizeInWords(volume.sizeBytes),
             volume.protection,
             unitName(seen.units, volume.front),
@@ -132,8 +139,8 @@ export function NewVolumePage(options: NewVolumeOptions) {
 /** What fits now, of every pool where there are several. */
 function roomWords(pools: readonly PoolView[]): string {
   const words = pools.slice(0, POOLS_SHOWN_MAX).map((pool) => {
-    const where = pools.length === 1 ? "Room now" : `Room in ${pool.name}`;
-    return `${where}: ${fitsInWords(pool)}.`;
+    const where = pools.length === 1 ? "Now at most" : `In ${pool.name} at most`;
+    return `${where} ${fitsInWords(pool)}.`;
   });
   return words.join(" ");
 }
@@ -206,21 +213,35 @@ export interface VolumePageOptions {
   session: Session;
   fault: string | null;
   page: string | undefined;
+  /** Null: nobody tells. */
+  chart: VolumeChart | null;
 }
 
 export function VolumePage(options: VolumePageOptions) {
-  const { volume, seen, session, fault, page } = options;
+  const { volume, seen, session, fault, page, chart } = options;
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
+      <Deleted volume={volume} session={session} />
       <Live id="volume">
         <VolumeFacts volume={volume} seen={seen} />
       </Live>
-      <AttachSection volume={volume} />
-      <VolumeHosts volume={volume} hosts={seen.hosts ?? []} session={session} />
+      <section aria-labelledby="hour">
+        <h2 id="hour">The last hour</h2>
+        <Live id="volume-charts">
+          <VolumeCharts shown={chart} seen={seen} />
+        </Live>
+      </section>
+      {volume.deletedAtMs !== null ? null : (
+        <div>
+          <AttachSection volume={volume} />
+          <PathSection volume={volume} seen={seen} />
+          <VolumeHosts volume={volume} hosts={seen.hosts ?? []} session={session} />
+        </div>
+      )}
       <SliceSection volume={volume} seen={seen} page={page} />
       <section aria-labelledby="end">
-        <h2 id="end">Delete</h2>
+        <h2 id="end">{volume.deletedAtMs === null ? "Delete" : "Delete for good"}</h2>
         <p>
           <a class="button danger" href={`${volumePath(volume)}/delete`}>
             Delete this volume…
@@ -228,6 +249,26 @@ export function VolumePage(options: VolumePageOptions) {
         </p>
       </section>
     </div>
+  );
+}
+
+function Deleted({ volume, session }: { volume: VolumeView; session: Session }) {
+  const { deletedAtMs, name } = volume;
+  if (deletedAtMs === null) return null;
+  return (
+    <section class="card" aria-labelledby="deleted">
+      <h2 id="deleted">
+        <State tone="bad" words={`${name} is deleted`} />
+      </h2>
+      <p>
+        Nobody may attach. It is gone for good at {timeInWords(deletedAtMs)} UTC; until then it
+        comes back whole, with its hosts.
+      </p>
+      <form method="post" action={`${volumePath(volume)}/restore`}>
+        <FormToken session={session} />
+        <button type="submit">Take {name} back</button>
+      </form>
+    </section>
   );
 }
 
@@ -290,11 +331,51 @@ function AttachSection({ volume }: { volume: VolumeView }) {
           </section>
         ))}
       </div>
-      <p class="hint">
-        Other ways in: {volume.uris.slice(1, 4).join(", ") || "none"}. iSCSI is to join NBD here.
-      </p>
+      <p class="hint">iSCSI is to join NBD here.</p>
     </section>
   );
+}
+
+/** Every unit takes any volume; only from its front the way is straight. */
+function PathSection({ volume, seen }: { volume: VolumeView; seen: Reading }) {
+  const units = seen.units ?? [];
+  const heads = new Set(volume.slices.map(({ head }) => unitOfDisk(head, seen)));
+  const part = partOf(
+    volume.paths.flatMap(({ unit, uri }) => {
+      const known = units.find((one) => one.unit === unit);
+      return known === undefined ? [] : [{ known, uri }];
+    }),
+    "1",
+  );
+  return (
+    <section aria-labelledby="paths">
+      <h2 id="paths">Paths</h2>
+      <Live id="volume-paths">
+        <Table
+          id="path-table"
+          caption="Ways to the volume, the best first"
+          columns={["Unit", "State", "Way", "Address"]}
+          empty="No unit offers it at the moment."
+          rows={part.rows.map(({ known, uri }) => [
+            <span class="name">{known.name}</span>,
+            <State tone={known.alive ? "good" : "bad"} words={known.alive ? "up" : "away"} />,
+            wayWords(known.unit, volume, heads),
+            <code>{uri}</code>,
+          ])}
+        />
+        {units.length <= volume.paths.length ? null : (
+          <p class="hint">
+            Every other unit takes it as well: {units.length - volume.paths.length} more.
+          </p>
+        )}
+      </Live>
+    </section>
+  );
+}
+
+function wayWords(unit: number, { front }: VolumeView, heads: ReadonlySet<number | null>): string {
+  if (unit === front) return "straight: it heads most slices";
+  return heads.has(unit) ? "straight to its own slices, else passed on" : "passed on to the head";
 }
 
 function SliceSection(options: { volume: VolumeView; seen: Reading; page: string | undefined }) {
@@ -329,9 +410,12 @@ function SliceSection(options: { volume: VolumeView; seen: Reading; page: string
   );
 }
 
+function unitOfDisk(disk: number, seen: Reading): number | null {
+  return seen.disks.find((one) => one.disk === disk)?.unit ?? null;
+}
+
 function diskWords(disk: number, seen: Reading): string {
-  const unit = seen.disks.find((one) => one.disk === disk)?.unit ?? null;
-  return `disk ${disk} of ${unitName(seen.units, unit)}`;
+  return `disk ${disk} of ${unitName(seen.units, unitOfDisk(disk, seen))}`;
 }
 
 interface FigureOptions {
@@ -398,7 +482,7 @@ export function DeletePage(options: {
   const what = `${volume.name} (${sizeInWords(volume.sizeBytes)})`;
   const warning =
     `All that is on ${what} will be gone, and hosts that use it are cut off. ` +
-    "This cannot be undone.";
+    "For a day it can be taken back, unless you say otherwise below.";
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
@@ -412,9 +496,10 @@ export function DeletePage(options: {
           required
           autocomplete="off"
         />
+        <Choice id="now" name="now" label="At once: it cannot be taken back" />
         <p class="actions">
           <button type="submit" class="danger">
-            Delete for ever
+            Delete the volume
           </button>
           <a href={volumePath(volume)}>Keep it</a>
         </p>

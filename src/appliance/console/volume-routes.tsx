@@ -6,12 +6,13 @@
 /** @jsxImportSource hono/jsx */
 
 import { Fault } from "#base/fault.ts";
+import { GRACE_MS } from "#appliance/api/words.ts";
 import type { Backend, CreateVolume, VolumeView } from "#appliance/backend.ts";
 import { type Call, type ConsoleApp, type Desk, fromOf, listQuery } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
 import { volumePath } from "./health.ts";
 import { hostTyped } from "./host-form.ts";
-import { readAll } from "./reading.ts";
+import { ifAnswered, ifReady, readAll } from "./reading.ts";
 import type { Session } from "./sessions.ts";
 import { emptyForm, typedForm, type VolumeForm, wantedVolume } from "./volume-form.ts";
 import { DeletePage, NewVolumePage, VolumePage, VolumesPage } from "./volume-pages.tsx";
@@ -46,7 +47,7 @@ function addCreation(app: ConsoleApp, desk: Desk): void {
   app.get(
     `${PLACE}/new`,
     desk.guarded((call, session) => {
-      const form = emptyForm((readAll(backend).units ?? []).length);
+      const form = emptyForm((ifReady(() => backend.units()) ?? []).length);
       return show(call, session, { form, fault: null, preview: null });
     }),
   );
@@ -86,7 +87,7 @@ async function createFor(
 
 function addOne(app: ConsoleApp, desk: Desk): void {
   const { backend } = desk;
-  const show = (
+  const show = async (
     call: Call,
     session: Session,
     made: { volume: VolumeView; fault: Fault | null },
@@ -94,7 +95,9 @@ function addOne(app: ConsoleApp, desk: Desk): void {
     const { volume } = made;
     const fault = made.fault === null ? null : sentenceOf(made.fault);
     const { page } = listQuery(call);
-    const content = <VolumePage {...{ seen: readAll(backend), session, volume, fault, page }} />;
+    const chart = await ifAnswered(backend.neighbours.chart(volume.volume));
+    const seen = readAll(backend);
+    const content = <VolumePage {...{ seen, session, volume, fault, page, chart }} />;
     return desk.show(call, { title: volume.name, place: PLACE, content, fault: made.fault });
   };
   app.get(
@@ -135,18 +138,33 @@ function addDeletion(app: ConsoleApp, desk: Desk): void {
   app.post(
     `${PLACE}/:id/delete`,
     desk.guarded(async (call, session) => {
-      const typed = (await desk.form(call, session)).get("confirm") ?? "";
+      const form = await desk.form(call, session);
+      const typed = form.get("confirm") ?? "";
+      const graceMs = form.get("now") === "yes" ? 0 : GRACE_MS;
       const volume = backend.volume(nameIn(call));
       const fault = await desk.attempt(call, async () => {
         if (typed.trim() !== volume.name) {
           throw new Fault("badRequest", `nothing was deleted: the name is ${volume.name}`);
         }
         // By its number: a new one of the same name, made meanwhile, is not meant.
-        await backend.deleteVolume(String(volume.volume));
+        await backend.deleteVolume(String(volume.volume), { graceMs });
       });
       if (fault !== null) return show(call, session, volume, fault);
-      session.note = `${volume.name} is deleted.`;
-      return desk.lead(call, PLACE);
+      const isNow = graceMs === 0;
+      session.note = `${volume.name} is deleted${isNow ? "" : "; for a day it can be taken back"}.`;
+      return desk.lead(call, isNow ? PLACE : volumePath(volume));
+    }),
+  );
+  app.post(
+    `${PLACE}/:id/restore`,
+    desk.guarded(async (call, session) => {
+      await desk.form(call, session);
+      const volume = backend.volume(nameIn(call));
+      const fault = await desk.attempt(call, async () => {
+        await backend.restoreVolume(String(volume.volume));
+      });
+      session.note = fault === null ? `${volume.name} is back.` : sentenceOf(fault);
+      return desk.lead(call, volumePath(volume));
     }),
   );
 }

@@ -30,6 +30,7 @@ export function aStatus(more: Partial<UnitStatus> = {}): UnitStatus {
     claim: { claimed: true, code: null },
     otherClusters: [],
     wrongMedium: null,
+    searched: false,
     ...more,
   };
 }
@@ -91,7 +92,9 @@ export function aVolume(name: string, more: Partial<VolumeView> = {}): VolumeVie
     hosts: [],
     tls: "off",
     front: 1,
+    deletedAtMs: null,
     uris: [],
+    paths: [],
     slices: [],
     ...more,
   };

@@ -236,6 +236,7 @@ function noticeRows(facts: ScreenFacts): Row[] {
     else say(`Cairn does not answer, for ${forMs}.`, "alarm", "Cairn does not answer.");
   }
   if (unit !== null && silentMs === null) {
+    if (unit.status.searched) say("THIS IS THE BOX THAT IS LOOKED FOR.", "warning");
     // The daemon's own sentence may end with what is wrong with the medium.
     const wrong = medium?.message ?? "";
     const { sentence } = unit.status;

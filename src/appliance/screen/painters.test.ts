@@ -49,6 +49,15 @@ describe("a console", () => {
     }
   });
 
+  test("looked for → it says so, before anything else of the unit", () => {
+    const found = unitFacts();
+    const status = { ...found.status, searched: true };
+    const lines = shown(picture(facts({ unit: { ...found, status } }), SHAPE, options));
+    const said = lines.findIndex((one) => one.includes("THIS IS THE BOX THAT IS LOOKED FOR."));
+    expect(said).toBeGreaterThan(0);
+    expect(said).toBeLessThan(lines.findIndex((one) => one.includes(found.status.sentence)));
+  });
+
   test("only the clock went on → only its row is written; nothing changed → nothing is", () => {
     const painter = new ConsolePainter();
     painter.paint(picture(facts(), SHAPE, options));

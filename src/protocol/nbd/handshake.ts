@@ -16,6 +16,7 @@
 import { SECTOR_BYTES } from "#base/grains.ts";
 import { REQUEST_BYTES_MAX } from "#base/limits.ts";
 import type { OperationTarget } from "#base/operation.ts";
+import type { RequestMeter } from "#base/request-meter.ts";
 import type { TlsRule } from "#base/tls.ts";
 import {
   CONTEXT_ALLOCATION,
@@ -54,6 +55,8 @@ export interface NbdExport {
   readonly tls: TlsRule;
   /** Takes operations at offsets within the volume, multiples of a sector. */
   readonly target: OperationTarget;
+  /** Counts what is asked of it; not there: nobody does. */
+  readonly meter?: RequestMeter;
 }
 
 /** What may be seen from an address. */

@@ -50,6 +50,8 @@ export class Request {
   isDeferred = false;
   /** Done but for a flush. */
   wantsFlush = false;
+  /** When it was whole, for its meter, ms. */
+  startedMs = 0;
   /** Of a block status: descriptors so far, the last of them, and the room for them. */
   descriptors = 0;
   runBytes = 0;

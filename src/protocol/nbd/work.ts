@@ -22,6 +22,7 @@ import {
   OperationKind,
   OperationPool,
 } from "#base/operation.ts";
+import type { MeteredKind, RequestMeter } from "#base/request-meter.ts";
 import { Status } from "#base/status.ts";
 import {
   CACHE_BYTES_MAX,
@@ -40,7 +41,7 @@ const STEPS_MAX = 2;
 const STEPS_PER_TURN = 16;
 
 export interface WorkOptions {
-  volume: { readonly target: OperationTarget };
+  volume: { readonly target: OperationTarget; readonly meter?: RequestMeter };
   status: StatusReply;
   /** Runs `act` in a later turn. */
   defer(act: () => void): void;
@@ -51,15 +52,18 @@ export interface WorkOptions {
 export class Work {
   readonly #options: WorkOptions;
   readonly #operations = new OperationPool();
+  readonly #meter: RequestMeter | undefined;
   #cancelled = false;
 
   constructor(options: WorkOptions) {
     this.#options = options;
+    this.#meter = options.volume.meter;
   }
 
   begin(request: Request): void {
     request.status = Status.ok;
     request.wantsFlush = false;
+    request.startedMs = this.#meter?.turnMs() ?? 0;
     switch (request.type) {
       case Command.READ:
       case Command.WRITE:
@@ -220,8 +224,14 @@ export class Work {
       request.wantsFlush = false;
       return this.#flush(request);
     }
+    this.#meter?.ended(meteredKind(request.type), request);
     this.#options.ended(request);
   }
+}
+
+function meteredKind(type: number): MeteredKind {
+  if (type === Command.READ) return "read";
+  return type === Command.WRITE ? "write" : "other";
 }
 
 function remove(operations: Operation[], gone: Operation): void {

@@ -62,6 +62,8 @@ export const Purpose = {
   artefacts: 6,
   /** A unit of a cluster gives the join secret to one that has none, as its owner ordered. */
   adopt: 7,
+  /** What another unit of the cluster sees of itself, for pages and figures. */
+  neighbour: 8,
 } as const;
 export type Purpose = (typeof Purpose)[keyof typeof Purpose];
 

@@ -165,6 +165,7 @@ function checkClusters(
     case Purpose.dataLane:
     case Purpose.controlProxy:
     case Purpose.artefacts:
+    case Purpose.neighbour:
       if (isZero(caller) || isZero(called)) return "notFormed";
       return sameBytes(caller, called) ? null : "wrongCluster";
     case Purpose.join:
