@@ -36,8 +36,12 @@ export function pass(milliseconds: number): Promise<void> {
   });
 }
 
-export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (let round = 0; round < 400; round++) {
+export async function until(
+  what: string,
+  holds: () => boolean | Promise<boolean>,
+  rounds = 400,
+): Promise<void> {
+  for (let round = 0; round < rounds; round++) {
     if (await holds()) return;
     await pass(25);
   }
