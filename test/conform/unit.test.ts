@@ -334,7 +334,12 @@ test("CLI: create, list, show, delete → as said, with exit codes", async () =>
   const shown = await cairn("volume", "show", "first", "-o", "json");
   expect(JSON.parse(shown.stdout)).toMatchObject({ uuid: volume.uuid });
   expect((await cairn("volume", "delete", "first")).exitCode).toBe(2); // nobody can be asked
+  // Kept for a day, and taken back; then for good.
   expect((await cairn("volume", "delete", "first", "--yes")).exitCode).toBe(0);
+  expect((await cairn("volume", "show", "first")).stdout).toContain("unless it is restored");
+  expect((await cairn("volume", "restore", "first")).exitCode).toBe(0);
+  expect((await cairn("volume", "show", "first")).stdout).not.toContain("unless it is restored");
+  expect((await cairn("volume", "delete", "first", "--yes", "--now")).exitCode).toBe(0);
   expect((await cairn("volume", "show", "first")).exitCode).toBe(4);
 });
 
