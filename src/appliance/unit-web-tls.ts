@@ -105,13 +105,15 @@ function wishOf(unit: Unit, world: World): Wish {
       },
     };
   }
-  const options = authorityOptions(unit, world.seal);
-  if (options === null) throw new Fault("notReady", "this unit is in no cluster");
   const nowMs = world.clock.wallMs();
   const names = namesOf(unit);
   return {
-    mark: JSON.stringify([options.clusterUuid, names, Math.floor(nowMs / FRESH_MS)]),
-    make: () => issueWebCertificate(options, { name: unit.name, names, nowMs }),
+    mark: JSON.stringify([unit.life?.clusterId, names, Math.floor(nowMs / FRESH_MS)]),
+    make: () => {
+      const options = authorityOptions(unit, world.seal);
+      if (options === null) throw new Fault("notReady", "this unit is in no cluster");
+      return issueWebCertificate(options, { name: unit.name, names, nowMs });
+    },
   };
 }
 
