@@ -34,12 +34,12 @@ tries=0
 while [ ! -e /dev/cairn/one ]; do
   sleep 0.2; tries=$((tries + 1)); [ $tries -lt 300 ] || failed attach
 done
-mke2fs -q -t ext4 /dev/cairn/one || failed mke2fs
+/bin/mke2fs -q -t ext4 /dev/cairn/one || failed mke2fs
 mount -t ext4 /dev/cairn/one /mnt || failed mount
 (while sleep 1; do read -r a b c d e f g rest </sys/block/nbd0/stat; echo "@@written $g"; done) &
 pass=0; after=0
 while [ $after -lt 2 ]; do
-  fio --name=pass --directory=/mnt --size=24M --rw=randwrite --bsrange=4k-64k --ioengine=psync \\
+  /bin/fio --name=pass --directory=/mnt --size=24M --rw=randwrite --bsrange=4k-64k --ioengine=psync \\
     --direct=1 --fsync=32 --verify=crc32c --verify_fatal=1 --randseed=$pass \\
     --output=/run/fio.log || failed fio
   pass=$((pass + 1)); echo "@@pass $pass"
@@ -48,7 +48,7 @@ done
 cairn host detach one && failed "detached while it was mounted"
 cairn host status $ask
 umount /mnt || failed umount
-e2fsck -f -n /dev/cairn/one || failed e2fsck
+/bin/e2fsck -f -n /dev/cairn/one || failed e2fsck
 dmesg | grep -iE 'i/o error|ext4-fs error|buffer i/o' && failed "the kernel saw errors"
 kill -9 $keeper; sleep 1
 cairn host attach one $ask >/run/again.log 2>&1 &
@@ -64,7 +64,7 @@ tries=0
 while [ ! -e /dev/cairn/two ]; do
   sleep 0.2; tries=$((tries + 1)); [ $tries -lt 300 ] || failed "attach over TLS"
 done
-mke2fs -q -t ext4 /dev/cairn/two || failed mke2fs
+/bin/mke2fs -q -t ext4 /dev/cairn/two || failed mke2fs
 mount -t ext4 /dev/cairn/two /mnt || failed mount
 dd if=/dev/urandom of=/mnt/file bs=64k count=64 2>/dev/null; md5sum /mnt/file >/tmp/sum
 umount /mnt; mount -t ext4 /dev/cairn/two /mnt; md5sum -c /tmp/sum || failed "other bytes"
