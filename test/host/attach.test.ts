@@ -39,8 +39,8 @@ mount -t ext4 /dev/cairn/one /mnt || failed mount
 (while sleep 1; do read -r a b c d e f g rest </sys/block/nbd0/stat; echo "@@written $g"; done) &
 pass=0; after=0
 while [ $after -lt 2 ]; do
-  /bin/fio --name=pass --directory=/mnt --size=24M --rw=randwrite --bsrange=4k-64k --ioengine=psync \\
-    --direct=1 --fsync=32 --verify=crc32c --verify_fatal=1 --randseed=$pass \\
+  /bin/fio --name=pass --directory=/mnt --size=24M --rw=randwrite --bsrange=4k-64k \\
+    --ioengine=psync --direct=1 --fsync=32 --verify=crc32c --verify_fatal=1 --randseed=$pass \\
     --output=/run/fio.log || failed fio
   pass=$((pass + 1)); echo "@@pass $pass"
   grep -q 'attached again' /run/one.log && after=$((after + 1))
