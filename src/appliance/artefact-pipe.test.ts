@@ -11,7 +11,7 @@ import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { VirtualTime } from "#cluster/virtual-time-fixture.ts";
 import {
   type ArtefactKeeper,
-  ArtefactServer,
+  artefactServer,
   PIECE_BYTES_MAX,
   SERVED_MAX,
 } from "./artefact-pipe.ts";
@@ -31,7 +31,7 @@ const keeper: ArtefactKeeper = {
 /** How a unit serves: what it does with a fresh pipe, per call. */
 type Serving = (pipe: MessagePipe) => void;
 const honest = (): Serving => {
-  const server = new ArtefactServer(keeper);
+  const server = artefactServer(keeper);
   return (pipe) => server.serve(pipe);
 };
 /** Answers so many questions and leaves. */
@@ -129,7 +129,7 @@ describe("fetching", () => {
 describe("serving", () => {
   async function answersOf(messages: unknown[]): Promise<unknown[]> {
     const [ours, theirs] = pipePair();
-    new ArtefactServer(keeper).serve(theirs);
+    artefactServer(keeper).serve(theirs);
     const answers: unknown[] = [];
     for (const message of messages) {
       const answer = new Promise((resolve) => {
@@ -169,7 +169,7 @@ describe("serving", () => {
   });
 
   test("so many units at once; one that leaves makes room", async () => {
-    const server = new ArtefactServer(keeper);
+    const server = artefactServer(keeper);
     const pairs = Array.from({ length: SERVED_MAX + 1 }, () => pipePair());
     const closed = pairs.map(
       ([ours]) => new Promise<string>((resolve) => (ours.onClose = resolve)),
@@ -188,7 +188,7 @@ describe("serving", () => {
 
   test("two questions at once → the pipe ends", async () => {
     const [ours, theirs] = pipePair();
-    new ArtefactServer(keeper).serve(theirs);
+    artefactServer(keeper).serve(theirs);
     const closed = new Promise<string>((resolve) => (ours.onClose = resolve));
     ours.send(question);
     ours.send(question);

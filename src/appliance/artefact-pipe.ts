@@ -12,6 +12,7 @@ import { Fault, faultTable } from "#base/fault.ts";
 import type { FaultCode } from "#base/fault.ts";
 import type { Timers } from "#base/world.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
+import { QuestionServer } from "./question-server.ts";
 
 /** Bytes of a file in one message; a third more in base64. */
 export const PIECE_BYTES_MAX = 512 << 10;
@@ -50,55 +51,13 @@ export interface ArtefactKeeper {
 }
 
 /** Answers other units' questions. */
-export class ArtefactServer {
-  readonly #keeper: ArtefactKeeper;
-  #served = 0;
-
-  constructor(keeper: ArtefactKeeper) {
-    this.#keeper = keeper;
-  }
-
-  serve(pipe: MessagePipe): void {
-    if (this.#served >= SERVED_MAX) {
-      pipe.onMessage = () => {};
-      pipe.onClose = () => {};
-      return pipe.close("other units are being served");
-    }
-    this.#served++;
-    let over = false;
-    let busy = false;
-    const end = () => {
-      if (over) return;
-      over = true;
-      this.#served--;
-    };
-    pipe.onClose = end;
-    pipe.onMessage = (message) => {
-      if (busy) {
-        end();
-        return pipe.close("one question at a time");
-      }
-      busy = true;
-      void this.#answer(message).then((answer) => {
-        busy = false;
-        if (!over) pipe.send(answer);
-      });
-    };
-  }
-
-  async #answer(message: unknown): Promise<Answer> {
+export function artefactServer(keeper: ArtefactKeeper): QuestionServer {
+  const limits = { most: SERVED_MAX, busyWith: "other units are being served" };
+  return new QuestionServer(limits, async (message): Promise<Answer> => {
     const parsed = QuestionSchema.safeParse(message);
-    if (!parsed.success) {
-      return { kind: "refused", code: "badRequest", detail: "the question makes no sense" };
-    }
-    try {
-      const content = (await this.#keeper.read(parsed.data)).toBase64();
-      return { kind: "piece", content };
-    } catch (error) {
-      if (!(error instanceof Fault)) throw error;
-      return { kind: "refused", code: error.code, detail: error.message.slice(0, 1000) };
-    }
-  }
+    if (!parsed.success) throw new Fault("badRequest", "the question makes no sense");
+    return { kind: "piece", content: (await keeper.read(parsed.data)).toBase64() };
+  });
 }
 
 /** How a fetch reaches units. */

@@ -15,7 +15,7 @@ import { listNetworkCards } from "#machine/network-cards.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import { type IoChart, STEPS, STEP_MS, joinCharts } from "./io-history.ts";
 import type { DriveView, UnitFigures } from "./unit-figures.ts";
-import { QuestionClient, QuestionServer, type UnitQuestion } from "./unit-questions.ts";
+import { QuestionClient, questionServer, type UnitQuestion } from "./unit-questions.ts";
 import type { Unit } from "./unit.ts";
 import { VERSION } from "./version.ts";
 
@@ -67,7 +67,7 @@ export class UnitNeighbours implements Neighbours {
     this.#world = world;
     this.#unit = unit;
     const answer = (question: UnitQuestion) => this.#answer(question);
-    const server = new QuestionServer(answer);
+    const server = questionServer(answer);
     unit.services.set(Purpose.neighbour, (pipe) => server.serve(pipe));
     this.#client = new QuestionClient({
       timers,

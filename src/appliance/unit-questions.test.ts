@@ -8,7 +8,7 @@ import { Fault } from "#base/fault.ts";
 import type { Timers } from "#base/world.ts";
 import { type MessagePipe, pipePair } from "#cluster/message-pipe.ts";
 import { STEPS } from "./io-history.ts";
-import { QuestionClient, QuestionServer, type UnitQuestion } from "./unit-questions.ts";
+import { QuestionClient, questionServer, type UnitQuestion } from "./unit-questions.ts";
 
 class HandTimers implements Timers {
   readonly waiting = new Map<() => void, number>();
@@ -31,7 +31,7 @@ function pair(answer: (question: UnitQuestion) => Promise<object>) {
   const timers = new HandTimers();
   const dialled: number[] = [];
   const theirs: MessagePipe[] = [];
-  const server = new QuestionServer(answer);
+  const server = questionServer(answer);
   const client = new QuestionClient({
     timers,
     own: () => 1,

@@ -11,6 +11,7 @@ import type { FaultCode } from "#base/fault.ts";
 import type { UnitNumber } from "#base/record.ts";
 import type { Timers } from "#base/world.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
+import { QuestionServer } from "./question-server.ts";
 import { IoChartSchema, UnitFiguresSchema } from "./unit-figures.ts";
 
 const ANSWER_MS_MAX = 2000;
@@ -51,51 +52,13 @@ const MessageSchema = z.discriminatedUnion("kind", [
 export type AnswerQuestion = (question: UnitQuestion) => Promise<object>;
 
 /** Answers other units. */
-export class QuestionServer {
-  readonly #answer: AnswerQuestion;
-  #served = 0;
-
-  constructor(answer: AnswerQuestion) {
-    this.#answer = answer;
-  }
-
-  serve(pipe: MessagePipe): void {
-    pipe.onMessage = () => {};
-    pipe.onClose = () => {};
-    if (this.#served >= ASKERS_MAX) return pipe.close("other units are being answered");
-    this.#served++;
-    let over = false;
-    let busy = false;
-    const end = () => {
-      if (!over) this.#served--;
-      over = true;
-    };
-    pipe.onClose = end;
-    pipe.onMessage = (message) => {
-      if (busy) {
-        end();
-        return pipe.close("one question at a time");
-      }
-      busy = true;
-      void this.#reply(message).then((reply) => {
-        busy = false;
-        if (!over) pipe.send(reply);
-      });
-    };
-  }
-
-  async #reply(message: unknown): Promise<object> {
+export function questionServer(answer: AnswerQuestion): QuestionServer {
+  const limits = { most: ASKERS_MAX, busyWith: "other units are being answered" };
+  return new QuestionServer(limits, async (message) => {
     const parsed = QuestionSchema.safeParse(message);
-    if (!parsed.success) {
-      return { kind: "refused", code: "badRequest", detail: "the question makes no sense" };
-    }
-    try {
-      return { kind: "answer", body: await this.#answer(parsed.data) };
-    } catch (error) {
-      if (!(error instanceof Fault)) throw error;
-      return { kind: "refused", code: error.code, detail: error.message.slice(0, 1000) };
-    }
-  }
+    if (!parsed.success) throw new Fault("badRequest", "the question makes no sense");
+    return { kind: "answer", body: await answer(parsed.data) };
+  });
 }
 
 export interface QuestionWays {

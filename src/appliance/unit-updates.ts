@@ -7,7 +7,7 @@ import type { Timers, World } from "#base/world.ts";
 import { createUpdateMachine } from "#machine/update-machine.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import { FORMAT_VERSION } from "#store/format.wire.ts";
-import { ArtefactServer } from "./artefact-pipe.ts";
+import { artefactServer } from "./artefact-pipe.ts";
 import { UnitHealth } from "./unit-health.ts";
 import type { Unit } from "./unit.ts";
 import { UpdateAgent } from "./update-agent.ts";
@@ -33,7 +33,7 @@ export function startUpdates(unit: Unit, world: World, timers: Timers): UnitUpda
     version: VERSION,
     featureLevel: FEATURE_LEVEL,
   });
-  const server = new ArtefactServer(agent.payloads);
+  const server = artefactServer(agent.payloads);
   unit.services.set(Purpose.artefacts, (pipe) => server.serve(pipe));
   agent.refreshSlots();
   agent.start();

@@ -9,7 +9,8 @@ import { rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { Prng } from "#base/prng.ts";
 import { compareVersions } from "#base/release.ts";
-import { ArtefactServer } from "#appliance/artefact-pipe.ts";
+import { artefactServer } from "#appliance/artefact-pipe.ts";
+import type { QuestionServer } from "#appliance/question-server.ts";
 import { UpdateAgent } from "#appliance/update-agent.ts";
 import { UpdateConsole } from "#appliance/update-console.ts";
 import { CommandClient } from "#cluster/commands.ts";
@@ -177,7 +178,7 @@ export class Box {
   console!: UpdateConsole;
   member!: Member;
   keysFile: string;
-  #server!: ArtefactServer;
+  #server!: QuestionServer;
   #blessing: () => void = () => {};
 
   constructor(all: Boxes, unit: number, disk: BootDisk) {
@@ -315,7 +316,7 @@ export class Box {
       tickMs: 30,
     });
     this.console = new UpdateConsole(this.agent);
-    this.#server = new ArtefactServer(this.agent.payloads);
+    this.#server = artefactServer(this.agent.payloads);
     this.agent.refreshSlots();
     this.agent.start();
   }
