@@ -23,7 +23,7 @@ import type { LinkDatagrams } from "#machine/datagram.ts";
 import { issueEtcdCertificates } from "#machine/etcd-certificates.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
 import { EtcdChild, clearEtcdDirectory } from "#machine/etcd-child.ts";
-import { addAddress, hasAddress } from "#machine/network.ts";
+import { type Link as MachineLink, addAddress, hasAddress } from "#machine/network.ts";
 import type { StateDirectory } from "#machine/state-directory.ts";
 import type { TlsEnd } from "#machine/tls-channel.ts";
 import { ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
@@ -49,14 +49,14 @@ import { MEMBERSHIP_FILE, membershipText, parseMembership } from "./membership.t
 import type { SavedMembership } from "./membership.ts";
 import { addLeft, readLeft } from "./left-clusters.ts";
 import { claimCodeOf, claimForOwner } from "./owner-claim.ts";
-import { OwnPlace } from "./own-place.ts";
+import { OwnPlace, type Place } from "./own-place.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { makeNew, readRemoval, writeRemoval } from "./removal.ts";
 import type { Removal } from "./removal.ts";
 import { storageFacts, tellRetired, tellStorage } from "./storage-news.ts";
 import { ownReport } from "./unit-report.ts";
 import { unitName } from "./unit-identity.ts";
-import { peersOf, usableLinks } from "./unit-links.ts";
+import { peersOf, toldAddresses, usableLinks } from "./unit-links.ts";
 import { FEATURE_LEVEL, VERSION } from "./version.ts";
 
 const TICK_MS = 100;
@@ -114,6 +114,7 @@ export class Unit {
   #endRun: (reason: string) => void = () => {};
   /** Resolves with the reason when this run ends by itself, so that the unit begins anew. */
   readonly ended: Promise<string>;
+  #links: readonly MachineLink[] = [];
   #linksAtMs = 0;
   #linksText = "";
 
@@ -264,7 +265,8 @@ export class Unit {
 
   #refreshLinks(): void {
     this.#linksAtMs = this.#world.clock.nowMs();
-    const links = usableLinks(this.#udp.refreshLinks(), this.configuration.interfaces);
+    this.#links = this.#udp.refreshLinks();
+    const links = usableLinks(this.#links, this.configuration.interfaces);
     const text = JSON.stringify(links.map(({ name, addresses }) => ({ name, addresses })));
     if (text === this.#linksText) return;
     this.#linksText = text;
@@ -336,23 +338,25 @@ export class Unit {
   // Founding, joining, entering.
 
   #facts(clusterId: string): UnitFacts {
-    const links = usableLinks(this.#udp.refreshLinks(), this.configuration.interfaces);
-    const addresses = links.flatMap((link) =>
-      link.addresses.map((one) => one.address).filter((address) => !/^fe[89ab]/i.test(address)),
-    );
     const ula = addressInCluster(this.#world, clusterId, this.identity);
     return {
       id: idText(this.identity.unitId),
       publicKey: this.identity.publicKey.toHex(),
       name: this.name,
-      addresses: addresses.filter((address) => address !== ula).slice(0, 32),
+      ...this.#placeBut(ula),
       ula,
-      ports: { ...this.ports, etcd: ETCD_PEER_PORT },
       featureLevel: FEATURE_LEVEL,
       version: VERSION,
       role: this.configuration.role,
       left: readLeft(this.state),
     };
+  }
+
+  /** Where it can be reached, besides its address among units. */
+  #placeBut(ula: string): Place {
+    const links = usableLinks(this.#links, this.configuration.interfaces);
+    const ports = { ...this.ports, etcd: ETCD_PEER_PORT };
+    return { addresses: toldAddresses(links, ula), ports };
   }
 
   async #found(): Promise<void> {
@@ -544,8 +548,8 @@ export class Unit {
     const ula = addressInCluster(this.#world, clusterId, this.identity);
     this.#place = new OwnPlace(this.#world.log, {
       ...{ unit, store, view: follower.view },
-      place: () => this.#facts(clusterId),
-      hasOwnAddress: () => hasAddress(ula),
+      place: () => this.#placeBut(ula),
+      hasOwnAddress: () => hasAddress(this.#links, ula),
       takeOwnAddress: () => this.#takeAddress(ula),
     });
   }
