@@ -54,7 +54,7 @@ afterEach(() => {
   [lines, screen] = [[], null];
 });
 
-test("two terminals → both shown; one goes → the other stays; told to stop → given back", async () => {
+test("two → both shown; one goes → the other stays; told to stop → given back", async () => {
   const [first, second] = (lines = [new Line(), new Line()]) as [Line, Line];
   const ttys = lines.flatMap((line) => ["--tty", line.path]);
   screen = Bun.spawn([process.execPath, MAIN, "screen", ...ttys, "--socket", "/nowhere"], {

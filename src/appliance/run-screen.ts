@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Composition of `cairn screen`: the terminals, the machine and the daemon's socket, and the screens
-// that show them. A box shows itself on all its terminals by one process: a second one would cost
-// 20 MB of memory.
+// Composition of `cairn screen`: the terminals, the machine and the daemon's socket, and the
+// screens that show them. A box shows itself on all its terminals by one process: a second one
+// would cost 20 MB of memory.
 
 import { Fault } from "#base/fault.ts";
-import type { World } from "#base/world.ts";
+import type { Timers, World } from "#base/world.ts";
 import { ApplianceBox } from "#machine/appliance-box.ts";
 import { collectNowAndThen } from "#machine/idle-memory.ts";
 import { createMainWorld } from "#machine/main-world.ts";
@@ -41,7 +41,8 @@ export async function runScreen(start: ScreenStart): Promise<void> {
   const { clock, log } = createMainWorld({ logLeast: "error" });
   endWhenWrong(log);
   collectNowAndThen();
-  const show = shower(start, { clock, log });
+  const timers = createTimers();
+  const show = shower(start, { clock, log, timers });
   if (start.ttys.length < 2) {
     const [tty = null] = start.ttys;
     const terminal = new Terminal(tty);
@@ -65,7 +66,8 @@ export async function runScreen(start: ScreenStart): Promise<void> {
         if (error.message !== complaint) log.write("error", error.message);
         complaint = error.message;
       }
-      if (!isTold) await Promise.race([told, Bun.sleep(AGAIN_MS)]);
+      const again = new Promise<void>((resolve) => void timers.after(AGAIN_MS, resolve));
+      if (!isTold) await Promise.race([told, again]);
     }
   };
   await Promise.all(start.ttys.map(keepUp));
@@ -74,7 +76,7 @@ export async function runScreen(start: ScreenStart): Promise<void> {
 /** Shows the box on a terminal until that is gone or it is told to stop. */
 function shower(
   start: ScreenStart,
-  { clock, log }: Pick<World, "clock" | "log">,
+  { clock, log, timers }: Pick<World, "clock" | "log"> & { timers: Timers },
 ): (terminal: Terminal, told: Promise<string>) => Promise<string> {
   const box = new ApplianceBox();
   const hostName = () => start.readText(HOST_NAME_FILE, HOST_NAME_BYTES_MAX)?.trim() || "cairn";
@@ -98,7 +100,6 @@ function shower(
     }
     return facts;
   };
-  const timers = createTimers();
   return (terminal, told) => {
     const outside: ScreenOutside = {
       terminal,

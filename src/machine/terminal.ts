@@ -144,12 +144,16 @@ export class Terminal {
     process.off("exit", this.#ending);
     libc.tcsetattr(this.#fd, WHEN.now, this.#before);
     this.#cancelKeys();
-    try {
-      if (this.#farewell !== "") writeSync(this.#fd, this.#farewell);
-    } catch {
-      // nobody is there to see it
-    }
+    if (this.#farewell !== "") this.#sayFarewell();
     if (!this.#writing) this.#close();
+  }
+
+  #sayFarewell(): void {
+    try {
+      writeSync(this.#fd, this.#farewell);
+    } catch {
+      return; // nobody is there to see it
+    }
   }
 
   /** Never under a write: its number may be another file's by then. */
