@@ -14,6 +14,7 @@ import { infoData, option, splitOptionReplies, u32s } from "#protocol/nbd/host-f
 import { MemorySocket } from "#protocol/nbd/memory-socket-fixture.ts";
 import { MemoryVolume } from "#protocol/nbd/memory-volume-fixture.ts";
 import { HANDSHAKE_MS, Info, Option, Reply } from "#protocol/nbd/nbd.wire.ts";
+import { onlyRead } from "./kept-members.ts";
 import { NbdPortal } from "./nbd-portal.ts";
 import type { ExportedVolume } from "./reactor-messages.ts";
 
@@ -31,6 +32,7 @@ function exported(change: Partial<ExportedVolume> = {}): ExportedVolume {
     slices: [1],
     hosts: [1],
     tls: "optional",
+    copies: [],
     ...change,
   };
 }
@@ -54,6 +56,7 @@ class Bench {
       turnMs: () => this.turnMs,
       creditBytes: 32 * MIB,
       target: () => target,
+      keptCopy: () => onlyRead(target),
       changed: () => void this.changes++,
       defer: (act) => act(),
       secure:
