@@ -132,6 +132,29 @@ describe("who sees what", () => {
     expect(bench.connect().flags().go()).toBe(Reply.ERR_UNKNOWN);
   });
 
+  test("what is kept of it, by its own name, as long as it is kept (R8)", () => {
+    const bench = new Bench();
+    const copies = [{ number: 1, name: "one@before-1", lineages: [5] }];
+    bench.portal.setVolume(exported({ copies }));
+    const [one, kept] = [bench.connect().flags(), bench.connect().flags()];
+    expect([one.go(), kept.go("one@before-1")]).toEqual([Reply.ACK, Reply.ACK]);
+    // The default export stays the volume: of what is kept none is meant unsaid.
+    expect(bench.connect().flags().go("")).toBe(Reply.ACK);
+    expect(bench.connect().flags().go("one@before-2")).toBe(Reply.ERR_UNKNOWN);
+    expect(bench.connect(FAR).flags().go("one@before-1")).toBe(Reply.ERR_UNKNOWN);
+    const { SERVER, ACK } = Reply;
+    expect(bench.connect().flags().ask(Option.LIST)).toEqual([SERVER, SERVER, ACK]);
+    expect(bench.portal.attachedFrom()[0]).toMatchObject({ volume: 1, connections: 3 });
+    // Given up: its connections end, those of the volume stay.
+    bench.portal.setVolume(exported());
+    expect([one.isOpen, kept.isOpen]).toEqual([true, false]);
+    bench.portal.setVolume(exported({ copies }));
+    const again = bench.connect().flags();
+    expect(again.go("one@before-1")).toBe(Reply.ACK);
+    bench.portal.setVolume(exported({ copies, hosts: [] }));
+    expect([one.isOpen, again.isOpen]).toEqual([false, false]);
+  });
+
   test("revoked, or the volume deleted → its connections end, others stay", () => {
     const bench = new Bench();
     bench.portal.setVolume(exported());

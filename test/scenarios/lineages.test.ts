@@ -4,7 +4,7 @@
 // one that lost is kept when it comes back, both are read with what was acked in each, and they
 // never merge.
 
-import { expect } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { OperationKind } from "#base/operation.ts";
 import { carriedOver } from "#base/record.ts";
 import { Status } from "#base/status.ts";
@@ -13,6 +13,10 @@ import type { Moment } from "#test/sim/history.ts";
 import { LostLineage } from "./lineage-fixture.ts";
 import { scenario } from "./scenario-fixture.ts";
 import type { Scenario } from "./scenario-fixture.ts";
+
+// Of the fixture it holds for the first file alone that imports it.
+setDefaultTimeout(120_000);
+const SOME = { seeds: 2 };
 
 /** Disk 2 leaves, disk 1 goes on alone and takes writes. */
 function alone(s: Scenario): Moment {
