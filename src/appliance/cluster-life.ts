@@ -49,6 +49,8 @@ import { headReports } from "./head-reports.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { CopyRate } from "./copy-rate.ts";
 import type { SliceReport } from "./data-plane.ts";
+import { KeptTeller } from "./kept-teller.ts";
+import type { ReactorReport } from "./reactor-messages.ts";
 import { DiskWatch } from "./disk-watch.ts";
 import { ReactorFeed } from "./reactor-feed.ts";
 import { Voter } from "./voter.ts";
@@ -104,6 +106,7 @@ export class ClusterLife {
   readonly #records: RecordKeeper;
   readonly #servers = new Set<ControlProxyServer>();
   readonly #copyRate = new CopyRate();
+  readonly #keptTeller: KeptTeller;
   #isHurried = false;
   #members: StoreMember[] = [];
   #membersAtMs = Number.NEGATIVE_INFINITY;
@@ -133,6 +136,7 @@ export class ClusterLife {
       follower: this.follower,
       unit,
     });
+    this.#keptTeller = new KeptTeller(this.commands, this.follower.view);
     const transport = new EtcdUnixTransport(etcdSocketPath(child.place.directory));
     this.#local = new EtcdControlStore(timers, transport);
     this.voter = this.#makeVoter(transport);
@@ -323,8 +327,9 @@ export class ClusterLife {
   }
 
   /** The reactor's newest words on the slices here. */
-  reported(slices: readonly SliceReport[]): void {
+  reported({ slices, kept }: Pick<ReactorReport, "slices" | "kept">): void {
     this.#dropDeleted(slices);
+    this.#keptTeller.reported(kept);
     const nowMs = this.#world.clock.nowMs();
     this.#copyRate.reported(nowMs, slices, this.#lacking(slices));
     const { protectWithinMs } = this.follower.view.settings;

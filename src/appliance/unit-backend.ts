@@ -5,6 +5,7 @@
 
 import type { DiskHealth } from "#base/disk-health.ts";
 import { Fault } from "#base/fault.ts";
+import { keptOn } from "#base/record.ts";
 import type { DiskNumber, SliceRecord } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { Timers, World } from "#base/world.ts";
@@ -61,6 +62,7 @@ import type { Unit } from "./unit.ts";
 import type { Neighbours } from "./unit-neighbours.ts";
 import type { UpdateBackend } from "./update-backend.ts";
 import { VERSION } from "./version.ts";
+import { discardCopy, goOn } from "./volume-lineages.ts";
 import { type SharedByVolumes, pathUnits, volumeView } from "./volume-view.ts";
 import { untilHolds } from "./view-wait.ts";
 
@@ -315,6 +317,8 @@ export class UnitBackend implements Backend {
       tls: request.tls ?? TLS_RULE_DEFAULT,
       front: null,
       deletedAtMs: null,
+      kept: [],
+      goOn: null,
       uris: [],
       paths: [],
       slices: placed.map(({ index, disks }) => ({
@@ -353,6 +357,22 @@ export class UnitBackend implements Backend {
     await life.commands.ask("setTls", { volume: number, tls });
     await this.#until(life, () => life.follower.view.volumes.get(number)?.tls === tls);
     return this.volume(String(number));
+  }
+
+  async goOnVolume(nameOrNumber: string): Promise<VolumeView> {
+    const life = this.#life();
+    const { number } = this.#find(nameOrNumber);
+    const { volumes } = life.follower.view;
+    const before = volumes.get(number)?.overrides ?? 0;
+    await goOn(life.commands, number);
+    await this.#until(life, () => (volumes.get(number)?.overrides ?? 0) > before);
+    return this.volume(String(number));
+  }
+
+  async discardCopy(nameOrNumber: string, copy: number): Promise<void> {
+    const life = this.#life();
+    const { number } = this.#find(nameOrNumber);
+    await discardCopy(life.commands, { volume: number, number: copy });
   }
 
   async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }> {
@@ -553,5 +573,6 @@ function slicesOn(view: ClusterView, disk: number): DiskView["slices"] {
 
 function stateOn(record: SliceRecord, disk: number): string {
   if (record.head === disk) return "head";
+  if (keptOn(record, disk) !== undefined) return "kept";
   return record.resyncing.includes(disk) ? "resyncing" : "in-sync";
 }

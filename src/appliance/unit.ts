@@ -287,7 +287,7 @@ export class Unit {
       propose: ({ id, next, expected }) => this.life?.propose(id, next, expected),
       reported: (report) => {
         this.disks.refresh(report.disks);
-        this.life?.reported(report.slices);
+        this.life?.reported(report);
         this.life?.watch.reported(report.disks);
       },
       blocks: (told) => this.life?.watch.blocks(told),

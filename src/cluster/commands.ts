@@ -21,6 +21,8 @@ import { LEFT_MAX } from "./giving-way.ts";
 import { hostCommands } from "./host-changes.ts";
 import type { HostAnswers } from "./host-changes.ts";
 import { VOLUME_HOSTS_MAX } from "./host-state.ts";
+import { lineageCommands } from "./lineages.ts";
+import type { LineageAnswers } from "./lineages.ts";
 import { nameSchema } from "./name-schema.ts";
 import { poolCommands } from "./pool-changes.ts";
 import { requestCommands } from "./request-changes.ts";
@@ -75,6 +77,7 @@ export const commandArguments = {
     pool: nameSchema.optional(),
   }),
   ...endCommands,
+  ...lineageCommands,
   setTls: z.object({ volume: positive, tls: z.enum(TLS_RULES) }),
   /**
    * The asking unit has seen the claim code, a token, or its boot medium: whoever holds the token
@@ -114,7 +117,7 @@ export const commandArguments = {
 export type CommandName = keyof typeof commandArguments;
 export type CommandArguments<N extends CommandName> = z.infer<(typeof commandArguments)[N]>;
 
-export interface CommandAnswers extends HostAnswers, RequestAnswers {
+export interface CommandAnswers extends HostAnswers, RequestAnswers, LineageAnswers {
   admitUnit: { unit: number };
   removeUnit: Record<string, never>;
   evacuateUnit: Record<string, never>;

@@ -28,6 +28,7 @@ import { beginDrill, endDrill, failDrill } from "./drill-changes.ts";
 import { levelRefusal } from "./feature-level.ts";
 import { joinable, noteGivenWay, useCluster } from "./giving-way.ts";
 import * as hosts from "./host-changes.ts";
+import { discardCopy, goOn, tellKept } from "./lineages.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
 import type { PlacedSlice } from "./placement.ts";
 import { createPool, deletePool, moveUnit } from "./pool-changes.ts";
@@ -74,6 +75,9 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   createVolume,
   deleteVolume: (draft, args, facts) => deleteVolume(draft, args, facts.wallMs),
   restoreVolume,
+  goOn,
+  discardCopy,
+  tellKept: (draft, args, facts) => tellKept(draft, args, facts.asker),
   setTls,
   claimCluster,
   setPassword,

@@ -13,7 +13,7 @@
 
 import { assert } from "#base/assert.ts";
 import { Fault } from "#base/fault.ts";
-import { disksOf } from "#base/record.ts";
+import { holdersOf } from "#base/record.ts";
 import type {
   DiskNumber,
   HostNumber,
@@ -172,7 +172,7 @@ export class ClusterView {
     return record.state === "leaving" || this.units.get(record.unit)?.evacuation !== undefined;
   }
 
-  /** Slices with a member on a unit, in sync or on its way. */
+  /** Slices with a member on a unit, in sync or on its way, or a kept copy. */
   slicesOfUnit(unit: UnitNumber): SliceRecord[] {
     const found = this.disksOfUnit(unit).flatMap((disk) => this.slicesOfDisk(disk.number));
     return [...new Set(found)];
@@ -182,6 +182,7 @@ export class ClusterView {
     return [...this.disks.values()].filter((disk) => disk.unit === unit);
   }
 
+  /** Slices that a disk has, or keeps, a copy of. */
   slicesOfDisk(disk: DiskNumber): SliceRecord[] {
     const found: SliceRecord[] = [];
     for (const number of this.#slicesOfDisk.get(disk) ?? []) {
@@ -259,7 +260,7 @@ export class ClusterView {
   isLeftover(slice: SliceNumber, disk: DiskNumber): boolean {
     const record = this.slices.get(slice);
     if (record === undefined || record.inSync.length < record.copies) return false;
-    return !disksOf(record).includes(disk);
+    return !holdersOf(record).includes(disk);
   }
 
   #tell(changes: readonly ViewChange[]): void {
@@ -353,14 +354,14 @@ export class ClusterView {
   #storeSlice(number: SliceNumber, record: SliceRecord | null): void {
     const old = this.slices.get(number);
     if (old !== undefined) {
-      for (const disk of disksOf(old)) this.#slicesOfDisk.get(disk)?.delete(number);
+      for (const disk of holdersOf(old)) this.#slicesOfDisk.get(disk)?.delete(number);
     }
     if (record === null) {
       this.slices.delete(number);
       return;
     }
     this.slices.set(number, record);
-    for (const disk of disksOf(record)) {
+    for (const disk of holdersOf(record)) {
       const slices = this.#slicesOfDisk.get(disk) ?? new Set<SliceNumber>();
       slices.add(number);
       this.#slicesOfDisk.set(disk, slices);
