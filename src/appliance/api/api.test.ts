@@ -404,7 +404,10 @@ describe("hosts", () => {
     ["range that is none", { ...DB1, addresses: ["10.0.0.0/33"] }],
     ["too many ranges", { ...DB1, addresses: Array(65).fill("10.0.0.1") }],
     ["unknown field", { ...DB1, iqn: "x" }],
-    ["a policy at once", { ...DB1, policy: { quotaBytes: 1, protections: [], grants: true } }],
+    [
+      "a policy at once",
+      { ...DB1, policy: { quotaBytes: 1, protections: [], pools: [], grants: true } },
+    ],
   ];
   for (const [what, body] of BAD) {
     test(`${what} → badRequest, nothing added`, async () => {
@@ -416,7 +419,7 @@ describe("hosts", () => {
 
 describe("hosts that ask by themselves", () => {
   const GIB = 2 ** 30;
-  const policy = { quotaBytes: 10 * GIB, protections: [], grants: true };
+  const policy = { quotaBytes: 10 * GIB, protections: [], pools: [], grants: true };
   const wish = { name: "data", sizeBytes: 4 * GIB, protection: "mirror-2" };
   let asHost: (method: string, path: string, body?: object) => Promise<Response>;
 
@@ -438,6 +441,7 @@ describe("hosts that ask by themselves", () => {
       { quotaBytes: -1 },
       { protections: ["raid-5"] },
       { grants: 1 },
+      { pools: ["a b"] },
       { x: 1 },
     ]) {
       const answer = await send("PATCH", "/api/v1/hosts/db1", { policy: { ...policy, ...wrong } });
@@ -460,6 +464,8 @@ describe("hosts that ask by themselves", () => {
       state: "granted",
       volume: 1,
     });
+    const elsewhere = { ...wish, name: "more", pool: "archive" };
+    await expectFault(await asHost("POST", "/api/v1/host/requests", elsewhere), 403, "forbidden");
     const over = { ...wish, name: "more", sizeBytes: 7 * GIB };
     await expectFault(await asHost("POST", "/api/v1/host/requests", over), 403, "overQuota");
     const own = OwnHostSchema.parse(await (await asHost("GET", "/api/v1/host")).json());

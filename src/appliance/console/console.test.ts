@@ -612,9 +612,17 @@ describe("hosts", () => {
     expect(backend.hosts.one("db1").policy).toEqual({
       quotaBytes: 500 * 2 ** 30,
       protections: ["mirror-2"],
+      pools: [],
       grants: true,
     });
     expect(await text("/hosts/1")).toContain('id="quota" name="quota" type="text" value="500G"');
+    // One pool is no choice.
+    expect(await text("/hosts/1")).not.toContain("Pools that it may ask in");
+    await backend.pools.create("archive");
+    expect(await text("/hosts/1")).toContain("Pools that it may ask in");
+    await send("/hosts/1/policy", { ...policy, "in-pool": "archive" });
+    expect(backend.hosts.one("db1").policy.pools).toEqual(["archive"]);
+    expect(await text("/hosts/1")).toMatch(/name="in-pool" value="archive" checked/);
     for (const wrong of [{ quota: "much" }, { ...policy, "may-ask": "raid-5" }]) {
       expect((await send("/hosts/1/policy", wrong)).status).toBe(400);
     }

@@ -5,6 +5,7 @@
 
 /** @jsxImportSource hono/jsx */
 
+import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { layouts } from "#base/layout.ts";
 import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { VolumeView } from "#appliance/backend.ts";
@@ -151,7 +152,7 @@ export function HostPage(options: HostPageOptions) {
           Through {seen.status.name} alone; what goes through other units stands on their pages.
         </p>
       </section>
-      <AskingSection host={host} session={session} />
+      <AskingSection {...{ host, seen, session }} />
       <section aria-labelledby="change">
         <h2 id="change">Name and addresses</h2>
         <form method="post" action={hostPath(host)} class="card form">
@@ -306,7 +307,9 @@ function Requests({ requests, session }: { requests: readonly RequestView[]; ses
             request.name,
             request.hostName,
             sizeInWords(request.sizeBytes),
-            request.protection,
+            request.pool === FIRST_POOL
+              ? request.protection
+              : `${request.protection}, in ${request.pool}`,
             <State
               tone={REQUEST_TONES[request.state]}
               words={request.why === "" ? request.state : `${request.state}: ${request.why}`}
@@ -343,8 +346,14 @@ function AnswerForm({ request, session }: { request: RequestView; session: Sessi
   );
 }
 
+interface AskingOptions {
+  host: HostView;
+  seen: Reading;
+  session: Session;
+}
+
 /** What a host may have by asking for it, and the token to ask with. */
-function AskingSection({ host, session }: { host: HostView; session: Session }) {
+function AskingSection({ host, seen, session }: AskingOptions) {
   const { policy, askedBytes } = host;
   return (
     <section aria-labelledby="asking">
@@ -360,12 +369,12 @@ function AskingSection({ host, session }: { host: HostView; session: Session }) 
           {sizeInWords(askedBytes)} of {sizeInWords(policy.quotaBytes)}
         </p>
       )}
-      <PolicyForm host={host} session={session} />
+      <PolicyForm {...{ host, seen, session }} />
     </section>
   );
 }
 
-function PolicyForm({ host, session }: { host: HostView; session: Session }) {
+function PolicyForm({ host, seen, session }: AskingOptions) {
   const { policy } = host;
   return (
     <form method="post" action={`${hostPath(host)}/policy`} class="card form">
@@ -394,6 +403,7 @@ function PolicyForm({ host, session }: { host: HostView; session: Session }) {
           </p>
         ))}
       </fieldset>
+      <PoolChoice policy={policy} pools={(seen.pools ?? []).map(({ name }) => name)} />
       <p class="choice">
         <input type="checkbox" id="grants" name="grants" value="yes" checked={policy.grants} />
         <label for="grants">
@@ -404,6 +414,32 @@ function PolicyForm({ host, session }: { host: HostView; session: Session }) {
         <button type="submit">Save what it may ask for</button>
       </p>
     </form>
+  );
+}
+
+/** Only where there is a choice, or one was made. */
+function PoolChoice({ policy, pools }: { policy: HostView["policy"]; pools: readonly string[] }) {
+  if (pools.length < 2 && policy.pools.length === 0) return null;
+  // In the order of the policy: the first is the one meant when a request names none.
+  const names = [...new Set([...policy.pools, ...pools])];
+  return (
+    <fieldset class="field">
+      <legend>Pools that it may ask in; none ticked: the first pool</legend>
+      {names.map((name) => (
+        <p class="choice">
+          <input
+            type="checkbox"
+            id={`in-pool-${name}`}
+            name="in-pool"
+            value={name}
+            checked={policy.pools.includes(name)}
+          />
+          <label for={`in-pool-${name}`}>
+            <strong>{name}</strong>
+          </label>
+        </p>
+      ))}
+    </fieldset>
   );
 }
 
