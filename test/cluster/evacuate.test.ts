@@ -76,7 +76,7 @@ test("a drill: a chosen unit falls silent to a canary → taken over, every byte
   );
 });
 
-test("the head's unit taken out for work → hands all on in order, nothing copied anew", async () => {
+test("the head's unit taken out for work → hands all on, nothing copied anew", async () => {
   const working = await headOf(lab, VOLUME);
   const asker = lab.units.find((unit) => unit !== working) as LabUnit;
   await moveEtcdLead(lab, working);

@@ -39,22 +39,25 @@ interface Step {
 }
 
 /** In order: what one makes the next may need. */
-function steps({ units, disk, volumeBytes, protection, words }: WalkFacts): Step[] {
-  const [asked, other] = units;
+function steps(facts: WalkFacts): Step[] {
+  return [...volumeSteps(facts), ...unitSteps(facts), ...updateSteps(), ...lastSteps(facts)];
+}
+
+const v1 = (line: string) => line.replace(" ", " /api/v1");
+
+function volumeSteps({ units: [asked], volumeBytes, protection }: WalkFacts): Step[] {
   const volume = { path: { id: "walked" } };
   const host = { path: { host: "walker" } };
   const both = { path: { id: "walked", host: "walker" } };
-  const away = { path: { unit: other } };
-  const own = { path: { disk: String(disk) } };
   const wish = { name: "walked", sizeBytes: volumeBytes, protection };
   const policy = { quotaBytes: 4 * GIB, protections: [], pools: [], grants: false };
-  const v1 = (line: string) => line.replace(" ", " /api/v1");
-  const list: Step[] = [
+  const reads: Step[] = [
     ...["status", "units", "disks", "volumes", "events", "recovery", "authority", "settings"],
     ...["hosts", "requests", "health", "update", "losses", "questions", "drill", "pools"],
     ...["arrivals", "support-bundle", "jobs", "copying", "openapi.json", "events/stream"],
   ].map((name) => ({ does: v1(`GET /${name}`) }));
-  list.push(
+  return [
+    ...reads,
     { does: "GET /metrics" },
     { does: v1("GET /what-if"), query: `unit=${asked}` },
     { does: v1("GET /units/{unit}/figures"), path: { unit: asked } },
@@ -81,6 +84,14 @@ function steps({ units, disk, volumeBytes, protection, words }: WalkFacts): Step
     { does: v1("DELETE /hosts/{host}"), ...host },
     { does: v1("DELETE /volumes/{id}"), ...volume, query: "graceMs=60000" },
     { does: v1("POST /volumes/{id}/restore"), ...volume },
+  ];
+}
+
+function unitSteps({ units, disk, words }: WalkFacts): Step[] {
+  const [asked, other] = units;
+  const away = { path: { unit: other } };
+  const own = { path: { disk: String(disk) } };
+  return [
     { does: v1("POST /disks/{disk}/scrub"), ...own, body: { urgent: true } },
     { does: v1("POST /disks/{disk}/locate"), ...own, body: { on: true } },
     { does: v1("POST /disks/{disk}/retire"), ...own },
@@ -101,6 +112,11 @@ function steps({ units, disk, volumeBytes, protection, words }: WalkFacts): Step
     { does: v1("POST /units/{unit}/replace"), ...away, body: { by: asked } },
     { does: v1("POST /units/{unit}/keep"), ...away },
     { does: v1("POST /drill"), body: {} },
+  ];
+}
+
+function updateSteps(): Step[] {
+  return [
     { does: v1("PUT /update/automatic"), body: { auto: false } },
     { does: v1("POST /update/upload"), body: { manifest: "{}", signature: "good" } },
     {
@@ -114,12 +130,17 @@ function steps({ units, disk, volumeBytes, protection, words }: WalkFacts): Step
     { does: v1("POST /update/start"), body: { accept: true } },
     { does: v1("POST /update/stop") },
     { does: v1("POST /update/alone"), body: {} },
+  ];
+}
+
+function lastSteps({ units: [, other] }: WalkFacts): Step[] {
+  const away = { path: { unit: other } };
+  return [
     { does: v1("PUT /password"), body: { password: "a password of the walk" } },
     { does: v1("POST /claim"), as: "local", body: { replace: true } },
     { does: v1("DELETE /units/{unit}"), ...away, query: "force=true" },
     { does: v1("POST /renew") },
-  );
-  return list;
+  ];
 }
 
 export interface WalkOptions {

@@ -420,7 +420,7 @@ describe("one unit", () => {
     expect(backend.fleet.evacuated.size).toBe(0);
   });
 
-  test("taken out for work, and back; refused with what stops, until it is insisted on", async () => {
+  test("taken out for work, and back; refused with what stops, unless insisted on", async () => {
     const page = await text("/units/2");
     expect(page).toContain("Take it out for work");
     expect(backend.fleet.asked.at(-1)).toMatchObject({ maintenance: "cairn-0002" });

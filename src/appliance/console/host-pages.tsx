@@ -22,6 +22,7 @@ import {
   State,
   Table,
 } from "./frame.tsx";
+import { PolicyPools } from "./pool-pages.tsx";
 import { volumePath } from "./health.ts";
 import type { HostForm } from "./host-form.ts";
 import type { ListQuery } from "./pages.tsx";
@@ -403,7 +404,7 @@ function PolicyForm({ host, seen, session }: AskingOptions) {
           </p>
         ))}
       </fieldset>
-      <PoolChoice policy={policy} pools={(seen.pools ?? []).map(({ name }) => name)} />
+      <PolicyPools policy={policy} pools={(seen.pools ?? []).map(({ name }) => name)} />
       <p class="choice">
         <input type="checkbox" id="grants" name="grants" value="yes" checked={policy.grants} />
         <label for="grants">
@@ -414,32 +415,6 @@ function PolicyForm({ host, seen, session }: AskingOptions) {
         <button type="submit">Save what it may ask for</button>
       </p>
     </form>
-  );
-}
-
-/** Only where there is a choice, or one was made. */
-function PoolChoice({ policy, pools }: { policy: HostView["policy"]; pools: readonly string[] }) {
-  if (pools.length < 2 && policy.pools.length === 0) return null;
-  // In the order of the policy: the first is the one meant when a request names none.
-  const names = [...new Set([...policy.pools, ...pools])];
-  return (
-    <fieldset class="field">
-      <legend>Pools that it may ask in; none ticked: the first pool</legend>
-      {names.map((name) => (
-        <p class="choice">
-          <input
-            type="checkbox"
-            id={`in-pool-${name}`}
-            name="in-pool"
-            value={name}
-            checked={policy.pools.includes(name)}
-          />
-          <label for={`in-pool-${name}`}>
-            <strong>{name}</strong>
-          </label>
-        </p>
-      ))}
-    </fieldset>
   );
 }
 
