@@ -14,6 +14,7 @@ import type {
 } from "#base/record.ts";
 import type { DeadlineJudgement } from "#cluster/deadline.ts";
 import type { EvacuationState } from "#cluster/evacuation.ts";
+import type { MaintenanceState } from "#cluster/maintenance.ts";
 import type { Drills } from "./drills.ts";
 import type { Arrivals } from "./arrivals.ts";
 import type { Fleet } from "./fleet.ts";
@@ -98,6 +99,8 @@ export interface UnitView {
   words: string[];
   /** Null: it stays where it is. */
   evacuation: EvacuationState | null;
+  /** Null: it is not in maintenance. */
+  maintenance: MaintenanceState | null;
 }
 
 /** A unit without a join secret that waits to be admitted, as this unit hears it. */

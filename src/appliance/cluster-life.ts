@@ -23,9 +23,9 @@ import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { pipePair } from "#cluster/message-pipe.ts";
 import { proxyRules } from "#cluster/proxy-rules.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
-import { leavesCluster } from "#cluster/pool-state.ts";
 import { StationSchema, keys, parseValue } from "#cluster/state.ts";
 import type { DiskRecord } from "#cluster/state.ts";
+import { mayLead } from "#cluster/unit-changes.ts";
 import { UnitLease } from "#cluster/unit-lease.ts";
 import { ViewFollower } from "#cluster/view-follower.ts";
 import type { ViewChange } from "#cluster/view.ts";
@@ -146,7 +146,7 @@ export class ClusterLife {
       options: {
         unit,
         run: newId(world),
-        mayLead: () => this.#mayLead(),
+        mayLead: () => mayLead(this.follower.view, this.unit),
         deadSince: (other) => this.deaths.deadSince(other),
         news: () => newsOf(headReports(this.follower.view, parts.reactor.report)),
         figures: () => this.#figures(),
@@ -294,16 +294,6 @@ export class ClusterLife {
     const { voters } = this;
     const records = this.follower.view.voters;
     return voters.length === records.size && voters.every((unit) => records.has(unit));
-  }
-
-  /** A witness, or a unit that is being evacuated, leads only where nobody else is there. */
-  #mayLead(): boolean {
-    const { units, alive } = this.follower.view;
-    const isFit = (number: UnitNumber) => {
-      const unit = units.get(number);
-      return unit === undefined || !(leavesCluster(unit) || unit.role === "witness");
-    };
-    return isFit(this.unit) || ![...alive.keys()].some(isFit);
   }
 
   /** The reactor wants a slice's record changed. */

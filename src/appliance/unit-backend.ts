@@ -13,6 +13,7 @@ import type { CommandArguments } from "#cluster/commands.ts";
 import { judgeDeadline } from "#cluster/deadline.ts";
 import { Draft } from "#cluster/draft.ts";
 import { evacuationOf } from "#cluster/evacuation.ts";
+import { maintenanceOf } from "#cluster/maintenance.ts";
 import { otherClusters } from "#cluster/events.ts";
 import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { OWNER } from "#cluster/state.ts";
@@ -180,6 +181,7 @@ export class UnitBackend implements Backend {
         link: unit.number === life.unit ? "self" : links.get(unit.number) === true ? "up" : "down",
         words: wordsOf(this.#world, Uint8Array.fromHex(unit.publicKey)).split(" "),
         evacuation: evacuationOf(view, unit.number, this.#world.clock.wallMs()),
+        maintenance: maintenanceOf(view, unit.number, this.#world.clock.wallMs()),
       }));
   }
 

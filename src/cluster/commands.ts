@@ -23,6 +23,7 @@ import type { HostAnswers } from "./host-changes.ts";
 import { VOLUME_HOSTS_MAX } from "./host-state.ts";
 import { lineageCommands } from "./lineages.ts";
 import type { LineageAnswers } from "./lineages.ts";
+import { maintenanceCommands } from "./maintenance.ts";
 import { nameSchema } from "./name-schema.ts";
 import { poolCommands } from "./pool-changes.ts";
 import { requestCommands } from "./request-changes.ts";
@@ -57,6 +58,7 @@ export const commandArguments = {
     left: z.array(idSchema).max(LEFT_MAX).optional(),
   }),
   ...unitCommands,
+  ...maintenanceCommands,
   ...poolCommands,
   ...arrivalCommands,
   /** The asking unit has claimed a disk, or found one of ours. */
@@ -122,6 +124,8 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers, LineageAnsw
   removeUnit: Record<string, never>;
   evacuateUnit: Record<string, never>;
   keepUnit: Record<string, never>;
+  maintainUnit: Record<string, never>;
+  endMaintenance: Record<string, never>;
   tellLead: Record<string, never>;
   letIn: Record<string, never>;
   tellWindow: Record<string, never>;

@@ -165,6 +165,15 @@ export const UnitSchema = z.looseObject({
       emptied: z.boolean().optional(),
     })
     .optional(),
+  /** Others take over what it heads, and its copies are waited for (maintenance.ts). */
+  maintenance: z
+    .looseObject({
+      /** When it began, by the wall clock. */
+      sinceMs: countOrZero,
+      forMs: positive,
+      by: z.enum(["owner", "update"]),
+    })
+    .optional(),
 });
 export type UnitRecord = z.infer<typeof UnitSchema>;
 

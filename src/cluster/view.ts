@@ -172,6 +172,14 @@ export class ClusterView {
     return record.state === "leaving" || this.units.get(record.unit)?.evacuation !== undefined;
   }
 
+  /** Whether a disk works or may, and its unit is in maintenance: waited for while it is away. */
+  isMaintained(disk: DiskNumber): boolean {
+    const record = this.disks.get(disk);
+    if (record === undefined || record.state === "failed" || record.state === "gone") return false;
+    const unit = this.units.get(record.unit);
+    return unit?.state === "admitted" && unit.maintenance !== undefined;
+  }
+
   /** Slices with a member on a unit, in sync or on its way, or a kept copy. */
   slicesOfUnit(unit: UnitNumber): SliceRecord[] {
     const found = this.disksOfUnit(unit).flatMap((disk) => this.slicesOfDisk(disk.number));

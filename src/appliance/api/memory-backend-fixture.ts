@@ -112,6 +112,7 @@ export class MemoryBackend implements Backend {
       link: unit === 1 ? ("self" as const) : ("down" as const),
       words: ["babad", `daba${unit}`],
       evacuation: this.fleet.evacuationOf(unit),
+      maintenance: this.fleet.maintenanceOf(unit),
     }));
   }
 

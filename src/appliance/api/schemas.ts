@@ -95,6 +95,16 @@ export const UnitSchema = z
       })
       .nullable()
       .describe("how far it is emptied, to leave or for a move; null: it stays where it is"),
+    maintenance: z
+      .object({
+        by: z.enum(["owner", "update"]),
+        untilMs: number.describe("when it ends by itself, ms since 1970"),
+        leftMs: number,
+        heads: number.describe("slices that it heads still"),
+        sentence: z.string(),
+      })
+      .nullable()
+      .describe("it is taken out for work, and its copies are waited for; null: it is not"),
   })
   .openapi("Unit");
 

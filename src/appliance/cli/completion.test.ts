@@ -90,6 +90,8 @@ describe("everything the pages can do", () => {
     "POST /units/:unit/locate": "unit locate",
     "POST /disks/:disk/locate": "disk locate",
     "POST /units/:unit/evacuate": "unit evacuate",
+    "POST /units/:unit/maintain": "unit maintenance",
+    "POST /units/:unit/end-maintenance": "unit maintenance",
     "POST /units/:unit/keep": "unit keep",
     "POST /units/:unit/replace": "unit replace",
     "POST /units/:unit/remove": "unit remove",

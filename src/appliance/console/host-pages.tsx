@@ -5,6 +5,7 @@
 
 /** @jsxImportSource hono/jsx */
 
+import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { layouts } from "#base/layout.ts";
 import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { VolumeView } from "#appliance/backend.ts";
@@ -21,6 +22,7 @@ import {
   State,
   Table,
 } from "./frame.tsx";
+import { PolicyPools } from "./pool-pages.tsx";
 import { volumePath } from "./health.ts";
 import type { HostForm } from "./host-form.ts";
 import type { ListQuery } from "./pages.tsx";
@@ -151,7 +153,7 @@ export function HostPage(options: HostPageOptions) {
           Through {seen.status.name} alone; what goes through other units stands on their pages.
         </p>
       </section>
-      <AskingSection host={host} session={session} />
+      <AskingSection {...{ host, seen, session }} />
       <section aria-labelledby="change">
         <h2 id="change">Name and addresses</h2>
         <form method="post" action={hostPath(host)} class="card form">
@@ -306,7 +308,9 @@ function Requests({ requests, session }: { requests: readonly RequestView[]; ses
             request.name,
             request.hostName,
             sizeInWords(request.sizeBytes),
-            request.protection,
+            request.pool === FIRST_POOL
+              ? request.protection
+              : `${request.protection}, in ${request.pool}`,
             <State
               tone={REQUEST_TONES[request.state]}
               words={request.why === "" ? request.state : `${request.state}: ${request.why}`}
@@ -343,8 +347,14 @@ function AnswerForm({ request, session }: { request: RequestView; session: Sessi
   );
 }
 
+interface AskingOptions {
+  host: HostView;
+  seen: Reading;
+  session: Session;
+}
+
 /** What a host may have by asking for it, and the token to ask with. */
-function AskingSection({ host, session }: { host: HostView; session: Session }) {
+function AskingSection({ host, seen, session }: AskingOptions) {
   const { policy, askedBytes } = host;
   return (
     <section aria-labelledby="asking">
@@ -360,12 +370,12 @@ function AskingSection({ host, session }: { host: HostView; session: Session }) 
           {sizeInWords(askedBytes)} of {sizeInWords(policy.quotaBytes)}
         </p>
       )}
-      <PolicyForm host={host} session={session} />
+      <PolicyForm {...{ host, seen, session }} />
     </section>
   );
 }
 
-function PolicyForm({ host, session }: { host: HostView; session: Session }) {
+function PolicyForm({ host, seen, session }: AskingOptions) {
   const { policy } = host;
   return (
     <form method="post" action={`${hostPath(host)}/policy`} class="card form">
@@ -394,6 +404,7 @@ function PolicyForm({ host, session }: { host: HostView; session: Session }) {
           </p>
         ))}
       </fieldset>
+      <PolicyPools policy={policy} pools={(seen.pools ?? []).map(({ name }) => name)} />
       <p class="choice">
         <input type="checkbox" id="grants" name="grants" value="yes" checked={policy.grants} />
         <label for="grants">
