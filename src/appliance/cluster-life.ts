@@ -73,6 +73,8 @@ export interface LifeParts {
   reactor: ReactorClient;
   /** Whether volumes are exported while the cluster is nobody's. */
   exportsUnclaimed: boolean;
+  /** For whom this unit acts at the moment; null: for itself. */
+  actor(): string | null;
   /** The owner wants a disk here taken again that is out of use. */
   takeDiskAgain(uuid: string): void;
   /** Other clusters in use with our join secret that this unit hears; null: not known. */
@@ -135,6 +137,7 @@ export class ClusterLife {
       store: this.store,
       follower: this.follower,
       unit,
+      actor: () => parts.actor(),
     });
     this.#keptTeller = new KeptTeller(this.commands, this.follower.view);
     const transport = new EtcdUnixTransport(etcdSocketPath(child.place.directory));

@@ -85,8 +85,9 @@ export class SyslogOut {
     const { timers, target, leads, newest, events, host, send } = this.#parts;
     const to = target();
     if (to !== null && leads() && this.#since !== null) {
-      for (const { number, atMs, severity, kind, sentence } of events(this.#since)) {
-        send(syslogLine({ severity, atMs, host: host(), id: kind, text: sentence }), to);
+      for (const { number, atMs, severity, kind, sentence, actor } of events(this.#since)) {
+        const text = actor === undefined ? sentence : `${sentence} (by ${actor})`;
+        send(syslogLine({ severity, atMs, host: host(), id: kind, text }), to);
         this.#since = number;
       }
     } else this.#since = newest();

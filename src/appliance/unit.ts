@@ -17,6 +17,7 @@ import { idBytes, idText } from "#cluster/identity.ts";
 import type { UnitIdentity } from "#cluster/identity.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { ETCD_PEER_PORT, newId, voterName } from "#cluster/voters.ts";
+import type { ActorScope } from "#machine/actor-scope.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
 import type { ControlListener, ControlSocket } from "#machine/control-socket.ts";
 import type { LinkDatagrams } from "#machine/datagram.ts";
@@ -75,6 +76,8 @@ export interface UnitOutside {
   tls: TlsEnd | null;
   /** Unpacks the etcd that came with us; answers its path. */
   unpackEtcd(directory: string): Promise<string>;
+  /** For whom it acts at the moment. */
+  actors: Pick<ActorScope, "current">;
   /** The process must end: it is wrong about itself. */
   fatal(error: unknown): void;
   /** Null: the unit is a process on somebody's machine. */
@@ -510,6 +513,7 @@ export class Unit {
       certificates,
       reactor: this.reactor,
       exportsUnclaimed: this.exportsUnclaimed,
+      actor: () => this.#outside.actors.current,
       near: () => this.discovery.formation.near,
       takeDiskAgain: (uuid) => this.disks.takeAgain(uuid),
       removed: () => this.#wasRemoved(saved),

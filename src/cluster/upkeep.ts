@@ -30,6 +30,7 @@ import { forgetRequests } from "./request-changes.ts";
 import { headedBytes, poolRooms, spareRooms, unitsOf } from "./rooms.ts";
 import { keys } from "./state.ts";
 import type { VolumeRecord } from "./state.ts";
+import { adoptPassword } from "./user-changes.ts";
 import type { ClusterView } from "./view.ts";
 import { startDeleting } from "./volume-ends.ts";
 
@@ -50,6 +51,7 @@ export function nextUpkeep(view: ClusterView, lacks: LackClock, nowMs: number): 
     evacuated(view) ??
     forgetDrills(view) ??
     adoptRanges(view) ??
+    adoptPassword(view) ??
     forgetHosts(view) ??
     forgetRequests(view) ??
     raised(view) ??

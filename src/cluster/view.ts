@@ -44,6 +44,7 @@ import type {
   VoterRecord,
 } from "./state.ts";
 import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
+import type { TokenRecord, UserRecord } from "./user-state.ts";
 
 /** One key that changed in the view: `value` is null after a deletion. */
 export interface ViewChange {
@@ -78,6 +79,8 @@ export class ClusterView {
   readonly voters = new Map<UnitNumber, VoterRecord>();
   readonly events = new Map<number, EventRecord>();
   readonly administrators = new Map<string, AdministratorRecord>();
+  readonly users = new Map<string, UserRecord>();
+  readonly tokens = new Map<string, TokenRecord>();
   /** Keys whose value does not parse, with the reason. */
   readonly unreadable = new Map<string, string>();
   readonly #revisions = new Map<string, number>();
@@ -344,6 +347,12 @@ export class ClusterView {
       case "administrator":
         this.administrators.set(entry.name, entry.value);
         return;
+      case "user":
+        this.users.set(entry.name, entry.value);
+        return;
+      case "token":
+        this.tokens.set(entry.name, entry.value);
+        return;
       case "update":
         this.update = entry.value;
         return;
@@ -436,6 +445,12 @@ export class ClusterView {
         return;
       case "administrator":
         this.administrators.delete(rest);
+        return;
+      case "user":
+        this.users.delete(rest);
+        return;
+      case "token":
+        this.tokens.delete(rest);
         return;
       case "update":
         this.update = null;

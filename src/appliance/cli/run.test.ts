@@ -549,7 +549,7 @@ describe("the cluster", () => {
     await run("event list --since 3 --limit 2 -o json");
     expect(printed()).toMatchObject({ events: [{ number: 4 }, { number: 5 }] });
     await run("event list --limit 1");
-    expect(out).toContain("30      2026-01-01 00:00:30  info      event 30\n");
+    expect(out).toContain("30      2026-01-01 00:00:30  info      -   event 30\n");
   });
 
   test("--watch: looks again, waits for a unit that is away, ends by a real failure", async () => {
@@ -789,10 +789,11 @@ describe("claim", () => {
     expect(await runPlain(`${byToken} --save again`)).toBe(5);
     expect(await runPlain(`${byToken} --save again --replace`)).toBe(0);
     expect(token("again")).not.toBe(first);
+    const OWN = { role: "admin" as const, actor: "the token of cairn-0001" };
     expect(backend.claims.map(({ asker, code }) => [asker, code])).toEqual([
       ["local", null],
-      ["token", null],
-      ["token", null],
+      [OWN, null],
+      [OWN, null],
     ]);
     expect(await runPlain(`claim ${there()} --replace --code x`)).toBe(2);
     expect(err).toContain("--replace needs --token-file");

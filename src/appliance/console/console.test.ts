@@ -793,7 +793,7 @@ describe("pages", () => {
     expect(csv.headers.get("content-type")).toContain("text/csv");
     expect(csv.headers.get("content-disposition")).toContain("cairn-events.csv");
     const lines = (await csv.text()).split("\r\n");
-    expect(lines[0]).toBe('"number","time","severity","kind","sentence"');
+    expect(lines[0]).toBe('"number","time","severity","kind","sentence","actor"');
     expect(lines[1]).toContain('"alarm","test","volume ""one"", lost"');
     expect(lines.join()).toContain(`"'=HYPERLINK(""http://evil"")"`);
     const json = await get("/events/export?format=json&severity=alarm");
