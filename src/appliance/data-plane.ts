@@ -38,15 +38,13 @@ import type { ScrubPace } from "#base/disk-health.ts";
 import type { World } from "#base/world.ts";
 import type { Happening } from "#raid/happening.ts";
 import { CopyBudget } from "#raid/copy-budget.ts";
-import { Slice } from "#raid/slice.ts";
-import type { SliceOptions, SliceStatus } from "#raid/slice.ts";
+import { Slice, type SliceOptions, type SliceStatus } from "#raid/slice.ts";
 import type { DiskStore } from "#store/disk-store.ts";
 import type { ScrubListener } from "#store/scrubber.ts";
 import { ForwardServer } from "./forward-server.ts";
 import { Forwarder } from "./forwarder.ts";
 import type { HeadPlace, ShapeWithCopies, VolumeShape } from "./forwarder.ts";
-import { KeptMembers, onlyRead, settleKept } from "./kept-members.ts";
-import type { KeptReport } from "./kept-members.ts";
+import { KeptMembers, type KeptReport, onlyRead, settleKept } from "./kept-members.ts";
 import type { SliceHappening, Takeover } from "./slice-happenings.ts";
 
 export type ProposeDone = (outcome: Outcome, current: SliceRecord | null) => void;
