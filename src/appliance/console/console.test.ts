@@ -354,7 +354,7 @@ describe("volumes", () => {
     expect((await get("/volumes/one")).status).toBe(404);
   });
 
-  test("goes on without a copy, and gives up what is kept, only when its name is typed", async () => {
+  test("goes on without a copy, gives up what is kept: only when its name is typed", async () => {
     await send("/volumes/new", { ...form, intent: "create" });
     const volume = backend.volume("one");
     expect(await text("/volumes/one")).not.toContain("stands still");
