@@ -433,8 +433,10 @@ export class UnitBackend implements Backend {
   }
 
   supportBundle(): SupportBundle {
-    const journal = this.#unit.life?.journal ?? null;
-    return makeBundle(this, { journal, wallMs: this.#world.clock.wallMs() });
+    const { life } = this.#unit;
+    const journal = life?.journal ?? null;
+    const earlier = life?.earlierJournals ?? [];
+    return makeBundle(this, { journal, earlier, wallMs: this.#world.clock.wallMs() });
   }
 
   metrics(): MetricSample[] {

@@ -79,7 +79,7 @@ function givenUp(s: Scenario, lost: LostLineage): void {
 for (const end of ["kill", "powerCut"] as const) {
   scenario(
     `keep-both: the newer copy is lost by ${end}, and comes back after an override`,
-    {},
+    SOME,
     (s) => {
       const leftAt = alone(s);
       quiet(s);
