@@ -14,11 +14,13 @@ import type {
 } from "#base/record.ts";
 import type { DeadlineJudgement } from "#cluster/deadline.ts";
 import type { EvacuationState } from "#cluster/evacuation.ts";
+import type { MaintenanceState } from "#cluster/maintenance.ts";
 import type { Role } from "#cluster/user-state.ts";
 import type { Drills } from "./drills.ts";
 import type { Arrivals } from "./arrivals.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Health } from "./health.ts";
+import type { GoOnView, KeptView } from "./volume-lineages.ts";
 import type { Neighbours } from "./unit-neighbours.ts";
 import type { Pools } from "./pools.ts";
 import type { HostBackend } from "./host-backend.ts";
@@ -112,6 +114,8 @@ export interface UnitView {
   words: string[];
   /** Null: it stays where it is. */
   evacuation: EvacuationState | null;
+  /** Null: it is not in maintenance. */
+  maintenance: MaintenanceState | null;
 }
 
 /** A unit without a join secret that waits to be admitted, as this unit hears it. */
@@ -183,6 +187,10 @@ export interface VolumeView {
   front: UnitNumber | null;
   /** Deleted, and gone for good then, by the wall clock; null: it is not deleted. */
   deletedAtMs: number | null;
+  /** R8: what is kept of it from before its owner went on without a copy; the newest first. */
+  kept: KeptView[];
+  /** R3: where it stands still for want of a copy, what it could go on from; null: not so. */
+  goOn: GoOnView | null;
   /** NBD URIs, the front's first; at most eight, though every unit takes the volume. */
   uris: string[];
   /** Whose each of them is. */
@@ -276,6 +284,10 @@ export interface Backend {
   deleteVolume(nameOrNumber: string, options: { graceMs: number }): Promise<void>;
   restoreVolume(nameOrNumber: string): Promise<VolumeView>;
   changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView>;
+  /** R3: goes on without a copy that is missing; a Fault conflict where it does not stand still. */
+  goOnVolume(nameOrNumber: string): Promise<VolumeView>;
+  /** Gives up what is kept from before an override: it is gone. */
+  discardCopy(nameOrNumber: string, number: number): Promise<void>;
   /** Makes whoever asks the cluster's owner: a token valid through every unit. */
   claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }>;
   /**

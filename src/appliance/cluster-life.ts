@@ -23,9 +23,9 @@ import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { pipePair } from "#cluster/message-pipe.ts";
 import { proxyRules } from "#cluster/proxy-rules.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
-import { leavesCluster } from "#cluster/pool-state.ts";
 import { StationSchema, keys, parseValue } from "#cluster/state.ts";
 import type { DiskRecord } from "#cluster/state.ts";
+import { mayLead } from "#cluster/unit-changes.ts";
 import { UnitLease } from "#cluster/unit-lease.ts";
 import { ViewFollower } from "#cluster/view-follower.ts";
 import type { ViewChange } from "#cluster/view.ts";
@@ -49,6 +49,8 @@ import { headReports } from "./head-reports.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { CopyRate } from "./copy-rate.ts";
 import type { SliceReport } from "./data-plane.ts";
+import { KeptTeller } from "./kept-teller.ts";
+import type { ReactorReport } from "./reactor-messages.ts";
 import { DiskWatch } from "./disk-watch.ts";
 import { ReactorFeed } from "./reactor-feed.ts";
 import { Voter } from "./voter.ts";
@@ -106,6 +108,7 @@ export class ClusterLife {
   readonly #records: RecordKeeper;
   readonly #servers = new Set<ControlProxyServer>();
   readonly #copyRate = new CopyRate();
+  readonly #keptTeller: KeptTeller;
   #isHurried = false;
   #members: StoreMember[] = [];
   #membersAtMs = Number.NEGATIVE_INFINITY;
@@ -136,6 +139,7 @@ export class ClusterLife {
       unit,
       actor: () => parts.actor(),
     });
+    this.#keptTeller = new KeptTeller(this.commands, this.follower.view);
     const transport = new EtcdUnixTransport(etcdSocketPath(child.place.directory));
     this.#local = new EtcdControlStore(timers, transport);
     this.voter = this.#makeVoter(transport);
@@ -145,7 +149,7 @@ export class ClusterLife {
       options: {
         unit,
         run: newId(world),
-        mayLead: () => this.#mayLead(),
+        mayLead: () => mayLead(this.follower.view, this.unit),
         deadSince: (other) => this.deaths.deadSince(other),
         news: () => newsOf(headReports(this.follower.view, parts.reactor.report)),
         figures: () => this.#figures(),
@@ -295,16 +299,6 @@ export class ClusterLife {
     return voters.length === records.size && voters.every((unit) => records.has(unit));
   }
 
-  /** A witness, or a unit that is being evacuated, leads only where nobody else is there. */
-  #mayLead(): boolean {
-    const { units, alive } = this.follower.view;
-    const isFit = (number: UnitNumber) => {
-      const unit = units.get(number);
-      return unit === undefined || !(leavesCluster(unit) || unit.role === "witness");
-    };
-    return isFit(this.unit) || ![...alive.keys()].some(isFit);
-  }
-
   /** The reactor wants a slice's record changed. */
   propose(id: number, next: SliceRecord, expected: SliceRecord): void {
     this.#records.propose(next, expected, (outcome, current) => {
@@ -326,8 +320,9 @@ export class ClusterLife {
   }
 
   /** The reactor's newest words on the slices here. */
-  reported(slices: readonly SliceReport[]): void {
+  reported({ slices, kept }: Pick<ReactorReport, "slices" | "kept">): void {
     this.#dropDeleted(slices);
+    this.#keptTeller.reported(kept);
     const nowMs = this.#world.clock.nowMs();
     this.#copyRate.reported(nowMs, slices, this.#lacking(slices));
     const { protectWithinMs } = this.follower.view.settings;

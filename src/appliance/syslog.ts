@@ -9,6 +9,8 @@ import type { SyslogTarget } from "#cluster/syslog-target.ts";
 import { timeInWords } from "./api/words.ts";
 
 const LOOK_EVERY_MS = 1000;
+/** As long as nobody is to be told. */
+const LOOK_UNSET_MS = 5000;
 /** A datagram that fits into any network's packets. */
 const LINE_CHARACTERS_MAX = 1200;
 /** local0. */
@@ -89,7 +91,7 @@ export class SyslogOut {
         this.#since = number;
       }
     } else this.#since = newest();
-    this.#cancel = timers.after(LOOK_EVERY_MS, () => this.#look());
+    this.#cancel = timers.after(to === null ? LOOK_UNSET_MS : LOOK_EVERY_MS, () => this.#look());
   }
 }
 

@@ -5,6 +5,7 @@
 
 import type { DiskHealth } from "#base/disk-health.ts";
 import { Fault } from "#base/fault.ts";
+import { keptOn } from "#base/record.ts";
 import type { DiskNumber, SliceRecord } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { Timers, World } from "#base/world.ts";
@@ -12,6 +13,7 @@ import type { CommandArguments } from "#cluster/commands.ts";
 import { judgeDeadline } from "#cluster/deadline.ts";
 import { Draft } from "#cluster/draft.ts";
 import { evacuationOf } from "#cluster/evacuation.ts";
+import { maintenanceOf } from "#cluster/maintenance.ts";
 import { otherClusters } from "#cluster/events.ts";
 import { FIRST_POOL } from "#cluster/pool-state.ts";
 import type { DiskRecord, VolumeRecord } from "#cluster/state.ts";
@@ -62,6 +64,7 @@ import type { Unit } from "./unit.ts";
 import type { Neighbours } from "./unit-neighbours.ts";
 import type { UpdateBackend } from "./update-backend.ts";
 import { VERSION } from "./version.ts";
+import { discardCopy, goOn } from "./volume-lineages.ts";
 import { type SharedByVolumes, pathUnits, volumeView } from "./volume-view.ts";
 import { untilHolds } from "./view-wait.ts";
 
@@ -184,6 +187,7 @@ export class UnitBackend implements Backend {
         link: unit.number === life.unit ? "self" : links.get(unit.number) === true ? "up" : "down",
         words: wordsOf(this.#world, Uint8Array.fromHex(unit.publicKey)).split(" "),
         evacuation: evacuationOf(view, unit.number, this.#world.clock.wallMs()),
+        maintenance: maintenanceOf(view, unit.number, this.#world.clock.wallMs()),
       }));
   }
 
@@ -321,6 +325,8 @@ export class UnitBackend implements Backend {
       tls: request.tls ?? TLS_RULE_DEFAULT,
       front: null,
       deletedAtMs: null,
+      kept: [],
+      goOn: null,
       uris: [],
       paths: [],
       slices: placed.map(({ index, disks }) => ({
@@ -359,6 +365,22 @@ export class UnitBackend implements Backend {
     await life.commands.ask("setTls", { volume: number, tls });
     await this.#until(life, () => life.follower.view.volumes.get(number)?.tls === tls);
     return this.volume(String(number));
+  }
+
+  async goOnVolume(nameOrNumber: string): Promise<VolumeView> {
+    const life = this.#life();
+    const { number } = this.#find(nameOrNumber);
+    const { volumes } = life.follower.view;
+    const before = volumes.get(number)?.overrides ?? 0;
+    await goOn(life.commands, number);
+    await this.#until(life, () => (volumes.get(number)?.overrides ?? 0) > before);
+    return this.volume(String(number));
+  }
+
+  async discardCopy(nameOrNumber: string, copy: number): Promise<void> {
+    const life = this.#life();
+    const { number } = this.#find(nameOrNumber);
+    await discardCopy(life.commands, { volume: number, number: copy });
   }
 
   async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }> {
@@ -530,5 +552,6 @@ function slicesOn(view: ClusterView, disk: number): DiskView["slices"] {
 
 function stateOn(record: SliceRecord, disk: number): string {
   if (record.head === disk) return "head";
+  if (keptOn(record, disk) !== undefined) return "kept";
   return record.resyncing.includes(disk) ? "resyncing" : "in-sync";
 }

@@ -21,6 +21,9 @@ import { LEFT_MAX } from "./giving-way.ts";
 import { hostCommands } from "./host-changes.ts";
 import type { HostAnswers } from "./host-changes.ts";
 import { VOLUME_HOSTS_MAX } from "./host-state.ts";
+import { lineageCommands } from "./lineages.ts";
+import type { LineageAnswers } from "./lineages.ts";
+import { maintenanceCommands } from "./maintenance.ts";
 import { nameSchema } from "./name-schema.ts";
 import { poolCommands } from "./pool-changes.ts";
 import { requestCommands } from "./request-changes.ts";
@@ -57,6 +60,7 @@ export const commandArguments = {
     left: z.array(idSchema).max(LEFT_MAX).optional(),
   }),
   ...unitCommands,
+  ...maintenanceCommands,
   ...poolCommands,
   ...arrivalCommands,
   /** The asking unit has claimed a disk, or found one of ours. */
@@ -77,6 +81,7 @@ export const commandArguments = {
     pool: nameSchema.optional(),
   }),
   ...endCommands,
+  ...lineageCommands,
   setTls: z.object({ volume: positive, tls: z.enum(TLS_RULES) }),
   /**
    * The asking unit has seen the claim code, a token, or its boot medium: whoever holds the token
@@ -115,11 +120,13 @@ export const commandArguments = {
 export type CommandName = keyof typeof commandArguments;
 export type CommandArguments<N extends CommandName> = z.infer<(typeof commandArguments)[N]>;
 
-export interface CommandAnswers extends HostAnswers, RequestAnswers, UserAnswers {
+export interface CommandAnswers extends HostAnswers, RequestAnswers, LineageAnswers, UserAnswers {
   admitUnit: { unit: number };
   removeUnit: Record<string, never>;
   evacuateUnit: Record<string, never>;
   keepUnit: Record<string, never>;
+  maintainUnit: Record<string, never>;
+  endMaintenance: Record<string, never>;
   tellLead: Record<string, never>;
   letIn: Record<string, never>;
   tellWindow: Record<string, never>;

@@ -17,6 +17,7 @@ import type { Decision } from "./decision-journal.ts";
 import { Draft } from "./draft.ts";
 import { nextTelling } from "./events.ts";
 import type { NearCluster } from "./formation.ts";
+import { maintenanceOver } from "./maintenance.ts";
 import { keys } from "./state.ts";
 import type { CommandRecord } from "./state.ts";
 import { decide } from "./station-changes.ts";
@@ -161,7 +162,7 @@ export class ControlStation {
     const { lacks } = this.#lacks;
     if (upkeep !== null) return this.#decided(upkeep, { by: "upkeep", lacks, nowMs });
     const wallMs = this.#world.clock.wallMs();
-    const ended = endGrace(view, wallMs);
+    const ended = endGrace(view, wallMs) ?? maintenanceOver(view, wallMs);
     if (ended !== null) return this.#decided(ended, { by: "grace" }, wallMs);
     const roll = this.#rollOn(nowMs);
     if (roll !== null) return this.#decided(roll, { by: "roll" });

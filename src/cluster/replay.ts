@@ -9,6 +9,7 @@ import type { Decision, Journal } from "./decision-journal.ts";
 import { Draft } from "./draft.ts";
 import { nextTelling } from "./events.ts";
 import { keyParts, keys } from "./state.ts";
+import { maintenanceOver } from "./maintenance.ts";
 import { decide } from "./station-changes.ts";
 import { LackClock, nextUpkeep } from "./upkeep.ts";
 import { ClusterView } from "./view.ts";
@@ -69,7 +70,9 @@ class Replay {
     if (then.by === "upkeep") {
       return nextUpkeep(this.#view, LackClock.of(then.lacks ?? NO_LACKS), then.nowMs);
     }
-    if (then.by === "grace") return endGrace(this.#view, then.wallMs);
+    if (then.by === "grace") {
+      return endGrace(this.#view, then.wallMs) ?? maintenanceOver(this.#view, then.wallMs);
+    }
     if (then.by === "telling") return nextTelling(this.#view);
     if (then.command === undefined) throw new Fault("badRequest", `${then.by} is not replayed`);
     return this.#command(then, then.command);

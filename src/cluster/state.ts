@@ -175,6 +175,15 @@ export const UnitSchema = z.looseObject({
       emptied: z.boolean().optional(),
     })
     .optional(),
+  /** Others take over what it heads, and its copies are waited for (maintenance.ts). */
+  maintenance: z
+    .looseObject({
+      /** When it began, by the wall clock. */
+      sinceMs: countOrZero,
+      forMs: positive,
+      by: z.enum(["owner", "update"]),
+    })
+    .optional(),
 });
 export type UnitRecord = z.infer<typeof UnitSchema>;
 
@@ -257,6 +266,8 @@ export const VolumeSchema = z.looseObject({
   /** Records of before there was TLS say nothing. */
   tls: z.enum(TLS_RULES).default(TLS_RULE_DEFAULT),
   state: z.enum(["creating", "ready", "deleting"]),
+  /** How often its owner went on without a copy (lineages.ts). */
+  overrides: countOrZero.optional(),
   /** It is made for a drill, and goes with it. */
   canary: CanarySchema.optional(),
   /** Deleted, and can be taken back until then, with its hosts (volume-ends.ts). */
@@ -265,6 +276,18 @@ export const VolumeSchema = z.looseObject({
     .optional(),
 });
 export type VolumeRecord = z.infer<typeof VolumeSchema>;
+
+/** Copies of lost lineages that one slice keeps, at most. */
+export const KEPT_COPIES_MAX = 16;
+const KeptCopySchema = z.looseObject({
+  disk: positive,
+  lineage: positive,
+  epoch: positive,
+  before: positive,
+  atMs: countOrZero,
+  untilMs: countOrZero.optional(),
+  bytes: countOrZero.optional(),
+});
 
 export const SliceSchema = z
   .looseObject({
@@ -282,6 +305,11 @@ export const SliceSchema = z
       .min(1)
       .max(MEMBERS_MAX),
     resyncing: z.array(positive).max(MEMBERS_MAX),
+    former: z
+      .array(z.looseObject({ disk: positive, epoch: positive, isMixed: z.boolean().optional() }))
+      .max(MEMBERS_MAX)
+      .default([]),
+    kept: z.array(KeptCopySchema).max(KEPT_COPIES_MAX).default([]),
   })
   .refine((record) => record.inSync.some((member) => member.disk === record.head), {
     message: "the head is one of the in-sync members",

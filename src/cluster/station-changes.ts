@@ -29,6 +29,8 @@ import { beginDrill, endDrill, failDrill } from "./drill-changes.ts";
 import { levelRefusal } from "./feature-level.ts";
 import { joinable, noteGivenWay, useCluster } from "./giving-way.ts";
 import * as hosts from "./host-changes.ts";
+import { discardCopy, goOn, tellKept } from "./lineages.ts";
+import { endMaintenance, maintainUnit } from "./maintenance.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
 import type { PlacedSlice } from "./placement.ts";
 import { createPool, deletePool, moveUnit } from "./pool-changes.ts";
@@ -66,6 +68,8 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   removeUnit: (draft, args, facts) => removeUnit(draft, args, facts.voters),
   evacuateUnit: (draft, args, facts) => evacuateUnit(draft, args, facts.wallMs),
   keepUnit,
+  maintainUnit,
+  endMaintenance,
   tellLead: (draft, args, facts) => tellLead(draft, args, facts.asker),
   letIn: (draft, args, facts) => letIn(draft, args, facts.asker),
   tellWindow: (draft, args, facts) => tellWindow(draft, args, facts.asker),
@@ -77,6 +81,9 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   createVolume,
   deleteVolume: (draft, args, facts) => deleteVolume(draft, args, facts.wallMs),
   restoreVolume,
+  goOn,
+  discardCopy,
+  tellKept: (draft, args, facts) => tellKept(draft, args, facts.asker),
   setTls,
   claimCluster,
   setSettings,

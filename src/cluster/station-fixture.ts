@@ -17,6 +17,7 @@ import { firstState, keys, valueText } from "./state.ts";
 import type { SliceNews } from "./slice-news.ts";
 import type { SettingsRecord, UnitRole } from "./state.ts";
 import type { UpdateLimits } from "./update-roll.ts";
+import { mayLead } from "./unit-changes.ts";
 import { UnitLease } from "./unit-lease.ts";
 import { ViewFollower } from "./view-follower.ts";
 import type { ClusterView } from "./view.ts";
@@ -103,7 +104,12 @@ export class StationFixture {
       store: client,
       follower,
       options: {
-        ...{ unit, run, mayLead: () => true, news: () => this.units.get(unit)?.news ?? [] },
+        ...{
+          unit,
+          run,
+          mayLead: () => mayLead(follower.view, unit),
+          news: () => this.units.get(unit)?.news ?? [],
+        },
         deadSince: (other) => this.proven.get(other) ?? null,
       },
     });

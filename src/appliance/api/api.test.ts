@@ -131,18 +131,40 @@ describe("reading", () => {
     expect((await remove("?force=maybe")).status).toBe(400);
     expect((await remove("?force=true")).status).toBe(204);
     expect(backend.fleet.removed).toEqual([[2, true]]);
-    for (const query of ["unit=2", "disk=3", "link=1,2"]) {
+    for (const query of ["unit=2", "disk=3", "link=1,2", "maintenance=2"]) {
       expect((await ask(`/api/v1/what-if?${query}`)).status).toBe(200);
     }
-    expect(backend.fleet.asked.slice(-3)).toEqual([
-      { unit: "2", disk: undefined, link: undefined },
-      { unit: undefined, disk: 3, link: undefined },
-      { unit: undefined, disk: undefined, link: ["1", "2"] },
+    const said = backend.fleet.asked.slice(-4).map((question) => JSON.stringify(question));
+    expect(said).toEqual([
+      '{"unit":"2"}',
+      '{"disk":3}',
+      '{"link":["1","2"]}',
+      '{"maintenance":"2"}',
     ]);
     expect(await (await ask("/api/v1/questions")).json()).toEqual({ questions: [] });
     expect((await ask("/api/v1/what-if?unit=77")).status).toBe(404);
     expect((await ask("/api/v1/what-if?disk=sda")).status).toBe(400);
     expect((await ask("/api/v1/what-if?link=1")).status).toBe(400);
+  });
+
+  test("a unit taken out for work and back; refused while something would stop", async () => {
+    const path = "/api/v1/units/cairn-0002/maintenance";
+    expect((await send("POST", path, { dryRun: true })).status).toBe(200);
+    expect(backend.fleet.maintained.size).toBe(0);
+    expect((await send("POST", path, { forMs: 1000 })).status).toBe(400);
+    expect((await send("POST", path, { forMs: 86_400_001 })).status).toBe(400);
+    backend.fleet.isTight = true;
+    const refused = await send("POST", path, {});
+    expect([refused.status, await refused.text()]).toEqual([
+      409,
+      expect.stringContaining("one: offline while it is away"),
+    ]);
+    const forced = await send("POST", path, { force: true });
+    expect([forced.status, backend.fleet.maintained.get(2)]).toEqual([202, 7_200_000]);
+    const { units } = (await (await ask("/api/v1/units")).json()) as { units: object[] };
+    expect(units[1]).toMatchObject({ maintenance: { by: "owner", heads: 0 } });
+    expect((await send("DELETE", path, {})).status).toBe(204);
+    expect((await send("DELETE", path, {})).status).toBe(409);
   });
 
   test("pools made, listed, deleted; units moved; nonsense is refused", async () => {
@@ -401,7 +423,10 @@ describe("hosts", () => {
     ["range that is none", { ...DB1, addresses: ["10.0.0.0/33"] }],
     ["too many ranges", { ...DB1, addresses: Array(65).fill("10.0.0.1") }],
     ["unknown field", { ...DB1, iqn: "x" }],
-    ["a policy at once", { ...DB1, policy: { quotaBytes: 1, protections: [], grants: true } }],
+    [
+      "a policy at once",
+      { ...DB1, policy: { quotaBytes: 1, protections: [], pools: [], grants: true } },
+    ],
   ];
   for (const [what, body] of BAD) {
     test(`${what} → badRequest, nothing added`, async () => {
@@ -413,7 +438,7 @@ describe("hosts", () => {
 
 describe("hosts that ask by themselves", () => {
   const GIB = 2 ** 30;
-  const policy = { quotaBytes: 10 * GIB, protections: [], grants: true };
+  const policy = { quotaBytes: 10 * GIB, protections: [], pools: [], grants: true };
   const wish = { name: "data", sizeBytes: 4 * GIB, protection: "mirror-2" };
   let asHost: (method: string, path: string, body?: object) => Promise<Response>;
 
@@ -435,6 +460,7 @@ describe("hosts that ask by themselves", () => {
       { quotaBytes: -1 },
       { protections: ["raid-5"] },
       { grants: 1 },
+      { pools: ["a b"] },
       { x: 1 },
     ]) {
       const answer = await send("PATCH", "/api/v1/hosts/db1", { policy: { ...policy, ...wrong } });
@@ -457,6 +483,8 @@ describe("hosts that ask by themselves", () => {
       state: "granted",
       volume: 1,
     });
+    const elsewhere = { ...wish, name: "more", pool: "archive" };
+    await expectFault(await asHost("POST", "/api/v1/host/requests", elsewhere), 403, "forbidden");
     const over = { ...wish, name: "more", sizeBytes: 7 * GIB };
     await expectFault(await asHost("POST", "/api/v1/host/requests", over), 403, "overQuota");
     const own = OwnHostSchema.parse(await (await asHost("GET", "/api/v1/host")).json());

@@ -203,6 +203,14 @@ function addVolumeChanges(api: Api, backend: Backend): void {
   api.openapi(routes.restoreVolumeRoute, async (context) =>
     context.json(await backend.restoreVolume(context.req.valid("param").id), 200),
   );
+  api.openapi(routes.goOnRoute, async (context) =>
+    context.json(await backend.goOnVolume(context.req.valid("param").id), 200),
+  );
+  api.openapi(routes.discardCopyRoute, async (context) => {
+    const { id, number } = context.req.valid("param");
+    await backend.discardCopy(id, Number(number));
+    return context.body(null, 204);
+  });
   api.openapi(routes.changeVolumeRoute, async (context) => {
     const { id } = context.req.valid("param");
     return context.json(await backend.changeVolume(id, context.req.valid("json")), 200);

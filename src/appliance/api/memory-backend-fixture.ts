@@ -122,6 +122,7 @@ export class MemoryBackend implements Backend {
       link: unit === 1 ? ("self" as const) : ("down" as const),
       words: ["babad", `daba${unit}`],
       evacuation: this.fleet.evacuationOf(unit),
+      maintenance: this.fleet.maintenanceOf(unit),
     }));
   }
 
@@ -257,6 +258,20 @@ export class MemoryBackend implements Backend {
     return volume;
   }
 
+  /** A volume's `goOn` and `kept` are put there by tests. */
+  async goOnVolume(nameOrNumber: string): Promise<VolumeView> {
+    const volume = this.volume(nameOrNumber);
+    if (volume.goOn === null) throw new Fault("conflict", `${volume.name} does not stand still`);
+    Object.assign(volume, { goOn: null, availability: "online" });
+    return volume;
+  }
+  async discardCopy(nameOrNumber: string, number: number): Promise<void> {
+    const volume = this.volume(nameOrNumber);
+    const left = volume.kept.filter((kept) => kept.number !== number);
+    if (left.length === volume.kept.length) throw new Fault("notFound", "no such copy is kept");
+    volume.kept = left;
+  }
+
   async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }> {
     this.claims.push({ ...request, asker });
     this.#needCluster();
@@ -336,6 +351,8 @@ export class MemoryBackend implements Backend {
       tls: tls ?? TLS_RULE_DEFAULT,
       front: 1,
       deletedAtMs: null,
+      kept: [],
+      goOn: null,
       uris: [`nbd://10.0.0.1/${name}`],
       paths: [{ unit: 1, uri: `nbd://10.0.0.1/${name}` }],
       slices: [

@@ -20,6 +20,7 @@ import {
   EventsQuerySchema,
   EventsSchema,
   FaultSchema,
+  KeptPathSchema,
   RecoverySchema,
   ScrubDiskSchema,
   SettingsSchema,
@@ -144,6 +145,22 @@ export const changeVolumeRoute = createRoute({
   summary: "Say whether hosts attach without TLS, over it, or either way",
   request: { params: VolumePathSchema, body: body(ChangeVolumeSchema) },
   responses: { 200: json(VolumeSchema, "the volume"), ...faults },
+});
+
+export const goOnRoute = createRoute({
+  method: "post",
+  path: "/api/v1/volumes/{id}/go-on",
+  summary: "Have a volume that stands still go on without the copy that is missing, which is kept",
+  request: { params: VolumePathSchema },
+  responses: { 200: json(VolumeSchema, "the volume"), ...faults },
+});
+
+export const discardCopyRoute = createRoute({
+  method: "delete",
+  path: "/api/v1/volumes/{id}/kept/{number}",
+  summary: "Give up what is kept of a volume from before it went on without a copy: it is gone",
+  request: { params: KeptPathSchema },
+  responses: { 204: { description: "given up" }, ...faults },
 });
 
 export const claimRoute = createRoute({

@@ -95,6 +95,16 @@ export const UnitSchema = z
       })
       .nullable()
       .describe("how far it is emptied, to leave or for a move; null: it stays where it is"),
+    maintenance: z
+      .object({
+        by: z.enum(["owner", "update"]),
+        untilMs: number.describe("when it ends by itself, ms since 1970"),
+        leftMs: number,
+        heads: number.describe("slices that it heads still"),
+        sentence: z.string(),
+      })
+      .nullable()
+      .describe("it is taken out for work, and its copies are waited for; null: it is not"),
   })
   .openapi("Unit");
 
@@ -148,6 +158,34 @@ export const VolumeSchema = z
       .number()
       .nullable()
       .describe("deleted, and gone for good then; null: it is not deleted"),
+    kept: z
+      .array(
+        z.object({
+          number: z.number().describe("which override it is from before"),
+          name: z.string().describe("hosts of the volume read it under this name"),
+          wentOnAtMs: z.number(),
+          untilMs: z.number().nullable().describe("written until then at least"),
+          readable: z.boolean(),
+          sentence: z.string(),
+          bytes: numberOrNull,
+          slices: z.array(
+            z.object({
+              slice: number,
+              index: number,
+              disk: number,
+              unit: number,
+              bytes: numberOrNull,
+              there: z.boolean(),
+            }),
+          ),
+          uris: z.array(z.string()),
+        }),
+      )
+      .describe("what is kept of it from before its owner went on without a copy"),
+    goOn: z
+      .object({ from: z.string(), costs: z.string() })
+      .nullable()
+      .describe("where it stands still for want of a copy: what it could go on from"),
     uris: z.array(z.string()).describe("NBD URIs, the front's first"),
     paths: z.array(z.object({ unit: number, uri: z.string() })).describe("whose each of them is"),
     slices: z.array(
@@ -315,6 +353,17 @@ export function reference(name: string, example: string) {
 }
 
 export const VolumePathSchema = z.object({ id: reference("id", "v1") });
+
+export const KeptPathSchema = VolumePathSchema.extend({
+  number: z
+    .string()
+    .regex(/^[1-9]\d{0,8}$/, "a kept copy's number")
+    .openapi({
+      param: { name: "number", in: "path" },
+      description: "of the kept copy: 1 of v1@before-1",
+      example: "1",
+    }),
+});
 
 export const DiskPathSchema = z.object({
   disk: z

@@ -107,11 +107,13 @@ const unitColumns: Column<UnitView>[] = [
   { head: "ADDRESSES", cell: (unit) => unit.addresses.join(", "), wide: true },
   { head: "IDENTITY", cell: (unit) => unit.unitId, wide: true },
   { head: "EVACUATION", cell: (unit) => unit.evacuation?.sentence ?? "", wide: true },
+  { head: "MAINTENANCE", cell: (unit) => unit.maintenance?.sentence ?? "", wide: true },
 ];
 
-function unitState({ alive, evacuation }: UnitView): string {
+function unitState({ alive, evacuation, maintenance }: UnitView): string {
   const word = alive ? "up" : "away";
-  return evacuation === null ? word : `${word}, leaving`;
+  const going = evacuation === null ? word : `${word}, leaving`;
+  return maintenance === null ? going : `${going}, in maintenance`;
 }
 
 const diskColumns: Column<DiskView>[] = [

@@ -5,11 +5,13 @@
 
 /** @jsxImportSource hono/jsx */
 
+import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { layouts } from "#base/layout.ts";
 import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { VolumeView } from "#appliance/backend.ts";
 import type { HostView, MadeCertificateView, RequestView } from "#appliance/host-backend.ts";
 import { Bar, Copyable, Field, Form, Live, Notice, Pages, Search, State, Table } from "./frame.tsx";
+import { PolicyPools } from "./pool-pages.tsx";
 import { volumePath } from "./health.ts";
 import type { HostForm } from "./host-form.ts";
 import type { ListQuery } from "./pages.tsx";
@@ -141,7 +143,7 @@ export function HostPage(options: HostPageOptions) {
         </p>
       </section>
       <CertificateSection page={hostPath(host)} {...{ host, made, session }} />
-      <AskingSection host={host} session={session} />
+      <AskingSection {...{ host, seen, session }} />
       <section aria-labelledby="change">
         <h2 id="change">Name and addresses</h2>
         <Form session={session} action={hostPath(host)} class="card form">
@@ -239,7 +241,9 @@ function Requests({ requests, session }: { requests: readonly RequestView[]; ses
             request.name,
             request.hostName,
             sizeInWords(request.sizeBytes),
-            request.protection,
+            request.pool === FIRST_POOL
+              ? request.protection
+              : `${request.protection}, in ${request.pool}`,
             <State
               tone={REQUEST_TONES[request.state]}
               words={request.why === "" ? request.state : `${request.state}: ${request.why}`}
@@ -275,8 +279,14 @@ function AnswerForm({ request, session }: { request: RequestView; session: Sessi
   );
 }
 
+interface AskingOptions {
+  host: HostView;
+  seen: Reading;
+  session: Session;
+}
+
 /** What a host may have by asking for it, and the token to ask with. */
-function AskingSection({ host, session }: { host: HostView; session: Session }) {
+function AskingSection({ host, seen, session }: AskingOptions) {
   const { policy, askedBytes } = host;
   return (
     <section aria-labelledby="asking">
@@ -292,12 +302,12 @@ function AskingSection({ host, session }: { host: HostView; session: Session }) 
           {sizeInWords(askedBytes)} of {sizeInWords(policy.quotaBytes)}
         </p>
       )}
-      <PolicyForm host={host} session={session} />
+      <PolicyForm {...{ host, seen, session }} />
     </section>
   );
 }
 
-function PolicyForm({ host, session }: { host: HostView; session: Session }) {
+function PolicyForm({ host, seen, session }: AskingOptions) {
   const { policy } = host;
   return (
     <Form session={session} action={`${hostPath(host)}/policy`} class="card form">
@@ -325,6 +335,7 @@ function PolicyForm({ host, session }: { host: HostView; session: Session }) {
           </p>
         ))}
       </fieldset>
+      <PolicyPools policy={policy} pools={(seen.pools ?? []).map(({ name }) => name)} />
       <p class="choice">
         <input type="checkbox" id="grants" name="grants" value="yes" checked={policy.grants} />
         <label for="grants">

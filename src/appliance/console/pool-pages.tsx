@@ -6,6 +6,7 @@
 /** @jsxImportSource hono/jsx */
 
 import { Fault } from "#base/fault.ts";
+import type { HostPolicyView } from "#appliance/host-backend.ts";
 import { nameSchema } from "#cluster/name-schema.ts";
 import { type PlaceInPools, placeInWords } from "#cluster/pool-state.ts";
 import { sizeInWords } from "#appliance/api/words.ts";
@@ -269,5 +270,37 @@ function NewPoolForm({ session }: { session: Session }) {
         </p>
       </Form>
     </section>
+  );
+}
+
+/** Pools that a host may ask in: only where there is a choice, or one was made. */
+export function PolicyPools({
+  policy,
+  pools,
+}: {
+  policy: HostPolicyView;
+  pools: readonly string[];
+}) {
+  if (pools.length < 2 && policy.pools.length === 0) return null;
+  // In the order of the policy: the first is the one meant when a request names none.
+  const names = [...new Set([...policy.pools, ...pools])];
+  return (
+    <fieldset class="field">
+      <legend>Pools that it may ask in; none ticked: the first pool</legend>
+      {names.map((name) => (
+        <p class="choice">
+          <input
+            type="checkbox"
+            id={`in-pool-${name}`}
+            name="in-pool"
+            value={name}
+            checked={policy.pools.includes(name)}
+          />
+          <label for={`in-pool-${name}`}>
+            <strong>{name}</strong>
+          </label>
+        </p>
+      ))}
+    </fieldset>
   );
 }

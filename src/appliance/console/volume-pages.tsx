@@ -29,6 +29,7 @@ import { volumePath, volumeTone, volumeWords } from "./health.ts";
 import { HostChoice, VolumeHosts } from "./host-pages.tsx";
 import type { ListQuery } from "./pages.tsx";
 import { partOf, type Reading, unitName } from "./reading.ts";
+import { KeptSections, StandsStill } from "./kept-pages.tsx";
 import type { Session } from "./sessions.ts";
 import type { VolumeForm } from "./volume-form.ts";
 
@@ -222,6 +223,7 @@ export function VolumePage(options: VolumePageOptions) {
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
       <Deleted volume={volume} session={session} />
+      <StandsStill volume={volume} />
       <Live id="volume">
         <VolumeFacts volume={volume} seen={seen} />
       </Live>
@@ -239,6 +241,7 @@ export function VolumePage(options: VolumePageOptions) {
         </div>
       )}
       <SliceSection volume={volume} seen={seen} page={page} />
+      <KeptSections volume={volume} seen={seen} />
       <section aria-labelledby="end">
         <h2 id="end">{volume.deletedAtMs === null ? "Delete" : "Delete for good"}</h2>
         <p>
