@@ -55,7 +55,7 @@ import { makeBundle } from "./support-bundle.ts";
 import type { SupportBundle } from "./support-bundle.ts";
 import { UnitDrills } from "./unit-drill.ts";
 import { UnitPools } from "./pools.ts";
-import { UnitHosts } from "./unit-hosts.ts";
+import { type HostParts, UnitHosts } from "./unit-hosts.ts";
 import { UnitUsers, freshToken } from "./unit-users.ts";
 import { unitMetrics } from "./unit-metrics.ts";
 import type { Health } from "./health.ts";
@@ -95,6 +95,7 @@ export class UnitBackend implements Backend {
       timers: Timers;
       neighbours: Neighbours;
       authority(): AuthorityView | null;
+      issue: HostParts["issue"];
     },
   ) {
     this.#world = world;
@@ -119,6 +120,7 @@ export class UnitBackend implements Backend {
       life: () => this.#life(),
       attached: () => unit.reactor.report.attached,
       volume: (volume) => volumeView(volume, this.#shared()),
+      issue: (name) => parts.issue(name),
     });
   }
 

@@ -26,7 +26,6 @@ import { EtcdChild, clearEtcdDirectory } from "#machine/etcd-child.ts";
 import { type Link as MachineLink, addAddress, hasAddress } from "#machine/network.ts";
 import { LineFiles } from "#machine/line-files.ts";
 import type { StateDirectory } from "#machine/state-directory.ts";
-import type { TlsEnd } from "#machine/tls-channel.ts";
 import { ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import type { Unwelcome } from "#protocol/peer-channel/channel.ts";
@@ -50,6 +49,7 @@ import type { SavedMembership } from "./membership.ts";
 import { addLeft, readLeft } from "./left-clusters.ts";
 import { claimCodeOf, claimForOwner } from "./owner-claim.ts";
 import { OwnPlace, type Place } from "./own-place.ts";
+import type { NbdTls } from "./nbd-tls.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { type Removal, makeNew, readRemoval, writeRemoval } from "./removal.ts";
 import { storageFacts, tellRetired, tellStorage } from "./storage-news.ts";
@@ -71,8 +71,8 @@ export interface UnitOutside {
   timers: Timers;
   /** Starts the reactor's Worker. */
   startReactor(options: { memoryBytes: number }): ControlEnd;
-  /** The TLS relay, running; null where no certificate is configured. */
-  tls: TlsEnd | null;
+  /** Of hosts' connections. */
+  tls: NbdTls;
   /** Unpacks the etcd that came with us; answers its path. */
   unpackEtcd(directory: string): Promise<string>;
   /** For whom it acts at the moment. */
