@@ -59,9 +59,6 @@ const METRICS_MS_MAX = 3000;
 /** While voters come or go. */
 const MEMBERS_UNSETTLED_MS = 2000;
 
-/** Slices on disks were written in the first generation: no backup has been restored. */
-const FIRST_GENERATION = 1;
-
 export interface LifeParts {
   membership: SavedMembership;
   identity: UnitIdentity;
@@ -353,13 +350,10 @@ export class ClusterLife {
     return { heldBytes, ...(rate === null ? {} : { copyBytesPerSecond: roughly(rate) }) };
   }
 
-  /**
-   * Gives back what slices on this unit's disks hold whose volumes were deleted while it was away.
-   * Disks know of no other generation than the first yet: backups are not restored by this version.
-   */
+  /** Gives back what slices on this unit's disks hold whose volumes were deleted meanwhile. */
   #dropDeleted(slices: readonly { slice: number }[]): void {
     for (const { slice } of slices) {
-      if (!this.follower.view.sliceIsDeleted(slice, FIRST_GENERATION)) continue;
+      if (!this.follower.view.sliceIsDeleted(slice)) continue;
       this.#parts.reactor.send({ kind: "sliceGone", slice });
     }
   }

@@ -23,6 +23,7 @@ import type { HostAnswers } from "./host-changes.ts";
 import { VOLUME_HOSTS_MAX } from "./host-state.ts";
 import { nameSchema } from "./name-schema.ts";
 import { poolCommands } from "./pool-changes.ts";
+import { restoredCommands } from "./restored-changes.ts";
 import { requestCommands } from "./request-changes.ts";
 import type { RequestAnswers } from "./request-changes.ts";
 import { AdministratorSchema, UNIT_ROLES, UnitSchema, settingShapes } from "./state.ts";
@@ -63,6 +64,8 @@ export const commandArguments = {
     path: z.string().max(4096),
     sizeBytes: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
     incarnation: positive,
+    /** The number that it has; one of a generation before is kept. */
+    number: positive.optional(),
   }),
   createVolume: z.object({
     name: nameSchema,
@@ -109,6 +112,7 @@ export const commandArguments = {
   ...drillCommands,
   ...hostCommands,
   ...requestCommands,
+  ...restoredCommands,
 } as const;
 
 export type CommandName = keyof typeof commandArguments;
@@ -147,6 +151,8 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers {
   beginDrill: { volume: number };
   failDrill: { unit: number };
   endDrill: Record<string, never>;
+  tellHeld: Record<string, never>;
+  acceptVolume: { slices: number; left: number };
 }
 
 /** Commands that may be waiting at once in the whole cluster. */

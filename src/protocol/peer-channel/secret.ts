@@ -27,6 +27,7 @@ const LABEL = {
   autoconfig: "cairn autoconfig authenticator v1",
   link: "cairn peer channel psk v1",
   certificates: "cairn etcd certificates v1",
+  backup: "cairn control backup v1",
   words: "cairn comparing words v1",
 } as const;
 
@@ -38,6 +39,8 @@ export interface JoinKeys {
   readonly link: Uint8Array;
   /** Seed of the certificate authority of etcd's peer links. */
   readonly certificates: Uint8Array;
+  /** Seals backups of the control state. */
+  readonly backup: Uint8Array;
 }
 
 /** RFC 5869, both steps. */
@@ -87,6 +90,7 @@ export function joinKeys(seal: Seal, secret: string): JoinKeys {
     autoconfig: deriveKey(seal, bytes, LABEL.extract, LABEL.autoconfig),
     link: deriveKey(seal, bytes, LABEL.extract, LABEL.link),
     certificates: deriveKey(seal, bytes, LABEL.extract, LABEL.certificates),
+    backup: deriveKey(seal, bytes, LABEL.extract, LABEL.backup),
   };
 }
 
