@@ -14,6 +14,7 @@ import type {
 } from "#base/record.ts";
 import type { DeadlineJudgement } from "#cluster/deadline.ts";
 import type { EvacuationState } from "#cluster/evacuation.ts";
+import type { ControlBackend } from "./control-desk.ts";
 import type { Drills } from "./drills.ts";
 import type { Arrivals } from "./arrivals.ts";
 import type { Fleet } from "./fleet.ts";
@@ -257,6 +258,8 @@ export interface Backend {
   createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView>;
   /** It can be taken back for `graceMs`; 0: it is gone at once. */
   deleteVolume(nameOrNumber: string, options: { graceMs: number }): Promise<void>;
+  /** After a restore of the control state: what was found of it is taken as it is. */
+  acceptVolume(nameOrNumber: string): Promise<VolumeView>;
   restoreVolume(nameOrNumber: string): Promise<VolumeView>;
   changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView>;
   /** Makes whoever asks the cluster's owner: a token valid through every unit. */
@@ -281,6 +284,7 @@ export interface Backend {
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
   readonly drills: Drills;
+  readonly control: ControlBackend;
   readonly pools: Pools;
   readonly arrivals: Arrivals;
   readonly hosts: HostBackend;

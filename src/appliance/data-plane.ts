@@ -86,6 +86,8 @@ interface Silence {
   unanswered: { from: UnitNumber; sequence: number }[];
 }
 
+/** Records in one part of what a disk holds. */
+const HELD_MAX = 16;
 /** Hosts seen at a head so lately count as using it: they pause between requests. */
 const HOSTS_SEEN_MS = 500;
 
@@ -169,6 +171,26 @@ export class DataPlane {
   dropDisk(disk: DiskNumber, reason: string): void {
     if (!this.#disks.delete(disk)) return;
     for (const entry of this.#slices.values()) if (entry.disk === disk) entry.slice.giveUp(reason);
+  }
+
+  /**
+   * The records that a disk here has stored, from a slice's number on, a part at a time: what it
+   * remembers (design section 4). Slices that never had one are left out. Null: it is not open.
+   */
+  heldRecords(
+    disk: DiskNumber,
+    from: SliceNumber,
+  ): { records: SliceRecord[]; next: SliceNumber | null } | null {
+    const store = this.#disks.get(disk);
+    if (store === undefined || store.failed) return null;
+    const records: SliceRecord[] = [];
+    for (const slice of store.slices()) {
+      if (slice < from) continue;
+      if (records.length === HELD_MAX) return { records, next: slice };
+      const record = store.member(slice)?.record ?? null;
+      if (record !== null) records.push(record);
+    }
+    return { records, next: null };
   }
 
   // Scrubs (R9): the store reads, the slice heals, or has it healed by its head.

@@ -105,6 +105,22 @@ function sealed(
   return file;
 }
 
+/** Of a file that holds a backup as it is, or as text. */
+export const BACKUP_FILE_BYTES_MAX = 2 * BACKUP_BYTES_MAX;
+
+/** What a file holds: a backup as it is, or in base64, as the command line writes it. */
+export function backupOfFile(file: Uint8Array): Uint8Array {
+  const magicAt = BACKUP_CHECKED_FROM;
+  if (BACKUP_MAGIC.every((byte, at) => file[magicAt + at] === byte)) return file;
+  const text = new TextDecoder().decode(file).trim();
+  if (!/^[A-Za-z0-9+/]+={0,2}$/.test(text)) return file;
+  try {
+    return Uint8Array.fromBase64(text);
+  } catch (cause) {
+    throw new Fault("corrupt", "the backup is cut off, or is none", { cause });
+  }
+}
+
 /**
  * A backup's head, once the whole file is known to be undamaged. Throws a Fault: corrupt, tooLarge,
  * versionMismatch (of a later program).

@@ -59,7 +59,9 @@ function unsettled(view: ClusterView): Question[] {
   return ready(view).flatMap((volume) => {
     const waiting = waitingSlices(view, volume).filter((claim) => settledRecord(claim) === null);
     if (waiting.length === 0) return [];
-    const missing = waiting.flatMap((claim) => missingDisks(claim).map((disk) => ({ claim, disk })));
+    const missing = waiting.flatMap((claim) =>
+      missingDisks(claim).map((disk) => ({ claim, disk })),
+    );
     const emptyOnes = missing.every(({ claim, disk }) => holdsNothing(view, claim, disk));
     const disks = [...new Set(missing.map(({ disk }) => placeOf(view, disk)))];
     const shown = disks.slice(0, PLACES_MAX).join(" and ");

@@ -12,20 +12,18 @@
 import { Fault } from "#base/fault.ts";
 import { UNITS_MAX } from "#base/limits.ts";
 import type { BackupEntry } from "./control-backup.ts";
-import { compareGenerations, generationOf } from "./generation.ts";
+import { generationOf } from "./generation.ts";
 import type { Generation } from "./generation.ts";
 import { claimOf } from "./restored-slices.ts";
 import type { RestoredSlice } from "./restored-slices.ts";
 import { keyParts, keys, parseEntry, valueText } from "./state.ts";
-import type {
-  ClusterRecord,
-  NumbersRecord,
-  StateEntry,
-  StateKind,
-  VolumeRecord,
-} from "./state.ts";
+import type { ClusterRecord, NumbersRecord, StateEntry, StateKind, VolumeRecord } from "./state.ts";
 
-/** How far numbers jump: more than a cluster gives out between two backups by a wide margin. */
+/**
+ * How far numbers jump, per generation: more than a cluster gives out between two backups by a wide
+ * margin. Within that far again each generation begins elsewhere, since two of one number may have
+ * begun from one backup.
+ */
 const JUMPS: Record<keyof NumbersRecord & string, number> = {
   unit: UNITS_MAX,
   disk: 4096,
@@ -124,9 +122,10 @@ class Making {
     if (before === null || this.#numbers === null) {
       throw new Fault("corrupt", "the backup lacks the cluster's own record");
     }
-    const isHigher = compareGenerations(this.#generation, generationOf(before)) > 0;
-    if (!isHigher) throw new Fault("conflict", "the backup is of a generation as high as the new one");
-    const numbers = jumped(this.#numbers);
+    if (this.#generation.number <= before.generation) {
+      throw new Fault("conflict", "the backup is of a generation as high as the new one");
+    }
+    const numbers = jumped(this.#numbers, generationOf(before), this.#generation);
     for (const volume of this.#volumes) this.#takeVolume(volume);
     for (const claim of this.#claims.values()) this.#put(keys.restoredSlice(claim.slice), claim);
     this.#put(keys.numbers, numbers);
@@ -159,11 +158,13 @@ class Making {
   }
 }
 
-function jumped(numbers: NumbersRecord): NumbersRecord {
+function jumped(numbers: NumbersRecord, before: Generation, after: Generation): NumbersRecord {
   const next = { ...numbers };
+  const generations = after.number - before.number;
+  const chance = Number.parseInt(after.id.slice(0, 8), 16);
   for (const [kind, jump] of Object.entries(JUMPS)) {
     const name = kind as keyof typeof JUMPS;
-    next[name] = (numbers[name] as number) + jump;
+    next[name] = (numbers[name] as number) + generations * 2 * jump + (chance % jump);
   }
   return next;
 }

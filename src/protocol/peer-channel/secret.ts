@@ -28,6 +28,7 @@ const LABEL = {
   link: "cairn peer channel psk v1",
   certificates: "cairn etcd certificates v1",
   backup: "cairn control backup v1",
+  generation: "cairn generation v1",
   words: "cairn comparing words v1",
 } as const;
 
@@ -68,6 +69,16 @@ export function deriveKey(seal: Seal, key: Uint8Array, salt: string, label: stri
     label: encoder.encode(label),
     lengthBytes: HASH_BYTES,
   });
+}
+
+/**
+ * The pre-shared key of links that only units of one generation of a cluster have: others cannot
+ * even open one, whatever they take themselves for. `generationId`: hex; zeros for the first, which
+ * has the key of before there were generations.
+ */
+export function generationKey(seal: Seal, link: Uint8Array, generationId: string): Uint8Array {
+  if (/^0*$/.test(generationId)) return link;
+  return deriveKey(seal, link, LABEL.extract, `${LABEL.generation} ${generationId}`);
 }
 
 /** Why a join secret cannot be used, or null. The sentence never shows the secret. */
