@@ -73,6 +73,13 @@ export function removalCosts(
     if (hasCopyElsewhere(view, record, unit)) weakened.add(name);
     else lost.add(name);
   }
+  // After a restore nobody knows yet whether the newest copy is there.
+  for (const { volume, record } of view.restored.values()) {
+    if (record === null || !disksOf(record).some((disk) => view.disks.get(disk)?.unit === unit)) {
+      continue;
+    }
+    weakened.add(view.volumes.get(volume)?.name ?? `volume ${volume}`);
+  }
   for (const name of lost) weakened.delete(name);
   return { lost: [...lost], weakened: [...weakened], votes: voteCost(view, unit, voters) };
 }
