@@ -187,14 +187,10 @@ export class ClusterLife {
       takeAgain: (uuid) => parts.takeDiskAgain(uuid),
       retired: (disk) => parts.diskRetired(disk),
     });
-    const { view } = this.follower;
     this.#held = new HeldTelling(world, timers, {
-      ...{ unit, view, commands: this.commands, reactor: parts.reactor },
+      ...{ unit, view: this.follower.view, commands: this.commands, reactor: parts.reactor },
     });
-    const { state, backupKey: key } = parts;
-    this.backups = new ControlBackups(world, timers, {
-      ...{ unit, state, key, store: this.store, view },
-    });
+    this.backups = this.#makeBackups();
     this.generations = this.#watchGenerations();
     new ReactorFeed(parts.reactor, this.follower.view, {
       ownUnit: unit,
@@ -216,6 +212,14 @@ export class ClusterLife {
       members: () => this.#members,
       metrics: () => transport.metrics(METRICS_MS_MAX),
       handedOver: (why) => this.#handedOver(why),
+    });
+  }
+
+  #makeBackups(): ControlBackups {
+    const { state, backupKey: key } = this.#parts;
+    const { unit, store } = this;
+    return new ControlBackups(this.#world, this.#timers, {
+      ...{ unit, state, key, store, view: this.follower.view },
     });
   }
 

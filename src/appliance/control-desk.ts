@@ -156,8 +156,8 @@ export class ControlDesk implements ControlBackend {
         `${timeInWords(facts.takenAtMs)} UTC: ${units} units, ${volumes} volumes, ${claims} slices`,
       `${generationInWords(generation)} of the cluster begins; units of older ones stop serving ` +
         "when they hear of it, for some seconds, and come along; none of them is asked again",
-      "lost is what was changed in the control state after the backup: names, hosts, assignments, " +
-        "settings, deletions; volumes made since come back by number, as found-N",
+      "lost is what was changed in the control state after the backup: names, hosts, " +
+        "assignments, settings, deletions; volumes made since come back by number, as found-N",
       "nothing on disks is lost: a slice serves again once every disk that may hold its newest " +
         "writes has told what it holds; what waits, and for whom, is in `cairn question list`",
     ];

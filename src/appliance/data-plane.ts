@@ -41,6 +41,8 @@ import type { DiskStore } from "#store/disk-store.ts";
 import type { ScrubListener } from "#store/scrubber.ts";
 import { Forwarder } from "./forwarder.ts";
 import type { HeadPlace, VolumeShape } from "./forwarder.ts";
+import { heldRecords } from "./held-records.ts";
+import type { Held } from "./held-records.ts";
 import type { SliceHappening, Takeover } from "./slice-happenings.ts";
 
 export type ProposeDone = (outcome: Outcome, current: SliceRecord | null) => void;
@@ -86,8 +88,6 @@ interface Silence {
   unanswered: { from: UnitNumber; sequence: number }[];
 }
 
-/** Records in one part of what a disk holds. */
-const HELD_MAX = 16;
 /** Hosts seen at a head so lately count as using it: they pause between requests. */
 const HOSTS_SEEN_MS = 500;
 
@@ -173,24 +173,10 @@ export class DataPlane {
     for (const entry of this.#slices.values()) if (entry.disk === disk) entry.slice.giveUp(reason);
   }
 
-  /**
-   * The records that a disk here has stored, from a slice's number on, a part at a time: what it
-   * remembers (design section 4). Slices that never had one are left out. Null: it is not open.
-   */
-  heldRecords(
-    disk: DiskNumber,
-    from: SliceNumber,
-  ): { records: SliceRecord[]; next: SliceNumber | null } | null {
+  /** A part of what a disk here remembers; null: it is not open. */
+  heldRecords(disk: DiskNumber, from: SliceNumber): Held | null {
     const store = this.#disks.get(disk);
-    if (store === undefined || store.failed) return null;
-    const records: SliceRecord[] = [];
-    for (const slice of store.slices()) {
-      if (slice < from) continue;
-      if (records.length === HELD_MAX) return { records, next: slice };
-      const record = store.member(slice)?.record ?? null;
-      if (record !== null) records.push(record);
-    }
-    return { records, next: null };
+    return store === undefined || store.failed ? null : heldRecords(store, from);
   }
 
   // Scrubs (R9): the store reads, the slice heals, or has it healed by its head.

@@ -5,11 +5,12 @@
 // that generation by then, so nothing that it tells of is changed by an older one any more.
 
 import { Fault } from "#base/fault.ts";
-import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
+import type { DiskNumber, UnitNumber } from "#base/record.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { CommandClient } from "#cluster/commands.ts";
 import { FIRST_GENERATION, generationOf } from "#cluster/generation.ts";
 import type { ClusterView } from "#cluster/view.ts";
+import type { Held } from "./held-records.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 
 const AGAIN_MS = 2000;
@@ -84,10 +85,4 @@ export class HeldTelling {
     }
     this.#world.log.write("info", "a disk has told which slices it holds", { disk });
   }
-}
-
-/** A part of what a disk holds, and where the next one begins. */
-export interface Held {
-  records: SliceRecord[];
-  next: number | null;
 }

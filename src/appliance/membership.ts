@@ -22,7 +22,7 @@ export const VoterPlaceSchema = z.object({
 /** Where a voter's control port is. */
 export type VoterPlace = z.infer<typeof VoterPlaceSchema>;
 
-export const MembershipSchema = z.object({
+const MembershipSchema = z.object({
   version: z.literal(VERSION),
   clusterId: idSchema,
   clusterName: z.string().max(63),

@@ -21,12 +21,7 @@ import {
   putAsideEtcd,
 } from "#machine/etcd-child.ts";
 import type { StateDirectory } from "#machine/state-directory.ts";
-import {
-  MEMBERSHIP_FILE,
-  MembershipSchema,
-  membershipText,
-  parseMembership,
-} from "./membership.ts";
+import { MEMBERSHIP_FILE, membershipText, parseMembership } from "./membership.ts";
 import type { SavedMembership } from "./membership.ts";
 
 const NEXT_FILE = "next-generation.json";
@@ -34,8 +29,10 @@ const NEXT_FILE = "next-generation.json";
 const RESTORED_FILE = "next-generation.backup";
 const ETCD_FOLDER = "etcd";
 
+const MEMBERSHIP_CHARACTERS_MAX = 64 << 10;
 const NextSchema = z.object({
-  membership: MembershipSchema,
+  /** As its own file will have it. */
+  membership: z.string().max(MEMBERSHIP_CHARACTERS_MAX),
   /** This unit restores the control state; else others have. */
   restores: z.boolean(),
 });
@@ -47,7 +44,7 @@ export function planNext(
   backup: Uint8Array | null,
 ): void {
   if (backup !== null) state.write(RESTORED_FILE, backup);
-  const next = { membership: JSON.parse(membershipText(membership)), restores: backup !== null };
+  const next = { membership: membershipText(membership), restores: backup !== null };
   state.write(NEXT_FILE, `${JSON.stringify(next)}\n`);
 }
 
@@ -92,7 +89,9 @@ export async function takeNext(
   state.remove(RESTORED_FILE);
 }
 
-function readNext(state: StateDirectory): z.infer<typeof NextSchema> | null {
+function readNext(
+  state: StateDirectory,
+): { membership: SavedMembership; restores: boolean } | null {
   const text = state.readText(NEXT_FILE);
   if (text === null) return null;
   let raw: unknown;
@@ -103,7 +102,8 @@ function readNext(state: StateDirectory): z.infer<typeof NextSchema> | null {
   }
   const parsed = NextSchema.safeParse(raw);
   if (!parsed.success) throw new Fault("corrupt", `${NEXT_FILE} is malformed`);
-  return parsed.data;
+  const { membership, restores } = parsed.data;
+  return { membership: parseMembership(membership), restores };
 }
 
 async function restored(

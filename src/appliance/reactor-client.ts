@@ -8,7 +8,7 @@ import type { DiskNumber, SliceNumber } from "#base/record.ts";
 import type { Log } from "#base/world.ts";
 import type { ControlEnd } from "#machine/control-channel.ts";
 import type { ProbeFacts } from "./drill-probe.ts";
-import type { Held } from "./held-telling.ts";
+import type { Held } from "./held-records.ts";
 import { IoHistory } from "./io-history.ts";
 import { ResyncPace } from "./resync-pace.ts";
 import type {

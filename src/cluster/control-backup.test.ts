@@ -6,7 +6,7 @@
 import { describe, expect, test } from "bun:test";
 import { Fault } from "#base/fault.ts";
 import { Prng } from "#base/prng.ts";
-import { createSeal } from "#machine/seal.ts";
+import { nodeSeal } from "#protocol/peer-channel/node-seal.test.ts";
 import { backupFacts, backupOfFile, makeBackup, openBackup } from "./control-backup.ts";
 import { BACKUP, BACKUP_BYTES_MAX, BACKUP_CHECKED_FROM } from "./control-backup.wire.ts";
 import type { Entry, Reading } from "./control-store.ts";
@@ -17,7 +17,7 @@ const UUID = "c1".repeat(16);
 const KEY = new Uint8Array(32).fill(7);
 const prng = new Prng(1);
 const world = {
-  seal: createSeal(),
+  seal: nodeSeal(),
   random: {
     fraction: () => prng.fraction(),
     fill: (bytes: Uint8Array) => {

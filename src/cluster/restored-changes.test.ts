@@ -71,7 +71,7 @@ function sliceOf(made: StationFixture): SliceRecord {
 }
 
 describe("what a restored state begins with", () => {
-  test("slices are claims, numbers jump, leases and voters are left out, the generation rises", () => {
+  test("slices are claims, numbers jump, leases and voters go, a generation begins", () => {
     const made = cluster();
     const before = made.view();
     const made2 = restored(backupOf(made));
@@ -230,7 +230,7 @@ describe("volumes that only the disks know", () => {
 });
 
 describe("the owner takes what is there", () => {
-  test("one disk never comes back → a lineage of its own, of the disks with the newest record", () => {
+  test("one disk never comes back → a lineage of its own, of the newest record there is", () => {
     const made = cluster();
     const record = sliceOf(made);
     const after = restored(backupOf(made));

@@ -11,6 +11,7 @@
 
 import { z } from "zod";
 import { Fault } from "#base/fault.ts";
+import { disksOf } from "#base/record.ts";
 import type { SliceRecord, UnitNumber } from "#base/record.ts";
 import type { CommandArguments } from "./commands.ts";
 import type { Draft } from "./draft.ts";

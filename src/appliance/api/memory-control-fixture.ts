@@ -31,7 +31,7 @@ export class MemoryControl implements ControlBackend {
       clusterId: "cd".repeat(16),
       generation: { number: 1, id: "00".repeat(16) },
       revision: 7,
-      takenAtMs: Date.UTC(2026, 0, 2),
+      takenAtMs: 1_767_312_000_000,
       entries: 3,
       bytes: BYTES.length,
     };
