@@ -77,6 +77,7 @@ describe("everything the pages can do", () => {
     "POST /hosts/:id/token": "host token",
     "POST /hosts/:id/remove": "host remove",
     "POST /settings": "setting set",
+    "POST /settings/backup": "control backup",
     "POST /disks/:disk/retire": "disk retire",
     "POST /disks/:disk/return": "disk return",
     "POST /pools": "pool create",
@@ -116,6 +117,7 @@ describe("everything the pages can do", () => {
     "GET /hosts/:id/remove": "host remove",
     "GET /recovery": "recovery all",
     "GET /settings": "setting list",
+    "GET /settings/backups/:name": "control backup",
     "GET /events": "event list",
     "GET /events/export": "event list",
   };
