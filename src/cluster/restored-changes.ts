@@ -120,7 +120,7 @@ class Claims {
     return VolumeSchema.parse({
       number,
       uuid: this.#newId(),
-      name: `found-${number}`,
+      name: freeName(this.#draft.view, `found-${number}`),
       sizeBytes,
       protection,
       sliceBytes,
@@ -153,6 +153,14 @@ class Claims {
         `it is there again as ${volume.name}, assigned to nobody; delete it if it was deleted`,
       volume: volume.number,
     });
+  }
+}
+
+/** A volume of before may have been given just that name. */
+function freeName(view: ClusterView, wanted: string): string {
+  for (let count = 1; ; count++) {
+    const name = count === 1 ? wanted : `${wanted}-${count}`;
+    if (view.volumeByName(name) === null) return name;
   }
 }
 

@@ -177,8 +177,3 @@ function readable(key: string, text: string): StateEntry | null {
     throw error;
   }
 }
-
-/** Of a cluster of which nothing but its disks is left: what `restoredState` makes anew. */
-export function emptyState(first: readonly { key: string; value: string }[]): BackupEntry[] {
-  return first.map(({ key, value }) => [key, value]);
-}
