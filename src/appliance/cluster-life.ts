@@ -24,9 +24,9 @@ import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { pipePair } from "#cluster/message-pipe.ts";
 import { proxyRules } from "#cluster/proxy-rules.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
-import { leavesCluster } from "#cluster/pool-state.ts";
 import { StationSchema, keys, parseValue } from "#cluster/state.ts";
 import type { DiskRecord } from "#cluster/state.ts";
+import { mayLead } from "#cluster/unit-changes.ts";
 import { UnitLease } from "#cluster/unit-lease.ts";
 import { ViewFollower } from "#cluster/view-follower.ts";
 import type { ViewChange } from "#cluster/view.ts";
@@ -57,6 +57,8 @@ import { headReports } from "./head-reports.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { CopyRate } from "./copy-rate.ts";
 import type { SliceReport } from "./data-plane.ts";
+import { KeptTeller } from "./kept-teller.ts";
+import type { ReactorReport } from "./reactor-messages.ts";
 import { DiskWatch } from "./disk-watch.ts";
 import { ReactorFeed } from "./reactor-feed.ts";
 import { Voter } from "./voter.ts";
@@ -76,6 +78,8 @@ export interface LifeParts {
   reactor: ReactorClient;
   /** Whether volumes are exported while the cluster is nobody's. */
   exportsUnclaimed: boolean;
+  /** For whom this unit acts at the moment; null: for itself. */
+  actor(): string | null;
   /** The owner wants a disk here taken again that is out of use. */
   takeDiskAgain(uuid: string): void;
   /** Other clusters in use with our join secret that this unit hears; null: not known. */
@@ -120,6 +124,7 @@ export class ClusterLife {
   readonly #servers = new Set<ControlProxyServer>();
   readonly #held: HeldTelling;
   readonly #copyRate = new CopyRate();
+  readonly #keptTeller: KeptTeller;
   #isHurried = false;
   #members: StoreMember[] = [];
   #membersAtMs = Number.NEGATIVE_INFINITY;
@@ -149,7 +154,9 @@ export class ClusterLife {
       store: this.store,
       follower: this.follower,
       unit,
+      actor: () => parts.actor(),
     });
+    this.#keptTeller = new KeptTeller(this.commands, this.follower.view);
     const transport = new EtcdUnixTransport(etcdSocketPath(child.place.directory));
     this.#local = new EtcdControlStore(timers, transport);
     this.voter = this.#makeVoter(transport);
@@ -159,7 +166,7 @@ export class ClusterLife {
       options: {
         unit,
         run: newId(world),
-        mayLead: () => this.#mayLead(),
+        mayLead: () => mayLead(this.follower.view, this.unit),
         deadSince: (other) => this.deaths.deadSince(other),
         news: () => newsOf(headReports(this.follower.view, parts.reactor.report)),
         figures: () => this.#figures(),
@@ -359,16 +366,6 @@ export class ClusterLife {
     return voters.length === records.size && voters.every((unit) => records.has(unit));
   }
 
-  /** A witness, or a unit that is being evacuated, leads only where nobody else is there. */
-  #mayLead(): boolean {
-    const { units, alive } = this.follower.view;
-    const isFit = (number: UnitNumber) => {
-      const unit = units.get(number);
-      return unit === undefined || !(leavesCluster(unit) || unit.role === "witness");
-    };
-    return isFit(this.unit) || ![...alive.keys()].some(isFit);
-  }
-
   /** The reactor wants a slice's record changed. */
   propose(id: number, next: SliceRecord, expected: SliceRecord): void {
     this.#records.propose(next, expected, (outcome, current) => {
@@ -390,9 +387,10 @@ export class ClusterLife {
   }
 
   /** The reactor's newest words on the slices here. */
-  reported(slices: readonly SliceReport[]): void {
+  reported({ slices, kept }: Pick<ReactorReport, "slices" | "kept">): void {
     this.#dropDeleted(slices);
     this.#held.look();
+    this.#keptTeller.reported(kept);
     const nowMs = this.#world.clock.nowMs();
     this.#copyRate.reported(nowMs, slices, this.#lacking(slices));
     const { protectWithinMs } = this.follower.view.settings;

@@ -14,8 +14,9 @@ export interface Held {
   next: SliceNumber | null;
 }
 
-/** From a slice's number on. Slices that never had a record are left out. */
-export function heldRecords(store: DiskStore, from: SliceNumber): Held {
+/** From a slice's number on. Slices that never had a record are left out. Null: it is not open. */
+export function heldRecords(store: DiskStore | undefined, from: SliceNumber): Held | null {
+  if (store === undefined || store.failed) return null;
   const records: SliceRecord[] = [];
   for (const slice of store.slices()) {
     if (slice < from) continue;

@@ -24,6 +24,7 @@ export type Heard<K extends FromReactor["kind"]> = Extract<FromReactor, { kind: 
 
 const NOTHING: ReactorReport = {
   slices: [],
+  kept: [],
   disks: [],
   links: [],
   connections: 0,

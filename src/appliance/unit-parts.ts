@@ -5,6 +5,7 @@
 import type { Timers, World } from "#base/world.ts";
 import type { Catalog } from "#cluster/catalog.ts";
 import type { UnitIdentity } from "#cluster/identity.ts";
+import type { ActorScope } from "#machine/actor-scope.ts";
 import type { ControlEnd } from "#machine/control-channel.ts";
 import type { ControlListener } from "#machine/control-socket.ts";
 import type { LinkDatagrams } from "#machine/datagram.ts";
@@ -24,6 +25,8 @@ export interface UnitOutside {
   tls: TlsEnd | null;
   /** Unpacks the etcd that came with us; answers its path. */
   unpackEtcd(directory: string): Promise<string>;
+  /** For whom it acts at the moment. */
+  actors: Pick<ActorScope, "current">;
   /** The process must end: it is wrong about itself. */
   fatal(error: unknown): void;
   /** Null: the unit is a process on somebody's machine. */

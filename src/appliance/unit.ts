@@ -13,15 +13,14 @@ import type { Catalog } from "#cluster/catalog.ts";
 import { Discovery } from "#cluster/discovery.ts";
 import type { Stranger } from "#cluster/discovery-units.ts";
 import type { StationFact } from "#cluster/formation.ts";
-import { idBytes, idText } from "#cluster/identity.ts";
-import type { UnitIdentity } from "#cluster/identity.ts";
+import { type UnitIdentity, idBytes, idText } from "#cluster/identity.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { FIRST_GENERATION } from "#cluster/generation.ts";
 import { ETCD_PEER_PORT, newId } from "#cluster/voters.ts";
 import type { ControlListener, ControlSocket } from "#machine/control-socket.ts";
 import type { LinkDatagrams } from "#machine/datagram.ts";
 import { clearEtcdDirectory } from "#machine/etcd-child.ts";
-import { hasAddress } from "#machine/network.ts";
+import { type Link as MachineLink, hasAddress } from "#machine/network.ts";
 import type { StateDirectory } from "#machine/state-directory.ts";
 import { ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
@@ -31,8 +30,7 @@ import type { OwnIdentity, PeerIdentity } from "#protocol/peer-channel/identity.
 import { generationKey } from "#protocol/peer-channel/secret.ts";
 import type { JoinKeys } from "#protocol/peer-channel/secret.ts";
 import { NO_SECRET, answerOffer, giveSecret } from "./adoption.ts";
-import { admitJoining, foundCluster, joinCluster } from "./assembly.ts";
-import type { UnitFacts } from "./assembly.ts";
+import { type UnitFacts, admitJoining, foundCluster, joinCluster } from "./assembly.ts";
 import { ClaimDesk } from "./claim-desk.ts";
 import { ClusterLife, addressInCluster } from "./cluster-life.ts";
 import { membershipOf } from "./cluster-membership.ts";
@@ -48,17 +46,16 @@ import type { SavedMembership } from "./membership.ts";
 import { planNext, takeNext } from "./next-generation.ts";
 import { addLeft, readLeft } from "./left-clusters.ts";
 import { claimCodeOf, claimForOwner } from "./owner-claim.ts";
-import { OwnPlace } from "./own-place.ts";
+import { OwnPlace, type Place } from "./own-place.ts";
 import type { ReactorClient } from "./reactor-client.ts";
-import { makeNew, readRemoval, writeRemoval } from "./removal.ts";
-import type { Removal } from "./removal.ts";
+import { type Removal, makeNew, readRemoval, writeRemoval } from "./removal.ts";
 import { storageFacts, tellRetired, tellStorage } from "./storage-news.ts";
 import { UnitEtcd } from "./unit-etcd.ts";
 import type { ReadyEtcd } from "./unit-etcd.ts";
 import type { MadeUnit, UnitOutside } from "./unit-parts.ts";
 import { ownReport } from "./unit-report.ts";
 import { unitName } from "./unit-identity.ts";
-import { peersOf, usableLinks } from "./unit-links.ts";
+import { peersOf, toldAddresses, usableLinks } from "./unit-links.ts";
 import { FEATURE_LEVEL, VERSION } from "./version.ts";
 
 const TICK_MS = 100;
@@ -102,6 +99,7 @@ export class Unit {
   #endRun: (reason: string) => void = () => {};
   /** Resolves with the reason when this run ends by itself, so that the unit begins anew. */
   readonly ended: Promise<string>;
+  #links: readonly MachineLink[] = [];
   #linksAtMs = 0;
   #linksText = "";
 
@@ -262,7 +260,8 @@ export class Unit {
 
   #refreshLinks(): void {
     this.#linksAtMs = this.#world.clock.nowMs();
-    const links = usableLinks(this.#udp.refreshLinks(), this.configuration.interfaces);
+    this.#links = this.#udp.refreshLinks();
+    const links = usableLinks(this.#links, this.configuration.interfaces);
     const text = JSON.stringify(links.map(({ name, addresses }) => ({ name, addresses })));
     if (text === this.#linksText) return;
     this.#linksText = text;
@@ -283,7 +282,7 @@ export class Unit {
       propose: ({ id, next, expected }) => this.life?.propose(id, next, expected),
       reported: (report) => {
         this.disks.refresh(report.disks);
-        this.life?.reported(report.slices);
+        this.life?.reported(report);
         this.life?.watch.reported(report.disks);
       },
       blocks: (told) => this.life?.watch.blocks(told),
@@ -335,23 +334,25 @@ export class Unit {
   // Founding, joining, entering.
 
   #facts(clusterId: string): UnitFacts {
-    const links = usableLinks(this.#udp.refreshLinks(), this.configuration.interfaces);
-    const addresses = links.flatMap((link) =>
-      link.addresses.map((one) => one.address).filter((address) => !/^fe[89ab]/i.test(address)),
-    );
     const ula = this.#ownAddress(clusterId);
     return {
       id: idText(this.identity.unitId),
       publicKey: this.identity.publicKey.toHex(),
       name: this.name,
-      addresses: addresses.filter((address) => address !== ula).slice(0, 32),
+      ...this.#placeBut(ula),
       ula,
-      ports: { ...this.ports, etcd: ETCD_PEER_PORT },
       featureLevel: FEATURE_LEVEL,
       version: VERSION,
       role: this.configuration.role,
       left: readLeft(this.state),
     };
+  }
+
+  /** Where it can be reached, besides its address among units. */
+  #placeBut(ula: string): Place {
+    const links = usableLinks(this.#links, this.configuration.interfaces);
+    const ports = { ...this.ports, etcd: ETCD_PEER_PORT };
+    return { addresses: toldAddresses(links, ula), ports };
   }
 
   async #found(): Promise<void> {
@@ -505,6 +506,7 @@ export class Unit {
       certificates,
       reactor: this.reactor,
       exportsUnclaimed: this.exportsUnclaimed,
+      actor: () => this.#outside.actors.current,
       near: () => this.discovery.formation.near,
       takeDiskAgain: (uuid) => this.disks.takeAgain(uuid),
       removed: () => this.#wasRemoved(saved),
@@ -547,8 +549,8 @@ export class Unit {
     const ula = this.#ownAddress(clusterId);
     this.#place = new OwnPlace(this.#world.log, {
       ...{ unit, store, view: follower.view },
-      place: () => this.#facts(clusterId),
-      hasOwnAddress: () => hasAddress(ula),
+      place: () => this.#placeBut(ula),
+      hasOwnAddress: () => hasAddress(this.#links, ula),
       takeOwnAddress: () => this.#etcd.takeAddress(ula),
     });
   }

@@ -15,7 +15,14 @@ import { diskInWords } from "./disk-changes.ts";
 import { Draft } from "./draft.ts";
 import { generationOf } from "./generation.ts";
 import { FIRST_POOL } from "./pool-state.ts";
-import { acceptedRecord, claimOf, missingDisks, settledRecord, toldOf } from "./restored-slices.ts";
+import {
+  acceptedRecord,
+  claimOf,
+  missingDisks,
+  settledRecord,
+  strangerDisks,
+  toldOf,
+} from "./restored-slices.ts";
 import type { RestoredSlice } from "./restored-slices.ts";
 import { SliceSchema } from "./slice-state.ts";
 import { VolumeSchema, idSchema, keys } from "./state.ts";
@@ -30,8 +37,8 @@ export const TOLD_MAX = 16;
 const SETTLED_PER_DRAFT = 32;
 /** Overridden in one command. */
 const ACCEPTED_MAX = 40;
-/** An override's lineage is drawn, so that two owners never begin the same one. */
-const LINEAGE_STEP_MAX = 2 ** 32;
+/** Hex digits of a drawn id that make a lineage's number: less than 2^53. */
+const LINEAGE_DIGITS = 13;
 
 /** Arguments of the commands decided here. */
 export const restoredCommands = {
@@ -182,7 +189,7 @@ export function settleSlices(view: ClusterView): Draft | null {
 export function acceptVolume(
   draft: Draft,
   args: CommandArguments<"acceptVolume">,
-  facts: { newId(): string },
+  facts: { wallMs: number; newId(): string },
 ): { slices: number; left: number } {
   const { view } = draft;
   const volume = view.volumes.get(args.volume);
@@ -194,9 +201,12 @@ export function acceptVolume(
     throw new Fault("conflict", `volume ${volume.name} waits for no disk after a restore`);
   }
   const taken = waiting.slice(0, ACCEPTED_MAX);
+  const number = (volume.overrides ?? 0) + 1;
+  const lineage = Number.parseInt(facts.newId().slice(0, LINEAGE_DIGITS), 16) + 1;
+  const atMs = Math.max(0, Math.floor(facts.wallMs));
+  draft.put(keys.volume(volume.number), { ...volume, overrides: number });
   for (const claim of taken) {
-    const step = 1 + (Number.parseInt(facts.newId().slice(0, 8), 16) % LINEAGE_STEP_MAX);
-    const record = acceptedRecord(claim, (claim.record?.lineage ?? 0) + step);
+    const record = acceptedRecord(claim, { lineage, number, atMs });
     if (record === null) {
       const why = `slice ${claim.slice} of volume ${volume.name}: no complete copy of it was found`;
       throw new Fault("notFound", `${why}; bring its disks back, or delete the volume`);
@@ -225,7 +235,11 @@ export function waitingSlices(view: ClusterView, volume: VolumeRecord): Restored
 export function claimWaitsFor(view: ClusterView, claim: RestoredSlice): string | null {
   if (claim.record === null) return "a disk that holds it to be found, after the restore";
   const missing = missingDisks(claim);
-  if (missing.length === 0) return null;
+  if (missing.length === 0) {
+    const strangers = strangerDisks(claim).map((disk) => diskInWords(view, disk));
+    if (strangers.length === 0) return null;
+    return `its owner, since ${strangers.join(" and ")} holds another history, after the restore`;
+  }
   const disks = missing.map((disk) => diskInWords(view, disk)).join(" and ");
   return `${disks} to tell what it holds, after the restore`;
 }

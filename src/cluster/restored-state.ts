@@ -33,6 +33,8 @@ const JUMPS: Record<keyof NumbersRecord & string, number> = {
   host: 4096,
   request: 4096,
 };
+/** Disks that one claim waits for. */
+const NAMED_MAX = 64;
 /** Terms of control stations, which only order who was heard last. */
 const TERM_JUMP = 1_000_000;
 
@@ -98,7 +100,7 @@ class Making {
         return;
       case "restored":
         // Of a generation before, not settled then: whoever told there has to tell again.
-        this.#claims.set(entry.number, { ...entry.value, held: [] });
+        this.#claims.set(entry.number, claimAnew(entry.value));
         return;
       case "volume":
         this.#volumes.push(entry.value);
@@ -167,6 +169,12 @@ function jumped(numbers: NumbersRecord, before: Generation, after: Generation): 
     next[name] = (numbers[name] as number) + generations * 2 * jump + (chance % jump);
   }
   return next;
+}
+
+/** Of a claim that was not settled: whoever was known to know more is asked again. */
+function claimAnew(claim: RestoredSlice): RestoredSlice {
+  const fresh = claimOf(claim, claim.record);
+  return { ...fresh, named: [...new Set([...fresh.named, ...claim.named])].slice(0, NAMED_MAX) };
 }
 
 function readable(key: string, text: string): StateEntry | null {

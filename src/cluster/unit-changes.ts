@@ -15,7 +15,8 @@ import { disksOf } from "#base/record.ts";
 import type { SliceRecord, UnitNumber } from "#base/record.ts";
 import type { CommandArguments } from "./commands.ts";
 import type { Draft } from "./draft.ts";
-import { placeInWords } from "./pool-state.ts";
+import { keptOnDisk } from "./lineages.ts";
+import { leavesCluster, placeInWords } from "./pool-state.ts";
 import type { PlaceInPools } from "./pool-state.ts";
 import { keys } from "./state.ts";
 import type { UnitRecord } from "./state.ts";
@@ -56,6 +57,8 @@ export interface RemovalCosts {
   lost: string[];
   /** Volumes that would have a copy fewer until it is made anew. */
   weakened: string[];
+  /** Copies of before an override that are kept there alone. */
+  kept: string[];
   /** The control store would have no majority, or none to spare. */
   votes: string | null;
 }
@@ -82,7 +85,9 @@ export function removalCosts(
     weakened.add(view.volumes.get(volume)?.name ?? `volume ${volume}`);
   }
   for (const name of lost) weakened.delete(name);
-  return { lost: [...lost], weakened: [...weakened], votes: voteCost(view, unit, voters) };
+  const kept = view.disksOfUnit(unit).flatMap(({ number }) => keptOnDisk(view, number));
+  const votes = voteCost(view, unit, voters);
+  return { lost: [...lost], weakened: [...weakened], kept: [...new Set(kept)], votes };
 }
 
 function hasCopyElsewhere(view: ClusterView, record: SliceRecord, unit: UnitNumber): boolean {
@@ -111,7 +116,7 @@ function named(names: readonly string[]): string {
 }
 
 /** Each cost in a sentence of its own; empty: it costs nothing. */
-export function costsInWords({ lost, weakened, votes }: RemovalCosts): string[] {
+export function costsInWords({ lost, weakened, kept, votes }: RemovalCosts): string[] {
   return [
     ...(lost.length === 0
       ? []
@@ -119,6 +124,9 @@ export function costsInWords({ lost, weakened, votes }: RemovalCosts): string[] 
     ...(weakened.length === 0
       ? []
       : [`${named(weakened)}: goes on with a copy fewer until that is made anew elsewhere`]),
+    ...(kept.length === 0
+      ? []
+      : [`${named(kept)}: the copy of before an override is kept there and would be lost`]),
     ...(votes === null ? [] : [votes]),
   ];
 }
@@ -150,7 +158,7 @@ export function removeUnit(
 
 function forgetUnit(draft: Draft, unit: UnitRecord, cost: string): void {
   const { view } = draft;
-  const { evacuation: _, ...kept } = unit;
+  const { evacuation: _, maintenance: __, ...kept } = unit;
   draft.put(keys.unit(unit.number), { ...kept, state: "removed", pool: null });
   draft.delete(keys.aliveOf(unit.number));
   draft.delete(keys.unitUpdate(unit.number));
@@ -221,10 +229,11 @@ export function tellLead(
   args: CommandArguments<"tellLead">,
   asker: UnitNumber,
 ): Record<string, never> {
-  const name = draft.view.units.get(asker)?.name ?? `unit ${asker}`;
+  const unit = draft.view.units.get(asker);
+  const name = unit?.name ?? `unit ${asker}`;
   draft.tell({
     kind: "lead-handed-over",
-    severity: "warning",
+    severity: unit?.maintenance === undefined ? "warning" : "info",
     sentence: `${name} handed the lead of the control store to another unit: ${args.why}`,
     unit: asker,
   });
@@ -313,6 +322,17 @@ export function putInPlace(draft: Draft, unit: UnitRecord, { role, pool }: Place
     sentence: `${unit.name} is now ${placeInWords({ role, pool })}`,
     unit: unit.number,
   });
+}
+
+/** A witness, or a unit that is evacuated or in maintenance, leads only where nobody else may. */
+export function mayLead({ units, alive }: ClusterView, number: UnitNumber): boolean {
+  const isFit = (one: UnitNumber) => {
+    const unit = units.get(one);
+    if (unit === undefined) return true;
+    const isGoing = leavesCluster(unit) || unit.maintenance !== undefined;
+    return !isGoing && unit.role !== "witness";
+  };
+  return isFit(number) || ![...alive.keys()].some(isFit);
 }
 
 /** It votes, and some other unit could in its place (voters.ts). */

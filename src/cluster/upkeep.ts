@@ -8,11 +8,13 @@
 // Re-protection (design section 5): a slice counts the members that work, or whose unit has not
 // been away for `reprotectAfterMs` yet. Fewer than promised for that long: a disk of another unit
 // is named as resyncing, spares first; the head does the rest (R7). The station never says who is
-// in sync and never moves a head: those are the members' to propose (R2, R3).
+// in sync and never moves a head: those are the members' to propose (R2, R3). A member whose unit
+// is in maintenance keeps a target's place in the record while it is away (raid/sessions.ts), and
+// so nobody else is named.
 
 import { assert } from "#base/assert.ts";
 import { layouts } from "#base/layout.ts";
-import { disksOf } from "#base/record.ts";
+import { carriedOver, disksOf, keptOn } from "#base/record.ts";
 import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import type { Lacks } from "./decision-journal.ts";
 import { tellEmptied } from "./disk-changes.ts";
@@ -29,6 +31,7 @@ import { settleSlices } from "./restored-changes.ts";
 import { headedBytes, poolRooms, spareRooms, unitsOf } from "./rooms.ts";
 import { keys } from "./state.ts";
 import type { VolumeRecord } from "./state.ts";
+import { adoptPassword } from "./user-changes.ts";
 import type { ClusterView } from "./view.ts";
 import { startDeleting } from "./volume-ends.ts";
 
@@ -52,6 +55,7 @@ export function nextUpkeep(view: ClusterView, lacks: LackClock, nowMs: number): 
     (isSettled ? evacuated(view) : null) ??
     forgetDrills(view) ??
     adoptRanges(view) ??
+    adoptPassword(view) ??
     forgetHosts(view) ??
     forgetRequests(view) ??
     raised(view) ??
@@ -235,11 +239,15 @@ export class LackClock {
     return nowMs - (this.#sliceLacksSinceMs.get(slice) ?? nowMs);
   }
 
-  /** Whether a disk is as good as lost: failed, gone, or its unit away for so long. */
+  /**
+   * Whether a disk is as good as lost: failed, gone, or its unit away for so long, and not in
+   * maintenance.
+   */
   isLost(view: ClusterView, disk: DiskNumber, at: { nowMs: number; afterMs: number }): boolean {
     const record = view.disks.get(disk);
     if (record === undefined || record.state === "failed" || record.state === "gone") return true;
     if (view.units.get(record.unit)?.state !== "admitted") return true;
+    if (view.isMaintained(disk)) return false;
     const sinceMs = this.#unitAwaySinceMs.get(record.unit);
     return sinceMs !== undefined && at.nowMs - sinceMs >= at.afterMs;
   }
@@ -314,7 +322,7 @@ export function hasRoomFor(view: ClusterView, record: SliceRecord): boolean {
 }
 
 function changed(record: SliceRecord, resyncing: DiskNumber[]): SliceRecord {
-  return { ...record, epoch: record.epoch + 1, resyncing };
+  return carriedOver(record, { ...record, epoch: record.epoch + 1, resyncing });
 }
 
 /**
@@ -334,7 +342,9 @@ function newMember(
   const { taken } = draft;
   const { pool } = volume;
   const minus = (rooms: DiskRoom[]) =>
-    rooms.map((room) => ({ ...room, freeBytes: room.freeBytes - (taken.get(room.disk) ?? 0) }));
+    rooms
+      .filter((room) => keptOn(record, room.disk) === undefined)
+      .map((room) => ({ ...room, freeBytes: room.freeBytes - (taken.get(room.disk) ?? 0) }));
   const disk =
     placeMember(minus(draft.rooms(`${pool} spares`, () => spareRooms(view, pool))), need) ??
     placeMember(minus(draft.rooms(" spares", () => spareRooms(view, null))), need) ??

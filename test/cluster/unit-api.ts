@@ -71,6 +71,12 @@ export class UnitApi {
   evacuate(unit: string, options: Partial<Record<"thenRemove" | "force" | "dryRun", boolean>>) {
     return this.#ask<WhatIf>("POST", `units/${unit}/evacuate`, { body: options });
   }
+  maintain(unit: string, options: { forMs?: number; force?: boolean } = {}): Promise<WhatIf> {
+    return this.#ask<WhatIf>("POST", `units/${unit}/maintenance`, { body: options });
+  }
+  async endMaintenance(unit: string): Promise<void> {
+    await this.#ask("DELETE", `units/${unit}/maintenance`);
+  }
   replace(unit: string, by: string): Promise<WhatIf> {
     return this.#ask("POST", `units/${unit}/replace`, { body: { by } });
   }
@@ -135,6 +141,13 @@ export class UnitApi {
   }
   async deleteVolume(name: string): Promise<void> {
     await this.#ask("DELETE", `volumes/${name}`);
+  }
+  /** On without the copy that is missing. */
+  goOn(name: string): Promise<VolumeView> {
+    return this.#ask("POST", `volumes/${name}/go-on`);
+  }
+  async discardCopy(name: string, number: number): Promise<void> {
+    await this.#ask("DELETE", `volumes/${name}/kept/${number}`);
   }
   async hosts(): Promise<HostView[]> {
     return (await this.#ask<{ hosts: HostView[] }>("GET", "hosts")).hosts;

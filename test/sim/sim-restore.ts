@@ -97,7 +97,8 @@ export class SimRestore {
 
   /** The owner's word: what was told so far is all there is. */
   accept(): void {
-    this.#settleAll((claim) => acceptedRecord(claim, (claim.record?.lineage ?? 0) + 1));
+    const lineage = 1000 * this.generation;
+    this.#settleAll((claim) => acceptedRecord(claim, { lineage, number: 1, atMs: 0 }));
   }
 
   #settleAll(settle = this.#settle): void {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Commands about volumes: list, show, create, say how hosts attach, delete. Which hosts
-// may is said by commands-host.ts.
+// Commands about volumes: list, show, create, say how hosts attach, go on without a missing copy,
+// give up what that left, delete. Which hosts may is said by commands-host.ts.
 
 import { layouts } from "#base/layout.ts";
 import { TLS_RULES } from "#base/tls.ts";
+import { parseCopyName } from "#cluster/lineages.ts";
 import type { VolumeView } from "#appliance/backend.ts";
 import { VolumeSchema, VolumesSchema } from "#appliance/api/schemas.ts";
 import { GRACE_MS, parseSize, sizeInWords, timeInWords } from "#appliance/api/words.ts";
@@ -99,8 +100,32 @@ function volumeText(volume: VolumeView): string {
     ...volume.uris.map((uri, at): [string, string] => [at === 0 ? "Attach at" : "or", uri]),
   ];
   const slices = tableText(volume.slices, sliceColumns, { wide: false });
-  return `${factsText(facts.filter(([name, text]) => name !== "" || text !== ""))}\n${slices}`;
+  const kept = volume.kept.map((one) => `\n${keptText(one)}`).join("");
+  const shown = facts.filter(([word, text]) => word !== "" || text !== "");
+  return `${factsText(shown)}\n${slices}${kept}`;
 }
+
+function keptText(kept: VolumeView["kept"][number]): string {
+  const until = kept.untilMs === null ? "" : `${timeInWords(kept.untilMs)} UTC, at least`;
+  const facts: [string, string][] = [
+    ["Kept", kept.name],
+    ["From before", `${timeInWords(kept.wentOnAtMs)} UTC, when you went on without it`],
+    ["Written until", until],
+    ["", kept.sentence],
+    ...kept.uris.map((uri, at): [string, string] => [at === 0 ? "Read it at" : "or", uri]),
+    ["Give it up by", `cairn volume discard ${kept.name}`],
+  ];
+  const held = tableText(kept.slices, keptColumns, { wide: false });
+  return `${factsText(facts.filter(([, text]) => text !== ""))}\n${held}`;
+}
+
+const keptColumns: Column<VolumeView["kept"][number]["slices"][number]>[] = [
+  { head: "PLACE", cell: (one) => String(one.index) },
+  { head: "SLICE", cell: (one) => String(one.slice) },
+  { head: "KEPT ON", cell: (one) => `disk ${one.disk} on unit ${one.unit}` },
+  { head: "HOLDS", cell: (one) => (one.bytes === null ? "not known" : sizeInWords(one.bytes)) },
+  { head: "STATE", cell: (one) => (one.there ? "there" : "away") },
+];
 
 function deletionFacts({ deletedAtMs }: VolumeView): [string, string][] {
   if (deletedAtMs === null) return [];
@@ -264,6 +289,84 @@ const accept: Command = {
   },
 };
 
+const goOn: Command = {
+  words: ["volume", "go-on"],
+  operands: [VOLUME],
+  flags: [
+    ...ASKING_FLAGS,
+    { name: "yes", kind: "yesno", sentence: "do not ask: what only the missing copy has is left" },
+    DRY_RUN_FLAG,
+  ],
+  sentence: "have a volume that stands still go on without the copy that is missing; it is kept",
+  run: goOnWithout,
+};
+
+async function goOnWithout(call: Call): Promise<number> {
+  const { value, body } = await call.ask(VolumeSchema, "GET", pathOf(call));
+  const { name, goOn: offer } = value;
+  if (call.flags.isSet("dry-run")) {
+    await call.print(body, () => `${offer === null ? notStill(name) : offerText(name, offer)}\n`);
+    await call.note(DRY_RUN_NOTE);
+    return 0;
+  }
+  if (offer !== null && !call.flags.isSet("yes")) {
+    const question = `${offerText(name, offer)}. Type its name to go on: `;
+    const answer = await call.machine.ask(question);
+    if (answer === null) throw new Misuse("going on needs --yes where nobody can be asked");
+    if (answer.trim() !== name) throw new Misuse("nothing was done: that is not its name");
+  }
+  const path = `/api/v1/volumes/${value.volume}/go-on`;
+  const went = await call.ask(VolumeSchema, "POST", path);
+  await call.print(went.body, () => `${name} goes on\n`);
+  const [kept] = went.value.kept;
+  if (kept !== undefined)
+    await call.note(`what was missing is kept, once it is back: ${kept.name}`);
+  return 0;
+}
+
+function notStill(name: string): string {
+  return `${name} does not stand still for want of a copy that others could stand in for`;
+}
+
+function offerText(name: string, { from, costs }: { from: string; costs: string }): string {
+  return `${name} would go on from what ${from} holds: ${costs}`;
+}
+
+const discard: Command = {
+  words: ["volume", "discard"],
+  operands: [{ name: "VOLUME@before-N", kind: "one" }],
+  flags: [
+    ...ASKING_FLAGS,
+    { name: "yes", kind: "yesno", sentence: "do not ask: what only that copy holds is lost" },
+    DRY_RUN_FLAG,
+  ],
+  sentence: "give up what is kept of a volume from before it went on without it",
+  run: discardKept,
+};
+
+async function discardKept(call: Call): Promise<number> {
+  const text = call.operands[0] ?? "";
+  const wanted = parseCopyName(text);
+  if (wanted === null) throw new Misuse(`${text}: needs a kept copy's name, such as v1@before-1`);
+  const path = `/api/v1/volumes/${encodeURIComponent(wanted.volume)}`;
+  const { value, body } = await call.ask(VolumeSchema, "GET", path);
+  const kept = value.kept.find(({ number }) => number === wanted.number);
+  if (call.flags.isSet("dry-run")) {
+    await call.print(body, () => (kept === undefined ? `no ${text} is kept\n` : keptText(kept)));
+    await call.note(DRY_RUN_NOTE);
+    return 0;
+  }
+  if (kept !== undefined && !call.flags.isSet("yes")) {
+    const question = `What only ${kept.name} holds is lost. Type its name to go on: `;
+    const answer = await call.machine.ask(question);
+    if (answer === null) throw new Misuse("discarding needs --yes where nobody can be asked");
+    if (answer.trim() !== kept.name) throw new Misuse("nothing was done: that is not its name");
+  }
+  await call.askPlain("DELETE", `/api/v1/volumes/${value.volume}/kept/${wanted.number}`);
+  await call.print({ discarded: text }, () => `${text} is given up\n`);
+  return 0;
+}
+
 async function askFirst(call: Call, volume: VolumeView): Promise<void> {
   const size = sizeInWords(volume.sizeBytes);
   const question = `All data on ${volume.name} (${size}) is lost. Type its name to go on: `;
@@ -280,4 +383,8 @@ export const volumeCommands: readonly Command[] = [
   remove,
   restore,
   accept,
+  goOn,
+  discard,
+  remove,
+  restore,
 ];

@@ -8,7 +8,7 @@
 import { timeInWords } from "#appliance/api/words.ts";
 import type { ControlBackend } from "#appliance/control-desk.ts";
 import type { ConsoleApp, Desk } from "./console.tsx";
-import { FormToken } from "./frame.tsx";
+import { Form } from "./frame.tsx";
 import type { Session } from "./sessions.ts";
 
 const PLACE = "/settings";
@@ -68,10 +68,9 @@ export function BackupSection({ control, session }: { control: ControlBackend; s
           ))}
         </ul>
       )}
-      <form method="post" action={`${PLACE}/backup`} class="actions">
-        <FormToken session={session} />
+      <Form session={session} action={`${PLACE}/backup`} class="actions">
         <button type="submit">Back up now</button>
-      </form>
+      </Form>
     </section>
   );
 }

@@ -17,7 +17,7 @@ import {
   Choice,
   Copyable,
   Field,
-  FormToken,
+  Form,
   Live,
   Notice,
   Pages,
@@ -29,6 +29,7 @@ import { volumePath, volumeTone, volumeWords } from "./health.ts";
 import { HostChoice, VolumeHosts } from "./host-pages.tsx";
 import type { ListQuery } from "./pages.tsx";
 import { partOf, type Reading, unitName } from "./reading.ts";
+import { KeptSections, StandsStill } from "./kept-pages.tsx";
 import type { Session } from "./sessions.ts";
 import type { VolumeForm } from "./volume-form.ts";
 
@@ -97,8 +98,7 @@ export function NewVolumePage(options: NewVolumeOptions) {
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
       {preview === null ? null : <Preview preview={preview} seen={seen} />}
-      <form method="post" action="/volumes/new" class="card form">
-        <FormToken session={session} />
+      <Form session={session} action="/volumes/new" class="card form">
         <Field
           id="name"
           label="Name"
@@ -131,7 +131,7 @@ export function NewVolumePage(options: NewVolumeOptions) {
             Preview
           </button>
         </p>
-      </form>
+      </Form>
     </div>
   );
 }
@@ -223,6 +223,7 @@ export function VolumePage(options: VolumePageOptions) {
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
       <Deleted volume={volume} session={session} />
+      <StandsStill volume={volume} />
       <Live id="volume">
         <VolumeFacts volume={volume} seen={seen} />
       </Live>
@@ -240,6 +241,7 @@ export function VolumePage(options: VolumePageOptions) {
         </div>
       )}
       <SliceSection volume={volume} seen={seen} page={page} />
+      <KeptSections volume={volume} seen={seen} />
       <section aria-labelledby="end">
         <h2 id="end">{volume.deletedAtMs === null ? "Delete" : "Delete for good"}</h2>
         <p>
@@ -264,10 +266,9 @@ function Deleted({ volume, session }: { volume: VolumeView; session: Session }) 
         Nobody may attach. It is gone for good at {timeInWords(deletedAtMs)} UTC; until then it
         comes back whole, with its hosts.
       </p>
-      <form method="post" action={`${volumePath(volume)}/restore`}>
-        <FormToken session={session} />
+      <Form session={session} action={`${volumePath(volume)}/restore`}>
         <button type="submit">Take {name} back</button>
-      </form>
+      </Form>
     </section>
   );
 }
@@ -487,8 +488,7 @@ export function DeletePage(options: {
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
       <Notice tone="bad" text={warning} />
-      <form method="post" action={`${volumePath(volume)}/delete`} class="card form">
-        <FormToken session={session} />
+      <Form session={session} action={`${volumePath(volume)}/delete`} class="card form">
         <Field
           id="confirm"
           label="Name of the volume"
@@ -503,7 +503,7 @@ export function DeletePage(options: {
           </button>
           <a href={volumePath(volume)}>Keep it</a>
         </p>
-      </form>
+      </Form>
     </div>
   );
 }

@@ -13,6 +13,7 @@ import { sentenceOf } from "./fault-words.ts";
 import { volumePath } from "./health.ts";
 import { hostTyped } from "./host-form.ts";
 import { ifAnswered, ifReady, readAll } from "./reading.ts";
+import { addDiscarding, addGoingOn } from "./kept-routes.tsx";
 import type { Session } from "./sessions.ts";
 import { emptyForm, typedForm, type VolumeForm, wantedVolume } from "./volume-form.ts";
 import { DeletePage, NewVolumePage, VolumePage, VolumesPage } from "./volume-pages.tsx";
@@ -29,6 +30,8 @@ export function addVolumePages(app: ConsoleApp, desk: Desk): void {
   );
   addCreation(app, desk);
   addOne(app, desk);
+  addGoingOn(app, desk);
+  addDiscarding(app, desk);
   addDeletion(app, desk);
 }
 

@@ -72,6 +72,7 @@ export function aUnit(unit: number, more: Partial<UnitView> = {}): UnitView {
     link: unit === 1 ? "self" : "up",
     words: ["tohin", "mirut", "jotuz", "pavin", `fija${unit}`],
     evacuation: null,
+    maintenance: null,
     ...more,
   };
 }
@@ -93,6 +94,8 @@ export function aVolume(name: string, more: Partial<VolumeView> = {}): VolumeVie
     tls: "off",
     front: 1,
     deletedAtMs: null,
+    kept: [],
+    goOn: null,
     uris: [],
     paths: [],
     slices: [],
