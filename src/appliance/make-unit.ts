@@ -13,7 +13,7 @@ import { readAdopted } from "./adoption.ts";
 import type { Configuration } from "./configuration.ts";
 import { ReactorClient } from "./reactor-client.ts";
 import { Unit } from "./unit.ts";
-import type { UnitOutside } from "./unit.ts";
+import type { UnitOutside } from "./unit-parts.ts";
 import { loadIdentity } from "./unit-identity.ts";
 import { openAutoconfigPort } from "./unit-links.ts";
 

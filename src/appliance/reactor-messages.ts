@@ -95,6 +95,8 @@ export type ToReactor =
    */
   | { kind: "numberDisk"; uuid: string; number: DiskNumber }
   | { kind: "closeDisk"; uuid: string }
+  /** Which slices a disk holds, from this number on. Answered by held. */
+  | { kind: "tellHeld"; disk: DiskNumber; from: SliceNumber }
   /**
    * It was taken out, or is to be opened anew after it failed: its slices give it up, and it is
    * closed as it is. Answered by diskDropped, also when it is not open.
@@ -205,6 +207,17 @@ export type FromReactor =
   | { kind: "diskReady"; uuid: string; number: DiskNumber }
   | { kind: "diskFailed"; uuid: string; sentence: string }
   | { kind: "diskDropped"; uuid: string }
+  /**
+   * A part of what a disk holds, by the records that it has stored; slices that never had one are
+   * left out. `next`: where the rest begins; null: that was all. `records` null: it is not open.
+   */
+  | {
+      kind: "held";
+      disk: DiskNumber;
+      from: SliceNumber;
+      records: SliceRecord[] | null;
+      next: SliceNumber | null;
+    }
   | { kind: "link"; unit: UnitNumber; up: boolean; reason: string }
   | { kind: "propose"; id: number; next: SliceRecord; expected: SliceRecord }
   /**

@@ -44,7 +44,8 @@ import { UnitNeighbours } from "./unit-neighbours.ts";
 import { startUpdates } from "./unit-updates.ts";
 import type { UnitUpdates } from "./unit-updates.ts";
 import { makeUnit } from "./make-unit.ts";
-import type { Unit, UnitOutside } from "./unit.ts";
+import type { Unit } from "./unit.ts";
+import type { UnitOutside } from "./unit-parts.ts";
 
 const TOKEN_BYTES = 32;
 

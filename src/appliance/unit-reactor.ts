@@ -147,6 +147,11 @@ export class UnitReactor {
       case "places":
         for (const { disk, unit } of message.places) plane.placeDisk(disk, unit);
         return;
+      case "tellHeld": {
+        const { disk, from } = message;
+        const { records, next } = plane.heldRecords(disk, from) ?? { records: null, next: null };
+        return this.#post({ kind: "held", disk, from, records, next });
+      }
       case "scrubPace":
         return plane.setScrubPace(message.pace);
       case "scrub":

@@ -18,6 +18,7 @@ import { localCommands } from "./commands-local.ts";
 import { poolCommands } from "./commands-pool.ts";
 import { requestCommands } from "./commands-request.ts";
 import { settingCommands } from "./commands-setting.ts";
+import { controlCommands } from "./commands-control.ts";
 import { drillCommands } from "./commands-drill.ts";
 import { arrivalCommands } from "./commands-arrival.ts";
 import { supportCommands } from "./commands-support.ts";
@@ -62,6 +63,7 @@ export const commands: readonly Command[] = [
   ...clusterCommands,
   ...unitCommands,
   ...drillCommands,
+  ...controlCommands,
   ...poolCommands,
   ...arrivalCommands,
   ...supportCommands,

@@ -871,6 +871,18 @@ describe("pages", () => {
     expect(backend.settings()).toEqual({ ...before, ...changed });
   });
 
+  test("backups of the control state → shown, taken, handed out to whoever is signed in", async () => {
+    expect(await text("/settings")).toContain("No unit has kept one yet.");
+    await post("/settings/backup", { token: await formToken("/settings") });
+    const page = await text("/settings");
+    expect(page).toContain("attic: 2026-01-02 00:00:00 UTC");
+    expect(page).toContain('href="/settings/backups/control-backup-0"');
+    const file = await get("/settings/backups/control-backup-0");
+    expect(file.headers.get("content-type")).toBe("application/octet-stream");
+    expect(await file.text()).toBe("a sealed backup");
+    expect((await get("/settings/backups/identity.json")).status).toBe(404);
+  });
+
   test("many volumes → in parts, found by name, no page over 200 KB", async () => {
     const request = { sizeBytes: 1 << 30, protection: "none" as const };
     for (let at = 0; at < 2000; at++) {
