@@ -49,7 +49,6 @@ import { planNext, takeNext } from "./next-generation.ts";
 import { addLeft, readLeft } from "./left-clusters.ts";
 import { claimCodeOf, claimForOwner } from "./owner-claim.ts";
 import { OwnPlace, type Place } from "./own-place.ts";
-import type { NbdTls } from "./nbd-tls.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { type Removal, makeNew, readRemoval, writeRemoval } from "./removal.ts";
 import { storageFacts, tellRetired, tellStorage } from "./storage-news.ts";
