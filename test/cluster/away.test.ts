@@ -16,6 +16,7 @@ import {
   SLICE_BYTES,
   VOLUME,
   anotherHead,
+  safeAgain,
   startCluster,
 } from "./cluster-fixture.ts";
 import type { Lab } from "./lab.ts";
