@@ -42,6 +42,7 @@ import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import type { Unwelcome } from "#protocol/peer-channel/channel.ts";
 import type { PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import { refusalTable } from "#protocol/peer-channel/refusal.ts";
+import { decideDry } from "./dry-run.ts";
 import { callUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
 import type { SavedMembership, VoterPlace } from "./membership.ts";
@@ -132,6 +133,13 @@ export class ClusterLife {
       store: this.store,
       follower: this.follower,
       unit,
+      before: (name, args) =>
+        decideDry(this.follower.view, name, args, () => ({
+          asker: unit,
+          wallMs: world.clock.wallMs(),
+          newId: () => newId(world),
+          voters: this.knownVoters,
+        })),
     });
     const transport = new EtcdUnixTransport(etcdSocketPath(child.place.directory));
     this.#local = new EtcdControlStore(timers, transport);

@@ -32,6 +32,7 @@ import type { Unwelcome } from "#protocol/peer-channel/channel.ts";
 import { ClusterState } from "#protocol/peer-channel/identity.ts";
 import type { OwnIdentity, PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import type { JoinKeys } from "#protocol/peer-channel/secret.ts";
+import { endDryRun } from "./dry-run.ts";
 import { NO_SECRET, answerOffer, giveSecret } from "./adoption.ts";
 import { admitJoining, foundCluster, joinCluster } from "./assembly.ts";
 import type { UnitFacts } from "./assembly.ts";
@@ -450,6 +451,7 @@ export class Unit {
       const why = "only a unit that was removed from its cluster is made new; this one was not";
       throw new Fault("conflict", why);
     }
+    endDryRun("it begins anew, as another unit");
     makeNew(this.state);
     this.#endRun("its owner makes it new");
   }

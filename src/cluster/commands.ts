@@ -159,6 +159,14 @@ const TIMEOUT_MS = 15_000;
 /** The lease outlives the question, so that a late answer still finds it. */
 const LEASE_SLACK_MS = 15_000;
 
+export interface CommandParts {
+  store: ControlStore;
+  follower: ViewFollower;
+  unit: UnitNumber;
+  /** Called before anything is asked; throws where it is not to be. */
+  before?: <N extends CommandName>(name: N, args: CommandArguments<N>) => void;
+}
+
 /** Asks the control station from one unit. */
 export class CommandClient {
   readonly #world: Pick<World, "random">;
@@ -166,12 +174,10 @@ export class CommandClient {
   readonly #store: ControlStore;
   readonly #follower: ViewFollower;
   readonly #unit: UnitNumber;
+  readonly #before: CommandParts["before"];
 
-  constructor(
-    world: Pick<World, "random">,
-    timers: Timers,
-    parts: { store: ControlStore; follower: ViewFollower; unit: UnitNumber },
-  ) {
+  constructor(world: Pick<World, "random">, timers: Timers, parts: CommandParts) {
+    this.#before = parts.before;
     this.#world = world;
     this.#timers = timers;
     this.#store = parts.store;
@@ -190,6 +196,7 @@ export class CommandClient {
     timeoutMs = TIMEOUT_MS,
   ): Promise<CommandAnswers[N]> {
     const checked = parseArguments(name, args);
+    this.#before?.(name, checked);
     if (this.#follower.view.commands.size >= COMMANDS_MAX) {
       throw new Fault("notReady", "too many requests wait for the control station");
     }

@@ -4,7 +4,7 @@
 // answer is a success and as documented (contract.ts). For a backend in memory and for real units.
 
 import { Contract, nameOf } from "./contract.ts";
-import type { Document } from "./contract.ts";
+import type { Answered, Document } from "./contract.ts";
 
 const ANSWER_MS = 30_000;
 const GIB = 2 ** 30;
@@ -167,6 +167,10 @@ export async function walk(
     if (unasked.includes(step.does)) continue;
     const operation = contract.operation(step.does);
     const authorization = step.as === "host" ? `Bearer ${hostToken}` : owner.authorization;
+    const isTried = operation.parameters.some(({ name }) => name === "dryRun");
+    if (isTried && step.query !== "dryRun=true") {
+      await tryOut(contract, step, (tried) => ask(door, operation.method, tried, authorization));
+    }
     const answer = await ask(door, operation.method, step, authorization);
     const why = contract.violation(operation, answer);
     if (why !== null) throw new Error(`${step.does}: ${why} (${answer.status} ${answer.text})`);
@@ -178,6 +182,20 @@ export async function walk(
     }
   }
   return contract.unreached();
+}
+
+/** What follows is done for real: that it succeeds then shows that nothing was changed by this. */
+async function tryOut(
+  contract: Contract,
+  step: Step,
+  askTried: (step: Step) => Promise<Answered>,
+): Promise<void> {
+  const query = step.query === undefined ? "dryRun=true" : `${step.query}&dryRun=true`;
+  const answer = await askTried({ ...step, query });
+  const why = contract.violation(contract.operation(step.does), answer, { isCounted: false });
+  const isEnd = answer.status >= 400 || /"dryRun":true|"volume":/.test(answer.text);
+  if (why === null && isEnd) return;
+  throw new Error(`${step.does}, tried: ${why ?? "no dry run"} (${answer.status} ${answer.text})`);
 }
 
 async function ask(door: WalkDoor, method: string, step: Step, authorization: string) {

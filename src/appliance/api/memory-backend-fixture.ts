@@ -5,6 +5,7 @@
 // what a unit would refuse, by the same Faults.
 
 import { Fault } from "#base/fault.ts";
+import { endDryRun } from "#appliance/dry-run.ts";
 import { passwordFault } from "#appliance/password-rule.ts";
 import { layouts } from "#base/layout.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
@@ -157,6 +158,7 @@ export class MemoryBackend implements Backend {
   readonly scrubs: [DiskNumber, boolean][] = [];
   async scrubDisk(disk: DiskNumber, { urgent }: { urgent: boolean }): Promise<void> {
     if (disk > 2) throw new Fault("notFound", `no disk ${disk}`);
+    endDryRun(`disk ${disk} is read through`);
     this.scrubs.push([disk, urgent]);
   }
 
@@ -164,11 +166,13 @@ export class MemoryBackend implements Backend {
   async retireDisk(disk: DiskNumber): Promise<void> {
     if (disk > 2) throw new Fault("notFound", `no disk ${disk}`);
     if (this.retired.includes(disk)) throw new Fault("conflict", `disk ${disk} is being retired`);
+    endDryRun(`disk ${disk} is retired by its owner`);
     this.retired.push(disk);
   }
   async returnDisk(disk: DiskNumber): Promise<void> {
     const at = this.retired.indexOf(disk);
     if (at < 0) throw new Fault("conflict", `disk ${disk} is in use: there is nothing to return`);
+    endDryRun(`disk ${disk} is returned to use`);
     this.retired.splice(at, 1);
   }
 
@@ -190,6 +194,7 @@ export class MemoryBackend implements Backend {
   }
   async changeSettings(change: SettingsChange): Promise<SettingsView> {
     const changes = Object.entries(change).filter(([, value]) => value !== undefined);
+    endDryRun("settings were changed");
     this.#settings = { ...this.#settings, ...Object.fromEntries(changes) };
     return this.#settings;
   }
@@ -232,18 +237,21 @@ export class MemoryBackend implements Backend {
 
   async deleteVolume(nameOrNumber: string, { graceMs }: { graceMs: number }): Promise<void> {
     const volume = this.volume(nameOrNumber);
+    endDryRun(`volume ${volume.name} is deleted`);
     if (graceMs > 0) volume.deletedAtMs = NEW_YEAR_2026_MS + graceMs;
     else this.#volumes.splice(this.#volumes.indexOf(volume), 1);
   }
   async restoreVolume(nameOrNumber: string): Promise<VolumeView> {
     const volume = this.volume(nameOrNumber);
     if (volume.deletedAtMs === null) throw new Fault("conflict", "it is not deleted");
+    endDryRun(`volume ${volume.name} is taken back`);
     volume.deletedAtMs = null;
     return volume;
   }
 
   async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
     const volume = this.volume(nameOrNumber);
+    endDryRun(`TLS of volume ${volume.name} is ${change.tls}`);
     volume.tls = change.tls;
     return volume;
   }
@@ -257,6 +265,7 @@ export class MemoryBackend implements Backend {
     if (this.ownerToken !== null && !request.replace) {
       throw new Fault("conflict", "this cluster is claimed already");
     }
+    endDryRun("the cluster was claimed");
     this.ownerToken = `${this.claims.length}`.repeat(64).slice(0, 64);
     this.password = request.password ?? this.password;
     return { token: this.ownerToken };
@@ -274,6 +283,7 @@ export class MemoryBackend implements Backend {
     this.#needCluster();
     const fault = passwordFault(password);
     if (fault !== null) throw new Fault("badRequest", fault);
+    endDryRun("the password was set");
     this.password = password;
   }
 
