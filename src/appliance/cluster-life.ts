@@ -129,18 +129,7 @@ export class ClusterLife {
       dial: (number) => this.#dialVoter(number),
     });
     this.follower = new ViewFollower(world, timers, this.store);
-    this.commands = new CommandClient(world, timers, {
-      store: this.store,
-      follower: this.follower,
-      unit,
-      before: (name, args) =>
-        decideDry(this.follower.view, name, args, () => ({
-          asker: unit,
-          wallMs: world.clock.wallMs(),
-          newId: () => newId(world),
-          voters: this.knownVoters,
-        })),
-    });
+    this.commands = this.#makeCommands();
     const transport = new EtcdUnixTransport(etcdSocketPath(child.place.directory));
     this.#local = new EtcdControlStore(timers, transport);
     this.voter = this.#makeVoter(transport);
@@ -183,6 +172,20 @@ export class ClusterLife {
       exportsUnclaimed: parts.exportsUnclaimed,
     });
     this.follower.view.onChange((changes) => this.#viewChanged(changes));
+  }
+
+  #makeCommands(): CommandClient {
+    const { unit, store, follower } = this;
+    const facts = () => ({
+      asker: unit,
+      wallMs: this.#world.clock.wallMs(),
+      newId: () => newId(this.#world),
+      voters: this.knownVoters,
+    });
+    return new CommandClient(this.#world, this.#timers, {
+      ...{ store, follower, unit },
+      before: (name, args) => decideDry(follower.view, name, args, facts),
+    });
   }
 
   #makeVoter(transport: EtcdUnixTransport): Voter {

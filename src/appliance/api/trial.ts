@@ -9,15 +9,7 @@ import type { Context, MiddlewareHandler } from "hono";
 import { matchedRoutes } from "hono/route";
 import { Fault } from "#base/fault.ts";
 import { type DryRunEnd, runDry } from "#appliance/dry-run.ts";
-
-export const DryRunSchema = z
-  .object({
-    dryRun: z.literal(true),
-    sentences: z
-      .array(z.string())
-      .describe("what would be done, as the history would say it; empty: nothing would change"),
-  })
-  .openapi("DryRun");
+import { DryRunSchema } from "./schemas.ts";
 
 const word = z
   .enum(["true", "false"])

@@ -8,7 +8,7 @@ import { Fault } from "#base/fault.ts";
 import { CLAIM_PATH, PASSWORD_PATH } from "#appliance/api/convention.ts";
 import { ClaimedSchema } from "#appliance/api/schemas.ts";
 import { fromHere } from "./appliance-places.ts";
-import { ASKING_FLAGS, type Call, type Command } from "./command.ts";
+import { CHANGING_FLAGS, type Call, type Command } from "./command.ts";
 import { Misuse } from "./failure.ts";
 import type { FlagDefinition } from "./flags.ts";
 
@@ -27,7 +27,7 @@ const claim: Command = {
   words: ["claim"],
   operands: [],
   flags: [
-    ...ASKING_FLAGS,
+    ...CHANGING_FLAGS,
     {
       name: "code",
       kind: "text",
@@ -59,10 +59,11 @@ async function claimCluster(call: Call): Promise<number> {
   const code = flags.word("code") ?? (isElsewhere ? await askedCode(call) : null);
   const password = flags.word("password-file") === null ? null : passwordOf(call);
   const path = fromHere(call, flags.word("save") ?? SAVE_FILE);
+  const request = { code, replace: flags.isSet("replace"), password };
+  if (await call.tried("POST", CLAIM_PATH, request)) return 0;
   const file = await machine.reserveSecretFile(path);
   let token: string;
   try {
-    const request = { code, replace: flags.isSet("replace"), password };
     token = (await call.ask(ClaimedSchema, "POST", CLAIM_PATH, request)).value.token;
   } catch (error) {
     await file.discard();
@@ -85,10 +86,12 @@ async function askedCode(call: Call): Promise<string> {
 const passwordSet: Command = {
   words: ["password", "set"],
   operands: [],
-  flags: [...ASKING_FLAGS, PASSWORD_FLAG],
+  flags: [...CHANGING_FLAGS, PASSWORD_FLAG],
   sentence: "the owner's password for the pages: another one, or the first",
   run: async (call) => {
-    await call.askPlain("PUT", PASSWORD_PATH, { password: passwordOf(call) });
+    const request = { password: passwordOf(call) };
+    if (await call.tried("PUT", PASSWORD_PATH, request)) return 0;
+    await call.askPlain("PUT", PASSWORD_PATH, request);
     await call.print({ set: true }, () => "The password is set; sign in with it at the pages.\n");
     return 0;
   },

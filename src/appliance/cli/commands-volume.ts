@@ -12,16 +12,18 @@ import {
   ASKING_FLAGS,
   type Call,
   type Command,
+  CHANGING_FLAGS,
   DRY_RUN_FLAG,
+  DRY_RUN_NOTE,
   type Operand,
   WATCH_FLAG,
   WIDE_FLAG,
 } from "./command.ts";
 import { Misuse } from "./failure.ts";
+import { removeNamed, yesFlag } from "./removal.ts";
 import { type Column, factsText, tableText } from "./table.ts";
 
 const VOLUME: Operand = { name: "VOLUME", kind: "one" };
-const DRY_RUN_NOTE = "dry run: nothing was changed";
 
 const columns: Column<VolumeView>[] = [
   { head: "VOLUME", cell: (volume) => String(volume.volume) },
@@ -180,7 +182,7 @@ async function createVolume(call: Call): Promise<number> {
 const tls: Command = {
   words: ["volume", "tls"],
   operands: [VOLUME, { name: TLS_RULES.join("|"), kind: "one" }],
-  flags: [...ASKING_FLAGS, DRY_RUN_FLAG],
+  flags: CHANGING_FLAGS,
   sentence: "say whether hosts attach without TLS, over it, or either way",
   run: changeTls,
 };
@@ -188,12 +190,7 @@ const tls: Command = {
 async function changeTls(call: Call): Promise<number> {
   const rule = TLS_RULES.find((one) => one === call.operands[1]);
   if (rule === undefined) throw new Misuse(`say one of ${TLS_RULES.join(", ")}`);
-  if (call.flags.isSet("dry-run")) {
-    const { value, body } = await call.ask(VolumeSchema, "GET", pathOf(call));
-    await call.print(body, () => `${value.name}: TLS is ${value.tls}; would be ${rule}\n`);
-    await call.note(DRY_RUN_NOTE);
-    return 0;
-  }
+  if (await call.tried("PATCH", pathOf(call), { tls: rule })) return 0;
   const { value, body } = await call.ask(VolumeSchema, "PATCH", pathOf(call), { tls: rule });
   await call.print(body, () => `${value.name}: TLS is ${value.tls}\n`);
   return 0;
@@ -203,27 +200,20 @@ const remove: Command = {
   words: ["volume", "delete"],
   operands: [VOLUME],
   flags: [
-    ...ASKING_FLAGS,
-    { name: "yes", kind: "yesno", sentence: "do not ask: all that is on it is lost" },
+    ...CHANGING_FLAGS,
+    yesFlag("all that is on it is lost"),
     { name: "now", kind: "yesno", sentence: "at once: it cannot be taken back" },
-    DRY_RUN_FLAG,
   ],
   sentence: "delete a volume and all that is on it; it can be taken back for a day",
   run: deleteVolume,
 };
 
 async function deleteVolume(call: Call): Promise<number> {
-  const { value, body } = await call.ask(VolumeSchema, "GET", pathOf(call));
-  if (call.flags.isSet("dry-run")) {
-    await call.print(body, () => volumeText(value));
-    await call.note(`${value.name} would be deleted; ${DRY_RUN_NOTE}`);
-    return 0;
-  }
-  if (!call.flags.isSet("yes")) await askFirst(call, value);
+  const { value } = await call.ask(VolumeSchema, "GET", pathOf(call));
   const isNow = call.flags.isSet("now");
-  // By number: a volume that took the name since the question is another one.
-  const query = `graceMs=${isNow ? 0 : GRACE_MS}`;
-  await call.askPlain("DELETE", `/api/v1/volumes/${value.volume}?${query}`);
+  const path = `/api/v1/volumes/${value.volume}?graceMs=${isNow ? 0 : GRACE_MS}`;
+  const cost = `All data on ${value.name} (${sizeInWords(value.sizeBytes)}) is lost`;
+  if (!(await removeNamed(call, { name: value.name, path, cost }))) return 0;
   await call.print({ deleted: value }, () => `${value.name} is deleted\n`);
   if (!isNow) await call.note(`for a day it comes back by: cairn volume restore ${value.name}`);
   return 0;
@@ -232,21 +222,14 @@ async function deleteVolume(call: Call): Promise<number> {
 const restore: Command = {
   words: ["volume", "restore"],
   operands: [VOLUME],
-  flags: ASKING_FLAGS,
+  flags: CHANGING_FLAGS,
   sentence: "take a deleted volume back, with its hosts, as long as it is kept",
   run: async (call) => {
+    if (await call.tried("POST", `${pathOf(call)}/restore`)) return 0;
     const { value, body } = await call.ask(VolumeSchema, "POST", `${pathOf(call)}/restore`);
     await call.print(body, () => `${value.name} is back\n`);
     return 0;
   },
 };
-
-async function askFirst(call: Call, volume: VolumeView): Promise<void> {
-  const size = sizeInWords(volume.sizeBytes);
-  const question = `All data on ${volume.name} (${size}) is lost. Type its name to go on: `;
-  const answer = await call.machine.ask(question);
-  if (answer === null) throw new Misuse("deleting needs --yes where nobody can be asked");
-  if (answer.trim() !== volume.name) throw new Misuse("not deleted: that is not its name");
-}
 
 export const volumeCommands: readonly Command[] = [list, show, create, tls, remove, restore];
