@@ -15,15 +15,18 @@ import type {
 import type { DeadlineJudgement } from "#cluster/deadline.ts";
 import type { EvacuationState } from "#cluster/evacuation.ts";
 import type { MaintenanceState } from "#cluster/maintenance.ts";
+import type { Role } from "#cluster/user-state.ts";
 import type { Drills } from "./drills.ts";
 import type { Arrivals } from "./arrivals.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Health } from "./health.ts";
+import type { GoOnView, KeptView } from "./volume-lineages.ts";
 import type { Neighbours } from "./unit-neighbours.ts";
 import type { Pools } from "./pools.ts";
 import type { HostBackend } from "./host-backend.ts";
 import type { SupportBundle } from "./support-bundle.ts";
 import type { UpdateBackend } from "./update-backend.ts";
+import type { UserBackend } from "./user-backend.ts";
 
 export type Availability = "online" | "waiting" | "read-only" | "offline";
 /** `protection` in words, with the percentage where it rebuilds. */
@@ -66,11 +69,24 @@ export interface UnitStatus {
   searched: boolean;
 }
 
+/** Somebody who has shown a token, or is signed in at the pages. */
+export interface Known {
+  role: Role;
+  /** Who it is, for the audit trail: such as "anna" or "token backup-script". */
+  actor: string;
+}
+
 /**
- * Who asks: this machine itself through the socket, somebody with a token (or signed in at the
- * pages, which only reads), a host with its own token, or anybody on the network.
+ * Who asks: this machine itself through the socket, somebody known, a host with its own token, or
+ * anybody on the network.
  */
-export type Asker = "local" | "token" | "anybody" | { host: HostNumber };
+export type Asker = "local" | "anybody" | { host: HostNumber } | Known;
+
+/** May do all that the owner may. */
+export function isAdmin(asker: Asker): boolean {
+  if (typeof asker === "string") return asker === "local";
+  return "role" in asker && asker.role === "admin";
+}
 
 export interface ClaimRequest {
   /** As typed; null: by the right of who asks. */
@@ -171,6 +187,10 @@ export interface VolumeView {
   front: UnitNumber | null;
   /** Deleted, and gone for good then, by the wall clock; null: it is not deleted. */
   deletedAtMs: number | null;
+  /** R8: what is kept of it from before its owner went on without a copy; the newest first. */
+  kept: KeptView[];
+  /** R3: where it stands still for want of a copy, what it could go on from; null: not so. */
+  goOn: GoOnView | null;
   /** NBD URIs, the front's first; at most eight, though every unit takes the volume. */
   uris: string[];
   /** Whose each of them is. */
@@ -190,6 +210,8 @@ export interface EventView {
   severity: "info" | "warning" | "alarm";
   kind: string;
   sentence: string;
+  /** Who asked for it; null: nobody did. */
+  actor: string | null;
 }
 
 export interface CreateVolume {
@@ -262,18 +284,17 @@ export interface Backend {
   deleteVolume(nameOrNumber: string, options: { graceMs: number }): Promise<void>;
   restoreVolume(nameOrNumber: string): Promise<VolumeView>;
   changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView>;
+  /** R3: goes on without a copy that is missing; a Fault conflict where it does not stand still. */
+  goOnVolume(nameOrNumber: string): Promise<VolumeView>;
+  /** Gives up what is kept from before an override: it is gone. */
+  discardCopy(nameOrNumber: string, number: number): Promise<void>;
   /** Makes whoever asks the cluster's owner: a token valid through every unit. */
   claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }>;
-  /** Changes with the owner's password; null: none is set. It tells nothing of it. */
-  passwordMark(): string | null;
-  /** Whether it is the owner's; takes a moment, and a Fault when too many are looked at. */
-  checkPassword(password: string): Promise<boolean>;
-  setPassword(password: string): Promise<void>;
   /**
    * At most `limit`, newest last: the first ones after `since` (an event's number), or the newest
-   * ones when `since` is 0.
+   * ones when `since` is 0; `actor`: only what somebody of that name asked for.
    */
-  events(since: number, limit: number): EventView[];
+  events(since: number, limit: number, actor?: string): EventView[];
   /** Resyncs and rebuilds under way on this unit, and bytes moved since it started. */
   recovery(): RecoveryView;
   metrics(): MetricSample[];
@@ -287,6 +308,7 @@ export interface Backend {
   readonly pools: Pools;
   readonly arrivals: Arrivals;
   readonly hosts: HostBackend;
+  readonly users: UserBackend;
   /** What any unit tells of itself. */
   readonly neighbours: Neighbours;
 }

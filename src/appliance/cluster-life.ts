@@ -50,6 +50,8 @@ import { headReports } from "./head-reports.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { CopyRate } from "./copy-rate.ts";
 import type { SliceReport } from "./data-plane.ts";
+import { KeptTeller } from "./kept-teller.ts";
+import type { ReactorReport } from "./reactor-messages.ts";
 import { DiskWatch } from "./disk-watch.ts";
 import { ReactorFeed } from "./reactor-feed.ts";
 import { Voter } from "./voter.ts";
@@ -72,6 +74,8 @@ export interface LifeParts {
   reactor: ReactorClient;
   /** Whether volumes are exported while the cluster is nobody's. */
   exportsUnclaimed: boolean;
+  /** For whom this unit acts at the moment; null: for itself. */
+  actor(): string | null;
   /** The owner wants a disk here taken again that is out of use. */
   takeDiskAgain(uuid: string): void;
   /** Other clusters in use with our join secret that this unit hears; null: not known. */
@@ -105,6 +109,7 @@ export class ClusterLife {
   readonly #records: RecordKeeper;
   readonly #servers = new Set<ControlProxyServer>();
   readonly #copyRate = new CopyRate();
+  readonly #keptTeller: KeptTeller;
   #isHurried = false;
   #members: StoreMember[] = [];
   #membersAtMs = Number.NEGATIVE_INFINITY;
@@ -130,6 +135,7 @@ export class ClusterLife {
     });
     this.follower = new ViewFollower(world, timers, this.store);
     this.commands = this.#makeCommands();
+    this.#keptTeller = new KeptTeller(this.commands, this.follower.view);
     const transport = new EtcdUnixTransport(etcdSocketPath(child.place.directory));
     this.#local = new EtcdControlStore(timers, transport);
     this.voter = this.#makeVoter(transport);
@@ -184,6 +190,7 @@ export class ClusterLife {
     });
     return new CommandClient(this.#world, this.#timers, {
       ...{ store, follower, unit },
+      actor: () => this.#parts.actor(),
       before: (name, args) => decideDry(follower.view, name, args, facts),
     });
   }
@@ -324,8 +331,9 @@ export class ClusterLife {
   }
 
   /** The reactor's newest words on the slices here. */
-  reported(slices: readonly SliceReport[]): void {
+  reported({ slices, kept }: Pick<ReactorReport, "slices" | "kept">): void {
     this.#dropDeleted(slices);
+    this.#keptTeller.reported(kept);
     const nowMs = this.#world.clock.nowMs();
     this.#copyRate.reported(nowMs, slices, this.#lacking(slices));
     const { protectWithinMs } = this.follower.view.settings;

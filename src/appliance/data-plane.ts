@@ -11,15 +11,17 @@
 //   or in a head's attach (R2: confirmed before its epoch is sent to anyone).
 // - One proposal per slice at a time, also across a disk's openings: what a slice of an earlier one
 //   still has under way ends first, and fails what was decided by an older record.
+// - R8: a member that its record names kept has no Slice: it is only read, by its lineage. What
+//   comes by links and disks does not say what is kept; nothing is given back by such a record.
 // - Verbs for slices unknown here are dropped, their payload released; so are those of a slice that
 //   a drill keeps silent, in both directions, and what it proposes waits until that is over.
 
 import { EXTENT_BYTES } from "#base/grains.ts";
-import { BEACON_EVERY_MS, FORWARD_AGE_MAX_MS } from "#base/limits.ts";
+import { BEACON_EVERY_MS } from "#base/limits.ts";
 import type { Memory } from "#base/memory.ts";
 import { NO_BUFFER } from "#base/memory.ts";
-import type { Operation, OperationTarget } from "#base/operation.ts";
-import { FLAG_WARM, OperationKind, OperationPool, TrafficClass } from "#base/operation.ts";
+import type { OperationTarget } from "#base/operation.ts";
+import { TrafficClass } from "#base/operation.ts";
 import type {
   DiskNumber,
   DiskPlans,
@@ -29,19 +31,20 @@ import type {
   UnitNumber,
   VolumeNumber,
 } from "#base/record.ts";
-import { NO_PLANS, disksOf, supersedes } from "#base/record.ts";
+import { NO_PLANS, disksOf, holdersOf, isFuller, keptOn, supersedes } from "#base/record.ts";
 import { Status } from "#base/status.ts";
 import { PeerVerb, VerbKind } from "#base/verbs.ts";
 import type { ScrubPace } from "#base/disk-health.ts";
 import type { World } from "#base/world.ts";
 import type { Happening } from "#raid/happening.ts";
 import { CopyBudget } from "#raid/copy-budget.ts";
-import { Slice } from "#raid/slice.ts";
-import type { SliceOptions, SliceStatus } from "#raid/slice.ts";
+import { Slice, type SliceOptions, type SliceStatus } from "#raid/slice.ts";
 import type { DiskStore } from "#store/disk-store.ts";
 import type { ScrubListener } from "#store/scrubber.ts";
+import { ForwardServer } from "./forward-server.ts";
 import { Forwarder } from "./forwarder.ts";
-import type { HeadPlace, VolumeShape } from "./forwarder.ts";
+import type { HeadPlace, ShapeWithCopies, VolumeShape } from "./forwarder.ts";
+import { KeptMembers, type KeptReport, onlyRead, settleKept } from "./kept-members.ts";
 import type { SliceHappening, Takeover } from "./slice-happenings.ts";
 
 export type ProposeDone = (outcome: Outcome, current: SliceRecord | null) => void;
@@ -107,9 +110,10 @@ export class DataPlane {
   readonly #diskUnits = new Map<DiskNumber, UnitNumber>();
   #plans = NO_PLANS;
   readonly #links = new Set<UnitNumber>();
-  readonly #pool = new OperationPool();
   readonly #forwarder: Forwarder;
   readonly #copyBudget = new CopyBudget();
+  readonly #forwards: ForwardServer;
+  readonly #kept: KeptMembers;
   #hostsSeenMs = Number.NEGATIVE_INFINITY;
   #scrubPace: ScrubPace | null;
   /** Slices that a drill keeps silent, until when; and what they would propose. */
@@ -129,8 +133,22 @@ export class DataPlane {
     this.#options = options;
     this.#effects = effects;
     this.#scrubPace = options.scrub ?? null;
+    this.#kept = new KeptMembers({
+      unit: options.unit,
+      member: (disk, slice) => this.#disks.get(disk)?.member(slice) ?? null,
+      unitOf: (disk) => this.#diskUnits.get(disk),
+      isLinked: (unit) => this.#links.has(unit),
+    });
+    this.#forwards = new ForwardServer(world, memory, {
+      target: (slice, lineage) =>
+        lineage === 0
+          ? (this.#slices.get(slice)?.slice ?? null)
+          : this.#kept.target(slice, lineage),
+      send: (unit, verb) => this.#links.has(unit) && effects.send(unit, verb),
+    });
     this.#forwarder = new Forwarder(world, memory, {
-      headOf: (slice) => this.#headOf(slice),
+      headOf: (slice, lineage) =>
+        lineage === 0 ? this.#headOf(slice) : this.#kept.place(slice, lineage),
       send: (unit, verb) => this.#links.has(unit) && effects.send(unit, verb),
     });
   }
@@ -155,12 +173,11 @@ export class DataPlane {
       this.#slices.delete(slice);
     }
     for (const slice of store.slices()) {
-      if (!this.#slices.has(slice)) this.#startSlice(store, slice);
+      const record = this.#records.get(slice);
+      const isKept = record !== undefined && keptOn(record, store.number) !== undefined;
+      if (!isKept && !this.#slices.has(slice)) this.#startSlice(store, slice);
     }
-    for (const record of this.#records.values()) {
-      this.#adopt(record);
-      this.#dropSurplus(record);
-    }
+    for (const record of this.#records.values()) this.#settle(record);
   }
 
   /**
@@ -234,25 +251,45 @@ export class DataPlane {
   /** A record, committed and confirmed. Late and repeated ones are harmless. */
   recordChanged(record: SliceRecord): void {
     const known = this.#records.get(record.slice);
-    if (known !== undefined && !supersedes(record, known)) return;
+    if (known !== undefined && !supersedes(record, known) && !isFuller(record, known)) return;
     this.#records.set(record.slice, record);
+    this.#kept.recordChanged(record);
+    this.#settle(record);
+    this.#forwarder.headChanged(record.slice);
+  }
+
+  /** Brings what is here of a slice in line with its newest record. */
+  #settle(record: SliceRecord): void {
+    for (const { disk } of record.kept ?? []) this.#keep(record, disk);
     this.#slices.get(record.slice)?.slice.recordChanged(record);
     this.#adopt(record);
     this.#dropSurplus(record);
-    this.#forwarder.headChanged(record.slice);
+  }
+
+  /** R8: a member of a lineage that lost stays as it is, durably, and serves no more. */
+  #keep(record: SliceRecord, disk: DiskNumber): void {
+    if (this.#slices.get(record.slice)?.disk !== disk) return;
+    this.#stopSlice(record.slice);
+    const member = this.#disks.get(disk)?.member(record.slice);
+    this.#effects.sliceChanged(record.slice);
+    if (member != null) settleKept(member);
   }
 
   /** The slice's record is gone from the control store: its volume was deleted. */
   sliceRemoved(slice: SliceNumber): void {
     this.#records.delete(slice);
-    this.#dropMember(slice);
+    this.#kept.removed(slice);
+    this.#stopSlice(slice);
+    for (const store of this.#disks.values()) this.#dropMember(store, slice);
   }
 
-  volumeChanged(shape: VolumeShape): void {
+  volumeChanged(shape: ShapeWithCopies): void {
     this.#volumes.set(shape.volume, shape);
+    this.#kept.volumeChanged(shape);
   }
   volumeRemoved(volume: VolumeNumber): void {
     this.#volumes.delete(volume);
+    this.#kept.volumeRemoved(volume);
   }
 
   /** Where a portal submits a volume's requests; it outlives changes of the volume. */
@@ -260,12 +297,28 @@ export class DataPlane {
     return this.#forwarder.target(() => this.#volumes.get(volume) ?? null);
   }
 
+  /** R8: what is kept of a volume from before an override; only read. */
+  keptCopy(volume: VolumeNumber, number: number): OperationTarget {
+    return onlyRead(this.#forwarder.target(() => this.#kept.shape(volume, number)));
+  }
+
+  /** Kept members on disks here. */
+  keptReports(): KeptReport[] {
+    return this.#kept.reports();
+  }
+
   /** Makes the member that a record asks of one of our disks. */
   #adopt(record: SliceRecord): void {
-    if (this.#slices.has(record.slice) || this.#creating.has(record.slice)) return;
-    for (const disk of disksOf(record)) {
+    if (this.#creating.has(record.slice)) return;
+    const named = disksOf(record);
+    const entry = this.#slices.get(record.slice);
+    if (entry !== undefined && named.includes(entry.disk)) return;
+    for (const disk of named) {
       const store = this.#disks.get(disk);
       if (store === undefined || store.failed) continue;
+      // Another disk here had it before.
+      this.#stopSlice(record.slice);
+      if (store.member(record.slice) !== null) return this.#startSlice(store, record.slice);
       this.#creating.add(record.slice);
       store.createMember(record.slice, record.sizeBytes, (status) => {
         this.#creating.delete(record.slice);
@@ -282,6 +335,18 @@ export class DataPlane {
       });
       return;
     }
+    if (entry === undefined) this.#startStale(record);
+  }
+
+  /**
+   * A member that was kept, and is not any more: its head brings it up once it hears of it (R7).
+   */
+  #startStale(record: SliceRecord): void {
+    if (record.kept === undefined || record.inSync.length >= record.copies) return;
+    const isStale = (store: DiskStore) =>
+      !store.failed && !keptOn(record, store.number) && store.member(record.slice) !== null;
+    const store = [...this.#disks.values()].find(isStale);
+    if (store !== undefined) this.#startSlice(store, record.slice);
   }
 
   #startSlice(store: DiskStore, number: SliceNumber): void {
@@ -328,8 +393,7 @@ export class DataPlane {
       proposal?.();
       // The link never broke: who asked here, and found no other head, waits for an answer.
       for (const { from, sequence } of unanswered) {
-        if (!this.#links.has(from)) continue;
-        this.#effects.send(from, this.#forwardedVerb(sequence, Status.expired));
+        this.#forwards.refuse(from, sequence, Status.expired);
       }
       const entry = this.#slices.get(slice);
       if (entry === undefined) continue;
@@ -365,23 +429,27 @@ export class DataPlane {
     });
   }
 
-  /** A former member that is no longer needed gives its space back; one still owed data never. */
+  /**
+   * Members that are no longer needed give their space back; one still owed data, or kept (R8),
+   * never. Only by a record that says what is kept.
+   */
   #dropSurplus(record: SliceRecord): void {
+    if (record.kept === undefined || record.inSync.length < record.copies) return;
+    const holders = holdersOf(record);
     const entry = this.#slices.get(record.slice);
-    if (entry === undefined || disksOf(record).includes(entry.disk)) return;
-    if (record.inSync.length < record.copies) return;
-    this.#dropMember(record.slice);
+    if (entry !== undefined && !holders.includes(entry.disk)) this.#stopSlice(record.slice);
+    for (const store of this.#disks.values()) {
+      if (!holders.includes(store.number)) this.#dropMember(store, record.slice);
+    }
   }
 
-  #dropMember(slice: SliceNumber): void {
-    const entry = this.#slices.get(slice);
-    if (entry === undefined) return;
+  #stopSlice(slice: SliceNumber): void {
+    this.#slices.get(slice)?.slice.stop();
     this.#slices.delete(slice);
-    entry.slice.stop();
-    this.#disks
-      .get(entry.disk)
-      ?.member(slice)
-      ?.drop(() => this.#effects.sliceChanged(slice));
+  }
+
+  #dropMember(store: DiskStore, slice: SliceNumber): void {
+    store.member(slice)?.drop(() => this.#effects.sliceChanged(slice));
   }
 
   // Links and verbs.
@@ -426,7 +494,7 @@ export class DataPlane {
         this.#forwarder.tickHeard(from, verb.tickMs);
         return;
       case VerbKind.forward:
-        this.#serveForward(from, verb);
+        this.#forwards.serve(from, verb);
         return;
       case VerbKind.forwarded:
         this.#forwarder.tickHeard(from, verb.tickMs);
@@ -458,68 +526,6 @@ export class DataPlane {
       return this.#links.has(unit) ? { at: "unit", unit } : NOWHERE;
     }
     return this.#slices.get(slice)?.here ?? NOWHERE;
-  }
-
-  #serveForward(from: UnitNumber, verb: PeerVerb): void {
-    const nowMs = this.#world.clock.nowMs();
-    const ageMs = nowMs - verb.tickMs;
-    const entry = this.#slices.get(verb.slice);
-    // H7: our own clock, echoed: an old sending never takes effect, whatever the network kept.
-    if (!(ageMs >= 0 && ageMs <= FORWARD_AGE_MAX_MS))
-      return this.#refuse(from, verb, Status.expired);
-    if (entry === undefined) return this.#refuse(from, verb, Status.notHead);
-    const operation = this.#pool.take();
-    operation.kind = verb.operation as OperationKind;
-    operation.offsetBytes = verb.offsetBytes;
-    operation.lengthBytes = verb.lengthBytes;
-    operation.flags = verb.flags;
-    operation.origin = verb.origin;
-    operation.class = TrafficClass.forwarded;
-    operation.notAfterMs = verb.tickMs + FORWARD_AGE_MAX_MS;
-    operation.bufferOffset = verb.bufferOffset;
-    if (operation.kind === OperationKind.read) {
-      operation.bufferOffset = this.#memory.allocate(Math.max(1, verb.lengthBytes));
-      if (operation.bufferOffset === NO_BUFFER) {
-        this.#pool.give(operation);
-        return this.#refuse(from, verb, Status.busy);
-      }
-    }
-    const { sequence } = verb;
-    operation.done = (ended) => this.#answerForward(from, sequence, ended);
-    entry.slice.submit(operation);
-  }
-
-  #refuse(from: UnitNumber, verb: PeerVerb, status: Status): void {
-    if (verb.bufferOffset !== NO_BUFFER) this.#memory.release(verb.bufferOffset);
-    const answer = this.#forwardedVerb(verb.sequence, status);
-    if (this.#links.has(from)) this.#effects.send(from, answer);
-  }
-
-  #forwardedVerb(sequence: number, status: Status): PeerVerb {
-    const answer = new PeerVerb();
-    answer.kind = VerbKind.forwarded;
-    answer.sequence = sequence;
-    answer.status = status;
-    answer.class = TrafficClass.forwarded;
-    answer.tickMs = this.#world.clock.nowMs();
-    return answer;
-  }
-
-  #answerForward(to: UnitNumber, sequence: number, ended: Operation): void {
-    const answer = this.#forwardedVerb(sequence, ended.status);
-    const buffer = ended.bufferOffset;
-    answer.runs = ended.runs;
-    const isWanted = (ended.flags & FLAG_WARM) === 0;
-    const givesPayload =
-      ended.kind === OperationKind.read && ended.status === Status.ok && isWanted;
-    if (givesPayload) {
-      answer.bufferOffset = buffer;
-      answer.payloadBytes = ended.lengthBytes;
-      answer.sent = () => this.#memory.release(buffer);
-    }
-    this.#pool.give(ended);
-    const taken = this.#links.has(to) && this.#effects.send(to, answer);
-    if (buffer !== NO_BUFFER && !(givesPayload && taken)) this.#memory.release(buffer);
   }
 
   // Time and the end.

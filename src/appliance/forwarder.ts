@@ -28,6 +28,13 @@ export interface VolumeShape {
   sliceBytes: number;
   /** In order; slice i covers bytes from i * sliceBytes. */
   slices: SliceNumber[];
+  /** R8: per slice the lineage to read, where another than the current one is meant; else 0. */
+  lineages?: readonly number[] | undefined;
+}
+
+/** A volume, and what is kept of it from before its owner's overrides, by their numbers. */
+export interface ShapeWithCopies extends VolumeShape {
+  copies?: readonly { number: number; lineages: readonly number[] }[] | undefined;
 }
 
 /** Where a slice's head is, as far as this unit knows. */
@@ -35,7 +42,8 @@ export type HeadPlace =
   { at: "here"; target: OperationTarget } | { at: "unit"; unit: UnitNumber } | { at: "unknown" };
 
 export interface ForwarderEffects {
-  headOf(slice: SliceNumber): HeadPlace;
+  /** `lineage`: 0, or one that lost, to be read alone. */
+  headOf(slice: SliceNumber, lineage: number): HeadPlace;
   /** False: no link now. */
   send(unit: UnitNumber, verb: PeerVerb): boolean;
 }
@@ -56,6 +64,7 @@ class Part {
   whole: Whole | null = null;
   index = 0;
   slice: SliceNumber = 0;
+  lineage = 0;
   readonly operation = new Operation();
   resends = 0;
   /** Sent at least once to a head that may have begun it. */
@@ -153,6 +162,7 @@ export class Forwarder {
     const part = this.#spare.pop() ?? new Part(this.#localDone);
     part.source = source;
     part.slice = shape.slices[sliceIndex] as SliceNumber;
+    part.lineage = shape.lineages?.[sliceIndex] ?? 0;
     const { operation } = part;
     operation.kind = source.kind;
     operation.flags = source.flags;
@@ -173,7 +183,7 @@ export class Forwarder {
     }
     if (part.source.cancelled) return this.#finish(part, Status.cancelled);
     if (part.resends > FORWARD_RESENDS_MAX) return this.#finish(part, Status.ioError);
-    const place = this.#effects.headOf(part.slice);
+    const place = this.#effects.headOf(part.slice, part.lineage);
     if (place.at === "unknown") {
       this.#waiting.push(part);
       return;
@@ -197,6 +207,7 @@ export class Forwarder {
     const verb = new PeerVerb();
     verb.kind = VerbKind.forward;
     verb.slice = part.slice;
+    verb.lineage = part.lineage;
     verb.class = TrafficClass.forwarded;
     verb.sequence = part.sequence = this.#nextSequence();
     verb.operation = operation.kind;
@@ -308,9 +319,10 @@ export class Forwarder {
 
   /** A slice's record changed, so its head may be another: what is with the old one goes on. */
   headChanged(slice: SliceNumber): void {
-    const place = this.#effects.headOf(slice);
     for (const part of [...this.#pending.values()]) {
-      if (part.slice !== slice || (place.at === "unit" && place.unit === part.unit)) continue;
+      if (part.slice !== slice) continue;
+      const place = this.#effects.headOf(slice, part.lineage);
+      if (place.at === "unit" && place.unit === part.unit) continue;
       if (place.at === "unknown") continue;
       this.#pending.delete(part.sequence);
       this.#lost(part);

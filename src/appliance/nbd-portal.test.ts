@@ -14,6 +14,7 @@ import { infoData, option, splitOptionReplies, u32s } from "#protocol/nbd/host-f
 import { MemorySocket } from "#protocol/nbd/memory-socket-fixture.ts";
 import { MemoryVolume } from "#protocol/nbd/memory-volume-fixture.ts";
 import { HANDSHAKE_MS, Info, Option, Reply } from "#protocol/nbd/nbd.wire.ts";
+import { onlyRead } from "./kept-members.ts";
 import { NbdPortal } from "./nbd-portal.ts";
 import type { ExportedVolume } from "./reactor-messages.ts";
 
@@ -31,6 +32,7 @@ function exported(change: Partial<ExportedVolume> = {}): ExportedVolume {
     slices: [1],
     hosts: [1],
     tls: "optional",
+    copies: [],
     ...change,
   };
 }
@@ -54,6 +56,7 @@ class Bench {
       turnMs: () => this.turnMs,
       creditBytes: 32 * MIB,
       target: () => target,
+      keptCopy: () => onlyRead(target),
       changed: () => void this.changes++,
       defer: (act) => act(),
       secure:
@@ -127,6 +130,29 @@ describe("who sees what", () => {
     bench.portal.setVolume(exported({ hosts: [2] }));
     expect(bench.connect("unix").flags().go()).toBe(Reply.ACK);
     expect(bench.connect().flags().go()).toBe(Reply.ERR_UNKNOWN);
+  });
+
+  test("what is kept of it, by its own name, as long as it is kept (R8)", () => {
+    const bench = new Bench();
+    const copies = [{ number: 1, name: "one@before-1", lineages: [5] }];
+    bench.portal.setVolume(exported({ copies }));
+    const [one, kept] = [bench.connect().flags(), bench.connect().flags()];
+    expect([one.go(), kept.go("one@before-1")]).toEqual([Reply.ACK, Reply.ACK]);
+    // The default export stays the volume: of what is kept none is meant unsaid.
+    expect(bench.connect().flags().go("")).toBe(Reply.ACK);
+    expect(bench.connect().flags().go("one@before-2")).toBe(Reply.ERR_UNKNOWN);
+    expect(bench.connect(FAR).flags().go("one@before-1")).toBe(Reply.ERR_UNKNOWN);
+    const { SERVER, ACK } = Reply;
+    expect(bench.connect().flags().ask(Option.LIST)).toEqual([SERVER, SERVER, ACK]);
+    expect(bench.portal.attachedFrom()[0]).toMatchObject({ volume: 1, connections: 3 });
+    // Given up: its connections end, those of the volume stay.
+    bench.portal.setVolume(exported());
+    expect([one.isOpen, kept.isOpen]).toEqual([true, false]);
+    bench.portal.setVolume(exported({ copies }));
+    const again = bench.connect().flags();
+    expect(again.go("one@before-1")).toBe(Reply.ACK);
+    bench.portal.setVolume(exported({ copies, hosts: [] }));
+    expect([one.isOpen, again.isOpen]).toEqual([false, false]);
   });
 
   test("revoked, or the volume deleted → its connections end, others stay", () => {

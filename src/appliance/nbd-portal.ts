@@ -50,11 +50,15 @@ interface PortalOptions {
   turnMs(): number;
   /** Where a volume's requests go. */
   target(volume: VolumeNumber): OperationTarget;
+  /** Where those of what is kept of it go. */
+  keptCopy(volume: VolumeNumber, number: number): OperationTarget;
 }
 
 interface Shown {
   volume: ExportedVolume;
   shown: NbdExport;
+  /** R8: what is kept of it from before overrides, by number; only read. */
+  copies: Map<number, NbdExport>;
   meter: RequestMeter;
 }
 
@@ -80,15 +84,33 @@ export class NbdPortal {
     const known = this.#volumes.get(volume.volume);
     if (known === undefined) {
       const meter = new RequestMeter(() => this.#options.turnMs());
-      this.#volumes.set(volume.volume, { volume, meter, shown: this.#show(volume, meter) });
+      const shown = this.#show(volume, meter);
+      const made: Shown = { volume, meter, shown, copies: new Map() };
+      this.#volumes.set(volume.volume, made);
+      this.#setCopies(made);
       return;
     }
     known.volume = volume;
+    this.#setCopies(known);
     for (const session of this.#sessions) {
-      if (session.volume !== known.shown) continue;
+      if (!isOf(known, session.volume)) continue;
       if (!this.#mayAttach(volume, session.peerAddress)) session.close(NOT_ASSIGNED);
       else if (volume.tls === "required" && !session.secured) session.close("only over TLS now");
       else if (volume.tls === "off" && session.secured) session.close("not over TLS any more");
+    }
+  }
+
+  #setCopies(known: Shown): void {
+    const { volume, copies } = known;
+    for (const [number, shown] of copies) {
+      if (volume.copies.some((copy) => copy.number === number)) continue;
+      copies.delete(number);
+      for (const session of this.#sessions) {
+        if (session.volume === shown) session.close("the copy was given up");
+      }
+    }
+    for (const { number, name } of volume.copies) {
+      if (!copies.has(number)) copies.set(number, this.#showCopy(volume, { number, name }));
     }
   }
 
@@ -97,7 +119,7 @@ export class NbdPortal {
     if (known === undefined) return;
     this.#volumes.delete(number);
     for (const session of this.#sessions) {
-      if (session.volume === known.shown) session.close("the volume was deleted");
+      if (isOf(known, session.volume)) session.close("the volume was deleted");
     }
   }
 
@@ -115,10 +137,12 @@ export class NbdPortal {
 
   /** Ends what was that host's and is nobody's now. */
   #lookAgain(host: HostNumber): void {
-    for (const { volume, shown } of this.#volumes.values()) {
+    for (const known of this.#volumes.values()) {
+      const { volume } = known;
       if (!volume.hosts.includes(host)) continue;
       for (const session of this.#sessions) {
-        if (session.volume !== shown || this.#mayAttach(volume, session.peerAddress)) continue;
+        const isOther = !isOf(known, session.volume);
+        if (isOther || this.#mayAttach(volume, session.peerAddress)) continue;
         session.close(NOT_ASSIGNED);
       }
     }
@@ -214,7 +238,11 @@ export class NbdPortal {
 
   /** What is attached, by volume and address. */
   attachedFrom(): AttachedFrom[] {
-    const numbers = new Map([...this.#volumes].map(([number, { shown }]) => [shown, number]));
+    const numbers = new Map(
+      [...this.#volumes].flatMap(([number, { shown, copies }]) =>
+        [shown, ...copies.values()].map((one): [NbdExport, VolumeNumber] => [one, number]),
+      ),
+    );
     const found = new Map<string, AttachedFrom>();
     for (const session of this.#sessions) {
       const volume = session.volume === null ? undefined : numbers.get(session.volume);
@@ -257,13 +285,13 @@ export class NbdPortal {
   #find(name: string, address: string): NbdExport | null {
     if (name === "") {
       // "The default export": the one volume there is for that host; among several none is guessed.
-      const [only, ...others] = this.#list(address);
+      const [only, ...others] = this.#list(address).filter(({ readOnly }) => !readOnly);
       return others.length === 0 ? (only ?? null) : null;
     }
-    for (const { volume, shown } of this.#volumes.values()) {
-      if (volume.name === name || volume.uuid === name) {
-        return this.#mayAttach(volume, address) ? shown : null;
-      }
+    for (const { volume, shown, copies } of this.#volumes.values()) {
+      const isVolume = volume.name === name || volume.uuid === name;
+      const found = isVolume ? shown : [...copies.values()].find((copy) => copy.name === name);
+      if (found !== undefined) return this.#mayAttach(volume, address) ? found : null;
     }
     return null;
   }
@@ -272,7 +300,7 @@ export class NbdPortal {
     const hosts = this.#hostsAt(address);
     return [...this.#volumes.values()]
       .filter(({ volume }) => volume.hosts.some((host) => hosts.has(host)))
-      .map(({ shown }) => shown);
+      .flatMap(({ shown, copies }) => [shown, ...copies.values()]);
   }
 
   #mayAttach(volume: ExportedVolume, address: string): boolean {
@@ -288,6 +316,24 @@ export class NbdPortal {
   #isAt(host: HostNumber, bytes: Uint8Array | null): boolean {
     if (bytes === null) return false;
     return this.#hosts.get(host)?.some((range) => rangeHolds(range, bytes)) ?? false;
+  }
+
+  #showCopy(first: ExportedVolume, copy: { number: number; name: string }): NbdExport {
+    const newest = () => this.#volumes.get(first.volume)?.volume ?? first;
+    return {
+      name: copy.name,
+      description: `Kept of Cairn volume ${first.uuid}, read-only`,
+      get sizeBytes() {
+        return newest().sizeBytes;
+      },
+      readOnly: true,
+      multiConn: true,
+      get tls() {
+        return newest().tls;
+      },
+      target: this.#options.keptCopy(first.volume, copy.number),
+      meter: new RequestMeter(() => this.#options.turnMs()),
+    };
   }
 
   /** Reads through to the newest shape, so that a session sees a volume grow. */
@@ -311,6 +357,11 @@ export class NbdPortal {
       meter,
     };
   }
+}
+
+function isOf({ shown, copies }: Shown, attached: NbdExport | null): boolean {
+  if (attached === null) return false;
+  return attached === shown || [...copies.values()].includes(attached);
 }
 
 function bytesOf(address: string): Uint8Array | null {

@@ -21,6 +21,7 @@ export type Heard<K extends FromReactor["kind"]> = Extract<FromReactor, { kind: 
 
 const NOTHING: ReactorReport = {
   slices: [],
+  kept: [],
   disks: [],
   links: [],
   connections: 0,

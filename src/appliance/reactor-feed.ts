@@ -7,10 +7,11 @@
 // Invariant: an appliance exports nothing to anybody before the cluster is claimed.
 
 import type { DiskNumber, HostNumber, UnitNumber, VolumeNumber } from "#base/record.ts";
+import { keptVolumes } from "#cluster/lineages.ts";
 import type { VolumeRecord } from "#cluster/state.ts";
 import type { ClusterView, ViewChange } from "#cluster/view.ts";
 import type { ReactorClient } from "./reactor-client.ts";
-import type { PeerUnit } from "./reactor-messages.ts";
+import type { ExportedVolume, PeerUnit } from "./reactor-messages.ts";
 
 /** How long a drill keeps a head silent: longer than any takeover is given (design, section 5). */
 export const SILENT_MS = 10_000;
@@ -20,6 +21,8 @@ export class ReactorFeed {
   readonly #view: ClusterView;
   /** As last sent. */
   #plans = "";
+  /** Copies of volumes that were told, as text. */
+  readonly #copies = new Map<VolumeNumber, string>();
   /** How often heads of canaries were told to fall silent, by volume; those of before were seen. */
   readonly #silenced = new Map<VolumeNumber, number>();
   readonly #options: { ownUnit: UnitNumber; exportsUnclaimed: boolean };
@@ -56,7 +59,24 @@ export class ReactorFeed {
         this.#sendHost(number);
       }
     }
+    this.#lookAtCopies(changes);
     if (places.length > 0) this.#reactor.send({ kind: "places", places });
+  }
+
+  /** R8: records say what is kept of a volume. */
+  #lookAtCopies(changes: readonly ViewChange[]): void {
+    const seen = new Set<VolumeNumber>();
+    for (const { kind, rest } of changes) {
+      if (kind !== "slice") continue;
+      const record = this.#view.slices.get(Number(rest));
+      const told = this.#copies.get(record?.volume ?? 0);
+      if (record === undefined || told === undefined || seen.has(record.volume)) continue;
+      if (told === "[]" && (record.kept ?? []).length === 0) continue;
+      seen.add(record.volume);
+      const volume = this.#view.volumes.get(record.volume);
+      if (volume === undefined || JSON.stringify(copiesOf(this.#view, volume)) === told) continue;
+      this.#sendVolume(record.volume);
+    }
   }
 
   #sendScrubPace(): void {
@@ -91,11 +111,14 @@ export class ReactorFeed {
   #sendVolume(number: VolumeNumber): void {
     const volume = this.#view.volumes.get(number);
     if (volume === undefined || volume.state !== "ready") {
+      this.#copies.delete(number);
       this.#reactor.send({ kind: "volumeGone", volume: number });
     } else {
       const mayExport = this.#options.exportsUnclaimed || this.#view.isClaimed;
       const hosts = mayExport ? [...volume.hosts, ...this.#sendRanges(volume)] : [];
-      this.#reactor.send({ kind: "volume", volume: { ...exported(volume), hosts } });
+      const copies = copiesOf(this.#view, volume);
+      this.#copies.set(number, JSON.stringify(copies));
+      this.#reactor.send({ kind: "volume", volume: { ...exported(volume), hosts, copies } });
     }
   }
 
@@ -133,4 +156,13 @@ export class ReactorFeed {
 function exported(volume: VolumeRecord) {
   const { number, sizeBytes, sliceBytes, slices, name, uuid, tls } = volume;
   return { volume: number, sizeBytes, sliceBytes, slices, name, uuid, tls };
+}
+
+/** Per copy the lineage of each slice: 0 where the current one is meant. */
+function copiesOf(view: ClusterView, volume: VolumeRecord): ExportedVolume["copies"] {
+  return keptVolumes(view, volume).map(({ number, name, copies }) => {
+    const lineages = volume.slices.map(() => 0);
+    for (const { index, lineage } of copies) lineages[index] = lineage;
+    return { number, name, lineages };
+  });
 }

@@ -19,7 +19,8 @@ import type { HappeningKind } from "#raid/happening.ts";
 import type { SliceReport } from "./data-plane.ts";
 import type { ProbeFacts } from "./drill-probe.ts";
 import type { IoTold } from "./io-history.ts";
-import type { VolumeShape } from "./forwarder.ts";
+import type { ShapeWithCopies } from "./forwarder.ts";
+import type { KeptReport } from "./kept-members.ts";
 
 /** A disk's place to open: a file or block device and the area in it that is ours, bytes. */
 export interface DiskPlace {
@@ -41,13 +42,15 @@ export interface PeerUnit {
 }
 
 /** A volume as the portals export it. */
-export interface ExportedVolume extends VolumeShape {
+export interface ExportedVolume extends ShapeWithCopies {
   name: string;
   /** 32 hex digits; the same through every unit, for the volume's life. */
   uuid: string;
   /** Hosts that it is assigned to; empty: nobody may attach. */
   hosts: HostNumber[];
   tls: TlsRule;
+  /** R8: what is kept of it from before its owner's overrides: exports of their own, only read. */
+  copies: { number: number; name: string; lineages: number[] }[];
 }
 
 /** A host as the portals know it: where it comes from. */
@@ -178,6 +181,8 @@ export interface AttachedFrom {
 
 export interface ReactorReport {
   slices: SliceReport[];
+  /** Copies of lineages that lost, on disks here. */
+  kept: KeptReport[];
   disks: OpenedDisk[];
   links: { unit: UnitNumber; up: boolean }[];
   connections: number;

@@ -34,7 +34,15 @@ async function samples() {
   const wish = { name: "v", sizeBytes: 1 << 30, protection: "mirror-2" as const };
   await backend.createVolume(wish, { dryRun: false });
   return unitMetrics({
-    report: { slices: [], disks: [disk], links: [], connections: 2, attached: [], waiting: 0 },
+    report: {
+      slices: [],
+      kept: [],
+      disks: [disk],
+      links: [],
+      connections: 2,
+      attached: [],
+      waiting: 0,
+    },
     uptimeSeconds: 60,
     staleMs: 1500,
     units: backend.units(),

@@ -196,17 +196,8 @@ export class UnitReactor {
           this.#changed = true;
         },
         secure: message.tls ? (socket, done) => this.#secure(socket, done) : null,
-        target: (volume) => {
-          // Joining makes the plane, once; looked up again by every request it would cost more.
-          let target: OperationTarget | null = null;
-          return {
-            submit: (operation) => {
-              target ??= this.#plane?.volume(volume) ?? null;
-              if (target === null) operation.complete(Status.notFound);
-              else target.submit(operation);
-            },
-          };
-        },
+        target: (volume) => this.#lateTarget((plane) => plane.volume(volume)),
+        keptCopy: (volume, number) => this.#lateTarget((plane) => plane.keptCopy(volume, number)),
       });
       const accept = (socket: StreamSocket) => this.#portal?.accepted(socket);
       const nbdPort = this.#listen(message.nbd, HOST_ALIVE_SECONDS, accept);
@@ -223,6 +214,18 @@ export class UnitReactor {
     } catch (cause) {
       this.#post({ kind: "startFailed", sentence: sentenceOf(cause) });
     }
+  }
+
+  /** Joining makes the plane, once; looked up again by every request it would cost more. */
+  #lateTarget(of: (plane: DataPlane) => OperationTarget): OperationTarget {
+    let target: OperationTarget | null = null;
+    return {
+      submit: (operation) => {
+        target ??= this.#plane === null ? null : of(this.#plane);
+        if (target === null) operation.complete(Status.notFound);
+        else target.submit(operation);
+      },
+    };
   }
 
   /**
@@ -455,6 +458,7 @@ export class UnitReactor {
     const slices = this.#plane?.sliceReports() ?? [];
     const report: ReactorReport = {
       slices,
+      kept: this.#plane?.keptReports() ?? [],
       disks: this.#disks.all().map(describe),
       links: this.#links?.states() ?? [],
       connections: this.#portal?.connections ?? 0,

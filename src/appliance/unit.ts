@@ -13,17 +13,16 @@ import type { Catalog } from "#cluster/catalog.ts";
 import { Discovery } from "#cluster/discovery.ts";
 import type { Stranger } from "#cluster/discovery-units.ts";
 import type { StationFact } from "#cluster/formation.ts";
-import { idBytes, idText } from "#cluster/identity.ts";
-import type { UnitIdentity } from "#cluster/identity.ts";
+import { type UnitIdentity, idBytes, idText } from "#cluster/identity.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { ETCD_PEER_PORT, newId, voterName } from "#cluster/voters.ts";
+import type { ActorScope } from "#machine/actor-scope.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
 import type { ControlListener, ControlSocket } from "#machine/control-socket.ts";
 import type { LinkDatagrams } from "#machine/datagram.ts";
-import { issueEtcdCertificates } from "#machine/etcd-certificates.ts";
-import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
+import { type EtcdCertificates, issueEtcdCertificates } from "#machine/etcd-certificates.ts";
 import { EtcdChild, clearEtcdDirectory } from "#machine/etcd-child.ts";
-import { addAddress, hasAddress } from "#machine/network.ts";
+import { type Link as MachineLink, addAddress, hasAddress } from "#machine/network.ts";
 import type { StateDirectory } from "#machine/state-directory.ts";
 import type { TlsEnd } from "#machine/tls-channel.ts";
 import { ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
@@ -34,8 +33,7 @@ import type { OwnIdentity, PeerIdentity } from "#protocol/peer-channel/identity.
 import type { JoinKeys } from "#protocol/peer-channel/secret.ts";
 import { endDryRun } from "./dry-run.ts";
 import { NO_SECRET, answerOffer, giveSecret } from "./adoption.ts";
-import { admitJoining, foundCluster, joinCluster } from "./assembly.ts";
-import type { UnitFacts } from "./assembly.ts";
+import { type UnitFacts, admitJoining, foundCluster, joinCluster } from "./assembly.ts";
 import { ClaimDesk } from "./claim-desk.ts";
 import { ClusterLife, addressInCluster } from "./cluster-life.ts";
 import { membershipOf } from "./cluster-membership.ts";
@@ -50,14 +48,13 @@ import { MEMBERSHIP_FILE, membershipText, parseMembership } from "./membership.t
 import type { SavedMembership } from "./membership.ts";
 import { addLeft, readLeft } from "./left-clusters.ts";
 import { claimCodeOf, claimForOwner } from "./owner-claim.ts";
-import { OwnPlace } from "./own-place.ts";
+import { OwnPlace, type Place } from "./own-place.ts";
 import type { ReactorClient } from "./reactor-client.ts";
-import { makeNew, readRemoval, writeRemoval } from "./removal.ts";
-import type { Removal } from "./removal.ts";
+import { type Removal, makeNew, readRemoval, writeRemoval } from "./removal.ts";
 import { storageFacts, tellRetired, tellStorage } from "./storage-news.ts";
 import { ownReport } from "./unit-report.ts";
 import { unitName } from "./unit-identity.ts";
-import { peersOf, usableLinks } from "./unit-links.ts";
+import { peersOf, toldAddresses, usableLinks } from "./unit-links.ts";
 import { FEATURE_LEVEL, VERSION } from "./version.ts";
 
 const TICK_MS = 100;
@@ -76,6 +73,8 @@ export interface UnitOutside {
   tls: TlsEnd | null;
   /** Unpacks the etcd that came with us; answers its path. */
   unpackEtcd(directory: string): Promise<string>;
+  /** For whom it acts at the moment. */
+  actors: Pick<ActorScope, "current">;
   /** The process must end: it is wrong about itself. */
   fatal(error: unknown): void;
   /** Null: the unit is a process on somebody's machine. */
@@ -115,6 +114,7 @@ export class Unit {
   #endRun: (reason: string) => void = () => {};
   /** Resolves with the reason when this run ends by itself, so that the unit begins anew. */
   readonly ended: Promise<string>;
+  #links: readonly MachineLink[] = [];
   #linksAtMs = 0;
   #linksText = "";
 
@@ -265,7 +265,8 @@ export class Unit {
 
   #refreshLinks(): void {
     this.#linksAtMs = this.#world.clock.nowMs();
-    const links = usableLinks(this.#udp.refreshLinks(), this.configuration.interfaces);
+    this.#links = this.#udp.refreshLinks();
+    const links = usableLinks(this.#links, this.configuration.interfaces);
     const text = JSON.stringify(links.map(({ name, addresses }) => ({ name, addresses })));
     if (text === this.#linksText) return;
     this.#linksText = text;
@@ -286,7 +287,7 @@ export class Unit {
       propose: ({ id, next, expected }) => this.life?.propose(id, next, expected),
       reported: (report) => {
         this.disks.refresh(report.disks);
-        this.life?.reported(report.slices);
+        this.life?.reported(report);
         this.life?.watch.reported(report.disks);
       },
       blocks: (told) => this.life?.watch.blocks(told),
@@ -337,23 +338,25 @@ export class Unit {
   // Founding, joining, entering.
 
   #facts(clusterId: string): UnitFacts {
-    const links = usableLinks(this.#udp.refreshLinks(), this.configuration.interfaces);
-    const addresses = links.flatMap((link) =>
-      link.addresses.map((one) => one.address).filter((address) => !/^fe[89ab]/i.test(address)),
-    );
     const ula = addressInCluster(this.#world, clusterId, this.identity);
     return {
       id: idText(this.identity.unitId),
       publicKey: this.identity.publicKey.toHex(),
       name: this.name,
-      addresses: addresses.filter((address) => address !== ula).slice(0, 32),
+      ...this.#placeBut(ula),
       ula,
-      ports: { ...this.ports, etcd: ETCD_PEER_PORT },
       featureLevel: FEATURE_LEVEL,
       version: VERSION,
       role: this.configuration.role,
       left: readLeft(this.state),
     };
+  }
+
+  /** Where it can be reached, besides its address among units. */
+  #placeBut(ula: string): Place {
+    const links = usableLinks(this.#links, this.configuration.interfaces);
+    const ports = { ...this.ports, etcd: ETCD_PEER_PORT };
+    return { addresses: toldAddresses(links, ula), ports };
   }
 
   async #found(): Promise<void> {
@@ -508,6 +511,7 @@ export class Unit {
       certificates,
       reactor: this.reactor,
       exportsUnclaimed: this.exportsUnclaimed,
+      actor: () => this.#outside.actors.current,
       near: () => this.discovery.formation.near,
       takeDiskAgain: (uuid) => this.disks.takeAgain(uuid),
       removed: () => this.#wasRemoved(saved),
@@ -546,8 +550,8 @@ export class Unit {
     const ula = addressInCluster(this.#world, clusterId, this.identity);
     this.#place = new OwnPlace(this.#world.log, {
       ...{ unit, store, view: follower.view },
-      place: () => this.#facts(clusterId),
-      hasOwnAddress: () => hasAddress(ula),
+      place: () => this.#placeBut(ula),
+      hasOwnAddress: () => hasAddress(this.#links, ula),
       takeOwnAddress: () => this.#takeAddress(ula),
     });
   }

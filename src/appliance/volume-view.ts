@@ -11,6 +11,7 @@ import type { ClusterView } from "#cluster/view.ts";
 import { volumeState } from "#cluster/volume-state.ts";
 import type { SliceReport } from "#cluster/volume-state.ts";
 import type { VolumeView } from "./backend.ts";
+import { goOnView, keptViews } from "./volume-lineages.ts";
 
 /** Ways to a volume that are named: every other unit takes it as well. */
 const PATHS_MAX = 8;
@@ -52,6 +53,8 @@ export function volumeView(volume: VolumeRecord, shared: SharedByVolumes): Volum
     tls: volume.tls,
     front,
     deletedAtMs: volume.trash?.untilMs ?? null,
+    kept: keptViews(view, volume, (unit, name) => uriOf(unit, { ...volume, name })),
+    goOn: goOnView(view, volume),
     uris: paths.map(({ uri }) => uri),
     paths,
     slices: records.flatMap((record) => (record === null ? [] : [sliceView(view, record)])),

@@ -10,6 +10,7 @@
 
 import { Fault } from "#base/fault.ts";
 import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
+import { keptOnDisk } from "#cluster/lineages.ts";
 import { takeAway } from "#cluster/maintenance.ts";
 import { Rehearsal } from "#cluster/rehearsal.ts";
 import { roughTime } from "#cluster/rough-time.ts";
@@ -25,6 +26,8 @@ import { decide } from "#raid/takeover.ts";
 const REHEARSED_SLICES_MAX = 2048;
 /** Rounds of naming members: each brings up what it can, spares one after the other. */
 const ROUNDS_MAX = 64;
+/** Kept copies that are named. */
+const NAMED_MAX = 4;
 /** Long after any grant or silence. */
 const LATER_MS = 3_600_000;
 
@@ -328,9 +331,21 @@ function sentencesOf(
         "they attach to the volume's front instead",
     );
   }
+  const kept = disksOf(view, subject).flatMap((disk) => keptOnDisk(view, disk));
+  if (kept.length > 0) {
+    const names = [...new Set(kept)].slice(0, NAMED_MAX).join(", ");
+    const then = subject.kind === "evacuation" ? "stays there, and holds it up" : "goes with it";
+    sentences.push(`what is kept of before an override, ${names}, ${then}`);
+  }
   const station = view.station?.unit ?? 0;
   if (subject.kind === "unit" && subject.unit === station && !known.controlStops) {
     sentences.push("another unit becomes the control station within seconds");
   }
   return sentences;
+}
+
+function disksOf(view: ClusterView, subject: Subject): DiskNumber[] {
+  if (subject.kind === "disk") return [subject.disk];
+  if (subject.kind === "link") return [];
+  return view.disksOfUnit(subject.unit).map(({ number }) => number);
 }

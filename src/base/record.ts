@@ -4,6 +4,8 @@
 // (contract.md, R). Every change is a compare-and-swap on the record; every number here is given
 // out by the cluster once and never again.
 
+import { MEMBERS_MAX } from "./limits.ts";
+
 /** A unit's number in its cluster, from 1. Its identity is its key; this is its short name. */
 export type UnitNumber = number;
 /** A disk's number in its cluster, from 1, also kept in its superblock. */
@@ -21,6 +23,31 @@ export type Incarnation = number;
 export interface InSyncMember {
   disk: DiskNumber;
   incarnation: Incarnation;
+}
+
+/** A disk that was in sync and left: an owner may go on from what it holds. */
+export interface FormerMember {
+  disk: DiskNumber;
+  /** The last epoch that named it in sync, of the record's lineage. */
+  epoch: number;
+  /** It was being brought up since: partly as it was, partly newer. */
+  isMixed?: boolean | undefined;
+}
+
+/** R8: what a disk holds of a lineage that lost against an owner's override. */
+export interface KeptCopy {
+  disk: DiskNumber;
+  lineage: number;
+  /** The last epoch of that lineage, which named the disk in sync. */
+  epoch: number;
+  /** Which override of the volume it was, from 1. */
+  before: number;
+  /** When its owner went on without it, by the wall clock, for people. */
+  atMs: number;
+  /** When its unit was last known to be there, by the wall clock; not there: not known. */
+  untilMs?: number | undefined;
+  /** What it holds, bytes, once its unit has told that it is there. */
+  bytes?: number | undefined;
 }
 
 export interface SliceRecord {
@@ -43,6 +70,13 @@ export interface SliceRecord {
   inSync: InSyncMember[];
   /** Disks being brought up by the head; not in sync until a commit says so. */
   resyncing: DiskNumber[];
+  /** Only in the control store, not on disks and links; while the slice lacks a copy. */
+  former?: FormerMember[] | undefined;
+  /**
+   * Only in the control store, not on disks and links: not there means not known. None of these
+   * disks is named above, and what they hold of the slice is neither written nor given back.
+   */
+  kept?: KeptCopy[] | undefined;
 }
 
 /** What the control station plans with disks: hints, nothing is safe because of them. */
@@ -80,6 +114,37 @@ export function disksOf(record: SliceRecord): DiskNumber[] {
   return [...record.inSync.map((member) => member.disk), ...record.resyncing];
 }
 
+/** Every disk that holds something of the slice that is not to be given back. */
+export function holdersOf(record: SliceRecord): DiskNumber[] {
+  return [...disksOf(record), ...(record.kept ?? []).map((copy) => copy.disk)];
+}
+
+/** The copy of a lost lineage that a disk keeps. */
+export function keptOn(record: SliceRecord, disk: DiskNumber): KeptCopy | undefined {
+  return record.kept?.find((copy) => copy.disk === disk);
+}
+
+/**
+ * What follows `current` in the control store when `next` is proposed by whoever does not decide
+ * about copies of other lineages: those stay, and who left is remembered until all copies are
+ * there.
+ */
+export function carriedOver(current: SliceRecord, next: SliceRecord): SliceRecord {
+  const named = next.inSync.map((member) => member.disk);
+  const left = current.inSync
+    .filter((member) => !named.includes(member.disk))
+    .map(({ disk }) => ({ disk, epoch: current.epoch }));
+  const leftNow = left.map(({ disk }) => disk);
+  const before = (current.former ?? []).filter(({ disk }) => !leftNow.includes(disk));
+  const former = [...before, ...left]
+    .filter(({ disk }) => !named.includes(disk))
+    .map((one): FormerMember => {
+      return next.resyncing.includes(one.disk) ? { ...one, isMixed: true } : one;
+    });
+  const isWhole = next.inSync.length >= next.copies;
+  return { ...next, former: isWhole ? [] : former.slice(-MEMBERS_MAX), kept: current.kept ?? [] };
+}
+
 /**
  * Whether `newer` supersedes `older`: same lineage and a higher epoch, or a lineage that grew from
  * it. Unrelated lineages never supersede each other (R8).
@@ -87,4 +152,10 @@ export function disksOf(record: SliceRecord): DiskNumber[] {
 export function supersedes(newer: SliceRecord, older: SliceRecord): boolean {
   if (newer.lineage === older.lineage) return newer.epoch > older.epoch;
   return newer.ancestry.includes(older.lineage);
+}
+
+/** Whether it is the same record, from where it also says what is kept. */
+export function isFuller(record: SliceRecord, known: SliceRecord): boolean {
+  const isSame = record.lineage === known.lineage && record.epoch === known.epoch;
+  return isSame && known.kept === undefined && record.kept !== undefined;
 }

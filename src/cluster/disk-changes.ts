@@ -113,6 +113,8 @@ export function tellTakeover(
   const { view } = draft;
   const volume = view.volumes.get(args.volume);
   if (volume === undefined) throw new Fault("notFound", `no volume ${args.volume}`);
+  // A drill says what became of its canary, the takeover with it.
+  if (volume.canary !== undefined) return {};
   const { slices, pauseMs } = args;
   const many = slices === 1 ? "a slice" : `${slices} slices`;
   const pause = `${(pauseMs / 1000).toFixed(1)} s after that was heard last`;

@@ -4,7 +4,9 @@
 // the pace so far, and what it waits for. Never a guess: before the first slice has moved nobody
 // knows.
 
+import { disksOf } from "#base/record.ts";
 import type { SliceRecord, UnitNumber } from "#base/record.ts";
+import { keptOnDisk } from "./lineages.ts";
 import { placeInWords } from "./pool-state.ts";
 import { roughTime } from "./rough-time.ts";
 import { isVoteToMove } from "./unit-changes.ts";
@@ -42,8 +44,17 @@ export function evacuationOf(
   const moved = slices - left;
   const passedMs = wallMs - sinceMs;
   const leftMs = left > 0 && moved > 0 && passedMs > 0 ? (passedMs / moved) * left : null;
-  const known = { thenRemove, slices, left, leftMs, isStuck: lacksRoom(view, records) };
-  return { ...known, sentence: sentenceOf(view, unit, known) };
+  const own = new Set(view.disksOfUnit(unit).map((disk) => disk.number));
+  const moving = records.filter((record) => disksOf(record).some((disk) => own.has(disk)));
+  const kept = moving.length > 0 ? [] : [...own].flatMap((disk) => keptOnDisk(view, disk));
+  const known = { thenRemove, slices, left, leftMs, isStuck: lacksRoom(view, moving) };
+  return { ...known, sentence: keptSentence(kept) ?? sentenceOf(view, unit, known) };
+}
+
+/** What an owner kept there is not moved: it is read and given up by a person. */
+function keptSentence([name]: readonly string[]): string | null {
+  if (name === undefined) return null;
+  return `all that moves is moved; ${name} is kept there until it is given up by its owner`;
 }
 
 function lacksRoom(view: ClusterView, records: readonly SliceRecord[]): boolean {

@@ -8,10 +8,10 @@ import type { SliceRecord } from "#base/record.ts";
 import { diskInWords } from "./disk-changes.ts";
 import { evacuationOf } from "./evacuation.ts";
 import { otherClusters } from "./events.ts";
+import { goOnOffer, isStopped, keptSentence, keptVolumes } from "./lineages.ts";
 import { bytesInWords } from "./placement.ts";
 import type { DiskRecord, VolumeRecord } from "./state.ts";
 import { hasRoomFor } from "./upkeep.ts";
-import { sliceAvailability } from "./volume-state.ts";
 import type { ClusterView } from "./view.ts";
 
 /** More are not shown at once: the first ones are the worst. */
@@ -40,42 +40,83 @@ export function questionsOf(view: ClusterView, wallMs: number): Question[] {
     ...failed(view),
     ...roomless(view),
     ...stuck(view, wallMs),
+    ...keptCopies(view),
     ...others(view),
   ];
   return found.slice(0, QUESTIONS_MAX);
 }
 
 function ready(view: ClusterView): VolumeRecord[] {
-  return [...view.volumes.values()].filter((volume) => volume.state === "ready");
+  // What is deleted, and can be taken back, is nothing to decide about.
+  return [...view.volumes.values()].filter((volume) => {
+    return volume.state === "ready" && volume.trash === undefined;
+  });
 }
 
 /** Volumes that cannot serve before somebody brings something back. */
 function stopped(view: ClusterView): Question[] {
   return ready(view).flatMap((volume) => {
-    const waiting = view.slicesOfVolume(volume).filter((record): record is SliceRecord => {
-      if (record === null || sliceAvailability(view, record) === "online") return false;
-      return !record.inSync.some(({ disk }) => view.diskServes(disk));
-    });
+    const waiting = view
+      .slicesOfVolume(volume)
+      .filter((record): record is SliceRecord => record !== null && isStopped(view, record));
     if (waiting.length === 0) return [];
-    const places = new Set(
-      waiting.flatMap((record) => record.inSync.map((m) => placeOf(view, m.disk))),
-    );
-    const where = [...places].join(" and ");
+    const missing = waiting.flatMap((record) => {
+      return record.inSync.map(({ disk }) => disk).filter((disk) => !view.diskServes(disk));
+    });
+    if (missing.length === 0) return [];
+    const where = [...new Set(missing.map((disk) => placeOf(view, disk)))].join(" and ");
+    const only = waiting.some(({ inSync }) => !inSync.some(({ disk }) => view.diskServes(disk)));
+    const { name, sizeBytes } = volume;
     return [
       {
-        about: `volume ${volume.name}`,
-        sentence:
-          `the only current copies of part of volume ${volume.name} are on ${where}: ` +
-          "can that be brought back?",
+        about: `volume ${name}`,
+        sentence: only
+          ? `the only current copies of part of volume ${name} are on ${where}: ` +
+            "can that be brought back?"
+          : `volume ${name} waits for ${where}, to know what was written last: ` +
+            "can that be brought back?",
         answers: [
           { answer: "yes: bring it back", costs: "nothing; the volume serves again by itself" },
+          ...goOnAnswer(view, volume),
           {
-            answer: `no: cairn volume delete ${volume.name}`,
-            costs: `all that is on ${volume.name} (${bytesInWords(volume.sizeBytes)})`,
+            answer: `no: cairn volume delete ${name}`,
+            costs: `all that is on ${name} (${bytesInWords(sizeBytes)})`,
           },
         ],
       },
     ];
+  });
+}
+
+/** R3's override, where other disks hold something that the volume could go on from. */
+function goOnAnswer(view: ClusterView, volume: VolumeRecord): Answer[] {
+  const offer = goOnOffer(view, volume);
+  if (offer === null) return [];
+  const answer = `no, go on from what ${offer.from} holds: cairn volume go-on ${volume.name}`;
+  return [{ answer, costs: offer.costs }];
+}
+
+/** Copies of before an override that are there, and may be wanted no more. */
+function keptCopies(view: ClusterView): Question[] {
+  return ready(view).flatMap((volume) => {
+    return keptVolumes(view, volume)
+      .filter(({ isReadable }) => isReadable)
+      .map((kept) => ({
+        about: `volume ${volume.name}`,
+        sentence:
+          `${kept.name}, what volume ${volume.name} was before you went on without it, is kept ` +
+          `(${keptSentence(view, kept)}): is it still wanted?`,
+        answers: [
+          {
+            answer: `yes: leave it, or read it as ${kept.name}`,
+            costs: "nothing; its disks take no current copy of those slices meanwhile",
+          },
+          {
+            answer: `no: cairn volume discard ${kept.name}`,
+            costs: "what only that copy holds",
+          },
+        ],
+      }));
   });
 }
 
@@ -95,7 +136,9 @@ function failed(view: ClusterView): Question[] {
 
 function failedQuestion(view: ClusterView, disk: DiskRecord): Question {
   const words = diskInWords(view, disk.number);
-  const alone = view.slicesOfDisk(disk.number).filter((record) => record.inSync.length === 1);
+  const alone = view.slicesOfDisk(disk.number).filter(({ inSync }) => {
+    return inSync.length === 1 && inSync[0]?.disk === disk.number;
+  });
   const why = disk.lost?.reason ?? "it failed";
   const lost = alone.length === 0 ? "nothing" : "what has its only copy there";
   return {

@@ -6,7 +6,7 @@
 import { drainMicrotasks } from "bun:jsc";
 import { describe, expect, test } from "bun:test";
 import { Prng } from "#base/prng.ts";
-import { Outcome } from "#base/record.ts";
+import { Outcome, carriedOver } from "#base/record.ts";
 import type { SliceRecord } from "#base/record.ts";
 import { MemoryControlStore } from "./memory-control-store.ts";
 import type { MemoryControlClient } from "./memory-control-store.ts";
@@ -31,6 +31,8 @@ const FIRST: SliceRecord = {
   resyncing: [],
 };
 const WITHOUT_2: SliceRecord = { ...FIRST, epoch: 2, inSync: [{ disk: 1, incarnation: 1 }] };
+/** As it stands in the control store: who left, and when. */
+const STORED_WITHOUT_2: SliceRecord = { ...WITHOUT_2, former: [{ disk: 2, epoch: 1 }], kept: [] };
 const TAKEN_BY_2: SliceRecord = {
   ...FIRST,
   epoch: 2,
@@ -90,13 +92,13 @@ describe("proposals", () => {
   test("nobody else → committed, stored, and heard by every unit", () => {
     const { time, stored, one, two } = make();
     time.pass(100);
-    expect(two.heard).toEqual([FIRST]);
+    expect(two.heard).toEqual([{ ...FIRST, former: [], kept: [] }]);
     const result = propose(one, WITHOUT_2, FIRST);
     time.pass(100);
-    expect(result).toEqual({ outcome: Outcome.committed, current: WITHOUT_2 });
-    expect(stored()).toEqual(WITHOUT_2);
-    expect(two.heard.at(-1)).toEqual(WITHOUT_2);
-    expect(one.heard.at(-1)).toEqual(WITHOUT_2);
+    expect(result).toEqual({ outcome: Outcome.committed, current: STORED_WITHOUT_2 });
+    expect(stored()).toEqual(STORED_WITHOUT_2);
+    expect(two.heard.at(-1)).toEqual(STORED_WITHOUT_2);
+    expect(one.heard.at(-1)).toEqual(STORED_WITHOUT_2);
   });
 
   test("two at the same moment → one committed, the other learns the winner's record", () => {
@@ -182,7 +184,7 @@ describe("following", () => {
     expect(two.heard.length).toBe(1);
     two.client.setConnected(true);
     time.pass(5000);
-    expect(two.heard.at(-1)).toEqual(WITHOUT_2);
+    expect(two.heard.at(-1)).toEqual(STORED_WITHOUT_2);
   });
 
   test("stopped → nothing is told any more", () => {
@@ -274,4 +276,54 @@ describe("who may write which record", () => {
       expect(refusal === null).toBe(allowed);
     });
   }
+});
+
+describe("what a proposal does not decide", () => {
+  const kept = [{ disk: 7, lineage: 3, epoch: 9, before: 1, atMs: 0 }];
+  const now: SliceRecord = { ...FIRST, former: [], kept };
+
+  test("who left is remembered, marked once it is brought up, forgotten once all are there", () => {
+    const first = carriedOver(FIRST, WITHOUT_2);
+    expect(first.former).toEqual([{ disk: 2, epoch: 1 }]);
+    const naming = carriedOver(first, { ...first, epoch: 3, resyncing: [2] });
+    expect(naming.former).toEqual([{ disk: 2, epoch: 1, isMixed: true }]);
+    const whole = carriedOver(naming, { ...FIRST, epoch: 4 });
+    expect(whole.former).toEqual([]);
+  });
+
+  test("kept copies stay, also where the proposer knows nothing of them", () => {
+    expect(carriedOver(now, WITHOUT_2).kept).toEqual(kept);
+    expect(carriedOver(now, { ...WITHOUT_2, kept: [] }).kept).toEqual(kept);
+  });
+
+  test("a member that gives kept copies up, or names their disk → refused (R8)", () => {
+    expect(recordRefusal(now, { ...WITHOUT_2, kept: [] }, 1)).toContain("owner gives kept");
+    const named = { ...now, epoch: 2, resyncing: [7] };
+    expect(recordRefusal(now, named, 1)).toContain("takes no part");
+    expect(recordRefusal(now, named, "station")).toContain("takes no part");
+    expect(recordRefusal(now, { ...now, epoch: 2, kept: [] }, "station")).toBeNull();
+    const more = [...kept, { ...kept[0], disk: 8 } as (typeof kept)[0]];
+    expect(recordRefusal(now, { ...now, epoch: 2, kept: more }, "station")).toContain("override");
+  });
+
+  test("an override that keeps not all, descends from nothing, or invents a disk → refused", () => {
+    const alone = carriedOver(FIRST, WITHOUT_2);
+    const lost = { disk: 1, lineage: 1, epoch: 2, before: 1, atMs: 0 };
+    const next: SliceRecord = {
+      ...alone,
+      ...{ lineage: 77, ancestry: [1], epoch: 3, head: 2, resyncing: [], former: [] },
+      inSync: [{ disk: 2, incarnation: 6 }],
+      kept: [lost],
+    };
+    const refusal = (change: Partial<SliceRecord>, by: "station" | number = "station") =>
+      recordRefusal(alone, { ...next, ...change }, by);
+    expect(refusal({})).toBeNull();
+    expect(refusal({ kept: [] })).toContain("what lost is kept");
+    expect(refusal({ ancestry: [] })).toContain("descends");
+    expect(refusal({ lineage: 1, ancestry: [1] })).not.toBeNull();
+    expect(refusal({ head: 5, inSync: [{ disk: 5, incarnation: 1 }] })).toContain("was in sync");
+    expect(refusal({ epoch: 2 })).toContain("epoch");
+    // No disk overrides.
+    expect(refusal({}, 2)).not.toBeNull();
+  });
 });

@@ -17,7 +17,7 @@
 
 import { assert } from "#base/assert.ts";
 import { Fault } from "#base/fault.ts";
-import { Outcome } from "#base/record.ts";
+import { Outcome, carriedOver } from "#base/record.ts";
 import type { SliceNumber, SliceRecord } from "#base/record.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { ControlStore, Entry, Watch, WatchEvent } from "./control-store.ts";
@@ -118,15 +118,17 @@ export class RecordKeeper {
       if (current.lineage !== expected.lineage || current.epoch !== expected.epoch) {
         return { outcome: Outcome.conflict, current };
       }
-      const refusal = recordRefusal(current, next, proposer);
+      // R8: what the proposer's record came by (a link, a disk) does not say what is kept.
+      const whole = carriedOver(current, next);
+      const refusal = recordRefusal(current, whole, proposer);
       if (refusal !== null) {
         this.#world.log.write("error", `a proposal breaks a rule: ${refusal}`, { next, current });
         return { outcome: Outcome.refused, current };
       }
-      const revision = await this.#swap(key, next, modRevision);
+      const revision = await this.#swap(key, whole, modRevision);
       if (revision === null) continue;
-      this.#known.set(next.slice, { record: next, modRevision: revision });
-      return { outcome: Outcome.committed, current: next };
+      this.#known.set(next.slice, { record: whole, modRevision: revision });
+      return { outcome: Outcome.committed, current: whole };
     }
   }
 

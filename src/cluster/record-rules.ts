@@ -7,7 +7,7 @@
 // memory kept) is the slice's.
 
 import { COPIES_MAX, MEMBERS_MAX } from "#base/limits.ts";
-import { disksOf, inSync, inSyncEntry } from "#base/record.ts";
+import { disksOf, inSync, inSyncEntry, keptOn } from "#base/record.ts";
 import type { DiskNumber, SliceRecord } from "#base/record.ts";
 
 /** A member's disk, or the control station. */
@@ -19,9 +19,13 @@ export function recordRefusal(
   next: SliceRecord,
   proposer: Proposer,
 ): string | null {
+  if (proposer === "station" && next.lineage !== current.lineage) {
+    return overrideRefusal(current, next);
+  }
   const shape = shapeRefusal(current, next);
   if (shape !== null) return shape;
   if (proposer === "station") return stationRefusal(current, next);
+  if (!sameKept(current, next)) return "only an owner gives kept copies up (R8)";
   if (next.head !== proposer) return "a disk proposes only records that it heads";
   const headEntry = inSyncEntry(current, current.head);
   const same = current.head === proposer && inSync(next, proposer, headEntry?.incarnation ?? 0);
@@ -36,6 +40,10 @@ function shapeRefusal(current: SliceRecord, next: SliceRecord): string | null {
     next.lineage === current.lineage &&
     JSON.stringify(next.ancestry) === JSON.stringify(current.ancestry);
   if (!fixed) return "slice, volume, index, lineage and ancestry stay as they are";
+  return setRefusal(current, next);
+}
+
+function setRefusal(current: SliceRecord, next: SliceRecord): string | null {
   if (next.epoch !== current.epoch + 1) return "the epoch rises by one";
   if (next.sizeBytes < current.sizeBytes) return "a slice does not shrink (H11)";
   if (next.inSync.length === 0 || next.inSync.length > COPIES_MAX + 1) {
@@ -45,12 +53,49 @@ function shapeRefusal(current: SliceRecord, next: SliceRecord): string | null {
   if (disks.length > MEMBERS_MAX) return "too many members";
   if (new Set(disks).size !== disks.length) return "a disk is named once";
   if (inSyncEntry(next, next.head) === undefined) return "the head is in sync";
+  if (disks.some((disk) => keptOn(next, disk) !== undefined)) {
+    return "a disk that keeps a copy of another lineage takes no part (R8)";
+  }
   return null;
+}
+
+/** R3, R8: an owner goes on from what one disk holds; what the others hold is kept. */
+function overrideRefusal(current: SliceRecord, next: SliceRecord): string | null {
+  const fixed =
+    next.slice === current.slice &&
+    next.volume === current.volume &&
+    next.index === current.index &&
+    next.copies === current.copies &&
+    next.sizeBytes === current.sizeBytes;
+  if (!fixed) return "slice, volume, index, size and copies stay as they are";
+  if (JSON.stringify(next.ancestry) !== JSON.stringify([...current.ancestry, current.lineage])) {
+    return "a new lineage descends from the one before (R8)";
+  }
+  if (next.ancestry.includes(next.lineage)) return "a new lineage is no earlier one (R8)";
+  if (next.inSync.length !== 1 || next.resyncing.length > 0) return "one member goes on";
+  const isKnown =
+    inSyncEntry(current, next.head) !== undefined ||
+    (current.former ?? []).some(({ disk }) => disk === next.head);
+  if (!isKnown) return "only a disk that was in sync goes on (R3)";
+  const losers = current.inSync.filter(({ disk }) => disk !== next.head);
+  const isKept = losers.every(({ disk }) => keptOn(next, disk)?.lineage === current.lineage);
+  const before = (current.kept ?? []).every(({ disk }) => keptOn(next, disk) !== undefined);
+  if (!isKept || !before) return "what lost is kept (R8)";
+  return setRefusal(current, next);
+}
+
+function sameKept(current: SliceRecord, next: SliceRecord): boolean {
+  const disks = (record: SliceRecord) => (record.kept ?? []).map(({ disk }) => disk);
+  return disks(current).join() === disks(next).join();
 }
 
 function stationRefusal(current: SliceRecord, next: SliceRecord): string | null {
   if (next.head !== current.head) return "the control station does not choose heads";
   if (!sameMembers(current, next)) return "the control station does not say who is in sync";
+  const before = (current.kept ?? []).map(({ disk }) => disk);
+  if ((next.kept ?? []).some(({ disk }) => !before.includes(disk))) {
+    return "only an override keeps copies (R8)";
+  }
   return null;
 }
 

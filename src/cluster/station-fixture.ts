@@ -70,6 +70,9 @@ export class StationFixture {
     };
   }
 
+  /** For whom units ask from now on. */
+  actor: string | null = null;
+
   /** Founds the cluster with unit 1, as formation does. */
   found(settings: Partial<SettingsRecord> = {}, sliceBytes = GIB): void {
     const puts = firstState({
@@ -121,7 +124,9 @@ export class StationFixture {
     lease.onLead = (leads) => {
       if (leads) station.beganToLead();
     };
-    const commands = new CommandClient(this.#world, this.time, { store: client, follower, unit });
+    const actor = () => this.actor;
+    const asking = { store: client, follower, unit, actor };
+    const commands = new CommandClient(this.#world, this.time, asking);
     const made = { unit, client, follower, lease, station, commands, news: [] };
     this.units.set(unit, made);
     follower.start();

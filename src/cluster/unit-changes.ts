@@ -14,6 +14,7 @@ import { Fault } from "#base/fault.ts";
 import type { SliceRecord, UnitNumber } from "#base/record.ts";
 import type { CommandArguments } from "./commands.ts";
 import type { Draft } from "./draft.ts";
+import { keptOnDisk } from "./lineages.ts";
 import { leavesCluster, placeInWords } from "./pool-state.ts";
 import type { PlaceInPools } from "./pool-state.ts";
 import { keys } from "./state.ts";
@@ -55,6 +56,8 @@ export interface RemovalCosts {
   lost: string[];
   /** Volumes that would have a copy fewer until it is made anew. */
   weakened: string[];
+  /** Copies of before an override that are kept there alone. */
+  kept: string[];
   /** The control store would have no majority, or none to spare. */
   votes: string | null;
 }
@@ -74,7 +77,9 @@ export function removalCosts(
     else lost.add(name);
   }
   for (const name of lost) weakened.delete(name);
-  return { lost: [...lost], weakened: [...weakened], votes: voteCost(view, unit, voters) };
+  const kept = view.disksOfUnit(unit).flatMap(({ number }) => keptOnDisk(view, number));
+  const votes = voteCost(view, unit, voters);
+  return { lost: [...lost], weakened: [...weakened], kept: [...new Set(kept)], votes };
 }
 
 function hasCopyElsewhere(view: ClusterView, record: SliceRecord, unit: UnitNumber): boolean {
@@ -103,7 +108,7 @@ function named(names: readonly string[]): string {
 }
 
 /** Each cost in a sentence of its own; empty: it costs nothing. */
-export function costsInWords({ lost, weakened, votes }: RemovalCosts): string[] {
+export function costsInWords({ lost, weakened, kept, votes }: RemovalCosts): string[] {
   return [
     ...(lost.length === 0
       ? []
@@ -111,6 +116,9 @@ export function costsInWords({ lost, weakened, votes }: RemovalCosts): string[] 
     ...(weakened.length === 0
       ? []
       : [`${named(weakened)}: goes on with a copy fewer until that is made anew elsewhere`]),
+    ...(kept.length === 0
+      ? []
+      : [`${named(kept)}: the copy of before an override is kept there and would be lost`]),
     ...(votes === null ? [] : [votes]),
   ];
 }

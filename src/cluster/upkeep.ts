@@ -14,7 +14,7 @@
 
 import { assert } from "#base/assert.ts";
 import { layouts } from "#base/layout.ts";
-import { disksOf } from "#base/record.ts";
+import { carriedOver, disksOf, keptOn } from "#base/record.ts";
 import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import type { Lacks } from "./decision-journal.ts";
 import { tellEmptied } from "./disk-changes.ts";
@@ -30,6 +30,7 @@ import { forgetRequests } from "./request-changes.ts";
 import { headedBytes, poolRooms, spareRooms, unitsOf } from "./rooms.ts";
 import { keys } from "./state.ts";
 import type { VolumeRecord } from "./state.ts";
+import { adoptPassword } from "./user-changes.ts";
 import type { ClusterView } from "./view.ts";
 import { startDeleting } from "./volume-ends.ts";
 
@@ -50,6 +51,7 @@ export function nextUpkeep(view: ClusterView, lacks: LackClock, nowMs: number): 
     evacuated(view) ??
     forgetDrills(view) ??
     adoptRanges(view) ??
+    adoptPassword(view) ??
     forgetHosts(view) ??
     forgetRequests(view) ??
     raised(view) ??
@@ -314,7 +316,7 @@ export function hasRoomFor(view: ClusterView, record: SliceRecord): boolean {
 }
 
 function changed(record: SliceRecord, resyncing: DiskNumber[]): SliceRecord {
-  return { ...record, epoch: record.epoch + 1, resyncing };
+  return carriedOver(record, { ...record, epoch: record.epoch + 1, resyncing });
 }
 
 /**
@@ -334,7 +336,9 @@ function newMember(
   const { taken } = draft;
   const { pool } = volume;
   const minus = (rooms: DiskRoom[]) =>
-    rooms.map((room) => ({ ...room, freeBytes: room.freeBytes - (taken.get(room.disk) ?? 0) }));
+    rooms
+      .filter((room) => keptOn(record, room.disk) === undefined)
+      .map((room) => ({ ...room, freeBytes: room.freeBytes - (taken.get(room.disk) ?? 0) }));
   const disk =
     placeMember(minus(draft.rooms(`${pool} spares`, () => spareRooms(view, pool))), need) ??
     placeMember(minus(draft.rooms(" spares", () => spareRooms(view, null))), need) ??

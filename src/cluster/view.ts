@@ -13,7 +13,7 @@
 
 import { assert } from "#base/assert.ts";
 import { Fault } from "#base/fault.ts";
-import { disksOf } from "#base/record.ts";
+import { holdersOf } from "#base/record.ts";
 import type {
   DiskNumber,
   HostNumber,
@@ -44,6 +44,7 @@ import type {
   VoterRecord,
 } from "./state.ts";
 import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
+import type { TokenRecord, UserRecord } from "./user-state.ts";
 
 /** One key that changed in the view: `value` is null after a deletion. */
 export interface ViewChange {
@@ -78,6 +79,8 @@ export class ClusterView {
   readonly voters = new Map<UnitNumber, VoterRecord>();
   readonly events = new Map<number, EventRecord>();
   readonly administrators = new Map<string, AdministratorRecord>();
+  readonly users = new Map<string, UserRecord>();
+  readonly tokens = new Map<string, TokenRecord>();
   /** Keys whose value does not parse, with the reason. */
   readonly unreadable = new Map<string, string>();
   readonly #revisions = new Map<string, number>();
@@ -180,7 +183,7 @@ export class ClusterView {
     return unit?.state === "admitted" && unit.maintenance !== undefined;
   }
 
-  /** Slices with a member on a unit, in sync or on its way. */
+  /** Slices with a member on a unit, in sync or on its way, or a kept copy. */
   slicesOfUnit(unit: UnitNumber): SliceRecord[] {
     const found = this.disksOfUnit(unit).flatMap((disk) => this.slicesOfDisk(disk.number));
     return [...new Set(found)];
@@ -190,6 +193,7 @@ export class ClusterView {
     return [...this.disks.values()].filter((disk) => disk.unit === unit);
   }
 
+  /** Slices that a disk has, or keeps, a copy of. */
   slicesOfDisk(disk: DiskNumber): SliceRecord[] {
     const found: SliceRecord[] = [];
     for (const number of this.#slicesOfDisk.get(disk) ?? []) {
@@ -267,7 +271,7 @@ export class ClusterView {
   isLeftover(slice: SliceNumber, disk: DiskNumber): boolean {
     const record = this.slices.get(slice);
     if (record === undefined || record.inSync.length < record.copies) return false;
-    return !disksOf(record).includes(disk);
+    return !holdersOf(record).includes(disk);
   }
 
   #tell(changes: readonly ViewChange[]): void {
@@ -343,6 +347,12 @@ export class ClusterView {
       case "administrator":
         this.administrators.set(entry.name, entry.value);
         return;
+      case "user":
+        this.users.set(entry.name, entry.value);
+        return;
+      case "token":
+        this.tokens.set(entry.name, entry.value);
+        return;
       case "update":
         this.update = entry.value;
         return;
@@ -361,14 +371,14 @@ export class ClusterView {
   #storeSlice(number: SliceNumber, record: SliceRecord | null): void {
     const old = this.slices.get(number);
     if (old !== undefined) {
-      for (const disk of disksOf(old)) this.#slicesOfDisk.get(disk)?.delete(number);
+      for (const disk of holdersOf(old)) this.#slicesOfDisk.get(disk)?.delete(number);
     }
     if (record === null) {
       this.slices.delete(number);
       return;
     }
     this.slices.set(number, record);
-    for (const disk of disksOf(record)) {
+    for (const disk of holdersOf(record)) {
       const slices = this.#slicesOfDisk.get(disk) ?? new Set<SliceNumber>();
       slices.add(number);
       this.#slicesOfDisk.set(disk, slices);
@@ -435,6 +445,12 @@ export class ClusterView {
         return;
       case "administrator":
         this.administrators.delete(rest);
+        return;
+      case "user":
+        this.users.delete(rest);
+        return;
+      case "token":
+        this.tokens.delete(rest);
         return;
       case "update":
         this.update = null;

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Units that come back: one that was away catches up by what changed and little more (R6, R7), one
-// that was wiped is another unit (R12), and the place of one that stays away is filled. Root only.
+// that was wiped is another unit (R12), and the place of one that stays away is filled; one whose
+// owner went on without it keeps what it has (R8). Root only.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createVolume, headOf, protectedEverywhere, resyncedBytes } from "./assembled.ts";
 import { LIMIT_MS, MIB, SLICE_BYTES, VOLUME, healed, startCluster } from "./cluster-fixture.ts";
 import { linesOf, type Lab } from "./lab.ts";
 import type { LabUnit } from "./lab-unit.ts";
-import { NbdClient } from "./nbd-client.ts";
-import { need, pause } from "./until.ts";
+import { Errno, NbdClient } from "./nbd-client.ts";
+import { NotYet, need, pause } from "./until.ts";
 
 const REPROTECT_AFTER_MS = 15_000;
 const ATTACH_MS = 10_000;
@@ -17,6 +18,8 @@ const ATTACH_MS = 10_000;
 const QUIET_MS = 8_000;
 const CHANGED = 24;
 const RESTARTS = 4;
+/** "Error values": "Operation not permitted". */
+const EPERM = 1;
 /** Promised: at most 1.1 times the changed extents. */
 const RESYNC_MOST = 1.1;
 
@@ -128,6 +131,67 @@ test("a unit that starts again enters its cluster once, whatever it hears meanwh
     const refused = since.filter((line) => line.includes("waits to be registered: the disk"));
     expect(refused).toEqual([]);
   }
+});
+
+describe("an owner goes on without the newer copy", () => {
+  const NEWER = filled(4096, "only in the copy that is lost. ");
+  const AT = MIB + 8192;
+  const KEPT = `${VOLUME}@before-1`;
+
+  test("it is kept when it comes back, read through every unit, and given up", async () => {
+    await healed(lab);
+    const { head, other } = await copyHolders();
+    await other.kill();
+    {
+      // Acked: so the other copy is out by now.
+      using host = await attached();
+      await host.write(AT, NEWER);
+      await host.flush();
+    }
+    await head.kill();
+    other.start();
+    const offered = async () => {
+      const { goOn } = await other.api.volume(VOLUME);
+      need(goOn !== null, "there is nothing to go on from yet");
+      return goOn;
+    };
+    const offer = await lab.until("it could go on", offered, LIMIT_MS);
+    expect(offer.costs).toContain("all that was written since that copy left is missing in it");
+    await other.api.goOn(VOLUME);
+    await lab.until("it is served", () => attached().then((host) => host.close()), LIMIT_MS);
+    await expectContent("the head, stopped in order");
+    head.start();
+    const back = async () => {
+      const [kept] = (await other.api.volume(VOLUME)).kept;
+      if (kept?.readable !== true) throw new NotYet(kept?.sentence ?? "nothing is kept");
+      return kept;
+    };
+    const kept = await lab.until("the copy is there", back, LIMIT_MS);
+    expect([kept.name, kept.slices.length]).toEqual([KEPT, 1]);
+    expect(kept.bytes).toBeGreaterThanOrEqual(SLICE_BYTES / 2);
+    // The third unit takes a copy of what goes on: the kept one's disk does not.
+    await lab.until("the volume whole", () => protectedEverywhere(lab, VOLUME), LIMIT_MS);
+    await expectContent("the head, stopped in order");
+    for (const unit of lab.running) {
+      const door = { host: unit.address, port: 10809, name: KEPT };
+      using host = await NbdClient.open(door, ATTACH_MS);
+      expect((await host.read(AT, 4096)).equals(NEWER)).toBe(true);
+      const refused = await host.write(AT, NEWER).catch((error: unknown) => error);
+      expect(refused).toBeInstanceOf(Errno);
+      expect((refused as Errno).number).toBe(EPERM);
+    }
+    await other.api.discardCopy(VOLUME, 1);
+    const gone = async () => {
+      need((await head.api.volume(VOLUME)).kept.length === 0, "it is kept still");
+      return true;
+    };
+    await lab.until("it is given up", gone, LIMIT_MS);
+    await healed(lab);
+    const sentences = (await other.api.events()).map(({ kind }) => kind);
+    for (const kind of ["volume-overridden", "copy-kept", "copy-discarded"]) {
+      expect(sentences).toContain(kind);
+    }
+  });
 });
 
 describe("a unit whose place is taken", () => {

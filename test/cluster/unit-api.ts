@@ -134,6 +134,13 @@ export class UnitApi {
   async deleteVolume(name: string): Promise<void> {
     await this.#ask("DELETE", `volumes/${name}`);
   }
+  /** On without the copy that is missing. */
+  goOn(name: string): Promise<VolumeView> {
+    return this.#ask("POST", `volumes/${name}/go-on`);
+  }
+  async discardCopy(name: string, number: number): Promise<void> {
+    await this.#ask("DELETE", `volumes/${name}/kept/${number}`);
+  }
   async hosts(): Promise<HostView[]> {
     return (await this.#ask<{ hosts: HostView[] }>("GET", "hosts")).hosts;
   }

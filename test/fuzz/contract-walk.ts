@@ -53,7 +53,19 @@ function volumeSteps({ units: [asked], volumeBytes, protection }: WalkFacts): St
   const policy = { quotaBytes: 4 * GIB, protections: [], pools: [], grants: false };
   const reads: Step[] = [
     ...["status", "units", "disks", "volumes", "events", "recovery", "authority", "settings"],
-    ...["hosts", "requests", "health", "update", "losses", "questions", "drill", "pools"],
+    ...[
+      "hosts",
+      "requests",
+      "users",
+      "tokens",
+      "whoami",
+      "health",
+      "update",
+      "losses",
+      "questions",
+      "drill",
+      "pools",
+    ],
     ...["arrivals", "support-bundle", "jobs", "copying", "openapi.json", "events/stream"],
   ].map((name) => ({ does: v1(`GET /${name}`) }));
   return [
@@ -136,7 +148,17 @@ function updateSteps(): Step[] {
 function lastSteps({ units: [, other] }: WalkFacts): Step[] {
   const away = { path: { unit: other } };
   return [
-    { does: v1("PUT /password"), body: { password: "a password of the walk" } },
+    {
+      does: v1("POST /users"),
+      body: { name: "walker", role: "viewer", password: "a password of the walk" },
+    },
+    { does: v1("PATCH /users/{user}"), path: { user: "walker" }, body: { role: "viewer" } },
+    { does: v1("POST /tokens"), body: { name: "walker", role: "viewer" } },
+    { does: v1("DELETE /tokens/{token}"), path: { token: "walker" } },
+    { does: v1("PUT /password"), body: { user: "walker", password: "another password of it" } },
+    { does: v1("DELETE /users/{user}"), path: { user: "walker" } },
+    { does: v1("POST /volumes/{id}/go-on"), path: { id: "walked" } },
+    { does: v1("DELETE /volumes/{id}/kept/{number}"), path: { id: "walked", number: "1" } },
     { does: v1("POST /claim"), as: "local", body: { replace: true } },
     { does: v1("DELETE /units/{unit}"), ...away, query: "force=true" },
     { does: v1("POST /renew") },

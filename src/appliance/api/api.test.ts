@@ -58,7 +58,10 @@ beforeEach(() => {
   api = createApi(backend, { ...consoleParts(backend, {}, log), timers });
 });
 
-const ask = (path: string, init?: RequestInit) => api.request(path, init);
+/** Root on the unit asks. */
+const LOCAL = { asker: "local", from: "" } as const;
+const OWNERS: Asker = { role: "admin", actor: "token owner" };
+const ask = (path: string, init?: RequestInit) => api.request(path, init, LOCAL);
 const send = (method: string, path: string, body: unknown, headers: object = {}) =>
   ask(path, {
     method,
@@ -76,8 +79,7 @@ async function expectFault(answer: Response, status: number, code: string): Prom
 describe("reading", () => {
   test("status, units, disks, recovery → what the backend says, as documented", async () => {
     const status = schemas.UnitStatusSchema.parse(await (await ask("/api/v1/status")).json());
-    const hidden = { ...backend.status(), claim: { claimed: false, code: null } };
-    expect(status).toEqual(hidden);
+    expect(status).toEqual(backend.status());
     const units = schemas.UnitsSchema.parse(await (await ask("/api/v1/units")).json());
     expect(units.units).toEqual(backend.units());
     const disks = schemas.DisksSchema.parse(await (await ask("/api/v1/disks")).json());
@@ -514,7 +516,7 @@ describe("hosts that ask by themselves", () => {
   });
 
   test("whoever is no host → forbidden, also the owner and the machine itself", async () => {
-    for (const asker of ["local", "token", "anybody"] as const) {
+    for (const asker of ["local", OWNERS, "anybody"] as const) {
       const env = { asker, from: "" };
       await expectFault(await api.request("/api/v1/host", {}, env), 403, "forbidden");
     }
@@ -645,7 +647,7 @@ describe("event stream", () => {
 
   test("whoever listens may no longer → it ends, and its place is free", async () => {
     let holds = true;
-    const env = { asker: "token" as const, from: "", holds: () => holds };
+    const env = { asker: OWNERS, from: "", holds: () => holds };
     const streams = await Promise.all(
       Array.from({ length: STREAMS_MAX }, () => api.request("/api/v1/events/stream", {}, env)),
     );
@@ -731,12 +733,12 @@ describe("claim", () => {
     const { token } = schemas.ClaimedSchema.parse(await answer.json());
     expect(token).toBe(backend.ownerToken as string);
     await expectFault(await claim({ code: MEMORY_CODE }, "anybody"), 409, "conflict");
-    expect((await claim({ replace: true }, "token")).status).toBe(201);
+    expect((await claim({ replace: true }, OWNERS)).status).toBe(201);
     expect((await claim({ replace: true }, "local")).status).toBe(201);
     expect(backend.claims).toEqual([
       { code: MEMORY_CODE, replace: false, asker: "anybody", password: null },
       { code: MEMORY_CODE, replace: false, asker: "anybody", password: null },
-      { code: null, replace: true, asker: "token", password: null },
+      { code: null, replace: true, asker: OWNERS, password: null },
       { code: null, replace: true, asker: "local", password: null },
     ]);
   });
@@ -757,7 +759,7 @@ describe("claim", () => {
       return schemas.UnitStatusSchema.parse(await answer.json()).claim;
     };
     expect(await told("local")).toEqual({ claimed: false, code: MEMORY_CODE });
-    for (const asker of ["token", "anybody", undefined] as const) {
+    for (const asker of [OWNERS, "anybody", undefined] as const) {
       expect([asker, await told(asker)]).toEqual([asker, { claimed: false, code: null }]);
     }
     await claim({ code: MEMORY_CODE });
@@ -789,10 +791,11 @@ describe("password", () => {
     expect(backend.password).toBeNull();
     expect((await put({ password }, "local")).status).toBe(204);
     expect(backend.password).toBe(password);
-    expect((await put({ password: "another good one" }, "token")).status).toBe(204);
-    const short = await expectFault(await put({ password: "short" }, "token"), 400, "badRequest");
+    expect((await put({ password: "another good one" }, OWNERS)).status).toBe(204);
+    const short = await expectFault(await put({ password: "short" }, OWNERS), 400, "badRequest");
     expect(short).toContain("at least 10 characters");
-    await expectFault(await put({ password, user: "x" }, "token"), 400, "badRequest");
+    await expectFault(await put({ password, owner: "x" }, OWNERS), 400, "badRequest");
+    await expectFault(await put({ password, user: "x" }, OWNERS), 404, "notFound");
     expect(backend.password).toBe("another good one");
   });
 });

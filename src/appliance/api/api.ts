@@ -19,6 +19,7 @@ import type { Credentials } from "#appliance/console/credentials.ts";
 import type { Sessions } from "#appliance/console/sessions.ts";
 import { DryRunEnd } from "#appliance/dry-run.ts";
 import { VERSION } from "#appliance/version.ts";
+import type { ActorScope } from "#machine/actor-scope.ts";
 import { BODY_BYTES_MAX, STALE_HEADER } from "./convention.ts";
 import { eventStream, STREAMS_MAX } from "./event-stream.ts";
 import { faultOf, faultResponse } from "./fault-answer.ts";
@@ -31,9 +32,11 @@ import { AnswersByKey } from "./idempotency.ts";
 import { addPools } from "./pool-api.ts";
 import { METRICS_CONTENT_TYPE, metricsText } from "./prometheus.ts";
 import * as routes from "./routes.ts";
+import { askerOf, byRole } from "./roles.ts";
 import { addSupport } from "./support-api.ts";
 import { dryRunAnswer, trials } from "./trial.ts";
 import { addUpdates } from "./update-api.ts";
+import { addUsers } from "./user-api.ts";
 
 /** Routes that have a dry run with an answer of its own. */
 const TRIED_BY_THEMSELVES: ReadonlySet<string> = new Set(["POST /api/v1/volumes"]);
@@ -44,6 +47,8 @@ export interface ApiOptions {
   /** Of people at the pages. */
   sessions: Sessions;
   credentials: Credentials;
+  /** For whom this unit acts. */
+  actors: Pick<ActorScope, "run">;
 }
 
 /** What serve.ts knows of a request. */
@@ -64,6 +69,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
     },
   });
   addEdges(api, backend, options.world.log);
+  api.use(byRole(backend, options));
   addReading(api, backend);
   addDiskChanges(api, backend);
   addSettings(api, backend);
@@ -77,7 +83,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addArrivals(api, backend);
   addSupport(api, backend);
   addFigures(api, backend, options.world.clock);
-  addPassword(api, backend);
+  addUsers(api, backend.users, () => backend.status().name);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);
   api.route("/", createConsole(backend, options));
@@ -139,15 +145,10 @@ function addReading(api: Api, backend: Backend): void {
     context.json(backend.volume(context.req.valid("param").id), 200),
   );
   api.openapi(routes.eventsRoute, (context) => {
-    const { since, limit } = context.req.valid("query");
-    return context.json({ events: backend.events(Number(since), Number(limit)) }, 200);
+    const { since, limit, actor } = context.req.valid("query");
+    return context.json({ events: backend.events(Number(since), Number(limit), actor) }, 200);
   });
   api.openapi(routes.recoveryRoute, (context) => context.json(backend.recovery(), 200));
-}
-
-/** Whoever is not known to be more is anybody. */
-function askerOf(env: Partial<Asking> | undefined): Asker {
-  return env?.asker ?? "anybody";
 }
 
 /** The claim code is for whoever stands before the box, or is root on it. */
@@ -160,18 +161,6 @@ function addClaim(api: Api, backend: Backend): void {
   api.openapi(routes.claimRoute, async (context) => {
     const request = context.req.valid("json");
     return context.json(await backend.claim(request, askerOf(context.env)), 201);
-  });
-}
-
-/** Who may ask that has shown a token or is this machine: serve.ts lets nobody else by. */
-function addPassword(api: Api, backend: Backend): void {
-  api.openapi(routes.passwordRoute, async (context) => {
-    const asker = askerOf(context.env);
-    if (asker !== "local" && asker !== "token") {
-      throw new Fault("unauthorised", "no token was shown");
-    }
-    await backend.setPassword(context.req.valid("json").password);
-    return context.body(null, 204);
   });
 }
 
@@ -221,6 +210,14 @@ function addVolumeChanges(api: Api, backend: Backend): void {
   api.openapi(routes.restoreVolumeRoute, async (context) =>
     context.json(await backend.restoreVolume(context.req.valid("param").id), 200),
   );
+  api.openapi(routes.goOnRoute, async (context) =>
+    context.json(await backend.goOnVolume(context.req.valid("param").id), 200),
+  );
+  api.openapi(routes.discardCopyRoute, async (context) => {
+    const { id, number } = context.req.valid("param");
+    await backend.discardCopy(id, Number(number));
+    return context.body(null, 204);
+  });
   api.openapi(routes.changeVolumeRoute, async (context) => {
     const { id } = context.req.valid("param");
     return context.json(await backend.changeVolume(id, context.req.valid("json")), 200);

@@ -6,10 +6,10 @@
 
 import { Fault } from "#base/fault.ts";
 import { endDryRun } from "#appliance/dry-run.ts";
-import { passwordFault } from "#appliance/password-rule.ts";
 import { layouts } from "#base/layout.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { DiskNumber } from "#base/record.ts";
+import { isAdmin } from "#appliance/backend.ts";
 import type {
   Asker,
   ChangeVolume,
@@ -28,6 +28,7 @@ import type {
 
 import type { Health } from "#appliance/health.ts";
 import type { DeadlineJudgement } from "#cluster/deadline.ts";
+import { FIRST_USER } from "#cluster/user-state.ts";
 import type { Journal } from "#cluster/decision-journal.ts";
 import { makeBundle } from "#appliance/support-bundle.ts";
 import { MemoryDrills } from "./memory-drills-fixture.ts";
@@ -37,6 +38,7 @@ import { MemoryNeighbours } from "./memory-neighbours-fixture.ts";
 import { MemoryPools } from "./memory-pools-fixture.ts";
 import { MemoryHosts } from "./memory-hosts-fixture.ts";
 import { MemoryUpdates } from "./memory-updates-fixture.ts";
+import { MemoryUsers } from "./memory-users-fixture.ts";
 
 export const MEMORY_CODE = "K7QWM-2XHDA";
 const DISK_BYTES = 10 * 2 ** 30;
@@ -66,8 +68,16 @@ export class MemoryBackend implements Backend {
   /** Null: nobody has claimed the cluster. */
   ownerToken: string | null = null;
   readonly claims: (ClaimRequest & { asker: Asker })[] = [];
-  /** Null: none is set. */
-  password: string | null = null;
+  readonly users = new MemoryUsers(() => this.#needCluster());
+  /** Of the first user; null: none is set. */
+  get password(): string | null {
+    return this.users.passwordOf(FIRST_USER);
+  }
+  set password(password: string) {
+    this.users.putFirst(password);
+  }
+  /** For whom it acts; a unit has it of what runs the request. */
+  actor: () => string | null = () => null;
   readonly #volumes: VolumeView[] = [];
   readonly #events: EventView[] = [];
   #nextVolume = 1;
@@ -256,10 +266,26 @@ export class MemoryBackend implements Backend {
     return volume;
   }
 
+  /** A volume's `goOn` and `kept` are put there by tests. */
+  async goOnVolume(nameOrNumber: string): Promise<VolumeView> {
+    const volume = this.volume(nameOrNumber);
+    if (volume.goOn === null) throw new Fault("conflict", `${volume.name} does not stand still`);
+    endDryRun(`${volume.name} goes on`);
+    Object.assign(volume, { goOn: null, availability: "online" });
+    return volume;
+  }
+  async discardCopy(nameOrNumber: string, number: number): Promise<void> {
+    const volume = this.volume(nameOrNumber);
+    const left = volume.kept.filter((kept) => kept.number !== number);
+    if (left.length === volume.kept.length) throw new Fault("notFound", "no such copy is kept");
+    endDryRun(`what is kept of ${volume.name} is given up`);
+    volume.kept = left;
+  }
+
   async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }> {
     this.claims.push({ ...request, asker });
     this.#needCluster();
-    if (asker === "anybody" && request.code !== MEMORY_CODE) {
+    if (!isAdmin(asker) && request.code !== MEMORY_CODE) {
       throw new Fault("forbidden", "that is not this unit's claim code");
     }
     if (this.ownerToken !== null && !request.replace) {
@@ -267,29 +293,15 @@ export class MemoryBackend implements Backend {
     }
     endDryRun("the cluster was claimed");
     this.ownerToken = `${this.claims.length}`.repeat(64).slice(0, 64);
-    this.password = request.password ?? this.password;
+    this.users.claimed(this.ownerToken, request.password);
     return { token: this.ownerToken };
   }
 
-  passwordMark(): string | null {
-    return this.password === null ? null : `mark of ${this.password}`;
-  }
-
-  async checkPassword(password: string): Promise<boolean> {
-    return password === this.password;
-  }
-
-  async setPassword(password: string): Promise<void> {
+  events(since: number, limit: number, actor?: string): EventView[] {
     this.#needCluster();
-    const fault = passwordFault(password);
-    if (fault !== null) throw new Fault("badRequest", fault);
-    endDryRun("the password was set");
-    this.password = password;
-  }
-
-  events(since: number, limit: number): EventView[] {
-    this.#needCluster();
-    const later = this.#events.filter((one) => one.number > since);
+    const later = this.#events.filter(
+      (one) => one.number > since && (actor === undefined || one.actor === actor),
+    );
     return since === 0 ? later.slice(-limit) : later.slice(0, limit);
   }
 
@@ -322,7 +334,7 @@ export class MemoryBackend implements Backend {
   say(severity: EventView["severity"], sentence: string): void {
     const number = this.#events.length + 1;
     const atMs = NEW_YEAR_2026_MS + number * 1000;
-    this.#events.push({ number, atMs, severity, kind: "test", sentence });
+    this.#events.push({ number, atMs, severity, kind: "test", sentence, actor: this.actor() });
   }
 
   #needCluster(): void {
@@ -350,6 +362,8 @@ export class MemoryBackend implements Backend {
       tls: tls ?? TLS_RULE_DEFAULT,
       front: 1,
       deletedAtMs: null,
+      kept: [],
+      goOn: null,
       uris: [`nbd://10.0.0.1/${name}`],
       paths: [{ unit: 1, uri: `nbd://10.0.0.1/${name}` }],
       slices: [

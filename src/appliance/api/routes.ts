@@ -4,7 +4,7 @@
 // answer. What they do is in api.ts.
 
 import { createRoute, z } from "@hono/zod-openapi";
-import { CLAIM_PATH, PASSWORD_PATH } from "./convention.ts";
+import { CLAIM_PATH } from "./convention.ts";
 import {
   AuthoritySchema,
   ChangeSettingsSchema,
@@ -20,7 +20,7 @@ import {
   EventsQuerySchema,
   EventsSchema,
   FaultSchema,
-  PasswordSchema,
+  KeptPathSchema,
   RecoverySchema,
   ScrubDiskSchema,
   SettingsSchema,
@@ -160,6 +160,27 @@ export const changeVolumeRoute = tried(
   }),
 );
 
+export const goOnRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/volumes/{id}/go-on",
+    summary:
+      "Have a volume that stands still go on without the copy that is missing, which is kept",
+    request: { params: VolumePathSchema },
+    responses: { 200: json(VolumeSchema, "the volume"), ...faults },
+  }),
+);
+
+export const discardCopyRoute = tried(
+  createRoute({
+    method: "delete",
+    path: "/api/v1/volumes/{id}/kept/{number}",
+    summary: "Give up what is kept of a volume from before it went on without a copy: it is gone",
+    request: { params: KeptPathSchema },
+    responses: { 204: { description: "given up" }, ...faults },
+  }),
+);
+
 export const claimRoute = tried(
   createRoute({
     method: "post",
@@ -167,16 +188,6 @@ export const claimRoute = tried(
     summary: "Claim the cluster: with its code without a token, five tries a minute",
     request: { body: body(ClaimSchema) },
     responses: { 201: json(ClaimedSchema, "claimed"), ...faults },
-  }),
-);
-
-export const passwordRoute = tried(
-  createRoute({
-    method: "put",
-    path: PASSWORD_PATH,
-    summary: "Set the owner's password for the pages; whoever is signed in by the old one is out",
-    request: { body: body(PasswordSchema) },
-    responses: { 204: { description: "set" }, ...faults },
   }),
 );
 

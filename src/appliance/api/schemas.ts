@@ -13,7 +13,7 @@ import { TLS_RULES, TLS_RULE_DEFAULT } from "#base/tls.ts";
 import { VOLUME_HOSTS_MAX } from "#cluster/host-state.ts";
 import { nameSchema, spokenNameSchema } from "#cluster/name-schema.ts";
 import { FIRST_POOL } from "#cluster/pool-state.ts";
-import { settingShapes } from "#cluster/state.ts";
+import { ACTOR_CHARACTERS_MAX, settingShapes } from "#cluster/state.ts";
 import { GRACE_MS_MAX } from "#cluster/volume-ends.ts";
 import type {
   AuthorityView,
@@ -158,6 +158,34 @@ export const VolumeSchema = z
       .number()
       .nullable()
       .describe("deleted, and gone for good then; null: it is not deleted"),
+    kept: z
+      .array(
+        z.object({
+          number: z.number().describe("which override it is from before"),
+          name: z.string().describe("hosts of the volume read it under this name"),
+          wentOnAtMs: z.number(),
+          untilMs: z.number().nullable().describe("written until then at least"),
+          readable: z.boolean(),
+          sentence: z.string(),
+          bytes: numberOrNull,
+          slices: z.array(
+            z.object({
+              slice: number,
+              index: number,
+              disk: number,
+              unit: number,
+              bytes: numberOrNull,
+              there: z.boolean(),
+            }),
+          ),
+          uris: z.array(z.string()),
+        }),
+      )
+      .describe("what is kept of it from before its owner went on without a copy"),
+    goOn: z
+      .object({ from: z.string(), costs: z.string() })
+      .nullable()
+      .describe("where it stands still for want of a copy: what it could go on from"),
     uris: z.array(z.string()).describe("NBD URIs, the front's first"),
     paths: z.array(z.object({ unit: number, uri: z.string() })).describe("whose each of them is"),
     slices: z.array(
@@ -181,6 +209,7 @@ export const EventSchema = z
     severity: z.enum(["info", "warning", "alarm"]),
     kind: z.string(),
     sentence: z.string(),
+    actor: z.string().nullable().describe("who asked for it; null: nobody did"),
   })
   .openapi("Event");
 
@@ -318,10 +347,6 @@ export const ClaimSchema = z
   })
   .openapi("Claim");
 
-export const PasswordSchema = z
-  .strictObject({ password: z.string().max(1000).describe("10 to 200 characters") })
-  .openapi("Password");
-
 export const ClaimedSchema = z
   .object({ token: z.string().describe("the owner's, valid through every unit; told once") })
   .openapi("Claimed");
@@ -337,6 +362,17 @@ export function reference(name: string, example: string) {
 }
 
 export const VolumePathSchema = z.object({ id: reference("id", "v1") });
+
+export const KeptPathSchema = VolumePathSchema.extend({
+  number: z
+    .string()
+    .regex(/^[1-9]\d{0,8}$/, "a kept copy's number")
+    .openapi({
+      param: { name: "number", in: "path" },
+      description: "of the kept copy: 1 of v1@before-1",
+      example: "1",
+    }),
+});
 
 export const DiskPathSchema = z.object({
   disk: z
@@ -385,6 +421,12 @@ export const EventsQuerySchema = z.object({
   limit: countWord
     .refine((word) => Number(word) >= 1 && Number(word) <= EVENTS_MAX, `1 to ${EVENTS_MAX}`)
     .default(String(EVENTS_USUAL)),
+  actor: z
+    .string()
+    .min(1)
+    .max(ACTOR_CHARACTERS_MAX)
+    .optional()
+    .openapi({ description: "only what somebody of this name asked for", example: "anna" }),
 });
 
 export type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;

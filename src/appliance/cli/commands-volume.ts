@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Commands about volumes: list, show, create, say how hosts attach, delete. Which hosts
-// may is said by commands-host.ts.
+// Commands about volumes: list, show, create, say how hosts attach, go on without a missing copy,
+// give up what that left, delete. Which hosts may is said by commands-host.ts.
 
 import { layouts } from "#base/layout.ts";
 import { TLS_RULES } from "#base/tls.ts";
+import { parseCopyName } from "#cluster/lineages.ts";
 import type { VolumeView } from "#appliance/backend.ts";
 import { VolumeSchema, VolumesSchema } from "#appliance/api/schemas.ts";
 import { GRACE_MS, parseSize, sizeInWords, timeInWords } from "#appliance/api/words.ts";
@@ -20,7 +21,7 @@ import {
   WIDE_FLAG,
 } from "./command.ts";
 import { Misuse } from "./failure.ts";
-import { removeNamed, yesFlag } from "./removal.ts";
+import { confirmByName, removeNamed, yesFlag } from "./removal.ts";
 import { type Column, factsText, tableText } from "./table.ts";
 
 const VOLUME: Operand = { name: "VOLUME", kind: "one" };
@@ -101,8 +102,32 @@ function volumeText(volume: VolumeView): string {
     ...volume.uris.map((uri, at): [string, string] => [at === 0 ? "Attach at" : "or", uri]),
   ];
   const slices = tableText(volume.slices, sliceColumns, { wide: false });
-  return `${factsText(facts.filter(([name, text]) => name !== "" || text !== ""))}\n${slices}`;
+  const kept = volume.kept.map((one) => `\n${keptText(one)}`).join("");
+  const shown = facts.filter(([word, text]) => word !== "" || text !== "");
+  return `${factsText(shown)}\n${slices}${kept}`;
 }
+
+function keptText(kept: VolumeView["kept"][number]): string {
+  const until = kept.untilMs === null ? "" : `${timeInWords(kept.untilMs)} UTC, at least`;
+  const facts: [string, string][] = [
+    ["Kept", kept.name],
+    ["From before", `${timeInWords(kept.wentOnAtMs)} UTC, when you went on without it`],
+    ["Written until", until],
+    ["", kept.sentence],
+    ...kept.uris.map((uri, at): [string, string] => [at === 0 ? "Read it at" : "or", uri]),
+    ["Give it up by", `cairn volume discard ${kept.name}`],
+  ];
+  const held = tableText(kept.slices, keptColumns, { wide: false });
+  return `${factsText(facts.filter(([, text]) => text !== ""))}\n${held}`;
+}
+
+const keptColumns: Column<VolumeView["kept"][number]["slices"][number]>[] = [
+  { head: "PLACE", cell: (one) => String(one.index) },
+  { head: "SLICE", cell: (one) => String(one.slice) },
+  { head: "KEPT ON", cell: (one) => `disk ${one.disk} on unit ${one.unit}` },
+  { head: "HOLDS", cell: (one) => (one.bytes === null ? "not known" : sizeInWords(one.bytes)) },
+  { head: "STATE", cell: (one) => (one.there ? "there" : "away") },
+];
 
 function deletionFacts({ deletedAtMs }: VolumeView): [string, string][] {
   if (deletedAtMs === null) return [];
@@ -232,4 +257,62 @@ const restore: Command = {
   },
 };
 
-export const volumeCommands: readonly Command[] = [list, show, create, tls, remove, restore];
+const goOn: Command = {
+  words: ["volume", "go-on"],
+  operands: [VOLUME],
+  flags: [...CHANGING_FLAGS, yesFlag("what only the missing copy has is left")],
+  sentence: "have a volume that stands still go on without the copy that is missing; it is kept",
+  run: goOnWithout,
+};
+
+async function goOnWithout(call: Call): Promise<number> {
+  const { value } = await call.ask(VolumeSchema, "GET", pathOf(call));
+  const { name, goOn: offer } = value;
+  const path = `/api/v1/volumes/${value.volume}/go-on`;
+  if (await call.tried("POST", path)) return 0;
+  if (offer !== null) await confirmByName(call, { name, cost: offerText(name, offer) });
+  const went = await call.ask(VolumeSchema, "POST", path);
+  await call.print(went.body, () => `${name} goes on\n`);
+  const [kept] = went.value.kept;
+  if (kept !== undefined)
+    await call.note(`what was missing is kept, once it is back: ${kept.name}`);
+  return 0;
+}
+
+function offerText(name: string, { from, costs }: { from: string; costs: string }): string {
+  return `${name} would go on from what ${from} holds: ${costs}`;
+}
+
+const discard: Command = {
+  words: ["volume", "discard"],
+  operands: [{ name: "VOLUME@before-N", kind: "one" }],
+  flags: [...CHANGING_FLAGS, yesFlag("what only that copy holds is lost")],
+  sentence: "give up what is kept of a volume from before it went on without it",
+  run: discardKept,
+};
+
+async function discardKept(call: Call): Promise<number> {
+  const text = call.operands[0] ?? "";
+  const wanted = parseCopyName(text);
+  if (wanted === null) throw new Misuse(`${text}: needs a kept copy's name, such as v1@before-1`);
+  const path = `/api/v1/volumes/${encodeURIComponent(wanted.volume)}`;
+  const { value } = await call.ask(VolumeSchema, "GET", path);
+  const kept = value.kept.find(({ number }) => number === wanted.number);
+  const cost = kept === undefined ? null : `What only ${kept.name} holds is lost`;
+  const place = `/api/v1/volumes/${value.volume}/kept/${wanted.number}`;
+  const name = kept?.name ?? text;
+  if (!(await removeNamed(call, { name, path: place, cost }))) return 0;
+  await call.print({ discarded: text }, () => `${text} is given up\n`);
+  return 0;
+}
+
+export const volumeCommands: readonly Command[] = [
+  list,
+  show,
+  create,
+  tls,
+  goOn,
+  discard,
+  remove,
+  restore,
+];

@@ -68,6 +68,8 @@ describe("everything the pages can do", () => {
     "POST /volumes/:id/revoke": "volume revoke",
     "POST /volumes/:id/delete": "volume delete",
     "POST /volumes/:id/restore": "volume restore",
+    "POST /volumes/:id/go-on": "volume go-on",
+    "POST /volumes/:id/discard/:number": "volume discard",
     "POST /hosts": "host add",
     "POST /hosts/requests": "request grant",
     "POST /hosts/:id": "host change",
@@ -77,6 +79,12 @@ describe("everything the pages can do", () => {
     "POST /hosts/:id/token": "host token",
     "POST /hosts/:id/remove": "host remove",
     "POST /settings": "setting set",
+    "POST /settings/users": "user add",
+    "POST /settings/users/role": "user change",
+    "POST /settings/users/password": "password set",
+    "POST /settings/users/remove": "user remove",
+    "POST /settings/users/tokens": "token add",
+    "POST /settings/users/tokens/remove": "token remove",
     "POST /disks/:disk/retire": "disk retire",
     "POST /disks/:disk/return": "disk return",
     "POST /pools": "pool create",
@@ -113,11 +121,14 @@ describe("everything the pages can do", () => {
     "GET /volumes/new": "volume create",
     "GET /volumes/:id": "volume show",
     "GET /volumes/:id/delete": "volume delete",
+    "GET /volumes/:id/go-on": "volume go-on",
+    "GET /volumes/:id/discard/:number": "volume discard",
     "GET /hosts": "host list",
     "GET /hosts/:id": "host show",
     "GET /hosts/:id/remove": "host remove",
     "GET /recovery": "recovery all",
     "GET /settings": "setting list",
+    "GET /settings/users": "user list",
     "GET /events": "event list",
     "GET /events/export": "event list",
   };
@@ -160,7 +171,7 @@ describe("everything the pages can do", () => {
   };
   /** The second word of those that only look. */
   const LOOKS = ["list", "show", "status", "waiting", "losses", "figures", "all", "schema", "logs"];
-  const LOOK = ["status", "what-if", "version", "health", "replay", "completion", "man"];
+  const LOOK = ["whoami", "status", "what-if", "version", "health", "replay", "completion", "man"];
 
   test("every command that changes something takes --dry-run, every other list --watch", () => {
     const flagsOf = (name: string) =>

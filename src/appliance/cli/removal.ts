@@ -23,11 +23,18 @@ export interface Removed {
 /** False: it was tried only. */
 export async function removeNamed(call: Call, { name, path, cost }: Removed): Promise<boolean> {
   if (await call.tried("DELETE", path)) return false;
-  if (cost !== null && !call.flags.isSet("yes")) {
-    const answer = await call.machine.ask(`${cost}. Type its name to go on: `);
-    if (answer === null) throw new Misuse("this needs --yes where nobody can be asked");
-    if (answer.trim() !== name) throw new Misuse("nothing was changed: that is not its name");
-  }
+  if (cost !== null) await confirmByName(call, { name, cost });
   await call.askPlain("DELETE", path);
   return true;
+}
+
+/** Unless --yes is said: a person reads what it costs and types the name, or nothing is done. */
+export async function confirmByName(
+  call: Call,
+  { name, cost }: { name: string; cost: string },
+): Promise<void> {
+  if (call.flags.isSet("yes")) return;
+  const answer = await call.machine.ask(`${cost}. Type its name to go on: `);
+  if (answer === null) throw new Misuse("this needs --yes where nobody can be asked");
+  if (answer.trim() !== name) throw new Misuse("nothing was changed: that is not its name");
 }

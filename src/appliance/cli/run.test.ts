@@ -117,6 +117,11 @@ async function runPlain(line: string): Promise<number> {
 }
 const printed = (): unknown => JSON.parse(out);
 
+const KEPT_VIEW = {
+  ...{ number: 1, name: "one@before-1", readable: true, bytes: 7 << 20, uris: [] },
+  ...{ wentOnAtMs: 1_767_225_600_000, untilMs: 1_767_225_600_000, sentence: "it can be read" },
+  slices: [{ slice: 1, index: 0, disk: 1, unit: 1, bytes: 7 << 20, there: true }],
+};
 const DRY_NOTE = "note: dry run: nothing was changed\n";
 
 describe("volumes", () => {
@@ -185,6 +190,38 @@ describe("volumes", () => {
     await run("volume create one --size 1G");
     expect(await run("volume delete one --dry-run")).toBe(0);
     expect(backend.volumes()).toHaveLength(1);
+  });
+
+  test("go on without a copy, read what is kept, give it up: each by its name, typed", async () => {
+    await run("volume create one --size 1G");
+    expect(await run("volume go-on one --yes")).toBe(5);
+    const volume = backend.volume("one");
+    volume.goOn = { from: "disk 2 of cairn-2", costs: "all that was written since" };
+    expect(await run("volume go-on one --dry-run")).toBe(0);
+    expect(out).toBe("it would be told: one goes on\n");
+    expect(volume.goOn).not.toBeNull();
+    answers = ["two", null, "one"];
+    expect(await run("volume go-on one")).toBe(2);
+    expect(await run("volume go-on one")).toBe(2);
+    expect(volume.goOn).not.toBeNull();
+    expect(await run("volume go-on one")).toBe(0);
+    expect(out).toBe("one goes on\n");
+    expect(volume.goOn).toBeNull();
+    volume.kept = [KEPT_VIEW];
+    expect(await run("volume show one")).toBe(0);
+    expect(out).toContain("Kept           one@before-1");
+    expect(out).toContain("2026-01-01 00:00:00 UTC, at least");
+    expect(out).toContain("disk 1 on unit 1");
+    expect(out).toContain("7 MiB");
+    expect(await run("volume discard one")).toBe(2);
+    expect(err).toContain("v1@before-1");
+    expect(await run("volume discard one@before-1 --dry-run")).toBe(0);
+    answers = ["one", "one@before-1"];
+    expect(await run("volume discard one@before-1")).toBe(2);
+    expect(volume.kept).toHaveLength(1);
+    expect(await run("volume discard one@before-1")).toBe(0);
+    expect([out, volume.kept]).toEqual(["one@before-1 is given up\n", []]);
+    expect(await run("volume discard one@before-1 --yes")).toBe(4);
   });
 
   test("delete asks for the name; without a person it wants --yes", async () => {
@@ -513,7 +550,7 @@ describe("the cluster", () => {
     await run("event list --since 3 --limit 2 -o json");
     expect(printed()).toMatchObject({ events: [{ number: 4 }, { number: 5 }] });
     await run("event list --limit 1");
-    expect(out).toContain("30      2026-01-01 00:00:30  info      event 30\n");
+    expect(out).toContain("30      2026-01-01 00:00:30  info      -   event 30\n");
   });
 
   test("--watch: looks again, waits for a unit that is away, ends by a real failure", async () => {
@@ -756,10 +793,11 @@ describe("claim", () => {
     expect(await runPlain(`${byToken} --save again`)).toBe(5);
     expect(await runPlain(`${byToken} --save again --replace`)).toBe(0);
     expect(token("again")).not.toBe(first);
+    const OWN = { role: "admin" as const, actor: "the token of cairn-0001" };
     expect(backend.claims.map(({ asker, code }) => [asker, code])).toEqual([
       ["local", null],
-      ["token", null],
-      ["token", null],
+      [OWN, null],
+      [OWN, null],
     ]);
     expect(await runPlain(`claim ${there()} --replace --code x`)).toBe(2);
     expect(err).toContain("--replace needs --token-file");

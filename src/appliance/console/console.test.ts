@@ -354,6 +354,36 @@ describe("volumes", () => {
     expect((await get("/volumes/one")).status).toBe(404);
   });
 
+  test("goes on without a copy, gives up what is kept: only when its name is typed", async () => {
+    await send("/volumes/new", { ...form, intent: "create" });
+    const volume = backend.volume("one");
+    expect(await text("/volumes/one")).not.toContain("stands still");
+    volume.goOn = { from: "disk 2 of cairn-2", costs: "what was written since is missing" };
+    expect(await text("/volumes/one")).toContain("/volumes/one/go-on");
+    expect(await text("/volumes/one/go-on")).toContain("what was written since is missing");
+    expect((await send("/volumes/one/go-on", { confirm: "two" })).status).toBe(400);
+    expect(volume.goOn).not.toBeNull();
+    const went = send("/volumes/one/go-on", { confirm: "one" });
+    expect(await led(went)).toEqual([303, "/volumes/one"]);
+    expect(volume.goOn).toBeNull();
+    expect((await send("/volumes/one/go-on", { confirm: "one" })).status).toBe(409);
+    volume.kept = [
+      {
+        ...{ number: 1, name: "one@before-1", wentOnAtMs: 0, untilMs: null, readable: true },
+        ...{ sentence: "one slice of it", bytes: 1, uris: ["nbd://10.0.0.1/one@before-1"] },
+        slices: [{ slice: 1, index: 0, disk: 1, unit: 1, bytes: 1, there: true }],
+      },
+    ];
+    expect(await text("/volumes/one")).toContain("nbd://10.0.0.1/one@before-1");
+    expect(await text("/volumes/one/discard/1")).toContain("What only one@before-1 holds");
+    expect((await get("/volumes/one/discard/2")).status).toBe(404);
+    expect((await send("/volumes/one/discard/1", { confirm: "one" })).status).toBe(400);
+    expect(volume.kept).toHaveLength(1);
+    const gone = send("/volumes/one/discard/1", { confirm: "one@before-1" });
+    expect(await led(gone)).toEqual([303, "/volumes/one"]);
+    expect(volume.kept).toEqual([]);
+  });
+
   test("a volume named as the form → its page by its number", async () => {
     const made = await send("/volumes/new", { ...form, name: "new", intent: "create" });
     expect(await led(made)).toEqual([303, "/volumes/1"]);
@@ -763,7 +793,7 @@ describe("pages", () => {
     expect(csv.headers.get("content-type")).toContain("text/csv");
     expect(csv.headers.get("content-disposition")).toContain("cairn-events.csv");
     const lines = (await csv.text()).split("\r\n");
-    expect(lines[0]).toBe('"number","time","severity","kind","sentence"');
+    expect(lines[0]).toBe('"number","time","severity","kind","sentence","actor"');
     expect(lines[1]).toContain('"alarm","test","volume ""one"", lost"');
     expect(lines.join()).toContain(`"'=HYPERLINK(""http://evil"")"`);
     const json = await get("/events/export?format=json&severity=alarm");

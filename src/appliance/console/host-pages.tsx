@@ -10,18 +10,7 @@ import { layouts } from "#base/layout.ts";
 import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { VolumeView } from "#appliance/backend.ts";
 import type { HostView, RequestView } from "#appliance/host-backend.ts";
-import {
-  Bar,
-  Copyable,
-  Field,
-  FormToken,
-  Live,
-  Notice,
-  Pages,
-  Search,
-  State,
-  Table,
-} from "./frame.tsx";
+import { Bar, Copyable, Field, Form, Live, Notice, Pages, Search, State, Table } from "./frame.tsx";
 import { PolicyPools } from "./pool-pages.tsx";
 import { volumePath } from "./health.ts";
 import type { HostForm } from "./host-form.ts";
@@ -79,8 +68,7 @@ export function HostsPage(options: HostsPageOptions) {
       <Requests requests={seen.requests ?? []} session={session} />
       <section aria-labelledby="new-host">
         <h2 id="new-host">New host</h2>
-        <form method="post" action="/hosts" class="card form">
-          <FormToken session={session} />
+        <Form session={session} action="/hosts" class="card form">
           <Field
             id="name"
             label="Name of the host"
@@ -93,7 +81,7 @@ export function HostsPage(options: HostsPageOptions) {
           <p class="actions">
             <button type="submit">Add host</button>
           </p>
-        </form>
+        </Form>
       </section>
     </div>
   );
@@ -157,14 +145,13 @@ export function HostPage(options: HostPageOptions) {
       <AskingSection {...{ host, seen, session }} />
       <section aria-labelledby="change">
         <h2 id="change">Name and addresses</h2>
-        <form method="post" action={hostPath(host)} class="card form">
-          <FormToken session={session} />
+        <Form session={session} action={hostPath(host)} class="card form">
           <Field id="name" label="Name of the host" value={name} required autocomplete="off" />
           <AddressField value={addresses} from={from} />
           <p class="actions">
             <button type="submit">Save</button>
           </p>
-        </form>
+        </Form>
       </section>
       <section aria-labelledby="end">
         <h2 id="end">Remove</h2>
@@ -206,13 +193,12 @@ function RevokeForm(options: {
 }) {
   const { action, session, field, what } = options;
   return (
-    <form method="post" action={action}>
-      <FormToken session={session} />
+    <Form session={session} action={action}>
       <input type="hidden" name={field[0]} value={field[1]} />
       <button type="submit" class="second" aria-label={`Revoke ${what}`}>
         Revoke
       </button>
-    </form>
+    </Form>
   );
 }
 
@@ -247,8 +233,7 @@ function ChoiceForm(options: {
 }) {
   const { session, action, id, label, button, choices } = options;
   return (
-    <form method="post" action={action} class="search">
-      <FormToken session={session} />
+    <Form session={session} action={action} class="search">
       <label for={id}>{label}</label>
       <select id={id} name={id}>
         {choices.map(({ value, name }) => (
@@ -258,7 +243,7 @@ function ChoiceForm(options: {
       <button type="submit" class="second">
         {button}
       </button>
-    </form>
+    </Form>
   );
 }
 
@@ -329,8 +314,7 @@ const REQUESTS_SHOWN_MAX = 50;
 function AnswerForm({ request, session }: { request: RequestView; session: Session }) {
   const what = `${request.name} for ${request.hostName}`;
   return (
-    <form method="post" action="/hosts/requests" class="actions">
-      <FormToken session={session} />
+    <Form session={session} action="/hosts/requests" class="actions">
       <input type="hidden" name="request" value={String(request.request)} />
       <button type="submit" name="answer" value="grant" aria-label={`Grant ${what}`}>
         Grant
@@ -344,7 +328,7 @@ function AnswerForm({ request, session }: { request: RequestView; session: Sessi
       >
         Refuse
       </button>
-    </form>
+    </Form>
   );
 }
 
@@ -379,8 +363,7 @@ function AskingSection({ host, seen, session }: AskingOptions) {
 function PolicyForm({ host, seen, session }: AskingOptions) {
   const { policy } = host;
   return (
-    <form method="post" action={`${hostPath(host)}/policy`} class="card form">
-      <FormToken session={session} />
+    <Form session={session} action={`${hostPath(host)}/policy`} class="card form">
       <Field
         id="quota"
         label="Quota"
@@ -415,7 +398,7 @@ function PolicyForm({ host, seen, session }: AskingOptions) {
       <p class="actions">
         <button type="submit">Save what it may ask for</button>
       </p>
-    </form>
+    </Form>
   );
 }
 
@@ -442,8 +425,7 @@ function HostToken({ host, session }: { host: HostView; session: Session }) {
           <Copyable id="host-token-text" label="The host's token" text={made} />
         </section>
       )}
-      <form method="post" action={`${hostPath(host)}/token`} class="actions">
-        <FormToken session={session} />
+      <Form session={session} action={`${hostPath(host)}/token`} class="actions">
         <button type="submit" name="intent" value="make" class="second">
           {host.hasToken ? "Make another token" : "Make a token"}
         </button>
@@ -452,7 +434,7 @@ function HostToken({ host, session }: { host: HostView; session: Session }) {
             Void the token
           </button>
         ) : null}
-      </form>
+      </Form>
     </div>
   );
 }

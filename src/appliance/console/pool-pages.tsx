@@ -14,7 +14,7 @@ import type { UnitView } from "#appliance/backend.ts";
 import type { PoolView } from "#appliance/pools.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
-import { Bar, Choice, Field, FormToken, Live, Notice, State } from "./frame.tsx";
+import { Bar, Choice, Field, Form, Live, Notice, State } from "./frame.tsx";
 import { type Reading, readAll } from "./reading.ts";
 import type { Session } from "./sessions.ts";
 import { unitPath } from "./unit-pages.tsx";
@@ -143,12 +143,11 @@ function PoolCard({ pool, seen, session }: { pool: PoolView; seen: Reading; sess
         </div>
       </dl>
       {isFirst || !isEmpty ? null : (
-        <form method="post" action={`${PLACE}/${encodeURIComponent(name)}/delete`}>
-          <FormToken session={session} />
+        <Form session={session} action={`${PLACE}/${encodeURIComponent(name)}/delete`}>
           <button type="submit" class="danger">
             Delete the pool {name}
           </button>
-        </form>
+        </Form>
       )}
     </section>
   );
@@ -212,8 +211,7 @@ function MoveForm(options: {
         One that holds slices is emptied first, while hosts go on; it keeps its vote. An empty one,
         or a spare, moves at once.
       </p>
-      <form method="post" action={`${PLACE}/move`}>
-        <FormToken session={session} />
+      <Form session={session} action={`${PLACE}/move`}>
         <div class="field">
           <label for="unit">Unit</label>
           <select id="unit" name="unit">
@@ -229,7 +227,7 @@ function MoveForm(options: {
         <p class="actions">
           <button type="submit">Move the unit</button>
         </p>
-      </form>
+      </Form>
     </section>
   );
 }
@@ -259,8 +257,7 @@ function NewPoolForm({ session }: { session: Session }) {
   return (
     <section class="card form" aria-labelledby="new-pool">
       <h2 id="new-pool">New pool</h2>
-      <form method="post" action={PLACE}>
-        <FormToken session={session} />
+      <Form session={session} action={PLACE}>
         <Field
           id="name"
           label="Name of the pool"
@@ -271,7 +268,7 @@ function NewPoolForm({ session }: { session: Session }) {
         <p class="actions">
           <button type="submit">Create pool</button>
         </p>
-      </form>
+      </Form>
     </section>
   );
 }

@@ -7,7 +7,7 @@
 
 import type { Child } from "hono/jsx";
 import { Fault } from "#base/fault.ts";
-import { Field, FormToken, Notice } from "./frame.tsx";
+import { Field, Form, Notice } from "./frame.tsx";
 import type { Session } from "./sessions.ts";
 
 interface RemovalOptions {
@@ -26,8 +26,7 @@ interface RemovalOptions {
 export function RemovalForm(options: RemovalOptions) {
   const { noun, name, action, label, session, keep, children } = options;
   return (
-    <form method="post" action={action} class="card form">
-      <FormToken session={session} />
+    <Form session={session} action={action} class="card form">
       <Field
         id="confirm"
         label={`Name of the ${noun}`}
@@ -42,7 +41,7 @@ export function RemovalForm(options: RemovalOptions) {
         </button>
         {keep === undefined ? null : <a href={keep}>Keep it</a>}
       </p>
-    </form>
+    </Form>
   );
 }
 

@@ -15,7 +15,7 @@ import type { WhatIf } from "#appliance/what-if.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { MaintainSchema } from "#appliance/api/fleet-schemas.ts";
 import { sentenceOf } from "./fault-words.ts";
-import { Bar, Choice, FormToken, Live, Notice, State, Table } from "./frame.tsx";
+import { Bar, Choice, Form, Live, Notice, State, Table } from "./frame.tsx";
 import { unitTone } from "./health.ts";
 import { Loss } from "./recovery-pages.tsx";
 import { type Reading, ifAnswered, partOf, readAll } from "./reading.ts";
@@ -241,15 +241,14 @@ function LocateForm({ unit, figures, session }: Pick<PageOptions, "unit" | "figu
           ? "Its screen says that it is the one you look for."
           : "Its screen can say, for 15 minutes, that it is the one you look for."}
       </p>
-      <form method="post" action={`${unitPath(unit)}/locate`} class="card form">
-        <FormToken session={session} />
+      <Form session={session} action={`${unitPath(unit)}/locate`} class="card form">
         {isSearched ? <input type="hidden" name="off" value="yes" /> : null}
         <p class="actions">
           <button type="submit" class="second">
             {isSearched ? "Found: screen as usual" : "Show it on its screen"}
           </button>
         </p>
-      </form>
+      </Form>
     </section>
   );
 }
@@ -259,12 +258,11 @@ function MaintenanceForm({ unit, session, away }: Pick<PageOptions, "unit" | "se
     return (
       <section aria-labelledby="maintenance">
         <h2 id="maintenance">Maintenance</h2>
-        <form method="post" action={`${unitPath(unit)}/end-maintenance`} class="card form">
-          <FormToken session={session} />
+        <Form session={session} action={`${unitPath(unit)}/end-maintenance`} class="card form">
           <p class="actions">
             <button type="submit">End the maintenance of {unit.name}</button>
           </p>
-        </form>
+        </Form>
       </section>
     );
   }
@@ -277,8 +275,7 @@ function MaintenanceForm({ unit, session, away }: Pick<PageOptions, "unit" | "se
         only what was written meanwhile.
       </p>
       {away === null ? null : <Loss loss={away} id="away-table" />}
-      <form method="post" action={`${unitPath(unit)}/maintain`} class="card form">
-        <FormToken session={session} />
+      <Form session={session} action={`${unitPath(unit)}/maintain`} class="card form">
         <div class="field">
           <label for="hours">For at most</label>
           <select id="hours" name="hours">
@@ -295,7 +292,7 @@ function MaintenanceForm({ unit, session, away }: Pick<PageOptions, "unit" | "se
             Begin maintenance of {unit.name}
           </button>
         </p>
-      </form>
+      </Form>
     </section>
   );
 }
@@ -310,17 +307,15 @@ function GoingForms({ unit, seen, session }: Pick<PageOptions, "unit" | "seen" |
         What it holds, heads and votes for goes to other units while hosts go on. Every slice keeps
         all its copies meanwhile.
       </p>
-      <form method="post" action={`${unitPath(unit)}/evacuate`} class="card form">
-        <FormToken session={session} />
+      <Form session={session} action={`${unitPath(unit)}/evacuate`} class="card form">
         <Choice id="evacuate-remove" name="remove" label="Then remove it from the cluster" />
         <Choice id="evacuate-force" name="force" label="Begin also where not all finds room" />
         <p class="actions">
           <button type="submit">Evacuate {unit.name}</button>
         </p>
-      </form>
+      </Form>
       {fit.length === 0 ? null : (
-        <form method="post" action={`${unitPath(unit)}/replace`} class="card form">
-          <FormToken session={session} />
+        <Form session={session} action={`${unitPath(unit)}/replace`} class="card form">
           <div class="field">
             <label for="by">Replace it by</label>
             <select id="by" name="by">
@@ -336,7 +331,7 @@ function GoingForms({ unit, seen, session }: Pick<PageOptions, "unit" | "seen" |
               Replace, then remove {unit.name}
             </button>
           </p>
-        </form>
+        </Form>
       )}
     </section>
   );
@@ -346,12 +341,11 @@ function KeepForm({ unit, session }: Pick<PageOptions, "unit" | "session">) {
   return (
     <section aria-labelledby="keep">
       <h2 id="keep">Keep it after all</h2>
-      <form method="post" action={`${unitPath(unit)}/keep`} class="card form">
-        <FormToken session={session} />
+      <Form session={session} action={`${unitPath(unit)}/keep`} class="card form">
         <p class="actions">
           <button type="submit">Keep {unit.name}</button>
         </p>
-      </form>
+      </Form>
     </section>
   );
 }

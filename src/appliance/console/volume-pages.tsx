@@ -17,7 +17,7 @@ import {
   Choice,
   Copyable,
   Field,
-  FormToken,
+  Form,
   Live,
   Notice,
   Pages,
@@ -30,6 +30,7 @@ import { HostChoice, VolumeHosts } from "./host-pages.tsx";
 import type { ListQuery } from "./pages.tsx";
 import { partOf, type Reading, unitName } from "./reading.ts";
 import { RemovalPage } from "./removal-form.tsx";
+import { KeptSections, StandsStill } from "./kept-pages.tsx";
 import type { Session } from "./sessions.ts";
 import type { VolumeForm } from "./volume-form.ts";
 
@@ -98,8 +99,7 @@ export function NewVolumePage(options: NewVolumeOptions) {
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
       {preview === null ? null : <Preview preview={preview} seen={seen} />}
-      <form method="post" action="/volumes/new" class="card form">
-        <FormToken session={session} />
+      <Form session={session} action="/volumes/new" class="card form">
         <Field
           id="name"
           label="Name"
@@ -132,7 +132,7 @@ export function NewVolumePage(options: NewVolumeOptions) {
             Preview
           </button>
         </p>
-      </form>
+      </Form>
     </div>
   );
 }
@@ -224,6 +224,7 @@ export function VolumePage(options: VolumePageOptions) {
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
       <Deleted volume={volume} session={session} />
+      <StandsStill volume={volume} />
       <Live id="volume">
         <VolumeFacts volume={volume} seen={seen} />
       </Live>
@@ -241,6 +242,7 @@ export function VolumePage(options: VolumePageOptions) {
         </div>
       )}
       <SliceSection volume={volume} seen={seen} page={page} />
+      <KeptSections volume={volume} seen={seen} />
       <section aria-labelledby="end">
         <h2 id="end">{volume.deletedAtMs === null ? "Delete" : "Delete for good"}</h2>
         <p>
@@ -265,10 +267,9 @@ function Deleted({ volume, session }: { volume: VolumeView; session: Session }) 
         Nobody may attach. It is gone for good at {timeInWords(deletedAtMs)} UTC; until then it
         comes back whole, with its hosts.
       </p>
-      <form method="post" action={`${volumePath(volume)}/restore`}>
-        <FormToken session={session} />
+      <Form session={session} action={`${volumePath(volume)}/restore`}>
         <button type="submit">Take {name} back</button>
-      </form>
+      </Form>
     </section>
   );
 }

@@ -14,6 +14,7 @@ import { volumePath } from "./health.ts";
 import { hostTyped } from "./host-form.ts";
 import { ifAnswered, ifReady, readAll } from "./reading.ts";
 import { nameTyped } from "./removal-form.tsx";
+import { addDiscarding, addGoingOn } from "./kept-routes.tsx";
 import type { Session } from "./sessions.ts";
 import { emptyForm, typedForm, type VolumeForm, wantedVolume } from "./volume-form.ts";
 import { DeletePage, NewVolumePage, VolumePage, VolumesPage } from "./volume-pages.tsx";
@@ -30,6 +31,8 @@ export function addVolumePages(app: ConsoleApp, desk: Desk): void {
   );
   addCreation(app, desk);
   addOne(app, desk);
+  addGoingOn(app, desk);
+  addDiscarding(app, desk);
   addDeletion(app, desk);
 }
 

@@ -94,6 +94,8 @@ export function aVolume(name: string, more: Partial<VolumeView> = {}): VolumeVie
     tls: "off",
     front: 1,
     deletedAtMs: null,
+    kept: [],
+    goOn: null,
     uris: [],
     paths: [],
     slices: [],
