@@ -3,6 +3,7 @@
 // A unit's life in its cluster, on the control thread: its way to the control store, its view of
 // the state, its liveness lease, the control station it may be, its vote, its slice records, its
 // disks. Made when the unit knows its cluster and number; ends with the unit's run.
+// Long because all that a unit is in its cluster is wired together here.
 
 import { Fault } from "#base/fault.ts";
 import type { SliceRecord, UnitNumber } from "#base/record.ts";
@@ -14,10 +15,13 @@ import { ControlStation } from "#cluster/control-station.ts";
 import type { StoreMember } from "#cluster/control-store.ts";
 import { DeathProof } from "#cluster/death-proof.ts";
 import type { Journal } from "#cluster/decision-journal.ts";
+import { JournalRecorder } from "#cluster/journal-recorder.ts";
+import type { EarlierJournal, JournalLines } from "#cluster/journal-recorder.ts";
 import { EtcdControlStore } from "#cluster/etcd-control-store.ts";
 import type { NearCluster } from "#cluster/formation.ts";
+import type { Generation } from "#cluster/generation.ts";
 import { giveWay } from "#cluster/giving-way.ts";
-import { idBytes, unitAddress } from "#cluster/identity.ts";
+import { idBytes, idText, unitAddress } from "#cluster/identity.ts";
 import type { UnitIdentity } from "#cluster/identity.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { pipePair } from "#cluster/message-pipe.ts";
@@ -37,14 +41,21 @@ import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
 import { isRefused } from "#machine/control-socket.ts";
 import { etcdDirectoryState, etcdSocketPath } from "#machine/etcd-child.ts";
 import type { EtcdChild } from "#machine/etcd-child.ts";
+import type { StateDirectory } from "#machine/state-directory.ts";
 import { EtcdUnixTransport } from "#machine/etcd-transport.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import type { Unwelcome } from "#protocol/peer-channel/channel.ts";
 import type { PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import { refusalTable } from "#protocol/peer-channel/refusal.ts";
 import { decideDry } from "./dry-run.ts";
+import { placeOf, voterPlaces } from "./assembly.ts";
+import type { UnitFacts } from "./assembly.ts";
+import { ControlBackups } from "./control-backups.ts";
 import { callUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
+import { GenerationWatch } from "./generation-watch.ts";
+import type { Coming } from "./generation-watch.ts";
+import { HeldTelling } from "./held-telling.ts";
 import type { SavedMembership, VoterPlace } from "./membership.ts";
 import { headReports } from "./head-reports.ts";
 import type { ReactorClient } from "./reactor-client.ts";
@@ -52,6 +63,7 @@ import { CopyRate } from "./copy-rate.ts";
 import type { SliceReport } from "./data-plane.ts";
 import { KeptTeller } from "./kept-teller.ts";
 import type { ReactorReport } from "./reactor-messages.ts";
+import { VERSION } from "./version.ts";
 import { DiskWatch } from "./disk-watch.ts";
 import { ReactorFeed } from "./reactor-feed.ts";
 import { Voter } from "./voter.ts";
@@ -61,9 +73,6 @@ const MEMBERS_EVERY_MS = 15_000;
 const METRICS_MS_MAX = 3000;
 /** While voters come or go. */
 const MEMBERS_UNSETTLED_MS = 2000;
-
-/** Slices on disks were written in the first generation: no backup has been restored. */
-const FIRST_GENERATION = 1;
 
 export interface LifeParts {
   membership: SavedMembership;
@@ -78,12 +87,21 @@ export interface LifeParts {
   actor(): string | null;
   /** The owner wants a disk here taken again that is out of use. */
   takeDiskAgain(uuid: string): void;
+  /** Where decisions are kept beyond this run. */
+  journalLines: JournalLines;
   /** Other clusters in use with our join secret that this unit hears; null: not known. */
   near(): readonly NearCluster[] | null;
   /** This unit was removed from the cluster. */
   removed(): void;
   /** A disk here is to leave, or not any more. */
   diskRetired(disk: DiskRecord): void;
+  /** Keeps backups of the control state, sealed by this key. */
+  state: Pick<StateDirectory, "read" | "write">;
+  backupKey: Uint8Array;
+  /** What this unit says of itself to whoever admits it. */
+  facts(): UnitFacts;
+  /** The cluster is in a later generation: this unit is to enter it. */
+  come(coming: Coming & { clusterId: string }): void;
   /** Where voters are has changed: to be saved. */
   saveVoters(voters: VoterPlace[]): void;
 }
@@ -92,6 +110,7 @@ export class ClusterLife {
   readonly unit: UnitNumber;
   readonly clusterId: string;
   readonly clusterName: string;
+  readonly generation: Generation;
   /** Told when this unit begins or ends to be the control station. */
   onLead: () => void = () => {};
   readonly store: ControlProxyClient;
@@ -101,6 +120,8 @@ export class ClusterLife {
   readonly deaths: DeathProof;
   readonly voter: Voter;
   readonly watch: DiskWatch;
+  readonly backups: ControlBackups;
+  readonly generations: GenerationWatch;
   readonly #world: World;
   readonly #timers: Timers;
   readonly #parts: LifeParts;
@@ -108,6 +129,7 @@ export class ClusterLife {
   readonly #station: ControlStation;
   readonly #records: RecordKeeper;
   readonly #servers = new Set<ControlProxyServer>();
+  readonly #held: HeldTelling;
   readonly #copyRate = new CopyRate();
   readonly #keptTeller: KeptTeller;
   #isHurried = false;
@@ -127,6 +149,7 @@ export class ClusterLife {
     this.unit = unit;
     this.clusterId = membership.clusterId;
     this.clusterName = membership.clusterName;
+    this.generation = membership.generation;
     this.#places = membership.voters;
     this.#reachedAtMs = world.clock.nowMs();
     this.store = new ControlProxyClient(world, timers, {
@@ -152,14 +175,7 @@ export class ClusterLife {
       },
     });
     this.deaths = this.#watchDeaths();
-    this.#station = new ControlStation(world, timers, {
-      store: this.store,
-      follower: this.follower,
-      voters: new VoterKeeper(world, this.store, this.store),
-      leads: () => this.lease.leads,
-      votingUnits: () => this.knownVoters,
-      near: () => parts.near(),
-    });
+    this.#station = this.#makeStation();
     this.lease.onLead = (leads, term) => this.#led(leads, term);
     this.#records = new RecordKeeper(world, timers, this.store, {
       recordChanged: (record) => parts.reactor.send({ kind: "records", records: [record] }),
@@ -173,11 +189,33 @@ export class ClusterLife {
       takeAgain: (uuid) => parts.takeDiskAgain(uuid),
       retired: (disk) => parts.diskRetired(disk),
     });
+    this.#held = new HeldTelling(world, timers, {
+      ...{ unit, view: this.follower.view, commands: this.commands, reactor: parts.reactor },
+    });
+    this.backups = this.#makeBackups();
+    this.generations = this.#watchGenerations();
     new ReactorFeed(parts.reactor, this.follower.view, {
       ownUnit: unit,
       exportsUnclaimed: parts.exportsUnclaimed,
     });
     this.follower.view.onChange((changes) => this.#viewChanged(changes));
+  }
+
+  #makeStation(): ControlStation {
+    const { near, journalLines } = this.#parts;
+    return new ControlStation(this.#world, this.#timers, {
+      store: this.store,
+      follower: this.follower,
+      voters: new VoterKeeper(this.#world, this.store, this.store),
+      leads: () => this.lease.leads,
+      votingUnits: () => this.knownVoters,
+      near,
+      recorder: new JournalRecorder(journalLines, this.#world.log, {
+        version: VERSION,
+        leads: () => this.lease.leads,
+        wallMs: () => this.#world.clock.wallMs(),
+      }),
+    });
   }
 
   #makeCommands(): CommandClient {
@@ -211,6 +249,46 @@ export class ClusterLife {
     });
   }
 
+  #makeBackups(): ControlBackups {
+    const { state, backupKey: key } = this.#parts;
+    const { unit, store } = this;
+    return new ControlBackups(this.#world, this.#timers, {
+      ...{ unit, state, key, store, view: this.follower.view },
+    });
+  }
+
+  #watchGenerations(): GenerationWatch {
+    const { membership, facts, come } = this.#parts;
+    const { view } = this.follower;
+    return new GenerationWatch(this.#world, this.#timers, {
+      generation: membership.generation,
+      facts,
+      storeAway: () => this.store.voter === null,
+      leads: () => this.lease.leads,
+      others: () => this.#others(),
+      call: (place) => this.#callPlace(place, Purpose.generation),
+      admit: async (unit) => (await this.commands.ask("admitUnit", unit)).unit,
+      voters: () => voterPlaces(view),
+      clusterName: () => view.cluster?.name ?? this.clusterName,
+      come: (coming) => come({ clusterId: this.clusterId, ...coming }),
+    });
+  }
+
+  /** Other units as the view has them, or voters as they were saved. */
+  #others(): { place: VoterPlace; alive: boolean }[] {
+    const { view } = this.follower;
+    const known = [...view.units.values()].filter((unit) => unit.state === "admitted");
+    const places = known.map((unit) => ({
+      place: placeOf(unit),
+      alive: view.isAlive(unit.number),
+    }));
+    const saved = this.#places
+      .filter(({ unitId }) => !known.some(({ id }) => id === unitId))
+      .map((place) => ({ place, alive: false }));
+    const own = idText(this.#parts.identity.unitId);
+    return [...places, ...saved].filter(({ place }) => place.unitId !== own && place.port > 0);
+  }
+
   #watchDeaths(): DeathProof {
     const deaths = new DeathProof(this.#world, this.#timers, (other) => this.#refuses(other));
     deaths.onProven = (other) => {
@@ -220,6 +298,7 @@ export class ClusterLife {
   }
 
   #viewChanged(changes: readonly ViewChange[]): void {
+    this.#held.look();
     if (this.follower.view.units.get(this.unit)?.state === "removed") this.#parts.removed();
     if (changes.some((change) => change.kind === "voter" || change.kind === "unit")) {
       this.#membersAtMs = Number.NEGATIVE_INFINITY;
@@ -233,6 +312,7 @@ export class ClusterLife {
     this.lease.start();
     this.#station.start();
     this.#records.start();
+    this.generations.start();
   }
 
   /** In order: the lead and the liveness are given back, so that nobody waits for them. */
@@ -240,6 +320,9 @@ export class ClusterLife {
     this.#station.stop();
     this.deaths.stop();
     this.watch.stop();
+    this.backups.stop();
+    this.generations.stop();
+    this.#held.stop();
     await this.lease.stop();
     this.#records.stop();
     this.follower.stop();
@@ -259,6 +342,11 @@ export class ClusterLife {
   /** What this unit decided lately as the control station, and by what. */
   get journal(): Journal {
     return this.#station.journal.journal();
+  }
+
+  /** What earlier runs of this unit left of that. */
+  get earlierJournals(): EarlierJournal[] {
+    return this.#station.journal.earlier();
   }
 
   /** As `voters`; null: the control store has not said yet. */
@@ -333,6 +421,7 @@ export class ClusterLife {
   /** The reactor's newest words on the slices here. */
   reported({ slices, kept }: Pick<ReactorReport, "slices" | "kept">): void {
     this.#dropDeleted(slices);
+    this.#held.look();
     this.#keptTeller.reported(kept);
     const nowMs = this.#world.clock.nowMs();
     this.#copyRate.reported(nowMs, slices, this.#lacking(slices));
@@ -359,16 +448,18 @@ export class ClusterLife {
     const { slices } = this.#parts.reactor.report;
     const heldBytes = roughly(slices.reduce((sum, slice) => sum + slice.mappedBytes, 0));
     const rate = this.#copyRate.bytesPerSecond;
-    return { heldBytes, ...(rate === null ? {} : { copyBytesPerSecond: roughly(rate) }) };
+    const backupAtMs = this.backups.newest?.takenAtMs;
+    return {
+      heldBytes,
+      ...(rate === null ? {} : { copyBytesPerSecond: roughly(rate) }),
+      ...(backupAtMs === undefined ? {} : { backupAtMs }),
+    };
   }
 
-  /**
-   * Gives back what slices on this unit's disks hold whose volumes were deleted while it was away.
-   * Disks know of no other generation than the first yet: backups are not restored by this version.
-   */
+  /** Gives back what slices on this unit's disks hold whose volumes were deleted meanwhile. */
   #dropDeleted(slices: readonly { slice: number }[]): void {
     for (const { slice } of slices) {
-      if (!this.follower.view.sliceIsDeleted(slice, FIRST_GENERATION)) continue;
+      if (!this.follower.view.sliceIsDeleted(slice)) continue;
       this.#parts.reactor.send({ kind: "sliceGone", slice });
     }
   }
@@ -457,16 +548,22 @@ export class ClusterLife {
   }
 
   async #call(place: VoterPlace, purpose: Purpose): Promise<MessagePipe> {
+    return (await this.#callPlace(place, purpose)).pipe;
+  }
+
+  async #callPlace(
+    place: VoterPlace,
+    purpose: Purpose,
+  ): Promise<{ pipe: MessagePipe; peer: PeerIdentity }> {
     let failure: unknown = new Fault("notReady", `no address of unit ${place.unit} is known`);
     for (const address of place.addresses) {
       try {
-        const called = await callUnit(this.#world, this.#parts.security, {
+        return await callUnit(this.#world, this.#parts.security, {
           address,
           port: place.port,
           purpose,
           unitId: idBytes(place.unitId),
         });
-        return called.pipe;
       } catch (error) {
         if (error instanceof Fault && error.code === "removed") this.#parts.removed();
         failure = error;

@@ -34,6 +34,8 @@ interface Step {
   query?: string;
   /** Bytes of a file, or what is written as JSON. */
   body?: string | object;
+  /** A member of the answer that later paths name, as `=member`. */
+  keeps?: string;
   /** Not said: the owner. */
   as?: "host" | "local";
 }
@@ -92,6 +94,11 @@ function volumeSteps({ units: [asked], volumeBytes, protection }: WalkFacts): St
     { does: v1("POST /host/requests"), as: "host", body: { ...wish, name: "refused" } },
     { does: v1("POST /requests/{request}/grant"), path: { request: "1" } },
     { does: v1("POST /requests/{request}/refuse"), path: { request: "2" }, body: { why: "" } },
+    { does: v1("POST /hosts/{host}/certificates"), ...host, keeps: "fingerprint" },
+    {
+      does: v1("DELETE /hosts/{host}/certificates/{fingerprint}"),
+      path: { host: "walker", fingerprint: "=fingerprint" },
+    },
     { does: v1("DELETE /hosts/{host}/token"), ...host },
     { does: v1("DELETE /hosts/{host}"), ...host },
     { does: v1("DELETE /volumes/{id}"), ...volume, query: "graceMs=60000" },
@@ -149,6 +156,11 @@ function lastSteps({ units: [, other] }: WalkFacts): Step[] {
   const away = { path: { unit: other } };
   return [
     {
+      does: v1("POST /claim"),
+      as: "local",
+      body: { replace: true, password: "the password of the walk" },
+    },
+    {
       does: v1("POST /users"),
       body: { name: "walker", role: "viewer", password: "a password of the walk" },
     },
@@ -157,9 +169,13 @@ function lastSteps({ units: [, other] }: WalkFacts): Step[] {
     { does: v1("DELETE /tokens/{token}"), path: { token: "walker" } },
     { does: v1("PUT /password"), body: { user: "walker", password: "another password of it" } },
     { does: v1("DELETE /users/{user}"), path: { user: "walker" } },
+    { does: v1("GET /control/backups") },
+    { does: v1("POST /control/backups"), keeps: "name" },
+    { does: v1("GET /control/backups/{name}"), path: { name: "=name" } },
+    { does: v1("POST /control/restore"), body: { dryRun: true } },
+    { does: v1("POST /volumes/{id}/accept"), path: { id: "walked" } },
     { does: v1("POST /volumes/{id}/go-on"), path: { id: "walked" } },
     { does: v1("DELETE /volumes/{id}/kept/{number}"), path: { id: "walked", number: "1" } },
-    { does: v1("POST /claim"), as: "local", body: { replace: true } },
     { does: v1("DELETE /units/{unit}"), ...away, query: "force=true" },
     { does: v1("POST /renew") },
   ];
@@ -185,8 +201,10 @@ export async function walk(
   const document = await fetch(`${door.url}/api/v1/openapi.json`, { headers: owner });
   const contract = new Contract((await document.json()) as Document);
   let hostToken = "";
-  for (const step of steps(facts)) {
-    if (unasked.includes(step.does)) continue;
+  const kept: Record<string, string> = {};
+  for (const planned of steps(facts)) {
+    if (unasked.includes(planned.does)) continue;
+    const step = withKept(planned, kept);
     const operation = contract.operation(step.does);
     const authorization = step.as === "host" ? `Bearer ${hostToken}` : owner.authorization;
     const isTried = operation.parameters.some(({ name }) => name === "dryRun");
@@ -199,11 +217,21 @@ export async function walk(
     if (answer.status >= 300 && !refused.includes(step.does)) {
       throw new Error(`${nameOf(operation)} is refused: ${answer.status} ${answer.text}`);
     }
+    if (step.keeps !== undefined && answer.status < 300) {
+      kept[step.keeps] = String((JSON.parse(answer.text) as Record<string, unknown>)[step.keeps]);
+    }
     if (step.does.endsWith("/hosts/{host}/token") && answer.text !== "") {
       hostToken = (JSON.parse(answer.text) as { token: string }).token;
     }
   }
   return contract.unreached();
+}
+
+function withKept(step: Step, kept: Record<string, string>): Step {
+  const words = Object.entries(step.path ?? {}).map(([name, word]) => {
+    return [name, word.startsWith("=") ? (kept[word.slice(1)] ?? "") : word] as const;
+  });
+  return step.path === undefined ? step : { ...step, path: Object.fromEntries(words) };
 }
 
 /** What follows is done for real: that it succeeds then shows that nothing was changed by this. */

@@ -31,6 +31,7 @@ import type { DeadlineJudgement } from "#cluster/deadline.ts";
 import { FIRST_USER } from "#cluster/user-state.ts";
 import type { Journal } from "#cluster/decision-journal.ts";
 import { makeBundle } from "#appliance/support-bundle.ts";
+import { MemoryControl } from "./memory-control-fixture.ts";
 import { MemoryDrills } from "./memory-drills-fixture.ts";
 import { MemoryArrivals } from "./memory-arrivals-fixture.ts";
 import { MemoryFleet } from "./memory-fleet-fixture.ts";
@@ -48,6 +49,9 @@ export class MemoryBackend implements Backend {
   readonly update = new MemoryUpdates();
   readonly fleet = new MemoryFleet();
   readonly drills = new MemoryDrills();
+  readonly control = new MemoryControl();
+  /** Volumes whose owner took what was found of them. */
+  readonly accepted: string[] = [];
   readonly pools = new MemoryPools(() => this.#volumes, this.fleet);
   readonly arrivals = new MemoryArrivals();
   deadline: DeadlineJudgement = { withinMs: 0, problems: [], unknown: [] };
@@ -251,6 +255,13 @@ export class MemoryBackend implements Backend {
     if (graceMs > 0) volume.deletedAtMs = NEW_YEAR_2026_MS + graceMs;
     else this.#volumes.splice(this.#volumes.indexOf(volume), 1);
   }
+  async acceptVolume(nameOrNumber: string): Promise<VolumeView> {
+    const volume = this.volume(nameOrNumber);
+    endDryRun(`volume ${volume.name} goes on with what was found`);
+    this.accepted.push(volume.name);
+    return volume;
+  }
+
   async restoreVolume(nameOrNumber: string): Promise<VolumeView> {
     const volume = this.volume(nameOrNumber);
     if (volume.deletedAtMs === null) throw new Fault("conflict", "it is not deleted");

@@ -150,6 +150,18 @@ export const restoreVolumeRoute = tried(
   }),
 );
 
+export const acceptVolumeRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/volumes/{id}/accept",
+    summary:
+      "After a restore of the control state: go on with what the disks that answered hold; " +
+      "writes that only missing disks hold are lost",
+    request: { params: VolumePathSchema },
+    responses: { 200: json(VolumeSchema, "the volume"), ...faults },
+  }),
+);
+
 export const changeVolumeRoute = tried(
   createRoute({
     method: "patch",

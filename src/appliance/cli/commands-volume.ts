@@ -257,6 +257,23 @@ const restore: Command = {
   },
 };
 
+const accept: Command = {
+  words: ["volume", "accept"],
+  operands: [VOLUME],
+  flags: [...CHANGING_FLAGS, yesFlag("what only missing disks hold is lost")],
+  sentence: "after a restore, go on with what was found of a volume: the missing disks never come",
+  run: async (call) => {
+    const { value } = await call.ask(VolumeSchema, "GET", pathOf(call));
+    const path = `/api/v1/volumes/${value.volume}/accept`;
+    if (await call.tried("POST", path)) return 0;
+    const cost = `Writes to ${value.name} that only the missing disks hold are lost`;
+    await confirmByName(call, { name: value.name, cost });
+    const { value: after, body } = await call.ask(VolumeSchema, "POST", path);
+    await call.print(body, () => `${after.name} goes on with what was found of it\n`);
+    return 0;
+  },
+};
+
 const goOn: Command = {
   words: ["volume", "go-on"],
   operands: [VOLUME],
@@ -311,6 +328,9 @@ export const volumeCommands: readonly Command[] = [
   show,
   create,
   tls,
+  remove,
+  restore,
+  accept,
   goOn,
   discard,
   remove,

@@ -78,7 +78,10 @@ describe("everything the pages can do", () => {
     "POST /hosts/:id/policy": "host policy",
     "POST /hosts/:id/token": "host token",
     "POST /hosts/:id/remove": "host remove",
+    "POST /hosts/:id/certificate": "host certificate",
+    "POST /hosts/:id/certificate/revoke": "host certificate",
     "POST /settings": "setting set",
+    "POST /settings/backup": "control backup",
     "POST /settings/users": "user add",
     "POST /settings/users/role": "user change",
     "POST /settings/users/password": "password set",
@@ -128,6 +131,7 @@ describe("everything the pages can do", () => {
     "GET /hosts/:id/remove": "host remove",
     "GET /recovery": "recovery all",
     "GET /settings": "setting list",
+    "GET /settings/backups/:name": "control backup",
     "GET /settings/users": "user list",
     "GET /events": "event list",
     "GET /events/export": "event list",
@@ -151,6 +155,7 @@ describe("everything the pages can do", () => {
   const UNTRIED: Record<string, string> = {
     "update load": "nothing is installed by it",
     "host detach": "it says itself why it cannot, and takes nothing away that is in use",
+    "control backup": "a copy more, and nothing else",
     "image stamp": "has one of its own",
     "secret new": "makes a file, and never over another one",
     "support bundle": "makes a file, and never over another one",
@@ -170,10 +175,21 @@ describe("everything the pages can do", () => {
     ),
   };
   /** The second word of those that only look. */
-  const LOOKS = ["list", "show", "status", "waiting", "losses", "figures", "all", "schema", "logs"];
+  const LOOKS = [
+    "list",
+    "show",
+    "status",
+    "waiting",
+    "losses",
+    "figures",
+    "all",
+    "schema",
+    "logs",
+    "backups",
+  ];
   const LOOK = ["whoami", "status", "what-if", "version", "health", "replay", "completion", "man"];
 
-  test("every command that changes something takes --dry-run, every other list --watch", () => {
+  test("what changes something takes --dry-run, a list --watch", () => {
     const flagsOf = (name: string) =>
       commands.filter(({ flags }) => flags.some((f) => f.name === name));
     const dry = new Set(flagsOf("dry-run").map(({ words }) => words.join(" ")));
