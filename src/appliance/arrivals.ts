@@ -10,6 +10,7 @@ import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
 import { WINDOW_SECONDS_MAX, WINDOW_UNITS_MAX } from "#cluster/arrival-changes.ts";
 import type { Stranger } from "#cluster/discovery-units.ts";
+import { endDryRun } from "./dry-run.ts";
 import type { StrangerView } from "./backend.ts";
 import type { ClusterLife } from "./cluster-life.ts";
 import type { Unit } from "./unit.ts";
@@ -111,6 +112,7 @@ export class UnitArrivals implements Arrivals {
   }
 
   async closeWindow(): Promise<void> {
+    endDryRun("nobody is let in without a join secret any more");
     const window = this.#window;
     this.#window = null;
     if (window === null) return;

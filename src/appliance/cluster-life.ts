@@ -3,6 +3,7 @@
 // A unit's life in its cluster, on the control thread: its way to the control store, its view of
 // the state, its liveness lease, the control station it may be, its vote, its slice records, its
 // disks. Made when the unit knows its cluster and number; ends with the unit's run.
+// Long because all that a unit is in its cluster is wired together here.
 
 import { Fault } from "#base/fault.ts";
 import type { SliceRecord, UnitNumber } from "#base/record.ts";
@@ -46,6 +47,7 @@ import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import type { Unwelcome } from "#protocol/peer-channel/channel.ts";
 import type { PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import { refusalTable } from "#protocol/peer-channel/refusal.ts";
+import { decideDry } from "./dry-run.ts";
 import { placeOf, voterPlaces } from "./assembly.ts";
 import type { UnitFacts } from "./assembly.ts";
 import { ControlBackups } from "./control-backups.ts";
@@ -155,12 +157,7 @@ export class ClusterLife {
       dial: (number) => this.#dialVoter(number),
     });
     this.follower = new ViewFollower(world, timers, this.store);
-    this.commands = new CommandClient(world, timers, {
-      store: this.store,
-      follower: this.follower,
-      unit,
-      actor: () => parts.actor(),
-    });
+    this.commands = this.#makeCommands();
     this.#keptTeller = new KeptTeller(this.commands, this.follower.view);
     const transport = new EtcdUnixTransport(etcdSocketPath(child.place.directory));
     this.#local = new EtcdControlStore(timers, transport);
@@ -178,19 +175,7 @@ export class ClusterLife {
       },
     });
     this.deaths = this.#watchDeaths();
-    this.#station = new ControlStation(world, timers, {
-      store: this.store,
-      follower: this.follower,
-      voters: new VoterKeeper(world, this.store, this.store),
-      leads: () => this.lease.leads,
-      votingUnits: () => this.knownVoters,
-      near: () => parts.near(),
-      recorder: new JournalRecorder(parts.journalLines, world.log, {
-        version: VERSION,
-        leads: () => this.lease.leads,
-        wallMs: () => world.clock.wallMs(),
-      }),
-    });
+    this.#station = this.#makeStation();
     this.lease.onLead = (leads, term) => this.#led(leads, term);
     this.#records = new RecordKeeper(world, timers, this.store, {
       recordChanged: (record) => parts.reactor.send({ kind: "records", records: [record] }),
@@ -214,6 +199,38 @@ export class ClusterLife {
       exportsUnclaimed: parts.exportsUnclaimed,
     });
     this.follower.view.onChange((changes) => this.#viewChanged(changes));
+  }
+
+  #makeStation(): ControlStation {
+    const { near, journalLines } = this.#parts;
+    return new ControlStation(this.#world, this.#timers, {
+      store: this.store,
+      follower: this.follower,
+      voters: new VoterKeeper(this.#world, this.store, this.store),
+      leads: () => this.lease.leads,
+      votingUnits: () => this.knownVoters,
+      near,
+      recorder: new JournalRecorder(journalLines, this.#world.log, {
+        version: VERSION,
+        leads: () => this.lease.leads,
+        wallMs: () => this.#world.clock.wallMs(),
+      }),
+    });
+  }
+
+  #makeCommands(): CommandClient {
+    const { unit, store, follower } = this;
+    const facts = () => ({
+      asker: unit,
+      wallMs: this.#world.clock.wallMs(),
+      newId: () => newId(this.#world),
+      voters: this.knownVoters,
+    });
+    return new CommandClient(this.#world, this.#timers, {
+      ...{ store, follower, unit },
+      actor: () => this.#parts.actor(),
+      before: (name, args) => decideDry(follower.view, name, args, facts),
+    });
   }
 
   #makeVoter(transport: EtcdUnixTransport): Voter {

@@ -38,6 +38,8 @@ const machine: CliMachine = {
   write: (text) => writeTo(Bun.stdout, text),
   complain: (text) => writeTo(Bun.stderr, text),
   isTerminal: process.stdout.isTTY === true,
+  columns: process.stdout.columns > 0 ? process.stdout.columns : null,
+  endQuietly: () => void process.once("SIGINT", () => process.exit(0)),
   ask,
   pause: (ms) => Bun.sleep(ms),
   nowMs: () => performance.now(),

@@ -13,6 +13,7 @@ import { type DriveFacts, driveFacts, setLight } from "#machine/drive-facts.ts";
 import { loadPermille, machineKernel, machineMemory } from "#machine/load.ts";
 import { listNetworkCards } from "#machine/network-cards.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
+import { endDryRun } from "./dry-run.ts";
 import { type IoChart, STEPS, STEP_MS, joinCharts } from "./io-history.ts";
 import type { DriveView, UnitFigures } from "./unit-figures.ts";
 import { QuestionClient, questionServer, type UnitQuestion } from "./unit-questions.ts";
@@ -127,10 +128,14 @@ export class UnitNeighbours implements Neighbours {
   async lightDisk(disk: DiskNumber, on: boolean): Promise<void> {
     const record = this.#life().follower.view.disks.get(disk);
     if (record === undefined) throw new Fault("notFound", `no disk ${disk}`);
+    endDryRun(on ? "the light at its bay is on" : "the light at its bay is off");
     await this.#client.ask(record.unit, { kind: "drive", disk, light: on });
   }
 
   async search(unit: UnitNumber, on: boolean): Promise<void> {
+    endDryRun(
+      on ? "its screen says for 15 minutes that it is looked for" : "its screen is as usual",
+    );
     await this.#client.ask(unit, { kind: "search", on });
   }
 

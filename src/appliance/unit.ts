@@ -31,6 +31,7 @@ import { ClusterState } from "#protocol/peer-channel/identity.ts";
 import type { OwnIdentity, PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import { generationKey } from "#protocol/peer-channel/secret.ts";
 import type { JoinKeys } from "#protocol/peer-channel/secret.ts";
+import { endDryRun } from "./dry-run.ts";
 import { NO_SECRET, answerOffer, giveSecret } from "./adoption.ts";
 import { type UnitFacts, admitJoining, foundCluster, joinCluster } from "./assembly.ts";
 import { ClaimDesk } from "./claim-desk.ts";
@@ -453,6 +454,7 @@ export class Unit {
       const why = "only a unit that was removed from its cluster is made new; this one was not";
       throw new Fault("conflict", why);
     }
+    endDryRun("it begins anew, as another unit");
     makeNew(this.state);
     this.#endRun("its owner makes it new");
   }

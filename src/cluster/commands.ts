@@ -182,6 +182,16 @@ const TIMEOUT_MS = 15_000;
 /** The lease outlives the question, so that a late answer still finds it. */
 const LEASE_SLACK_MS = 15_000;
 
+export interface CommandParts {
+  store: ControlStore;
+  follower: ViewFollower;
+  unit: UnitNumber;
+  /** For whom this unit acts at the moment; null, or not said: for itself. */
+  actor?: () => string | null;
+  /** Called before anything is asked; throws where it is not to be. */
+  before?: <N extends CommandName>(name: N, args: CommandArguments<N>) => void;
+}
+
 /** Asks the control station from one unit. */
 export class CommandClient {
   readonly #world: Pick<World, "random">;
@@ -190,18 +200,10 @@ export class CommandClient {
   readonly #follower: ViewFollower;
   readonly #unit: UnitNumber;
   readonly #actor: () => string | null;
+  readonly #before: CommandParts["before"];
 
-  /** `actor`: for whom this unit acts at the moment; null, or not said: for itself. */
-  constructor(
-    world: Pick<World, "random">,
-    timers: Timers,
-    parts: {
-      store: ControlStore;
-      follower: ViewFollower;
-      unit: UnitNumber;
-      actor?: () => string | null;
-    },
-  ) {
+  constructor(world: Pick<World, "random">, timers: Timers, parts: CommandParts) {
+    this.#before = parts.before;
     this.#world = world;
     this.#timers = timers;
     this.#store = parts.store;
@@ -221,6 +223,7 @@ export class CommandClient {
     timeoutMs = TIMEOUT_MS,
   ): Promise<CommandAnswers[N]> {
     const checked = parseArguments(name, args);
+    this.#before?.(name, checked);
     const actor = OF_UNITS.has(name) ? null : this.#actor()?.slice(0, ACTOR_CHARACTERS_MAX);
     if (this.#follower.view.commands.size >= COMMANDS_MAX) {
       throw new Fault("notReady", "too many requests wait for the control station");

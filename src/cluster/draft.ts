@@ -53,6 +53,11 @@ export class Draft {
     return this.#puts.size === 0 && this.#deletes.size === 0 && this.#events.length === 0;
   }
 
+  /** Of the events it tells. */
+  get sentences(): string[] {
+    return this.#events.map((event) => event.sentence);
+  }
+
   /** Compares and writes it would have, the larger of both: bounded by the control store. */
   get operations(): number {
     const written = this.#puts.size + this.#deletes.size + this.#events.length + 1;

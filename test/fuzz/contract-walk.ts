@@ -4,7 +4,7 @@
 // answer is a success and as documented (contract.ts). For a backend in memory and for real units.
 
 import { Contract, nameOf } from "./contract.ts";
-import type { Document } from "./contract.ts";
+import type { Answered, Document } from "./contract.ts";
 
 const ANSWER_MS = 30_000;
 const GIB = 2 ** 30;
@@ -34,6 +34,8 @@ interface Step {
   query?: string;
   /** Bytes of a file, or what is written as JSON. */
   body?: string | object;
+  /** A member of the answer that later paths name, as `=member`. */
+  keeps?: string;
   /** Not said: the owner. */
   as?: "host" | "local";
 }
@@ -53,7 +55,19 @@ function volumeSteps({ units: [asked], volumeBytes, protection }: WalkFacts): St
   const policy = { quotaBytes: 4 * GIB, protections: [], pools: [], grants: false };
   const reads: Step[] = [
     ...["status", "units", "disks", "volumes", "events", "recovery", "authority", "settings"],
-    ...["hosts", "requests", "health", "update", "losses", "questions", "drill", "pools"],
+    ...[
+      "hosts",
+      "requests",
+      "users",
+      "tokens",
+      "whoami",
+      "health",
+      "update",
+      "losses",
+      "questions",
+      "drill",
+      "pools",
+    ],
     ...["arrivals", "support-bundle", "jobs", "copying", "openapi.json", "events/stream"],
   ].map((name) => ({ does: v1(`GET /${name}`) }));
   return [
@@ -80,6 +94,11 @@ function volumeSteps({ units: [asked], volumeBytes, protection }: WalkFacts): St
     { does: v1("POST /host/requests"), as: "host", body: { ...wish, name: "refused" } },
     { does: v1("POST /requests/{request}/grant"), path: { request: "1" } },
     { does: v1("POST /requests/{request}/refuse"), path: { request: "2" }, body: { why: "" } },
+    { does: v1("POST /hosts/{host}/certificates"), ...host, keeps: "fingerprint" },
+    {
+      does: v1("DELETE /hosts/{host}/certificates/{fingerprint}"),
+      path: { host: "walker", fingerprint: "=fingerprint" },
+    },
     { does: v1("DELETE /hosts/{host}/token"), ...host },
     { does: v1("DELETE /hosts/{host}"), ...host },
     { does: v1("DELETE /volumes/{id}"), ...volume, query: "graceMs=60000" },
@@ -136,8 +155,27 @@ function updateSteps(): Step[] {
 function lastSteps({ units: [, other] }: WalkFacts): Step[] {
   const away = { path: { unit: other } };
   return [
-    { does: v1("PUT /password"), body: { password: "a password of the walk" } },
-    { does: v1("POST /claim"), as: "local", body: { replace: true } },
+    {
+      does: v1("POST /claim"),
+      as: "local",
+      body: { replace: true, password: "the password of the walk" },
+    },
+    {
+      does: v1("POST /users"),
+      body: { name: "walker", role: "viewer", password: "a password of the walk" },
+    },
+    { does: v1("PATCH /users/{user}"), path: { user: "walker" }, body: { role: "viewer" } },
+    { does: v1("POST /tokens"), body: { name: "walker", role: "viewer" } },
+    { does: v1("DELETE /tokens/{token}"), path: { token: "walker" } },
+    { does: v1("PUT /password"), body: { user: "walker", password: "another password of it" } },
+    { does: v1("DELETE /users/{user}"), path: { user: "walker" } },
+    { does: v1("GET /control/backups") },
+    { does: v1("POST /control/backups"), keeps: "name" },
+    { does: v1("GET /control/backups/{name}"), path: { name: "=name" } },
+    { does: v1("POST /control/restore"), body: { dryRun: true } },
+    { does: v1("POST /volumes/{id}/accept"), path: { id: "walked" } },
+    { does: v1("POST /volumes/{id}/go-on"), path: { id: "walked" } },
+    { does: v1("DELETE /volumes/{id}/kept/{number}"), path: { id: "walked", number: "1" } },
     { does: v1("DELETE /units/{unit}"), ...away, query: "force=true" },
     { does: v1("POST /renew") },
   ];
@@ -163,21 +201,51 @@ export async function walk(
   const document = await fetch(`${door.url}/api/v1/openapi.json`, { headers: owner });
   const contract = new Contract((await document.json()) as Document);
   let hostToken = "";
-  for (const step of steps(facts)) {
-    if (unasked.includes(step.does)) continue;
+  const kept: Record<string, string> = {};
+  for (const planned of steps(facts)) {
+    if (unasked.includes(planned.does)) continue;
+    const step = withKept(planned, kept);
     const operation = contract.operation(step.does);
     const authorization = step.as === "host" ? `Bearer ${hostToken}` : owner.authorization;
+    const isTried = operation.parameters.some(({ name }) => name === "dryRun");
+    if (isTried && step.query !== "dryRun=true") {
+      await tryOut(contract, step, (tried) => ask(door, operation.method, tried, authorization));
+    }
     const answer = await ask(door, operation.method, step, authorization);
     const why = contract.violation(operation, answer);
     if (why !== null) throw new Error(`${step.does}: ${why} (${answer.status} ${answer.text})`);
     if (answer.status >= 300 && !refused.includes(step.does)) {
       throw new Error(`${nameOf(operation)} is refused: ${answer.status} ${answer.text}`);
     }
+    if (step.keeps !== undefined && answer.status < 300) {
+      kept[step.keeps] = String((JSON.parse(answer.text) as Record<string, unknown>)[step.keeps]);
+    }
     if (step.does.endsWith("/hosts/{host}/token") && answer.text !== "") {
       hostToken = (JSON.parse(answer.text) as { token: string }).token;
     }
   }
   return contract.unreached();
+}
+
+function withKept(step: Step, kept: Record<string, string>): Step {
+  const words = Object.entries(step.path ?? {}).map(([name, word]) => {
+    return [name, word.startsWith("=") ? (kept[word.slice(1)] ?? "") : word] as const;
+  });
+  return step.path === undefined ? step : { ...step, path: Object.fromEntries(words) };
+}
+
+/** What follows is done for real: that it succeeds then shows that nothing was changed by this. */
+async function tryOut(
+  contract: Contract,
+  step: Step,
+  askTried: (step: Step) => Promise<Answered>,
+): Promise<void> {
+  const query = step.query === undefined ? "dryRun=true" : `${step.query}&dryRun=true`;
+  const answer = await askTried({ ...step, query });
+  const why = contract.violation(contract.operation(step.does), answer, { isCounted: false });
+  const isEnd = answer.status >= 400 || /"dryRun":true|"volume":/.test(answer.text);
+  if (why === null && isEnd) return;
+  throw new Error(`${step.does}, tried: ${why ?? "no dry run"} (${answer.status} ${answer.text})`);
 }
 
 async function ask(door: WalkDoor, method: string, step: Step, authorization: string) {

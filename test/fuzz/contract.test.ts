@@ -34,10 +34,21 @@ describe("walked through", () => {
     const stranger = { unitId: "1".repeat(32), name: "new", version: "0.1.0", address: "fe80::1" };
     backend.arrivals.waiting = [{ ...stranger, words }];
     backend.arrivals.isRemoved = true;
+    backend.control.answers = false;
     backend.update.uploadFiles = [{ name: "a", bytes: 3 }];
     backend.update.state.roll = {
       ...{ version: "0.2.0", state: "loaded", sentence: "it is loaded" },
       ...{ current: null, done: [], waiting: [1, 2] },
+    };
+    // One that stands still, and something that is kept of it.
+    const create = backend.createVolume.bind(backend);
+    backend.createVolume = async (wish, options) => {
+      const made = await create(wish, options);
+      const where = { slice: 1, index: 0, disk: 1, unit: 1, bytes: null, there: true };
+      const kept = { number: 1, name: `${wish.name}@before-1`, wentOnAtMs: 1, untilMs: null };
+      const how = { readable: true, sentence: "it can be read", bytes: null, uris: [] };
+      const goOn = { from: "disk 2", costs: "what was written since" };
+      return Object.assign(made, { goOn, kept: [{ ...kept, ...how, slices: [where] }] });
     };
     const door = {
       url: `http://127.0.0.1:${served.port}`,

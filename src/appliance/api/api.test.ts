@@ -147,6 +147,25 @@ describe("reading", () => {
     expect((await ask("/api/v1/what-if?link=1")).status).toBe(400);
   });
 
+  test("tried → what would be done, nothing changed; what cannot be tried is refused", async () => {
+    const keep = "/api/v1/units/2/keep";
+    expect((await send("POST", `${keep}?dryRun=true`, {})).status).toBe(409);
+    await send("POST", "/api/v1/units/2/evacuate", {});
+    const tried = await send("POST", `${keep}?dryRun=true`, {});
+    expect([tried.status, await tried.json()]).toEqual([
+      200,
+      { dryRun: true, sentences: ["cairn-0002 stays"] },
+    ]);
+    expect(backend.fleet.evacuated.size).toBe(1);
+    expect((await send("POST", `${keep}?dryRun=maybe`, {})).status).toBe(400);
+    expect((await send("POST", `${keep}?dryRun=false`, {})).status).toBe(204);
+    // Its own is in its body: one that is looked over must not begin for real.
+    const elsewhere = await send("POST", "/api/v1/units/2/evacuate?dryRun=true", {});
+    await expectFault(elsewhere, 400, "badRequest");
+    expect(backend.fleet.evacuated.size).toBe(0);
+    expect((await ask("/api/v1/units?dryRun=true")).status).toBe(200);
+  });
+
   test("a unit taken out for work and back; refused while something would stop", async () => {
     const path = "/api/v1/units/cairn-0002/maintenance";
     expect((await send("POST", path, { dryRun: true })).status).toBe(200);

@@ -17,6 +17,7 @@ import type { Asker, Backend, UnitStatus, VolumeView } from "#appliance/backend.
 import { createConsole } from "#appliance/console/console.tsx";
 import type { Credentials } from "#appliance/console/credentials.ts";
 import type { Sessions } from "#appliance/console/sessions.ts";
+import { DryRunEnd } from "#appliance/dry-run.ts";
 import { VERSION } from "#appliance/version.ts";
 import type { ActorScope } from "#machine/actor-scope.ts";
 import { BODY_BYTES_MAX, STALE_HEADER } from "./convention.ts";
@@ -34,8 +35,12 @@ import { METRICS_CONTENT_TYPE, metricsText } from "./prometheus.ts";
 import * as routes from "./routes.ts";
 import { askerOf, byRole } from "./roles.ts";
 import { addSupport } from "./support-api.ts";
+import { dryRunAnswer, trials } from "./trial.ts";
 import { addUpdates } from "./update-api.ts";
 import { addUsers } from "./user-api.ts";
+
+/** Routes that have a dry run with an answer of its own. */
+const TRIED_BY_THEMSELVES: ReadonlySet<string> = new Set(["POST /api/v1/volumes"]);
 
 export interface ApiOptions {
   world: Pick<World, "clock" | "log">;
@@ -106,9 +111,11 @@ function addEdges(api: Api, backend: Backend, log: Log): void {
       },
     }),
   );
-  api.onError((error, context) =>
-    faultResponse(faultOf(error, log, `${context.req.method} ${context.req.path}`)),
-  );
+  api.use("/api/v1/*", trials(TRIED_BY_THEMSELVES));
+  api.onError((error, context) => {
+    if (error instanceof DryRunEnd) return dryRunAnswer(context, error);
+    return faultResponse(faultOf(error, log, `${context.req.method} ${context.req.path}`));
+  });
   api.notFound((context) =>
     faultResponse(
       new Fault(

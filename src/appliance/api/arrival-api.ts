@@ -13,6 +13,7 @@ import {
   WindowSchema,
 } from "./arrival-schemas.ts";
 import { body, faults, json } from "./routes.ts";
+import { tried } from "./trial.ts";
 
 const arrivalsRoute = createRoute({
   method: "get",
@@ -21,35 +22,43 @@ const arrivalsRoute = createRoute({
   responses: { 200: json(ArrivalsSchema, "as this unit hears them"), ...faults },
 });
 
-const admitRoute = createRoute({
-  method: "post",
-  path: "/api/v1/arrivals/admit",
-  summary: "Give the join secret to the waiting unit with these words; compare them first",
-  request: { body: body(AdmitSchema) },
-  responses: { 202: json(WaitingSchema, "it has the secret and joins by itself"), ...faults },
-});
+const admitRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/arrivals/admit",
+    summary: "Give the join secret to the waiting unit with these words; compare them first",
+    request: { body: body(AdmitSchema) },
+    responses: { 202: json(WaitingSchema, "it has the secret and joins by itself"), ...faults },
+  }),
+);
 
-const openWindowRoute = createRoute({
-  method: "put",
-  path: "/api/v1/arrivals/window",
-  summary: "Give the join secret to whatever waits or comes within a while",
-  request: { body: body(OpenWindowSchema) },
-  responses: { 200: json(WindowSchema, "open at this unit"), ...faults },
-});
+const openWindowRoute = tried(
+  createRoute({
+    method: "put",
+    path: "/api/v1/arrivals/window",
+    summary: "Give the join secret to whatever waits or comes within a while",
+    request: { body: body(OpenWindowSchema) },
+    responses: { 200: json(WindowSchema, "open at this unit"), ...faults },
+  }),
+);
 
-const closeWindowRoute = createRoute({
-  method: "delete",
-  path: "/api/v1/arrivals/window",
-  summary: "Close the window of this unit",
-  responses: { 204: { description: "closed" }, ...faults },
-});
+const closeWindowRoute = tried(
+  createRoute({
+    method: "delete",
+    path: "/api/v1/arrivals/window",
+    summary: "Close the window of this unit",
+    responses: { 204: { description: "closed" }, ...faults },
+  }),
+);
 
-const renewRoute = createRoute({
-  method: "post",
-  path: "/api/v1/renew",
-  summary: "Make this unit new after it was removed from its cluster: it joins as another one",
-  responses: { 202: { description: "it begins anew" }, ...faults },
-});
+const renewRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/renew",
+    summary: "Make this unit new after it was removed from its cluster: it joins as another one",
+    responses: { 202: { description: "it begins anew" }, ...faults },
+  }),
+);
 
 export function addArrivals(api: Api, { arrivals }: Backend): void {
   api.openapi(arrivalsRoute, (context) => context.json(arrivals.list(), 200));

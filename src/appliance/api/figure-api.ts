@@ -15,6 +15,7 @@ import type { Api } from "./api.ts";
 import { UnitPathSchema } from "./fleet-schemas.ts";
 import { body, faults, json } from "./routes.ts";
 import { DiskPathSchema, type Same, VolumePathSchema } from "./schemas.ts";
+import { tried } from "./trial.ts";
 
 const number = z.number().int().min(0);
 const unitNumbers = z.array(number);
@@ -84,21 +85,25 @@ const jobsRoute = createRoute({
   responses: { 200: json(JobsSchema, "what is under way"), ...faults },
 });
 
-const lightDiskRoute = createRoute({
-  method: "post",
-  path: "/api/v1/disks/{disk}/locate",
-  summary: "Switch the light at a disk's bay",
-  request: { params: DiskPathSchema, body: body(OnSchema) },
-  responses: { 204: { description: "switched" }, ...faults },
-});
+const lightDiskRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/disks/{disk}/locate",
+    summary: "Switch the light at a disk's bay",
+    request: { params: DiskPathSchema, body: body(OnSchema) },
+    responses: { 204: { description: "switched" }, ...faults },
+  }),
+);
 
-const searchUnitRoute = createRoute({
-  method: "post",
-  path: "/api/v1/units/{unit}/locate",
-  summary: "Have a unit's screen say that it is the one looked for, for 15 minutes",
-  request: { params: UnitPathSchema, body: body(OnSchema) },
-  responses: { 204: { description: "its screen says so" }, ...faults },
-});
+const searchUnitRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/units/{unit}/locate",
+    summary: "Have a unit's screen say that it is the one looked for, for 15 minutes",
+    request: { params: UnitPathSchema, body: body(OnSchema) },
+    responses: { 204: { description: "its screen says so" }, ...faults },
+  }),
+);
 
 /** What takes a while now. */
 export async function readJobs(backend: Backend, wallMs: number): Promise<JobView[]> {

@@ -16,6 +16,7 @@ import {
   WhatIfSchema,
 } from "./fleet-schemas.ts";
 import { body, faults, json } from "./routes.ts";
+import { tried } from "./trial.ts";
 
 export const whatIfRoute = createRoute({
   method: "get",
@@ -75,34 +76,42 @@ export const maintainUnitRoute = createRoute({
   },
 });
 
-export const endMaintenanceRoute = createRoute({
-  method: "delete",
-  path: "/api/v1/units/{unit}/maintenance",
-  summary: "End a unit's maintenance",
-  request: { params: UnitPathSchema },
-  responses: { 204: { description: "ended" }, ...faults },
-});
+export const endMaintenanceRoute = tried(
+  createRoute({
+    method: "delete",
+    path: "/api/v1/units/{unit}/maintenance",
+    summary: "End a unit's maintenance",
+    request: { params: UnitPathSchema },
+    responses: { 204: { description: "ended" }, ...faults },
+  }),
+);
 
-export const keepUnitRoute = createRoute({
-  method: "post",
-  path: "/api/v1/units/{unit}/keep",
-  summary: "Take an evacuation back, or a move that waits for one",
-  request: { params: UnitPathSchema },
-  responses: { 204: { description: "it stays" }, ...faults },
-});
+export const keepUnitRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/units/{unit}/keep",
+    summary: "Take an evacuation back, or a move that waits for one",
+    request: { params: UnitPathSchema },
+    responses: { 204: { description: "it stays" }, ...faults },
+  }),
+);
 
-export const replaceUnitRoute = createRoute({
-  method: "post",
-  path: "/api/v1/units/{unit}/replace",
-  summary: "Have another unit take its place; then it is evacuated and removed",
-  request: { params: UnitPathSchema, body: body(ReplaceSchema) },
-  responses: { 202: json(WhatIfSchema, "begun; the unit says how far it is"), ...faults },
-});
+export const replaceUnitRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/units/{unit}/replace",
+    summary: "Have another unit take its place; then it is evacuated and removed",
+    request: { params: UnitPathSchema, body: body(ReplaceSchema) },
+    responses: { 202: json(WhatIfSchema, "begun; the unit says how far it is"), ...faults },
+  }),
+);
 
-export const removeUnitRoute = createRoute({
-  method: "delete",
-  path: "/api/v1/units/{unit}",
-  summary: "Remove a unit; refused with the reason while it would cost protection",
-  request: { params: UnitPathSchema, query: RemoveQuerySchema },
-  responses: { 204: { description: "removed" }, ...faults },
-});
+export const removeUnitRoute = tried(
+  createRoute({
+    method: "delete",
+    path: "/api/v1/units/{unit}",
+    summary: "Remove a unit; refused with the reason while it would cost protection",
+    request: { params: UnitPathSchema, query: RemoveQuerySchema },
+    responses: { 204: { description: "removed" }, ...faults },
+  }),
+);

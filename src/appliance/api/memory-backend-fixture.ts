@@ -5,6 +5,7 @@
 // what a unit would refuse, by the same Faults.
 
 import { Fault } from "#base/fault.ts";
+import { endDryRun } from "#appliance/dry-run.ts";
 import { layouts } from "#base/layout.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { DiskNumber } from "#base/record.ts";
@@ -171,6 +172,7 @@ export class MemoryBackend implements Backend {
   readonly scrubs: [DiskNumber, boolean][] = [];
   async scrubDisk(disk: DiskNumber, { urgent }: { urgent: boolean }): Promise<void> {
     if (disk > 2) throw new Fault("notFound", `no disk ${disk}`);
+    endDryRun(`disk ${disk} is read through`);
     this.scrubs.push([disk, urgent]);
   }
 
@@ -178,11 +180,13 @@ export class MemoryBackend implements Backend {
   async retireDisk(disk: DiskNumber): Promise<void> {
     if (disk > 2) throw new Fault("notFound", `no disk ${disk}`);
     if (this.retired.includes(disk)) throw new Fault("conflict", `disk ${disk} is being retired`);
+    endDryRun(`disk ${disk} is retired by its owner`);
     this.retired.push(disk);
   }
   async returnDisk(disk: DiskNumber): Promise<void> {
     const at = this.retired.indexOf(disk);
     if (at < 0) throw new Fault("conflict", `disk ${disk} is in use: there is nothing to return`);
+    endDryRun(`disk ${disk} is returned to use`);
     this.retired.splice(at, 1);
   }
 
@@ -204,6 +208,7 @@ export class MemoryBackend implements Backend {
   }
   async changeSettings(change: SettingsChange): Promise<SettingsView> {
     const changes = Object.entries(change).filter(([, value]) => value !== undefined);
+    endDryRun("settings were changed");
     this.#settings = { ...this.#settings, ...Object.fromEntries(changes) };
     return this.#settings;
   }
@@ -246,11 +251,13 @@ export class MemoryBackend implements Backend {
 
   async deleteVolume(nameOrNumber: string, { graceMs }: { graceMs: number }): Promise<void> {
     const volume = this.volume(nameOrNumber);
+    endDryRun(`volume ${volume.name} is deleted`);
     if (graceMs > 0) volume.deletedAtMs = NEW_YEAR_2026_MS + graceMs;
     else this.#volumes.splice(this.#volumes.indexOf(volume), 1);
   }
   async acceptVolume(nameOrNumber: string): Promise<VolumeView> {
     const volume = this.volume(nameOrNumber);
+    endDryRun(`volume ${volume.name} goes on with what was found`);
     this.accepted.push(volume.name);
     return volume;
   }
@@ -258,12 +265,14 @@ export class MemoryBackend implements Backend {
   async restoreVolume(nameOrNumber: string): Promise<VolumeView> {
     const volume = this.volume(nameOrNumber);
     if (volume.deletedAtMs === null) throw new Fault("conflict", "it is not deleted");
+    endDryRun(`volume ${volume.name} is taken back`);
     volume.deletedAtMs = null;
     return volume;
   }
 
   async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
     const volume = this.volume(nameOrNumber);
+    endDryRun(`TLS of volume ${volume.name} is ${change.tls}`);
     volume.tls = change.tls;
     return volume;
   }
@@ -272,6 +281,7 @@ export class MemoryBackend implements Backend {
   async goOnVolume(nameOrNumber: string): Promise<VolumeView> {
     const volume = this.volume(nameOrNumber);
     if (volume.goOn === null) throw new Fault("conflict", `${volume.name} does not stand still`);
+    endDryRun(`${volume.name} goes on`);
     Object.assign(volume, { goOn: null, availability: "online" });
     return volume;
   }
@@ -279,6 +289,7 @@ export class MemoryBackend implements Backend {
     const volume = this.volume(nameOrNumber);
     const left = volume.kept.filter((kept) => kept.number !== number);
     if (left.length === volume.kept.length) throw new Fault("notFound", "no such copy is kept");
+    endDryRun(`what is kept of ${volume.name} is given up`);
     volume.kept = left;
   }
 
@@ -291,6 +302,7 @@ export class MemoryBackend implements Backend {
     if (this.ownerToken !== null && !request.replace) {
       throw new Fault("conflict", "this cluster is claimed already");
     }
+    endDryRun("the cluster was claimed");
     this.ownerToken = `${this.claims.length}`.repeat(64).slice(0, 64);
     this.users.claimed(this.ownerToken, request.password);
     return { token: this.ownerToken };

@@ -4,6 +4,7 @@
 // page and CLI. It refuses what a unit would refuse, by the same Faults.
 
 import { Fault } from "#base/fault.ts";
+import { endDryRun } from "#appliance/dry-run.ts";
 import type { PlaceInPools } from "#cluster/pool-state.ts";
 import type { Question } from "#cluster/questions.ts";
 import type { LossRow } from "#cluster/volume-state.ts";
@@ -92,16 +93,20 @@ export class MemoryFleet implements Fleet {
   }
   async endMaintenance(name: string): Promise<void> {
     const unit = numberOf(name);
+    if (this.maintained.has(unit)) endDryRun(`cairn-000${unit} is not in maintenance any more`);
     if (!this.maintained.delete(unit)) throw new Fault("conflict", "it is not in maintenance");
   }
 
   async keep(name: string): Promise<void> {
     const unit = numberOf(name);
+    if (this.evacuated.has(unit)) endDryRun(`cairn-000${unit} stays`);
     if (!this.evacuated.delete(unit)) throw new Fault("conflict", "it is not being evacuated");
   }
 
   async replace(name: string, by: string): Promise<WhatIf> {
-    this.replaced.push([numberOf(name), numberOf(by)]);
+    const pair: [number, number] = [numberOf(name), numberOf(by)];
+    endDryRun(`cairn-000${pair[1]} takes the place of cairn-000${pair[0]}`);
+    this.replaced.push(pair);
     return this.evacuate(name, { thenRemove: true, force: true, dryRun: false });
   }
 
@@ -110,6 +115,7 @@ export class MemoryFleet implements Fleet {
     if (this.isTight && !force) {
       throw new Fault("conflict", "removing it costs protection: v: goes on with a copy fewer");
     }
+    endDryRun(`cairn-000${unit} was removed from the cluster`);
     this.removed.push([unit, force]);
   }
 

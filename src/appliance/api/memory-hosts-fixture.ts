@@ -4,6 +4,7 @@
 // what a unit would refuse, by the same Faults.
 
 import { Fault } from "#base/fault.ts";
+import { endDryRun } from "#appliance/dry-run.ts";
 import { createSeal } from "#machine/seal.ts";
 import type { CreateVolume, VolumeView } from "#appliance/backend.ts";
 import type {
@@ -56,6 +57,7 @@ export class MemoryHosts implements HostBackend {
       throw new Fault("conflict", `a host named ${name} exists`);
     }
     this.#check(addresses, 0);
+    endDryRun(`host ${name} was added`);
     const host = this.#next++;
     const policy = { quotaBytes: 0, protections: [], pools: [], grants: false };
     const asked = { askedBytes: 0, hasToken: false };
@@ -67,6 +69,7 @@ export class MemoryHosts implements HostBackend {
   async change(nameOrNumber: string, change: ChangeHost): Promise<HostView> {
     const { host } = this.one(nameOrNumber);
     if (change.addresses !== undefined) this.#check(change.addresses, host);
+    endDryRun(`host ${host} was changed`);
     const known = this.#known(host);
     known.name = change.name ?? known.name;
     known.addresses = change.addresses ?? known.addresses;
@@ -83,6 +86,7 @@ export class MemoryHosts implements HostBackend {
   #issued = 0;
   async makeCertificate(nameOrNumber: string): Promise<MadeCertificateView> {
     const { host } = this.one(nameOrNumber);
+    endDryRun(`host ${host} has a certificate more`);
     const fingerprint = String(++this.#issued).padStart(64, "0");
     const certificate = { fingerprint, fromMs: 0, untilMs: 397 * 86_400_000 };
     this.#known(host).certificates.push(certificate);
@@ -100,11 +104,13 @@ export class MemoryHosts implements HostBackend {
     const { certificates } = this.#known(this.one(nameOrNumber).host);
     const at = certificates.findIndex((one) => one.fingerprint === fingerprint);
     if (at < 0) throw new Fault("notFound", "the host has no such certificate");
+    endDryRun("the certificate is revoked");
     certificates.splice(at, 1);
   }
 
   async makeToken(nameOrNumber: string): Promise<{ token: string }> {
     const { host } = this.one(nameOrNumber);
+    endDryRun(`host ${host} has a token to ask with`);
     const token = `${host}${this.#tokens.size}`.repeat(32).slice(0, 64);
     this.#tokens.set(host, seal.sha256(new TextEncoder().encode(token)).toHex());
     this.#known(host).hasToken = true;
@@ -113,6 +119,7 @@ export class MemoryHosts implements HostBackend {
 
   async voidToken(nameOrNumber: string): Promise<void> {
     const { host } = this.one(nameOrNumber);
+    endDryRun(`host ${host} has no token any more`);
     this.#tokens.delete(host);
     this.#known(host).hasToken = false;
   }
@@ -132,6 +139,7 @@ export class MemoryHosts implements HostBackend {
     if (request.state !== "waiting") {
       throw new Fault("conflict", `request ${number} was ${request.state} already`);
     }
+    endDryRun(`${request.hostName} ${grant ? "was granted" : "was refused"} ${request.name}`);
     if (!grant) return Object.assign(request, { state: "refused", why });
     return this.#grant(request);
   }
@@ -165,6 +173,7 @@ export class MemoryHosts implements HostBackend {
       const may = pools.join(" or ");
       throw new Fault("forbidden", `host ${known.name} may ask in the pool ${may}, not in ${pool}`);
     }
+    endDryRun(`host ${known.name} asks for a volume`);
     const number = this.#requests.length + 1;
     const request: RequestView = {
       request: number,
@@ -195,6 +204,7 @@ export class MemoryHosts implements HostBackend {
 
   async remove(nameOrNumber: string): Promise<void> {
     const { host, volumes } = this.one(nameOrNumber);
+    endDryRun(`host ${nameOrNumber} was removed`);
     for (const { name } of volumes) await this.revoke(name, String(host));
     this.#hosts.splice(
       this.#hosts.findIndex((one) => one.host === host),
@@ -210,12 +220,14 @@ export class MemoryHosts implements HostBackend {
   async assign(volume: string, host: string): Promise<void> {
     const known = this.#volume(volume);
     const { host: number, name } = this.one(host);
+    endDryRun(`volume ${known.name} was assigned to ${name}`);
     if (!known.hosts.some((one) => one.host === number)) known.hosts.push({ host: number, name });
   }
 
   async revoke(volume: string, host: string): Promise<void> {
     const known = this.#volume(volume);
     const { host: number } = this.one(host);
+    endDryRun(`volume ${known.name} was taken from ${host}`);
     known.hosts = known.hosts.filter((one) => one.host !== number);
   }
 

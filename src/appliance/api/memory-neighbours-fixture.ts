@@ -4,6 +4,7 @@
 // nothing.
 
 import { Fault } from "#base/fault.ts";
+import { endDryRun } from "#appliance/dry-run.ts";
 import type { RequestCounts } from "#base/request-meter.ts";
 import { STEPS, STEP_MS } from "#appliance/io-history.ts";
 import type { UnitFigures } from "#appliance/unit-figures.ts";
@@ -95,11 +96,13 @@ export class MemoryNeighbours implements Neighbours {
 
   async lightDisk(disk: number, on: boolean): Promise<void> {
     if (disk !== 1) throw new Fault("notFound", `there is no light at disk ${disk}`);
+    endDryRun(on ? "the light is on" : "the light is off");
     this.lights.set(disk, on);
   }
 
   async search(unit: number, on: boolean): Promise<void> {
     if (unit !== 1) throw new Fault("notReady", "the unit does not answer");
+    endDryRun("its screen says so");
     this.searched.set(unit, on);
   }
 }

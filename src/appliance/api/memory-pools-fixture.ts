@@ -4,6 +4,7 @@
 // same Faults.
 
 import { Fault } from "#base/fault.ts";
+import { endDryRun } from "#appliance/dry-run.ts";
 import type { VolumeView } from "#appliance/backend.ts";
 import type { PoolView, Pools } from "#appliance/pools.ts";
 import type { MemoryFleet } from "./memory-fleet-fixture.ts";
@@ -50,6 +51,7 @@ export class MemoryPools implements Pools {
 
   async create(name: string): Promise<PoolView> {
     if (this.#names.includes(name)) throw new Fault("conflict", `a pool named ${name} exists`);
+    endDryRun(`the pool ${name} was created`);
     this.#names.push(name);
     return this.one(name);
   }
@@ -60,6 +62,7 @@ export class MemoryPools implements Pools {
     if (units.length + spares.length > 0) {
       throw new Fault("conflict", `the pool ${name} is not empty`);
     }
+    endDryRun(`the pool ${name} was deleted`);
     this.#names.splice(this.#names.indexOf(name), 1);
   }
 }

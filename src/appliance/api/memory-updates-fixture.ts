@@ -4,6 +4,7 @@
 // planned, started and stopped, and what was asked for.
 
 import { Fault } from "#base/fault.ts";
+import { endDryRun } from "#appliance/dry-run.ts";
 import type {
   UpdateBackend,
   UpdatePlanView,
@@ -88,11 +89,13 @@ export class MemoryUpdates implements UpdateBackend {
   }
 
   async start(start: UpdateStart): Promise<void> {
+    endDryRun("it begins to roll");
     this.starts.push(start);
     if (this.state.roll !== null) this.state.roll.state = "rolling";
   }
 
   async stop(): Promise<void> {
+    endDryRun("it stops");
     if (this.state.roll !== null) this.state.roll.state = "stopped";
   }
 
@@ -101,6 +104,7 @@ export class MemoryUpdates implements UpdateBackend {
   }
 
   async setAutomatic(settings: UpdateStatusView["automatic"]): Promise<void> {
+    endDryRun("updates start by themselves, or do not");
     this.state.automatic = settings;
   }
 }

@@ -4,6 +4,7 @@
 // would refuse, by the same Faults. What is claimed is told by whoever makes it.
 
 import { Fault } from "#base/fault.ts";
+import { endDryRun } from "#appliance/dry-run.ts";
 import { FIRST_USER, OWNER } from "#cluster/user-state.ts";
 import type { Role } from "#cluster/user-state.ts";
 import { createSeal } from "#machine/seal.ts";
@@ -58,6 +59,7 @@ export class MemoryUsers implements UserBackend {
     this.#need();
     check(password);
     if (this.#users.has(name)) throw new Fault("conflict", `a user named ${name} exists`);
+    endDryRun(`the user ${name} was added`);
     this.#users.set(name, { name, role, createdAtMs: 0, password });
     return { name, role, createdAtMs: 0 };
   }
@@ -65,6 +67,7 @@ export class MemoryUsers implements UserBackend {
   async changeRole(name: string, role: Role): Promise<UserView> {
     const user = this.#one(name);
     if (role !== "admin") this.#needOtherAdmin(name);
+    endDryRun(`the user ${name} is ${role}`);
     user.role = role;
     return { name, role, createdAtMs: 0 };
   }
@@ -75,12 +78,15 @@ export class MemoryUsers implements UserBackend {
     if (this.#users.size === 0 && name === FIRST_USER) {
       await this.add({ name, role: "admin", password });
     }
-    this.#one(name).password = password;
+    const user = this.#one(name);
+    endDryRun(`the password of ${name} was set`);
+    user.password = password;
   }
 
   async remove(name: string): Promise<void> {
     this.#one(name);
     this.#needOtherAdmin(name);
+    endDryRun(`the user ${name} was removed`);
     this.#users.delete(name);
   }
 
@@ -94,6 +100,7 @@ export class MemoryUsers implements UserBackend {
   async addToken({ name, role }: { name: string; role: Role }): Promise<{ token: string }> {
     this.#need();
     if (this.#tokens.has(name)) throw new Fault("conflict", `a token named ${name} exists`);
+    endDryRun(`the token ${name} was made`);
     const token = hashOf(`token ${++this.#made}`);
     this.#tokens.set(name, this.#token(name, role, token));
     return { token };
@@ -101,6 +108,7 @@ export class MemoryUsers implements UserBackend {
 
   async removeToken(name: string): Promise<void> {
     if (name === OWNER) throw new Fault("conflict", "the owner's token is replaced");
+    if (this.#tokens.has(name)) endDryRun(`the token ${name} is void`);
     if (!this.#tokens.delete(name)) throw new Fault("notFound", `no token ${name}`);
   }
 

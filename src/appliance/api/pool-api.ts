@@ -11,6 +11,7 @@ import type { PoolView } from "#appliance/pools.ts";
 import type { Api } from "./api.ts";
 import { body, faults, json } from "./routes.ts";
 import { type Same, reference } from "./schemas.ts";
+import { tried } from "./trial.ts";
 
 const number = z.number().int().min(0);
 
@@ -45,21 +46,25 @@ const listRoute = createRoute({
   responses: { 200: json(PoolsSchema, "all pools"), ...faults },
 });
 
-const createPoolRoute = createRoute({
-  method: "post",
-  path: "/api/v1/pools",
-  summary: "Create a pool; units are moved into it then",
-  request: { body: body(CreatePoolSchema) },
-  responses: { 201: json(PoolSchema, "created"), ...faults },
-});
+const createPoolRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/pools",
+    summary: "Create a pool; units are moved into it then",
+    request: { body: body(CreatePoolSchema) },
+    responses: { 201: json(PoolSchema, "created"), ...faults },
+  }),
+);
 
-const deletePoolRoute = createRoute({
-  method: "delete",
-  path: "/api/v1/pools/{pool}",
-  summary: "Delete an empty pool; the first one stays",
-  request: { params: PoolPathSchema },
-  responses: { 204: { description: "deleted" }, ...faults },
-});
+const deletePoolRoute = tried(
+  createRoute({
+    method: "delete",
+    path: "/api/v1/pools/{pool}",
+    summary: "Delete an empty pool; the first one stays",
+    request: { params: PoolPathSchema },
+    responses: { 204: { description: "deleted" }, ...faults },
+  }),
+);
 
 export function addPools(api: Api, backend: Backend): void {
   const { pools } = backend;

@@ -30,6 +30,7 @@ import {
   VolumeSchema,
   VolumesSchema,
 } from "./schemas.ts";
+import { tried } from "./trial.ts";
 
 export function json<S extends z.ZodType>(schema: S, description: string) {
   return { content: { "application/json": { schema } }, description };
@@ -68,29 +69,35 @@ export const disksRoute = createRoute({
   responses: { 200: json(DisksSchema, "all disks"), ...faults },
 });
 
-export const scrubDiskRoute = createRoute({
-  method: "post",
-  path: "/api/v1/disks/{disk}/scrub",
-  summary: "Read a disk through at once, and heal what is wrong; a running scrub goes on",
-  request: { params: DiskPathSchema, body: body(ScrubDiskSchema) },
-  responses: { 202: { description: "asked for" }, ...faults },
-});
+export const scrubDiskRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/disks/{disk}/scrub",
+    summary: "Read a disk through at once, and heal what is wrong; a running scrub goes on",
+    request: { params: DiskPathSchema, body: body(ScrubDiskSchema) },
+    responses: { 202: { description: "asked for" }, ...faults },
+  }),
+);
 
-export const retireDiskRoute = createRoute({
-  method: "post",
-  path: "/api/v1/disks/{disk}/retire",
-  summary: "Make a disk's copies anew on other disks, then take it out of use",
-  request: { params: DiskPathSchema },
-  responses: { 202: { description: "begun; the disk says how far it is" }, ...faults },
-});
+export const retireDiskRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/disks/{disk}/retire",
+    summary: "Make a disk's copies anew on other disks, then take it out of use",
+    request: { params: DiskPathSchema },
+    responses: { 202: { description: "begun; the disk says how far it is" }, ...faults },
+  }),
+);
 
-export const returnDiskRoute = createRoute({
-  method: "post",
-  path: "/api/v1/disks/{disk}/return",
-  summary: "Use a disk again that is being retired, failed, or was taken out and put back",
-  request: { params: DiskPathSchema },
-  responses: { 202: { description: "asked for; a failed disk is opened anew" }, ...faults },
-});
+export const returnDiskRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/disks/{disk}/return",
+    summary: "Use a disk again that is being retired, failed, or was taken out and put back",
+    request: { params: DiskPathSchema },
+    responses: { 202: { description: "asked for; a failed disk is opened anew" }, ...faults },
+  }),
+);
 
 export const volumesRoute = createRoute({
   method: "get",
@@ -123,63 +130,78 @@ export const createVolumeRoute = createRoute({
   },
 });
 
-export const deleteVolumeRoute = createRoute({
-  method: "delete",
-  path: "/api/v1/volumes/{id}",
-  summary: "Delete a volume and all that is on it, at once or after a grace",
-  request: { params: VolumePathSchema, query: DeleteQuerySchema },
-  responses: { 204: { description: "deleted" }, ...faults },
-});
+export const deleteVolumeRoute = tried(
+  createRoute({
+    method: "delete",
+    path: "/api/v1/volumes/{id}",
+    summary: "Delete a volume and all that is on it, at once or after a grace",
+    request: { params: VolumePathSchema, query: DeleteQuerySchema },
+    responses: { 204: { description: "deleted" }, ...faults },
+  }),
+);
 
-export const restoreVolumeRoute = createRoute({
-  method: "post",
-  path: "/api/v1/volumes/{id}/restore",
-  summary: "Take a deleted volume back within its grace, with its hosts",
-  request: { params: VolumePathSchema },
-  responses: { 200: json(VolumeSchema, "the volume"), ...faults },
-});
+export const restoreVolumeRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/volumes/{id}/restore",
+    summary: "Take a deleted volume back within its grace, with its hosts",
+    request: { params: VolumePathSchema },
+    responses: { 200: json(VolumeSchema, "the volume"), ...faults },
+  }),
+);
 
-export const acceptVolumeRoute = createRoute({
-  method: "post",
-  path: "/api/v1/volumes/{id}/accept",
-  summary:
-    "After a restore of the control state: go on with what the disks that answered hold; " +
-    "writes that only missing disks hold are lost",
-  request: { params: VolumePathSchema },
-  responses: { 200: json(VolumeSchema, "the volume"), ...faults },
-});
+export const acceptVolumeRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/volumes/{id}/accept",
+    summary:
+      "After a restore of the control state: go on with what the disks that answered hold; " +
+      "writes that only missing disks hold are lost",
+    request: { params: VolumePathSchema },
+    responses: { 200: json(VolumeSchema, "the volume"), ...faults },
+  }),
+);
 
-export const changeVolumeRoute = createRoute({
-  method: "patch",
-  path: "/api/v1/volumes/{id}",
-  summary: "Say whether hosts attach without TLS, over it, or either way",
-  request: { params: VolumePathSchema, body: body(ChangeVolumeSchema) },
-  responses: { 200: json(VolumeSchema, "the volume"), ...faults },
-});
+export const changeVolumeRoute = tried(
+  createRoute({
+    method: "patch",
+    path: "/api/v1/volumes/{id}",
+    summary: "Say whether hosts attach without TLS, over it, or either way",
+    request: { params: VolumePathSchema, body: body(ChangeVolumeSchema) },
+    responses: { 200: json(VolumeSchema, "the volume"), ...faults },
+  }),
+);
 
-export const goOnRoute = createRoute({
-  method: "post",
-  path: "/api/v1/volumes/{id}/go-on",
-  summary: "Have a volume that stands still go on without the copy that is missing, which is kept",
-  request: { params: VolumePathSchema },
-  responses: { 200: json(VolumeSchema, "the volume"), ...faults },
-});
+export const goOnRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/volumes/{id}/go-on",
+    summary:
+      "Have a volume that stands still go on without the copy that is missing, which is kept",
+    request: { params: VolumePathSchema },
+    responses: { 200: json(VolumeSchema, "the volume"), ...faults },
+  }),
+);
 
-export const discardCopyRoute = createRoute({
-  method: "delete",
-  path: "/api/v1/volumes/{id}/kept/{number}",
-  summary: "Give up what is kept of a volume from before it went on without a copy: it is gone",
-  request: { params: KeptPathSchema },
-  responses: { 204: { description: "given up" }, ...faults },
-});
+export const discardCopyRoute = tried(
+  createRoute({
+    method: "delete",
+    path: "/api/v1/volumes/{id}/kept/{number}",
+    summary: "Give up what is kept of a volume from before it went on without a copy: it is gone",
+    request: { params: KeptPathSchema },
+    responses: { 204: { description: "given up" }, ...faults },
+  }),
+);
 
-export const claimRoute = createRoute({
-  method: "post",
-  path: CLAIM_PATH,
-  summary: "Claim the cluster: with its code without a token, five tries a minute",
-  request: { body: body(ClaimSchema) },
-  responses: { 201: json(ClaimedSchema, "claimed"), ...faults },
-});
+export const claimRoute = tried(
+  createRoute({
+    method: "post",
+    path: CLAIM_PATH,
+    summary: "Claim the cluster: with its code without a token, five tries a minute",
+    request: { body: body(ClaimSchema) },
+    responses: { 201: json(ClaimedSchema, "claimed"), ...faults },
+  }),
+);
 
 export const settingsRoute = createRoute({
   method: "get",
@@ -188,13 +210,15 @@ export const settingsRoute = createRoute({
   responses: { 200: json(SettingsSchema, "the settings"), ...faults },
 });
 
-export const changeSettingsRoute = createRoute({
-  method: "patch",
-  path: "/api/v1/settings",
-  summary: "Change settings of the cluster; those not named stay",
-  request: { body: body(ChangeSettingsSchema) },
-  responses: { 200: json(SettingsSchema, "the settings"), ...faults },
-});
+export const changeSettingsRoute = tried(
+  createRoute({
+    method: "patch",
+    path: "/api/v1/settings",
+    summary: "Change settings of the cluster; those not named stay",
+    request: { body: body(ChangeSettingsSchema) },
+    responses: { 200: json(SettingsSchema, "the settings"), ...faults },
+  }),
+);
 
 export const authorityRoute = createRoute({
   method: "get",

@@ -293,6 +293,15 @@ export const FaultSchema = z
   })
   .openapi("Fault");
 
+export const DryRunSchema = z
+  .object({
+    dryRun: z.literal(true),
+    sentences: z
+      .array(z.string())
+      .describe("what would be done, as the history would say it; empty: nothing would change"),
+  })
+  .openapi("DryRun");
+
 export const CreateVolumeSchema = z
   .strictObject({
     name: spokenNameSchema,

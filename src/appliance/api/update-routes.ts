@@ -19,6 +19,7 @@ import {
   UploadQuerySchema,
   UploadStateSchema,
 } from "./update-schemas.ts";
+import { tried } from "./trial.ts";
 
 const status = json(UpdateStatusSchema, "updates, as they stand then");
 
@@ -75,20 +76,24 @@ export const planUpdateRoute = createRoute({
   responses: { 200: json(UpdatePlanSchema, "order, consequences, refusals"), ...faults },
 });
 
-export const startUpdateRoute = createRoute({
-  method: "post",
-  path: "/api/v1/update/start",
-  summary: "Start the loaded update: over the cluster, one unit at a time, or on units named",
-  request: { body: body(StartUpdateSchema) },
-  responses: { 202: status, ...faults },
-});
+export const startUpdateRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/update/start",
+    summary: "Start the loaded update: over the cluster, one unit at a time, or on units named",
+    request: { body: body(StartUpdateSchema) },
+    responses: { 202: status, ...faults },
+  }),
+);
 
-export const stopUpdateRoute = createRoute({
-  method: "post",
-  path: "/api/v1/update/stop",
-  summary: "Stop: no further unit is restarted",
-  responses: { 200: status, ...faults },
-});
+export const stopUpdateRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/update/stop",
+    summary: "Stop: no further unit is restarted",
+    responses: { 200: status, ...faults },
+  }),
+);
 
 export const startAloneRoute = createRoute({
   method: "post",
@@ -98,10 +103,12 @@ export const startAloneRoute = createRoute({
   responses: { 202: status, ...faults },
 });
 
-export const automaticUpdateRoute = createRoute({
-  method: "put",
-  path: "/api/v1/update/automatic",
-  summary: "Whether and when a loaded update starts by itself",
-  request: { body: body(AutomaticUpdateSchema) },
-  responses: { 200: status, ...faults },
-});
+export const automaticUpdateRoute = tried(
+  createRoute({
+    method: "put",
+    path: "/api/v1/update/automatic",
+    summary: "Whether and when a loaded update starts by itself",
+    request: { body: body(AutomaticUpdateSchema) },
+    responses: { 200: status, ...faults },
+  }),
+);

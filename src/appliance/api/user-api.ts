@@ -8,6 +8,7 @@ import type { Api } from "./api.ts";
 import { PASSWORD_PATH } from "./convention.ts";
 import { askerOf, knownOf } from "./roles.ts";
 import { body, faults, json } from "./routes.ts";
+import { tried } from "./trial.ts";
 import {
   AddTokenSchema,
   AddUserSchema,
@@ -34,54 +35,66 @@ const usersRoute = createRoute({
   summary: "The people who can sign in at the pages",
   responses: { 200: json(UsersSchema, "all users"), ...faults },
 });
-const addUserRoute = createRoute({
-  method: "post",
-  path: "/api/v1/users",
-  summary: "Add somebody who can sign in at the pages",
-  request: { body: body(AddUserSchema) },
-  responses: { 201: json(UserSchema, "added"), ...faults },
-});
-const changeUserRoute = createRoute({
-  method: "patch",
-  path: "/api/v1/users/{user}",
-  summary: "Give a user another role, at once; the last administrator stays one",
-  request: { params: UserPathSchema, body: body(ChangeUserSchema) },
-  responses: { 200: json(UserSchema, "the user"), ...faults },
-});
-const removeUserRoute = createRoute({
-  method: "delete",
-  path: "/api/v1/users/{user}",
-  summary: "Remove a user, whose sessions end; the last administrator stays",
-  request: { params: UserPathSchema },
-  responses: { 204: { description: "removed" }, ...faults },
-});
-const passwordRoute = createRoute({
-  method: "put",
-  path: PASSWORD_PATH,
-  summary: "Set a user's password for the pages; whoever is signed in by the old one is out",
-  request: { body: body(PasswordSchema) },
-  responses: { 204: { description: "set" }, ...faults },
-});
+const addUserRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/users",
+    summary: "Add somebody who can sign in at the pages",
+    request: { body: body(AddUserSchema) },
+    responses: { 201: json(UserSchema, "added"), ...faults },
+  }),
+);
+const changeUserRoute = tried(
+  createRoute({
+    method: "patch",
+    path: "/api/v1/users/{user}",
+    summary: "Give a user another role, at once; the last administrator stays one",
+    request: { params: UserPathSchema, body: body(ChangeUserSchema) },
+    responses: { 200: json(UserSchema, "the user"), ...faults },
+  }),
+);
+const removeUserRoute = tried(
+  createRoute({
+    method: "delete",
+    path: "/api/v1/users/{user}",
+    summary: "Remove a user, whose sessions end; the last administrator stays",
+    request: { params: UserPathSchema },
+    responses: { 204: { description: "removed" }, ...faults },
+  }),
+);
+const passwordRoute = tried(
+  createRoute({
+    method: "put",
+    path: PASSWORD_PATH,
+    summary: "Set a user's password for the pages; whoever is signed in by the old one is out",
+    request: { body: body(PasswordSchema) },
+    responses: { 204: { description: "set" }, ...faults },
+  }),
+);
 const tokensRoute = createRoute({
   method: "get",
   path: "/api/v1/tokens",
   summary: "The tokens that open the API, the owner's among them; never the tokens themselves",
   responses: { 200: json(TokensSchema, "all tokens"), ...faults },
 });
-const addTokenRoute = createRoute({
-  method: "post",
-  path: "/api/v1/tokens",
-  summary: "Make a token; it is told once and kept nowhere",
-  request: { body: body(AddTokenSchema) },
-  responses: { 201: json(MadeTokenSchema, "made"), ...faults },
-});
-const removeTokenRoute = createRoute({
-  method: "delete",
-  path: "/api/v1/tokens/{token}",
-  summary: "Void a token; the owner's is replaced by another claim instead",
-  request: { params: TokenPathSchema },
-  responses: { 204: { description: "void" }, ...faults },
-});
+const addTokenRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/tokens",
+    summary: "Make a token; it is told once and kept nowhere",
+    request: { body: body(AddTokenSchema) },
+    responses: { 201: json(MadeTokenSchema, "made"), ...faults },
+  }),
+);
+const removeTokenRoute = tried(
+  createRoute({
+    method: "delete",
+    path: "/api/v1/tokens/{token}",
+    summary: "Void a token; the owner's is replaced by another claim instead",
+    request: { params: TokenPathSchema },
+    responses: { 204: { description: "void" }, ...faults },
+  }),
+);
 
 export function addUsers(api: Api, users: UserBackend, unitName: () => string): void {
   api.openapi(whoRoute, (context) => {

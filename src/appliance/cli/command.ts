@@ -5,11 +5,13 @@
 
 import type { z } from "zod";
 import { Fault } from "#base/fault.ts";
+import { DryRunSchema } from "#appliance/api/schemas.ts";
 import { exitCodeOf } from "./exit-codes.ts";
 import { CONNECTION_FLAGS, Connection, type Answer } from "./connection.ts";
 import { failureOf, Misuse } from "./failure.ts";
 import type { FlagDefinition, Flags } from "./flags.ts";
 import type { CliMachine } from "./machine.ts";
+import { plain } from "./table.ts";
 
 export interface Operand {
   name: string;
@@ -49,8 +51,11 @@ export const DRY_RUN_FLAG: FlagDefinition = {
   kind: "yesno",
   sentence: "check and show what would be; change nothing",
 };
+export const DRY_RUN_NOTE = "dry run: nothing was changed";
 /** What every command that asks a unit takes. */
 export const ASKING_FLAGS: readonly FlagDefinition[] = [OUTPUT_FLAG, ...CONNECTION_FLAGS];
+/** And one that changes something. */
+export const CHANGING_FLAGS: readonly FlagDefinition[] = [...ASKING_FLAGS, DRY_RUN_FLAG];
 
 /** What a command takes that only ever asks the unit of this machine. */
 export const CONNECTION_FLAGS_OF_HERE = CONNECTION_FLAGS.filter(({ name }) =>
@@ -58,6 +63,8 @@ export const CONNECTION_FLAGS_OF_HERE = CONNECTION_FLAGS.filter(({ name }) =>
 );
 
 const WATCH_EVERY_MS = 2000;
+/** A unit that is away is looked for ever less often, up to this. */
+const AWAY_EVERY_MS_MAX = 30_000;
 /** From this age on a note says that what is shown is old. */
 const STALE_NOTE_MS = 1000;
 const CLEAR_SCREEN = "\x1b[H\x1b[2J";
@@ -70,6 +77,7 @@ export class Call {
   /** False: what is asked needs no token, since it brings its own proof. */
   needsToken = true;
   #connection: Connection | null = null;
+  #isToClear = false;
 
   constructor(machine: CliMachine, flags: Flags, operands: readonly string[]) {
     this.machine = machine;
@@ -113,13 +121,31 @@ export class Call {
     return (await this.#connection.put(path, bytes)).body;
   }
 
+  /**
+   * With --dry-run: asks what a change would do, prints it and answers true; a refusal is thrown.
+   * False: it is to be done.
+   */
+  async tried(method: string, path: string, request?: unknown): Promise<boolean> {
+    if (!this.flags.isSet("dry-run")) return false;
+    const asked = `${path}${path.includes("?") ? "&" : "?"}dryRun=true`;
+    const { value, body } = await this.ask(DryRunSchema, method, asked, request);
+    const { sentences } = value;
+    const lines = sentences.map((sentence) => `it would be told: ${plain(sentence)}\n`);
+    await this.print(body, () => lines.join("") || "nothing would change\n");
+    await this.note(DRY_RUN_NOTE);
+    return true;
+  }
+
   async note(sentence: string): Promise<void> {
     await this.machine.complain(`note: ${sentence}\n`);
   }
 
   /** Prints as JSON or as `text` says, which is not asked otherwise. */
   async print(body: unknown, text: () => string): Promise<void> {
-    if (!this.asJson) return this.machine.write(text());
+    const clear = this.#isToClear ? CLEAR_SCREEN : "";
+    this.#isToClear = false;
+    // At once with what takes its place: the screen is never empty.
+    if (!this.asJson) return this.machine.write(clear + text());
     const lines = this.flags.isSet("watch") ? JSON.stringify(body) : JSON.stringify(body, null, 2);
     return this.machine.write(`${lines}\n`);
   }
@@ -128,7 +154,7 @@ export class Call {
   async show(look: () => Promise<void>): Promise<number> {
     const clears = this.flags.isSet("watch") && this.machine.isTerminal && !this.asJson;
     return this.follow(async () => {
-      if (clears) await this.machine.write(CLEAR_SCREEN);
+      this.#isToClear = clears;
       await look();
     }, WATCH_EVERY_MS);
   }
@@ -142,20 +168,25 @@ export class Call {
       await look();
       return 0;
     }
+    this.machine.endQuietly();
+    let awayMs = 0;
     for (;;) {
       try {
         await look();
+        if (awayMs > 0) await this.note("it answers again");
+        awayMs = 0;
       } catch (thrown) {
-        await this.#sayIfAway(thrown);
+        awayMs = Math.min(AWAY_EVERY_MS_MAX, Math.max(everyMs, 2 * awayMs));
+        await this.#sayIfAway(thrown, awayMs);
       }
-      await this.machine.pause(everyMs);
+      await this.machine.pause(awayMs === 0 ? everyMs : awayMs);
     }
   }
 
-  async #sayIfAway(thrown: unknown): Promise<void> {
+  async #sayIfAway(thrown: unknown, againMs: number): Promise<void> {
     const failure = failureOf(thrown);
     if (failure === null || failure.exitCode !== exitCodeOf("notReady")) throw thrown;
-    await this.note(failure.message);
+    await this.note(`${failure.message}; looking again in ${Math.ceil(againMs / 1000)} s`);
   }
 }
 

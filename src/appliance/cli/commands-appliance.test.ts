@@ -52,6 +52,8 @@ beforeEach(() => {
     write: async (text) => void (out += text),
     complain: async (text) => void (err += text),
     isTerminal: false,
+    columns: null,
+    endQuietly: () => undefined,
     ask: async (question) => {
       asked.push(question);
       return answer;

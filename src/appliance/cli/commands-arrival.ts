@@ -12,7 +12,7 @@ import {
 } from "#appliance/api/arrival-schemas.ts";
 import type { ArrivalsView, WindowView } from "#appliance/arrivals.ts";
 import type { StrangerView } from "#appliance/backend.ts";
-import { ASKING_FLAGS, type Command, WATCH_FLAG } from "./command.ts";
+import { ASKING_FLAGS, CHANGING_FLAGS, type Command, WATCH_FLAG } from "./command.ts";
 import { Misuse } from "./failure.ts";
 import { type Column, tableText } from "./table.ts";
 
@@ -50,13 +50,14 @@ function windowText({ secondsLeft, unitsLeft }: WindowView): string {
 const admit: Command = {
   words: ["unit", "admit"],
   operands: [{ name: "WORDS", kind: "rest" }],
-  flags: ASKING_FLAGS,
+  flags: CHANGING_FLAGS,
   sentence: "give the join secret to the waiting unit with these words; compare its screen first",
   run: async (call) => {
     const words = call.operands.join(" ");
     const request = AdmitSchema.safeParse({ words });
     if (!request.success) throw new Misuse("unit admit takes the five words of a waiting unit");
     const path = "/api/v1/arrivals/admit";
+    if (await call.tried("POST", path, request.data)) return 0;
     const { value, body } = await call.ask(WaitingSchema, "POST", path, request.data);
     await call.print(body, () => `${value.name} has the join secret and joins by itself\n`);
     return 0;
@@ -67,7 +68,7 @@ const admitAll: Command = {
   words: ["unit", "admit-all"],
   operands: [],
   flags: [
-    ...ASKING_FLAGS,
+    ...CHANGING_FLAGS,
     { name: "seconds", kind: "whole", value: "NUMBER", sentence: "for so long, at most 600" },
     { name: "limit", kind: "whole", value: "NUMBER", sentence: "so many units at most; 8" },
     { name: "close", kind: "yesno", sentence: "let in nobody any more" },
@@ -76,6 +77,7 @@ const admitAll: Command = {
   run: async (call) => {
     const path = "/api/v1/arrivals/window";
     if (call.flags.isSet("close")) {
+      if (await call.tried("DELETE", path)) return 0;
       await call.askPlain("DELETE", path);
       await call.print({ window: null }, () => "nobody is let in without a join secret any more\n");
       return 0;
@@ -89,6 +91,7 @@ const admitAll: Command = {
     if (!request.success) {
       throw new Misuse("a window is open for 1 to 600 seconds, for 1 to 64 units");
     }
+    if (await call.tried("PUT", path, request.data)) return 0;
     const { value, body } = await call.ask(WindowSchema, "PUT", path, request.data);
     await call.print(body, () => windowText(value));
     return 0;
@@ -98,9 +101,10 @@ const admitAll: Command = {
 const renew: Command = {
   words: ["unit", "renew"],
   operands: [],
-  flags: ASKING_FLAGS,
+  flags: CHANGING_FLAGS,
   sentence: "make the asked unit new after it was removed: it joins again as another one",
   run: async (call) => {
+    if (await call.tried("POST", "/api/v1/renew")) return 0;
     await call.askPlain("POST", "/api/v1/renew");
     await call.print({ renewed: true }, () => "it begins anew, as another unit\n");
     return 0;

@@ -13,7 +13,7 @@ import type { z } from "zod";
 import { timeInWords } from "#appliance/api/words.ts";
 import type { HostView } from "#appliance/host-backend.ts";
 import { fromHere } from "./appliance-places.ts";
-import { ASKING_FLAGS, type Call, type Command } from "./command.ts";
+import { CHANGING_FLAGS, type Call, type Command } from "./command.ts";
 import { Misuse } from "./failure.ts";
 import type { SecretFile } from "./machine.ts";
 
@@ -33,7 +33,7 @@ const certificate: Command = {
   words: ["host", "certificate"],
   operands: [{ name: "HOST", kind: "one" }],
   flags: [
-    ...ASKING_FLAGS,
+    ...CHANGING_FLAGS,
     {
       name: "save",
       kind: "path",
@@ -65,6 +65,7 @@ async function issue(call: Call, host: HostView, place: string): Promise<number>
     key: `${beginning}-key.pem`,
     authority: `${beginning}-ca.pem`,
   };
+  if (await call.tried("POST", place)) return 0;
   const reserved: SecretFile[] = [];
   try {
     for (const name of Object.values(names)) {
@@ -93,6 +94,7 @@ async function issue(call: Call, host: HostView, place: string): Promise<number>
 
 async function revoke(call: Call, host: HostView, place: string): Promise<number> {
   const { fingerprint } = one(host.certificates, call.flags.word("revoke") ?? "");
+  if (await call.tried("DELETE", `${place}/${fingerprint}`)) return 0;
   await call.askPlain("DELETE", `${place}/${fingerprint}`);
   const sentence = `The certificate is revoked; what ${host.name} had attached by it has ended.\n`;
   await call.print({ revoked: fingerprint }, () => sentence);

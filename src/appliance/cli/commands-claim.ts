@@ -8,7 +8,7 @@ import { Fault } from "#base/fault.ts";
 import { CLAIM_PATH } from "#appliance/api/convention.ts";
 import { ClaimedSchema } from "#appliance/api/schemas.ts";
 import { fromHere } from "./appliance-places.ts";
-import { ASKING_FLAGS, type Call, type Command } from "./command.ts";
+import { CHANGING_FLAGS, type Call, type Command } from "./command.ts";
 import { PASSWORD_FLAG, passwordOf } from "./commands-user.ts";
 import { Misuse } from "./failure.ts";
 
@@ -18,7 +18,7 @@ const claim: Command = {
   words: ["claim"],
   operands: [],
   flags: [
-    ...ASKING_FLAGS,
+    ...CHANGING_FLAGS,
     {
       name: "code",
       kind: "text",
@@ -50,10 +50,11 @@ async function claimCluster(call: Call): Promise<number> {
   const code = flags.word("code") ?? (isElsewhere ? await askedCode(call) : null);
   const password = flags.word("password-file") === null ? null : passwordOf(call);
   const path = fromHere(call, flags.word("save") ?? SAVE_FILE);
+  const request = { code, replace: flags.isSet("replace"), password };
+  if (await call.tried("POST", CLAIM_PATH, request)) return 0;
   const file = await machine.reserveSecretFile(path);
   let token: string;
   try {
-    const request = { code, replace: flags.isSet("replace"), password };
     token = (await call.ask(ClaimedSchema, "POST", CLAIM_PATH, request)).value.token;
   } catch (error) {
     await file.discard();

@@ -20,7 +20,14 @@ import {
   UnitsSchema,
 } from "#appliance/api/schemas.ts";
 import { durationInWords, sizeInWords, timeInWords } from "#appliance/api/words.ts";
-import { ASKING_FLAGS, type Call, type Command, WATCH_FLAG, WIDE_FLAG } from "./command.ts";
+import {
+  ASKING_FLAGS,
+  CHANGING_FLAGS,
+  type Call,
+  type Command,
+  WATCH_FLAG,
+  WIDE_FLAG,
+} from "./command.ts";
 import { Misuse } from "./failure.ts";
 import { type Column, factsText, tableText } from "./table.ts";
 
@@ -150,14 +157,16 @@ const scrubDisk: Command = {
   words: ["disk", "scrub"],
   operands: [{ name: "DISK", kind: "one" }],
   flags: [
-    ...ASKING_FLAGS,
+    ...CHANGING_FLAGS,
     { name: "now", kind: "yesno", sentence: "do not yield to hosts; the limit of its rate holds" },
   ],
   sentence: "read a disk through at once, whatever is due, and heal what is wrong",
   run: async (call) => {
     const disk = diskIn(call);
     const urgent = call.flags.isSet("now");
-    await call.askPlain("POST", `/api/v1/disks/${disk}/scrub`, { urgent });
+    const path = `/api/v1/disks/${disk}/scrub`;
+    if (await call.tried("POST", path, { urgent })) return 0;
+    await call.askPlain("POST", path, { urgent });
     await call.print({ disk: Number(disk), urgent }, () => `disk ${disk} is being scrubbed\n`);
     return 0;
   },
@@ -172,11 +181,13 @@ function diskIn(call: Call): string {
 const retireDisk: Command = {
   words: ["disk", "retire"],
   operands: [{ name: "DISK", kind: "one" }],
-  flags: ASKING_FLAGS,
+  flags: CHANGING_FLAGS,
   sentence: "make a disk's copies anew on other disks, then take it out of use",
   run: async (call) => {
     const disk = diskIn(call);
-    await call.askPlain("POST", `/api/v1/disks/${disk}/retire`);
+    const path = `/api/v1/disks/${disk}/retire`;
+    if (await call.tried("POST", path)) return 0;
+    await call.askPlain("POST", path);
     const text = `disk ${disk} is being retired; it can be pulled once it holds no slices\n`;
     await call.print({ disk: Number(disk) }, () => text);
     return 0;
@@ -186,11 +197,13 @@ const retireDisk: Command = {
 const returnDisk: Command = {
   words: ["disk", "return"],
   operands: [{ name: "DISK", kind: "one" }],
-  flags: ASKING_FLAGS,
+  flags: CHANGING_FLAGS,
   sentence: "use a disk again that is being retired, failed, or was taken out and put back",
   run: async (call) => {
     const disk = diskIn(call);
-    await call.askPlain("POST", `/api/v1/disks/${disk}/return`);
+    const path = `/api/v1/disks/${disk}/return`;
+    if (await call.tried("POST", path)) return 0;
+    await call.askPlain("POST", path);
     await call.print({ disk: Number(disk) }, () => `disk ${disk} is taken again\n`);
     return 0;
   },

@@ -23,7 +23,14 @@ import {
 import type { JobView } from "#appliance/jobs.ts";
 import type { DriveView } from "#appliance/unit-figures.ts";
 import type { CopyingView, VolumeChart } from "#appliance/unit-neighbours.ts";
-import { ASKING_FLAGS, type Call, type Command, WATCH_FLAG, WIDE_FLAG } from "./command.ts";
+import {
+  ASKING_FLAGS,
+  CHANGING_FLAGS,
+  type Call,
+  type Command,
+  WATCH_FLAG,
+  WIDE_FLAG,
+} from "./command.ts";
 import type { FlagDefinition } from "./flags.ts";
 import { type Column, factsText, tableText } from "./table.ts";
 
@@ -144,12 +151,13 @@ function locating(noun: "unit" | "disk", sentence: string): Command {
   return {
     words: [noun, "locate"],
     operands: [{ name: noun.toUpperCase(), kind: "one" }],
-    flags: [...ASKING_FLAGS, OFF_FLAG],
+    flags: [...CHANGING_FLAGS, OFF_FLAG],
     sentence,
     run: async (call) => {
       const [which = ""] = call.operands;
       const on = !call.flags.isSet("off");
       const path = `/api/v1/${noun}s/${encodeURIComponent(which)}/locate`;
+      if (await call.tried("POST", path, { on })) return 0;
       await call.askPlain("POST", path, { on });
       await call.print({ [noun]: which, on }, () => `${noun} ${which}: ${on ? "shown" : "off"}\n`);
       return 0;

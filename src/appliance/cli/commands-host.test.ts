@@ -59,6 +59,8 @@ function testMachine(): CliMachine {
     write: async (text) => void (out += text),
     complain: async (text) => void (err += text),
     isTerminal: false,
+    columns: null,
+    endQuietly: () => undefined,
     ask: async () => answers.shift() ?? null,
     pause: async () => pauses.shift()?.(),
     executable: "/opt/cairn",
@@ -266,12 +268,12 @@ describe("hosts that ask by themselves", () => {
 describe("--dry-run of a host", () => {
   test("add, change → what would be, and nothing is; nonsense, names taken are said", async () => {
     expect(await run("host add db1 --address 10.0.0.7 --dry-run")).toBe(0);
-    expect([out, backend.hosts.list()]).toEqual(["db1 would be added\n", []]);
+    expect([out, backend.hosts.list()]).toEqual(["it would be told: host db1 was added\n", []]);
     expect(await run("host add db1 --address nowhere --dry-run")).toBe(2);
     expect(await run("host add db1 --address 10.0.0.7")).toBe(0);
     expect(await run("host add db1 --address 10.0.0.8 --dry-run")).toBe(5);
     expect(await run("host change db1 --rename db2 --address 10.0.0.9 --dry-run")).toBe(0);
-    expect(out).toContain("db2");
+    expect(out).toContain("host 1 was changed");
     expect(backend.hosts.list()).toMatchObject([{ name: "db1", addresses: ["10.0.0.7"] }]);
     expect(await run("host change db7 --rename db2 --dry-run")).toBe(4);
   });

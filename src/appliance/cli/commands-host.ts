@@ -3,20 +3,14 @@
 // Commands about hosts: list, show, add, change, remove; and about which volumes they may use.
 
 import type { HostView } from "#appliance/host-backend.ts";
-import { Fault } from "#base/fault.ts";
-import {
-  AddHostSchema,
-  ChangeHostSchema,
-  HostSchema,
-  HostsSchema,
-} from "#appliance/api/host-schemas.ts";
+import { HostSchema, HostsSchema } from "#appliance/api/host-schemas.ts";
 import { sizeInWords } from "#appliance/api/words.ts";
 import { VolumeSchema } from "#appliance/api/schemas.ts";
 import {
   ASKING_FLAGS,
   type Call,
   type Command,
-  DRY_RUN_FLAG,
+  CHANGING_FLAGS,
   type Operand,
   WATCH_FLAG,
   WIDE_FLAG,
@@ -24,6 +18,7 @@ import {
 import { certificatesInWords } from "./commands-certificate.ts";
 import { policyInWords } from "./commands-request.ts";
 import { Misuse } from "./failure.ts";
+import { removeNamed, yesFlag } from "./removal.ts";
 import type { FlagDefinition } from "./flags.ts";
 import { type Column, factsText, tableText } from "./table.ts";
 
@@ -41,7 +36,6 @@ const BY_CERTIFICATE_FLAG: FlagDefinition = {
   kind: "yesno",
   sentence: "it comes from no address: it is known by its certificates alone (host certificate)",
 };
-const DRY_RUN_NOTE = "dry run: nothing was changed";
 const PLACE = "/api/v1/hosts";
 
 const columns: Column<HostView>[] = [
@@ -127,7 +121,7 @@ const show: Command = {
 const add: Command = {
   words: ["host", "add"],
   operands: [{ name: "NAME", kind: "one" }],
-  flags: [...ASKING_FLAGS, ADDRESS_FLAG, BY_CERTIFICATE_FLAG, DRY_RUN_FLAG],
+  flags: [...CHANGING_FLAGS, ADDRESS_FLAG, BY_CERTIFICATE_FLAG],
   sentence: "add a host; it sees nothing before a volume is assigned to it",
   run: async (call) => {
     const addresses = addressesIn(call);
@@ -135,17 +129,7 @@ const add: Command = {
       throw new Misuse("say --address, such as --address 10.0.0.7, or --by-certificate");
     }
     const request = { name: call.operands[0], addresses };
-    if (call.flags.isSet("dry-run")) {
-      const wish = AddHostSchema.safeParse(request);
-      if (!wish.success) throw new Misuse(wish.error.issues[0]?.message ?? "it cannot be added");
-      const { value } = await call.ask(HostsSchema, "GET", PLACE);
-      if (value.hosts.some(({ name }) => name === wish.data.name)) {
-        throw new Fault("conflict", `there is a host ${wish.data.name} already`);
-      }
-      await call.print(wish.data, () => `${wish.data.name} would be added\n`);
-      await call.note(DRY_RUN_NOTE);
-      return 0;
-    }
+    if (await call.tried("POST", PLACE, request)) return 0;
     const { value, body } = await call.ask(HostSchema, "POST", PLACE, request);
     await call.print(body, () => hostText(value));
     return 0;
@@ -156,11 +140,10 @@ const change: Command = {
   words: ["host", "change"],
   operands: [HOST],
   flags: [
-    ...ASKING_FLAGS,
+    ...CHANGING_FLAGS,
     ADDRESS_FLAG,
     BY_CERTIFICATE_FLAG,
     { name: "rename", kind: "text", value: "NAME", sentence: "another name" },
-    DRY_RUN_FLAG,
   ],
   sentence: "say where a host comes from, instead of what was said before; or rename it",
   run: async (call) => {
@@ -173,17 +156,7 @@ const change: Command = {
       ...(addresses === null ? {} : { addresses }),
       ...(name === null ? {} : { name }),
     };
-    if (call.flags.isSet("dry-run")) {
-      const wish = ChangeHostSchema.safeParse(request);
-      if (!wish.success) throw new Misuse(wish.error.issues[0]?.message ?? "it cannot be changed");
-      const known = await call.ask(HostSchema, "GET", pathOf(call));
-      const { name: called = known.value.name, addresses: from } = wish.data;
-      const places = from ?? known.value.addresses;
-      const would = { ...known.value, name: called, addresses: places };
-      await call.print(would, () => hostText(would));
-      await call.note(DRY_RUN_NOTE);
-      return 0;
-    }
+    if (await call.tried("PATCH", pathOf(call), request)) return 0;
     const { value, body } = await call.ask(HostSchema, "PATCH", pathOf(call), request);
     await call.print(body, () => hostText(value));
     return 0;
@@ -193,31 +166,19 @@ const change: Command = {
 const remove: Command = {
   words: ["host", "remove"],
   operands: [HOST],
-  flags: [
-    ...ASKING_FLAGS,
-    { name: "yes", kind: "yesno", sentence: "do not ask: what it has attached is cut off" },
-    DRY_RUN_FLAG,
-  ],
+  flags: [...CHANGING_FLAGS, yesFlag("what it has attached is cut off")],
   sentence: "remove a host; what it has attached ends at once, volumes stay",
   run: removeHost,
 };
 
 async function removeHost(call: Call): Promise<number> {
-  const { value, body } = await call.ask(HostSchema, "GET", pathOf(call));
-  if (call.flags.isSet("dry-run")) {
-    await call.print(body, () => hostText(value));
-    await call.note(`${value.name} would be removed; ${DRY_RUN_NOTE}`);
-    return 0;
+  const { value } = await call.ask(HostSchema, "GET", pathOf(call));
+  const what = value.volumes.map(({ name }) => name).join(", ");
+  const cost = what === "" ? null : `${value.name} is cut off from ${what}`;
+  const path = `${PLACE}/${value.host}`;
+  if (await removeNamed(call, { name: value.name, path, cost })) {
+    await call.print({ removed: value }, () => `${value.name} is removed\n`);
   }
-  if (!call.flags.isSet("yes") && value.volumes.length > 0) {
-    const what = value.volumes.map(({ name }) => name).join(", ");
-    const question = `${value.name} is cut off from ${what}. Type its name to go on: `;
-    const answer = await call.machine.ask(question);
-    if (answer === null) throw new Misuse("removing needs --yes where nobody can be asked");
-    if (answer.trim() !== value.name) throw new Misuse("not removed: that is not its name");
-  }
-  await call.askPlain("DELETE", `${PLACE}/${value.host}`);
-  await call.print({ removed: value }, () => `${value.name} is removed\n`);
   return 0;
 }
 
@@ -227,26 +188,27 @@ function assignment(options: { verb: string; method: "PUT" | "DELETE"; sentence:
   const command: Command = {
     words: ["volume", verb],
     operands: [VOLUME, HOSTS],
-    flags: [...ASKING_FLAGS, DRY_RUN_FLAG],
+    flags: CHANGING_FLAGS,
     sentence,
     run: async (call) => {
       const [volume = "", ...hosts] = call.operands;
       if (hosts.length === 0) throw new Misuse("say which hosts, by name or number");
       const path = `/api/v1/volumes/${encodeURIComponent(volume)}`;
-      const isTry = call.flags.isSet("dry-run");
       // All of them are looked up first, so that a wrong name leaves the others as they are.
       for (const host of hosts) {
         await call.ask(HostSchema, "GET", `${PLACE}/${encodeURIComponent(host)}`);
       }
       let answer = await call.ask(VolumeSchema, "GET", path);
-      for (const host of isTry ? [] : hosts) {
+      let isTried = false;
+      for (const host of hosts) {
         const place = `${path}/hosts/${encodeURIComponent(host)}`;
-        answer = await call.ask(VolumeSchema, method, place);
+        isTried = await call.tried(method, place);
+        if (!isTried) answer = await call.ask(VolumeSchema, method, place);
       }
+      if (isTried) return 0;
       const { value, body } = answer;
       const who = value.hosts.map(({ name }) => name).join(", ") || "nobody";
       await call.print(body, () => `${value.name} is assigned to ${who}\n`);
-      if (isTry) await call.note(DRY_RUN_NOTE);
       return 0;
     },
   };

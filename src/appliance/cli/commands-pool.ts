@@ -5,7 +5,14 @@
 import { PoolSchema, PoolsSchema } from "#appliance/api/pool-api.ts";
 import { sizeInWords } from "#appliance/api/words.ts";
 import { type PoolView, fitsInWords } from "#appliance/pools.ts";
-import { ASKING_FLAGS, type Command, type Operand, WATCH_FLAG, WIDE_FLAG } from "./command.ts";
+import {
+  ASKING_FLAGS,
+  CHANGING_FLAGS,
+  type Command,
+  type Operand,
+  WATCH_FLAG,
+  WIDE_FLAG,
+} from "./command.ts";
 import { type Column, tableText } from "./table.ts";
 
 const POOL: Operand = { name: "POOL", kind: "one" };
@@ -36,10 +43,11 @@ const list: Command = {
 const create: Command = {
   words: ["pool", "create"],
   operands: [POOL],
-  flags: ASKING_FLAGS,
+  flags: CHANGING_FLAGS,
   sentence: "create a pool; cairn unit move brings units into it",
   run: async (call) => {
     const [name = ""] = call.operands;
+    if (await call.tried("POST", "/api/v1/pools", { name })) return 0;
     const { value, body } = await call.ask(PoolSchema, "POST", "/api/v1/pools", { name });
     await call.print(body, () => `${value.name} is created\n`);
     await call.note(`it has no unit yet: cairn unit move UNIT ${value.name}`);
@@ -50,11 +58,13 @@ const create: Command = {
 const remove: Command = {
   words: ["pool", "delete"],
   operands: [POOL],
-  flags: ASKING_FLAGS,
+  flags: CHANGING_FLAGS,
   sentence: "delete an empty pool; the first one stays",
   run: async (call) => {
     const [name = ""] = call.operands;
-    await call.askPlain("DELETE", `/api/v1/pools/${encodeURIComponent(name)}`);
+    const path = `/api/v1/pools/${encodeURIComponent(name)}`;
+    if (await call.tried("DELETE", path)) return 0;
+    await call.askPlain("DELETE", path);
     await call.print({ deleted: name }, () => `${name} is deleted\n`);
     return 0;
   },

@@ -18,7 +18,7 @@ import {
 import { parseSize, sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import { fromHere } from "./appliance-places.ts";
 import { attachmentsText } from "./commands-attach.ts";
-import { ASKING_FLAGS, type Call, type Command, WATCH_FLAG } from "./command.ts";
+import { ASKING_FLAGS, CHANGING_FLAGS, type Call, type Command, WATCH_FLAG } from "./command.ts";
 import { Misuse } from "./failure.ts";
 import type { FlagDefinition } from "./flags.ts";
 import { type Column, factsText, tableText } from "./table.ts";
@@ -64,9 +64,10 @@ const REQUEST = { name: "REQUEST", kind: "one" } as const;
 const grant: Command = {
   words: ["request", "grant"],
   operands: [REQUEST],
-  flags: ASKING_FLAGS,
+  flags: CHANGING_FLAGS,
   sentence: "grant a request, also beyond the quota; done when it can be attached",
   run: async (call) => {
+    if (await call.tried("POST", `${pathOf(call)}/grant`)) return 0;
     const { value, body } = await call.ask(RequestSchema, "POST", `${pathOf(call)}/grant`);
     await call.print(body, () => `${value.hostName} has ${value.name}\n`);
     return 0;
@@ -77,13 +78,14 @@ const refuse: Command = {
   words: ["request", "refuse"],
   operands: [REQUEST],
   flags: [
-    ...ASKING_FLAGS,
+    ...CHANGING_FLAGS,
     { name: "why", kind: "text", value: "TEXT", sentence: "told to the host" },
   ],
   sentence: "refuse a request",
   run: async (call) => {
     const why = call.flags.word("why") ?? "";
     const path = `${pathOf(call)}/refuse`;
+    if (await call.tried("POST", path, { why })) return 0;
     const { value, body } = await call.ask(RequestSchema, "POST", path, { why });
     await call.print(body, () => `${value.hostName} does not get ${value.name}\n`);
     return 0;
@@ -104,7 +106,7 @@ const policy: Command = {
   words: ["host", "policy"],
   operands: [{ name: "HOST", kind: "one" }],
   flags: [
-    ...ASKING_FLAGS,
+    ...CHANGING_FLAGS,
     {
       name: "quota",
       kind: "size",
@@ -138,7 +140,9 @@ const policy: Command = {
     const protections = call.flags.words("may-ask") ?? [];
     const pools = call.flags.words("in-pool") ?? [];
     const wanted = { quotaBytes, protections, pools, grants: call.flags.isSet("grant") };
-    const { value, body } = await call.ask(HostSchema, "PATCH", hostPath(call), { policy: wanted });
+    const request = { policy: wanted };
+    if (await call.tried("PATCH", hostPath(call), request)) return 0;
+    const { value, body } = await call.ask(HostSchema, "PATCH", hostPath(call), request);
     await call.print(body, () => `${value.name} ${policyInWords(value.policy)}\n`);
     return 0;
   },
@@ -148,7 +152,7 @@ const token: Command = {
   words: ["host", "token"],
   operands: [{ name: "HOST", kind: "one" }],
   flags: [
-    ...ASKING_FLAGS,
+    ...CHANGING_FLAGS,
     {
       name: "save",
       kind: "path",
@@ -164,7 +168,9 @@ const token: Command = {
 async function makeToken(call: Call): Promise<number> {
   const { value } = await call.ask(HostSchema, "GET", hostPath(call));
   const path = `${HOSTS}/${value.host}/token`;
-  if (call.flags.isSet("void")) {
+  const isVoid = call.flags.isSet("void");
+  if (await call.tried(isVoid ? "DELETE" : "POST", path)) return 0;
+  if (isVoid) {
     await call.askPlain("DELETE", path);
     await call.print({ void: true }, () => `${value.name} has no token any more\n`);
     return 0;
@@ -197,7 +203,7 @@ const request: Command = {
   words: ["host", "request"],
   operands: [],
   flags: [
-    ...ASKING_FLAGS,
+    ...CHANGING_FLAGS,
     SIZE_FLAG,
     {
       name: "protection",
@@ -229,6 +235,7 @@ async function askVolume(call: Call): Promise<number> {
     ...(protection === null ? {} : { protection }),
     ...(pool === null ? {} : { pool }),
   };
+  if (await call.tried("POST", `${HOST_PATH}/requests`, wish)) return 0;
   const asked = await call.ask(RequestSchema, "POST", `${HOST_PATH}/requests`, wish);
   const ended = call.flags.isSet("until-answered")
     ? await answered(call, asked.value)

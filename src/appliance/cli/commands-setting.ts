@@ -5,7 +5,7 @@
 import { AuthoritySchema, RecoverySchema, SettingsSchema } from "#appliance/api/schemas.ts";
 import { SETTINGS, type SettingWords, settingOf } from "#appliance/api/setting-words.ts";
 import type { SettingsView } from "#appliance/backend.ts";
-import { ASKING_FLAGS } from "./command.ts";
+import { ASKING_FLAGS, CHANGING_FLAGS, WATCH_FLAG } from "./command.ts";
 import type { Command } from "./command.ts";
 import { Misuse } from "./failure.ts";
 import { type Column, tableText } from "./table.ts";
@@ -26,13 +26,13 @@ function settingsText(values: SettingsView): string {
 const list: Command = {
   words: ["setting", "list"],
   operands: [],
-  flags: ASKING_FLAGS,
+  flags: [...ASKING_FLAGS, WATCH_FLAG],
   sentence: "the settings of the cluster",
-  run: async (call) => {
-    const { value, body } = await call.ask(SettingsSchema, "GET", "/api/v1/settings");
-    await call.print(body, () => settingsText(value));
-    return 0;
-  },
+  run: (call) =>
+    call.show(async () => {
+      const { value, body } = await call.ask(SettingsSchema, "GET", "/api/v1/settings");
+      await call.print(body, () => settingsText(value));
+    }),
 };
 
 const set: Command = {
@@ -41,12 +41,13 @@ const set: Command = {
     { name: "SETTING", kind: "one" },
     { name: "VALUE", kind: "one" },
   ],
-  flags: ASKING_FLAGS,
+  flags: CHANGING_FLAGS,
   sentence: "change one, such as: setting set scrubEveryMs 7d",
   run: async (call) => {
     const [name = "", word = ""] = call.operands;
     const changes = settingOf(name, word);
     if (typeof changes === "string") throw new Misuse(changes);
+    if (await call.tried("PATCH", "/api/v1/settings", changes)) return 0;
     const answer = await call.ask(SettingsSchema, "PATCH", "/api/v1/settings", changes);
     await call.print(answer.body, () => settingsText(answer.value));
     // What cannot be kept is said when it is promised, not after the loss.

@@ -11,6 +11,7 @@ import { parseDuration, sizeInWords } from "#appliance/api/words.ts";
 import type { VolumeOutcome, WhatIf } from "#appliance/what-if.ts";
 import {
   ASKING_FLAGS,
+  CHANGING_FLAGS,
   type Call,
   type Command,
   DRY_RUN_FLAG,
@@ -31,7 +32,7 @@ const outcomeColumns: Column<VolumeOutcome>[] = [
 
 function whatIfText(answer: WhatIf): string {
   const { volumes, untouched, copiesBytesMax, afterMs } = answer;
-  const table = volumes.length === 0 ? "" : tableText(volumes, outcomeColumns, { wide: false });
+  const table = volumes.length === 0 ? "" : tableText(volumes, outcomeColumns, { wide: true });
   const others = untouched === 1 ? "one other volume goes" : `${untouched} other volumes go`;
   const lines = [...answer.sentences];
   if (copiesBytesMax > 0) {
@@ -48,13 +49,14 @@ const whatIf: Command = {
     { name: "unit|disk|link|maintenance", kind: "one" },
     { name: "WHICH", kind: "rest" },
   ],
-  flags: ASKING_FLAGS,
+  flags: [...ASKING_FLAGS, WATCH_FLAG],
   sentence: "what the loss of a unit, a disk or a link, or a unit's maintenance would mean",
-  run: async (call) => {
+  run: (call) => {
     const query = whatIfQuery(call.operands);
-    const { value, body } = await call.ask(WhatIfSchema, "GET", `/api/v1/what-if?${query}`);
-    await call.print(body, () => whatIfText(value));
-    return 0;
+    return call.show(async () => {
+      const { value, body } = await call.ask(WhatIfSchema, "GET", `/api/v1/what-if?${query}`);
+      await call.print(body, () => whatIfText(value));
+    });
   },
 };
 
@@ -78,13 +80,13 @@ const lossColumns: Column<LossRow>[] = [
 const losses: Command = {
   words: ["unit", "losses"],
   operands: [],
-  flags: ASKING_FLAGS,
+  flags: [...ASKING_FLAGS, WATCH_FLAG],
   sentence: "for each unit, what would be lost or stop if it failed now",
-  run: async (call) => {
-    const { value, body } = await call.ask(LossesSchema, "GET", "/api/v1/losses");
-    await call.print(body, () => tableText(value.losses, lossColumns, { wide: false }));
-    return 0;
-  },
+  run: (call) =>
+    call.show(async () => {
+      const { value, body } = await call.ask(LossesSchema, "GET", "/api/v1/losses");
+      await call.print(body, () => tableText(value.losses, lossColumns, { wide: true }));
+    }),
 };
 
 const questions: Command = {
@@ -181,7 +183,7 @@ const maintenance: Command = {
     const path = `${unitPath(call)}/maintenance`;
     const [unit = ""] = call.operands;
     if (call.flags.isSet("off")) {
-      if (call.flags.isSet("dry-run")) throw new Misuse("--off has nothing to try: leave it out");
+      if (await call.tried("DELETE", path)) return 0;
       await call.askPlain("DELETE", path);
       await call.print({ unit }, () => `${unit} is not in maintenance any more\n`);
       return 0;
@@ -202,10 +204,12 @@ const maintenance: Command = {
 const keep: Command = {
   words: ["unit", "keep"],
   operands: [UNIT],
-  flags: ASKING_FLAGS,
+  flags: CHANGING_FLAGS,
   sentence: "take an evacuation or a move back: the unit keeps what it still holds",
   run: async (call) => {
-    await call.askPlain("POST", `${unitPath(call)}/keep`);
+    const path = `${unitPath(call)}/keep`;
+    if (await call.tried("POST", path)) return 0;
+    await call.askPlain("POST", path);
     await call.print({ unit: call.operands[0] }, () => `${call.operands[0]} stays\n`);
     return 0;
   },
@@ -214,11 +218,12 @@ const keep: Command = {
 const replace: Command = {
   words: ["unit", "replace"],
   operands: [UNIT, { name: "BY", kind: "one" }],
-  flags: ASKING_FLAGS,
+  flags: CHANGING_FLAGS,
   sentence: "have another unit take its place; then it is evacuated and removed",
   run: async (call) => {
     const request = { by: call.operands[1] ?? "" };
     const path = `${unitPath(call)}/replace`;
+    if (await call.tried("POST", path, request)) return 0;
     const { value, body } = await call.ask(WhatIfSchema, "POST", path, request);
     await call.print(body, () => whatIfText(value));
     await call.note(progressNote(call));
@@ -230,13 +235,15 @@ const remove: Command = {
   words: ["unit", "remove"],
   operands: [UNIT],
   flags: [
-    ...ASKING_FLAGS,
+    ...CHANGING_FLAGS,
     { name: "force", kind: "yesno", sentence: "accept fewer copies and votes; never lost data" },
   ],
   sentence: "remove a unit; refused with the reason while it would cost protection",
   run: async (call) => {
     const force = call.flags.isSet("force");
-    await call.askPlain("DELETE", `${unitPath(call)}?force=${force}`);
+    const path = `${unitPath(call)}?force=${force}`;
+    if (await call.tried("DELETE", path)) return 0;
+    await call.askPlain("DELETE", path);
     await call.print({ unit: call.operands[0] }, () => `${call.operands[0]} is removed\n`);
     return 0;
   },

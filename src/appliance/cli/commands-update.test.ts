@@ -43,6 +43,8 @@ function machine(): CliMachine {
     write: async (text) => void (out += text),
     complain: async (text) => void (err += text),
     isTerminal: false,
+    columns: null,
+    endQuietly: () => undefined,
     ask: async () => answers.shift() ?? null,
     pause: async (ms) => {
       nowMs += ms;

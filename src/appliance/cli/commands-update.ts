@@ -20,7 +20,14 @@ import {
   SIGNATURE_BYTES_MAX,
   SIGNATURE_FILE,
 } from "#cluster/update-manifest.ts";
-import { ASKING_FLAGS, type Call, type Command, DRY_RUN_FLAG, WATCH_FLAG } from "./command.ts";
+import {
+  ASKING_FLAGS,
+  CHANGING_FLAGS,
+  type Call,
+  type Command,
+  DRY_RUN_FLAG,
+  WATCH_FLAG,
+} from "./command.ts";
 import { EXIT } from "./exit-codes.ts";
 import { failureOf, Misuse, UnitFault } from "./failure.ts";
 import type { FlagDefinition } from "./flags.ts";
@@ -309,9 +316,10 @@ async function follow(call: Call): Promise<number> {
 const stop: Command = {
   words: ["update", "stop"],
   operands: [],
-  flags: [...ASKING_FLAGS],
+  flags: CHANGING_FLAGS,
   sentence: "stop: a unit that restarts comes back, and no other follows",
   run: async (call) => {
+    if (await call.tried("POST", `${PATH}/stop`)) return EXIT.ok[0];
     const { value, body } = await call.ask(UpdateStatusSchema, "POST", `${PATH}/stop`);
     await call.print(body, () => `${value.roll?.sentence ?? "no update is loaded"}\n`);
     return EXIT.ok[0];
@@ -322,7 +330,7 @@ const auto: Command = {
   words: ["update", "auto"],
   operands: [{ name: "on|off", kind: "one" }],
   flags: [
-    ...ASKING_FLAGS,
+    ...CHANGING_FLAGS,
     { name: "from", kind: "text", value: "HH:MM", sentence: "not before this time of day, UTC" },
     { name: "to", kind: "text", value: "HH:MM", sentence: "not after this time of day, UTC" },
   ],
@@ -337,6 +345,7 @@ async function setAutomatic(call: Call): Promise<number> {
   if ((from === null) !== (to === null)) throw new Misuse("--from and --to go together");
   const window = from === null ? null : { from, to };
   const request = { auto: word === "on", window };
+  if (await call.tried("PUT", `${PATH}/automatic`, request)) return EXIT.ok[0];
   const { value, body } = await call.ask(UpdateStatusSchema, "PUT", `${PATH}/automatic`, request);
   await call.print(body, () => `by itself: ${automaticInWords(value.automatic)}\n`);
   return EXIT.ok[0];

@@ -16,7 +16,7 @@ import {
 import { timeInWords } from "#appliance/api/words.ts";
 import type { TokenView, UserView } from "#appliance/user-backend.ts";
 import { fromHere } from "./appliance-places.ts";
-import { ASKING_FLAGS, type Call, type Command } from "./command.ts";
+import { ASKING_FLAGS, CHANGING_FLAGS, type Call, type Command, WATCH_FLAG } from "./command.ts";
 import { Misuse } from "./failure.ts";
 import type { FlagDefinition } from "./flags.ts";
 import { type Column, tableText } from "./table.ts";
@@ -92,23 +92,24 @@ const whoami: Command = {
 const list: Command = {
   words: ["user", "list"],
   operands: [],
-  flags: ASKING_FLAGS,
+  flags: [...ASKING_FLAGS, WATCH_FLAG],
   sentence: "the people who can sign in at the pages",
-  run: async (call) => {
-    const { value, body } = await call.ask(UsersSchema, "GET", USERS);
-    await call.print(body, () => tableText(value.users, columns, { wide: false }));
-    return 0;
-  },
+  run: (call) =>
+    call.show(async () => {
+      const { value, body } = await call.ask(UsersSchema, "GET", USERS);
+      await call.print(body, () => tableText(value.users, columns, { wide: false }));
+    }),
 };
 
 const add: Command = {
   words: ["user", "add"],
   operands: [NAME],
-  flags: [...ASKING_FLAGS, ROLE_FLAG, PASSWORD_FLAG],
+  flags: [...CHANGING_FLAGS, ROLE_FLAG, PASSWORD_FLAG],
   sentence: "somebody who can sign in at the pages",
   run: async (call) => {
     const [name = ""] = call.operands;
     const wish = { name, role: roleOf(call), password: passwordOf(call) };
+    if (await call.tried("POST", USERS, wish)) return 0;
     const { value, body } = await call.ask(UserSchema, "POST", USERS, wish);
     await call.print(body, () => `${value.name} can sign in, as ${value.role}.\n`);
     return 0;
@@ -118,12 +119,12 @@ const add: Command = {
 const change: Command = {
   words: ["user", "change"],
   operands: [NAME],
-  flags: [...ASKING_FLAGS, ROLE_FLAG],
+  flags: [...CHANGING_FLAGS, ROLE_FLAG],
   sentence: "give a user another role, at once; the last administrator stays one",
   run: async (call) => {
-    const { value, body } = await call.ask(UserSchema, "PATCH", at(USERS, call), {
-      role: roleOf(call),
-    });
+    const wish = { role: roleOf(call) };
+    if (await call.tried("PATCH", at(USERS, call), wish)) return 0;
+    const { value, body } = await call.ask(UserSchema, "PATCH", at(USERS, call), wish);
     await call.print(body, () => `${value.name} is ${value.role}.\n`);
     return 0;
   },
@@ -132,9 +133,10 @@ const change: Command = {
 const remove: Command = {
   words: ["user", "remove"],
   operands: [NAME],
-  flags: ASKING_FLAGS,
+  flags: CHANGING_FLAGS,
   sentence: "a user, whose sessions end; the last administrator stays",
   run: async (call) => {
+    if (await call.tried("DELETE", at(USERS, call))) return 0;
     await call.askPlain("DELETE", at(USERS, call));
     const removed = call.operands[0] ?? "";
     await call.print({ removed }, () => `${removed} cannot sign in any more.\n`);
@@ -145,11 +147,13 @@ const remove: Command = {
 const passwordSet: Command = {
   words: ["password", "set"],
   operands: [],
-  flags: [...ASKING_FLAGS, USER_FLAG, PASSWORD_FLAG],
+  flags: [...CHANGING_FLAGS, USER_FLAG, PASSWORD_FLAG],
   sentence: "a user's password for the pages: another one, or the very first",
   run: async (call) => {
     const user = call.flags.word("user") ?? FIRST_USER;
-    await call.askPlain("PUT", PASSWORD_PATH, { user, password: passwordOf(call) });
+    const wish = { user, password: passwordOf(call) };
+    if (await call.tried("PUT", PASSWORD_PATH, wish)) return 0;
+    await call.askPlain("PUT", PASSWORD_PATH, wish);
     const sentence = `The password is set; sign in with it at the pages as ${user}.\n`;
     await call.print({ set: true, user }, () => sentence);
     return 0;
@@ -159,23 +163,24 @@ const passwordSet: Command = {
 const listTokens: Command = {
   words: ["token", "list"],
   operands: [],
-  flags: ASKING_FLAGS,
+  flags: [...ASKING_FLAGS, WATCH_FLAG],
   sentence: "the tokens that open the API, never the tokens themselves",
-  run: async (call) => {
-    const { value, body } = await call.ask(TokensSchema, "GET", TOKENS);
-    await call.print(body, () => tableText(value.tokens, columns, { wide: false }));
-    return 0;
-  },
+  run: (call) =>
+    call.show(async () => {
+      const { value, body } = await call.ask(TokensSchema, "GET", TOKENS);
+      await call.print(body, () => tableText(value.tokens, columns, { wide: false }));
+    }),
 };
 
 const addToken: Command = {
   words: ["token", "add"],
   operands: [NAME],
-  flags: [...ASKING_FLAGS, ROLE_FLAG, SAVE_FLAG],
+  flags: [...CHANGING_FLAGS, ROLE_FLAG, SAVE_FLAG],
   sentence: "a token for a program, written to a file",
   run: async (call) => {
     const [name = ""] = call.operands;
     const wish = { name, role: roleOf(call) };
+    if (await call.tried("POST", TOKENS, wish)) return 0;
     const path = fromHere(call, call.flags.word("save") ?? `cairn-token-${name}`);
     const file = await call.machine.reserveSecretFile(path);
     let token: string;
@@ -194,9 +199,10 @@ const addToken: Command = {
 const removeToken: Command = {
   words: ["token", "remove"],
   operands: [NAME],
-  flags: ASKING_FLAGS,
+  flags: CHANGING_FLAGS,
   sentence: "void a token; the owner's is replaced by cairn claim --replace",
   run: async (call) => {
+    if (await call.tried("DELETE", at(TOKENS, call))) return 0;
     await call.askPlain("DELETE", at(TOKENS, call));
     const removed = call.operands[0] ?? "";
     await call.print({ removed }, () => `The token ${removed} is void.\n`);

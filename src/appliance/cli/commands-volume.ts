@@ -13,16 +13,18 @@ import {
   ASKING_FLAGS,
   type Call,
   type Command,
+  CHANGING_FLAGS,
   DRY_RUN_FLAG,
+  DRY_RUN_NOTE,
   type Operand,
   WATCH_FLAG,
   WIDE_FLAG,
 } from "./command.ts";
 import { Misuse } from "./failure.ts";
+import { confirmByName, removeNamed, yesFlag } from "./removal.ts";
 import { type Column, factsText, tableText } from "./table.ts";
 
 const VOLUME: Operand = { name: "VOLUME", kind: "one" };
-const DRY_RUN_NOTE = "dry run: nothing was changed";
 
 const columns: Column<VolumeView>[] = [
   { head: "VOLUME", cell: (volume) => String(volume.volume) },
@@ -205,7 +207,7 @@ async function createVolume(call: Call): Promise<number> {
 const tls: Command = {
   words: ["volume", "tls"],
   operands: [VOLUME, { name: TLS_RULES.join("|"), kind: "one" }],
-  flags: [...ASKING_FLAGS, DRY_RUN_FLAG],
+  flags: CHANGING_FLAGS,
   sentence: "say whether hosts attach without TLS, over it, or either way",
   run: changeTls,
 };
@@ -213,12 +215,7 @@ const tls: Command = {
 async function changeTls(call: Call): Promise<number> {
   const rule = TLS_RULES.find((one) => one === call.operands[1]);
   if (rule === undefined) throw new Misuse(`say one of ${TLS_RULES.join(", ")}`);
-  if (call.flags.isSet("dry-run")) {
-    const { value, body } = await call.ask(VolumeSchema, "GET", pathOf(call));
-    await call.print(body, () => `${value.name}: TLS is ${value.tls}; would be ${rule}\n`);
-    await call.note(DRY_RUN_NOTE);
-    return 0;
-  }
+  if (await call.tried("PATCH", pathOf(call), { tls: rule })) return 0;
   const { value, body } = await call.ask(VolumeSchema, "PATCH", pathOf(call), { tls: rule });
   await call.print(body, () => `${value.name}: TLS is ${value.tls}\n`);
   return 0;
@@ -228,27 +225,20 @@ const remove: Command = {
   words: ["volume", "delete"],
   operands: [VOLUME],
   flags: [
-    ...ASKING_FLAGS,
-    { name: "yes", kind: "yesno", sentence: "do not ask: all that is on it is lost" },
+    ...CHANGING_FLAGS,
+    yesFlag("all that is on it is lost"),
     { name: "now", kind: "yesno", sentence: "at once: it cannot be taken back" },
-    DRY_RUN_FLAG,
   ],
   sentence: "delete a volume and all that is on it; it can be taken back for a day",
   run: deleteVolume,
 };
 
 async function deleteVolume(call: Call): Promise<number> {
-  const { value, body } = await call.ask(VolumeSchema, "GET", pathOf(call));
-  if (call.flags.isSet("dry-run")) {
-    await call.print(body, () => volumeText(value));
-    await call.note(`${value.name} would be deleted; ${DRY_RUN_NOTE}`);
-    return 0;
-  }
-  if (!call.flags.isSet("yes")) await askFirst(call, value);
+  const { value } = await call.ask(VolumeSchema, "GET", pathOf(call));
   const isNow = call.flags.isSet("now");
-  // By number: a volume that took the name since the question is another one.
-  const query = `graceMs=${isNow ? 0 : GRACE_MS}`;
-  await call.askPlain("DELETE", `/api/v1/volumes/${value.volume}?${query}`);
+  const path = `/api/v1/volumes/${value.volume}?graceMs=${isNow ? 0 : GRACE_MS}`;
+  const cost = `All data on ${value.name} (${sizeInWords(value.sizeBytes)}) is lost`;
+  if (!(await removeNamed(call, { name: value.name, path, cost }))) return 0;
   await call.print({ deleted: value }, () => `${value.name} is deleted\n`);
   if (!isNow) await call.note(`for a day it comes back by: cairn volume restore ${value.name}`);
   return 0;
@@ -257,9 +247,10 @@ async function deleteVolume(call: Call): Promise<number> {
 const restore: Command = {
   words: ["volume", "restore"],
   operands: [VOLUME],
-  flags: ASKING_FLAGS,
+  flags: CHANGING_FLAGS,
   sentence: "take a deleted volume back, with its hosts, as long as it is kept",
   run: async (call) => {
+    if (await call.tried("POST", `${pathOf(call)}/restore`)) return 0;
     const { value, body } = await call.ask(VolumeSchema, "POST", `${pathOf(call)}/restore`);
     await call.print(body, () => `${value.name} is back\n`);
     return 0;
@@ -269,20 +260,14 @@ const restore: Command = {
 const accept: Command = {
   words: ["volume", "accept"],
   operands: [VOLUME],
-  flags: [
-    ...ASKING_FLAGS,
-    { name: "yes", kind: "yesno", sentence: "do not ask: what only missing disks hold is lost" },
-  ],
+  flags: [...CHANGING_FLAGS, yesFlag("what only missing disks hold is lost")],
   sentence: "after a restore, go on with what was found of a volume: the missing disks never come",
   run: async (call) => {
     const { value } = await call.ask(VolumeSchema, "GET", pathOf(call));
-    if (!call.flags.isSet("yes")) {
-      const loss = `Writes to ${value.name} that only the missing disks hold are lost`;
-      const answer = await call.machine.ask(`${loss}. Type its name to go on: `);
-      if (answer === null) throw new Misuse("accepting needs --yes where nobody can be asked");
-      if (answer.trim() !== value.name) throw new Misuse("not accepted: that is not its name");
-    }
     const path = `/api/v1/volumes/${value.volume}/accept`;
+    if (await call.tried("POST", path)) return 0;
+    const cost = `Writes to ${value.name} that only the missing disks hold are lost`;
+    await confirmByName(call, { name: value.name, cost });
     const { value: after, body } = await call.ask(VolumeSchema, "POST", path);
     await call.print(body, () => `${after.name} goes on with what was found of it\n`);
     return 0;
@@ -292,40 +277,23 @@ const accept: Command = {
 const goOn: Command = {
   words: ["volume", "go-on"],
   operands: [VOLUME],
-  flags: [
-    ...ASKING_FLAGS,
-    { name: "yes", kind: "yesno", sentence: "do not ask: what only the missing copy has is left" },
-    DRY_RUN_FLAG,
-  ],
+  flags: [...CHANGING_FLAGS, yesFlag("what only the missing copy has is left")],
   sentence: "have a volume that stands still go on without the copy that is missing; it is kept",
   run: goOnWithout,
 };
 
 async function goOnWithout(call: Call): Promise<number> {
-  const { value, body } = await call.ask(VolumeSchema, "GET", pathOf(call));
+  const { value } = await call.ask(VolumeSchema, "GET", pathOf(call));
   const { name, goOn: offer } = value;
-  if (call.flags.isSet("dry-run")) {
-    await call.print(body, () => `${offer === null ? notStill(name) : offerText(name, offer)}\n`);
-    await call.note(DRY_RUN_NOTE);
-    return 0;
-  }
-  if (offer !== null && !call.flags.isSet("yes")) {
-    const question = `${offerText(name, offer)}. Type its name to go on: `;
-    const answer = await call.machine.ask(question);
-    if (answer === null) throw new Misuse("going on needs --yes where nobody can be asked");
-    if (answer.trim() !== name) throw new Misuse("nothing was done: that is not its name");
-  }
   const path = `/api/v1/volumes/${value.volume}/go-on`;
+  if (await call.tried("POST", path)) return 0;
+  if (offer !== null) await confirmByName(call, { name, cost: offerText(name, offer) });
   const went = await call.ask(VolumeSchema, "POST", path);
   await call.print(went.body, () => `${name} goes on\n`);
   const [kept] = went.value.kept;
   if (kept !== undefined)
     await call.note(`what was missing is kept, once it is back: ${kept.name}`);
   return 0;
-}
-
-function notStill(name: string): string {
-  return `${name} does not stand still for want of a copy that others could stand in for`;
 }
 
 function offerText(name: string, { from, costs }: { from: string; costs: string }): string {
@@ -335,11 +303,7 @@ function offerText(name: string, { from, costs }: { from: string; costs: string 
 const discard: Command = {
   words: ["volume", "discard"],
   operands: [{ name: "VOLUME@before-N", kind: "one" }],
-  flags: [
-    ...ASKING_FLAGS,
-    { name: "yes", kind: "yesno", sentence: "do not ask: what only that copy holds is lost" },
-    DRY_RUN_FLAG,
-  ],
+  flags: [...CHANGING_FLAGS, yesFlag("what only that copy holds is lost")],
   sentence: "give up what is kept of a volume from before it went on without it",
   run: discardKept,
 };
@@ -349,30 +313,14 @@ async function discardKept(call: Call): Promise<number> {
   const wanted = parseCopyName(text);
   if (wanted === null) throw new Misuse(`${text}: needs a kept copy's name, such as v1@before-1`);
   const path = `/api/v1/volumes/${encodeURIComponent(wanted.volume)}`;
-  const { value, body } = await call.ask(VolumeSchema, "GET", path);
+  const { value } = await call.ask(VolumeSchema, "GET", path);
   const kept = value.kept.find(({ number }) => number === wanted.number);
-  if (call.flags.isSet("dry-run")) {
-    await call.print(body, () => (kept === undefined ? `no ${text} is kept\n` : keptText(kept)));
-    await call.note(DRY_RUN_NOTE);
-    return 0;
-  }
-  if (kept !== undefined && !call.flags.isSet("yes")) {
-    const question = `What only ${kept.name} holds is lost. Type its name to go on: `;
-    const answer = await call.machine.ask(question);
-    if (answer === null) throw new Misuse("discarding needs --yes where nobody can be asked");
-    if (answer.trim() !== kept.name) throw new Misuse("nothing was done: that is not its name");
-  }
-  await call.askPlain("DELETE", `/api/v1/volumes/${value.volume}/kept/${wanted.number}`);
+  const cost = kept === undefined ? null : `What only ${kept.name} holds is lost`;
+  const place = `/api/v1/volumes/${value.volume}/kept/${wanted.number}`;
+  const name = kept?.name ?? text;
+  if (!(await removeNamed(call, { name, path: place, cost }))) return 0;
   await call.print({ discarded: text }, () => `${text} is given up\n`);
   return 0;
-}
-
-async function askFirst(call: Call, volume: VolumeView): Promise<void> {
-  const size = sizeInWords(volume.sizeBytes);
-  const question = `All data on ${volume.name} (${size}) is lost. Type its name to go on: `;
-  const answer = await call.machine.ask(question);
-  if (answer === null) throw new Misuse("deleting needs --yes where nobody can be asked");
-  if (answer.trim() !== volume.name) throw new Misuse("not deleted: that is not its name");
 }
 
 export const volumeCommands: readonly Command[] = [

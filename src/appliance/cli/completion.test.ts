@@ -151,6 +151,60 @@ describe("everything the pages can do", () => {
     expect(routes.sort()).toEqual([...Object.keys(ACTIONS), ...Object.keys(PAGES)].sort());
   });
 
+  /** Commands that change something and cannot be tried, and why. */
+  const UNTRIED: Record<string, string> = {
+    "update load": "nothing is installed by it",
+    "host detach": "it says itself why it cannot, and takes nothing away that is in use",
+    "control backup": "a copy more, and nothing else",
+    "image stamp": "has one of its own",
+    "secret new": "makes a file, and never over another one",
+    "support bundle": "makes a file, and never over another one",
+    "appliance network": "for the boot of a box",
+    "appliance reset-if-asked": "for the boot of a box",
+    ...Object.fromEntries(
+      ["reboot", "poweroff", "network-reset", "factory-reset", "slot use"].map((words) => [
+        `appliance ${words}`,
+        "wants a word typed in full",
+      ]),
+    ),
+    ...Object.fromEntries(
+      ["unit", "witness", "screen", "recovery"].map((word) => [
+        word,
+        "runs until it is told to stop",
+      ]),
+    ),
+  };
+  /** The second word of those that only look. */
+  const LOOKS = [
+    "list",
+    "show",
+    "status",
+    "waiting",
+    "losses",
+    "figures",
+    "all",
+    "schema",
+    "logs",
+    "backups",
+  ];
+  const LOOK = ["whoami", "status", "what-if", "version", "health", "replay", "completion", "man"];
+
+  test("what changes something takes --dry-run, a list --watch", () => {
+    const flagsOf = (name: string) =>
+      commands.filter(({ flags }) => flags.some((f) => f.name === name));
+    const dry = new Set(flagsOf("dry-run").map(({ words }) => words.join(" ")));
+    const changing = commands
+      .map(({ words }) => words.join(" "))
+      .filter((name) => !LOOKS.includes(name.split(" ").at(-1) ?? "") && !LOOK.includes(name));
+    const untried = changing.filter((name) => !dry.has(name));
+    expect(untried.filter((name) => UNTRIED[name] === undefined)).toEqual([]);
+    const watched = new Set(flagsOf("watch").map(({ words }) => words.join(" ")));
+    const lists = commands
+      .map(({ words }) => words.join(" "))
+      .filter((name) => /^(?!appliance|config|authority).* (list|show|status|losses)$/.test(name));
+    expect(lists.filter((name) => !watched.has(name))).toEqual([]);
+  });
+
   test("what it names there is as a command", () => {
     const known = new Set(commands.map(({ words }) => words.join(" ")));
     const named = [...Object.values(ACTIONS), ...Object.values(PAGES)];

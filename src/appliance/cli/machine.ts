@@ -48,6 +48,10 @@ export interface CliMachine {
   complain(text: string): Promise<void>;
   /** Whether a person looks at what `write` writes. */
   isTerminal: boolean;
+  /** Of that terminal, characters; null: none, or not known. */
+  columns: number | null;
+  /** From here on Ctrl-C is no failure: whoever watches has seen enough. */
+  endQuietly(): void;
   /** A person's answer; null when nobody can be asked. */
   ask(question: string): Promise<string | null>;
   pause(ms: number): Promise<void>;

@@ -23,7 +23,7 @@ import { nearest } from "./flags.ts";
 import { localMachine } from "#appliance/run-attach.ts";
 import type { CliMachine, FetchOptions } from "./machine.ts";
 import { allFlags, commands, runCli } from "./run.ts";
-import { type Column, plain, tableText } from "./table.ts";
+import { type Column, fitTables, plain, tableText } from "./table.ts";
 
 /** Thrown by a pause to end a watch. */
 class Stop extends Error {}
@@ -55,6 +55,8 @@ function testMachine(): CliMachine {
     write: async (text) => void (out += text),
     complain: async (text) => void (err += text),
     isTerminal: false,
+    columns: null,
+    endQuietly: () => undefined,
     ask: async () => answers.shift() ?? null,
     pause: async () => {
       const next = pauses.shift();
@@ -163,7 +165,7 @@ describe("volumes", () => {
     expect(await run("volume tls one off")).toBe(0);
     expect(out).toBe("one: TLS is off\n");
     expect(await run("volume tls one optional --dry-run")).toBe(0);
-    expect(out).toBe("one: TLS is off; would be optional\n");
+    expect(out).toBe("it would be told: TLS of volume one is optional\n");
     expect(backend.volume("one").tls).toBe("off");
     expect(await run("volume tls one sometimes")).toBe(2);
     expect(err).toContain("off, optional, required");
@@ -196,9 +198,8 @@ describe("volumes", () => {
     const volume = backend.volume("one");
     volume.goOn = { from: "disk 2 of cairn-2", costs: "all that was written since" };
     expect(await run("volume go-on one --dry-run")).toBe(0);
-    expect(out).toBe(
-      "one would go on from what disk 2 of cairn-2 holds: all that was written since\n",
-    );
+    expect(out).toBe("it would be told: one goes on\n");
+    expect(volume.goOn).not.toBeNull();
     answers = ["two", null, "one"];
     expect(await run("volume go-on one")).toBe(2);
     expect(await run("volume go-on one")).toBe(2);
@@ -608,7 +609,10 @@ describe("the cluster", () => {
     ];
     await expect(run("volume list --watch")).rejects.toBeInstanceOf(Stop);
     expect(out.match(/VOLUME/g)).toHaveLength(2);
-    expect(err).toContain("note: the control store does not answer: no answer");
+    expect(err).toContain(
+      "note: the control store does not answer: no answer; looking again in 2 s",
+    );
+    expect(err).toContain("note: it answers again");
     pauses = [() => (backend.nextFailure = new Fault("internal", "broken"))];
     expect(await run("volume list --watch")).toBe(1);
   });
@@ -962,6 +966,27 @@ describe("help", () => {
       }
     }
   });
+});
+
+test("a table on a terminal → fits its width, the widest columns cut first; --wide → whole", () => {
+  const rows = [{ name: "one", what: "a sentence that is much longer than all the others" }];
+  const narrow: Column<{ name: string; what: string }>[] = [
+    { head: "NAME", cell: (row) => row.name },
+    { head: "WHAT IT IS", cell: (row) => row.what },
+  ];
+  try {
+    fitTables(30);
+    const lines = tableText(rows, narrow, { wide: false }).trimEnd().split("\n");
+    expect(lines).toEqual(["NAME  WHAT IT IS", "one   a sentence that is much…"]);
+    expect(tableText(rows, narrow, { wide: true })).toContain("than all the others");
+    // Narrower than can be read is not made.
+    fitTables(5);
+    expect(tableText(rows, narrow, { wide: false })).toContain("one   a sentenc…");
+    fitTables(null);
+    expect(tableText(rows, narrow, { wide: false })).toContain("than all the others");
+  } finally {
+    fitTables(null);
+  }
 });
 
 test("tables: columns as wide as their widest cell, empty cells shown", () => {

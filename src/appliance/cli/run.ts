@@ -33,7 +33,7 @@ import { type FlagDefinition, Flags, nearest, splitLine } from "./flags.ts";
 import { commandHelp, exitCodesHelp, overview } from "./help.ts";
 import { manualPage } from "./manual.ts";
 import type { CliMachine } from "./machine.ts";
-import { plain } from "./table.ts";
+import { fitTables, plain } from "./table.ts";
 
 const completion: Command = {
   words: ["completion"],
@@ -96,6 +96,7 @@ export function allFlags(): FlagDefinition[] {
 /** Runs one command line; resolves with the exit code. Only our own bugs are thrown. */
 export async function runCli(machine: CliMachine, args: readonly string[]): Promise<number> {
   let flags = new Flags(new Map());
+  fitTables(machine.isTerminal ? machine.columns : null);
   try {
     const line = splitLine(machine, args, allFlags());
     flags = line.flags;

@@ -16,6 +16,7 @@ import { volumePath } from "./health.ts";
 import type { HostForm } from "./host-form.ts";
 import type { ListQuery } from "./pages.tsx";
 import { partOf, type Reading } from "./reading.ts";
+import { RemovalPage } from "./removal-form.tsx";
 import { Assignments } from "./assignments.tsx";
 import { CertificateSection } from "./certificate-section.tsx";
 import type { Session } from "./sessions.ts";
@@ -397,27 +398,9 @@ export function RemoveHostPage(options: {
     what === ""
       ? `${host.name} uses nothing. No volume is touched.`
       : `${host.name} is cut off at once from ${what}. The volumes and what is on them stay.`;
-  return (
-    <div>
-      {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
-      <Notice tone={what === "" ? "notice" : "bad"} text={warning} />
-      <Form session={session} action={`${hostPath(host)}/remove`} class="card form">
-        <Field
-          id="confirm"
-          label="Name of the host"
-          hint={`Type ${host.name} to say that you mean it.`}
-          required
-          autocomplete="off"
-        />
-        <p class="actions">
-          <button type="submit" class="danger">
-            Remove
-          </button>
-          <a href={hostPath(host)}>Keep it</a>
-        </p>
-      </Form>
-    </div>
-  );
+  const form = { noun: "host", name: host.name, label: "Remove" };
+  const place = { action: `${hostPath(host)}/remove`, keep: hostPath(host) };
+  return <RemovalPage {...{ ...form, ...place, session, fault, warning }} isCostly={what !== ""} />;
 }
 
 /** A volume's hosts, on its own page. */

@@ -19,6 +19,7 @@ import { sentenceOf } from "./fault-words.ts";
 import { type HostForm, typedHost, wantedHost, wantedPolicy } from "./host-form.ts";
 import { HostPage, HostsPage, RemoveHostPage, hostPath } from "./host-pages.tsx";
 import { readAll } from "./reading.ts";
+import { nameTyped } from "./removal-form.tsx";
 import type { Session } from "./sessions.ts";
 
 const PLACE = "/hosts";
@@ -229,12 +230,10 @@ function addRemoval(app: ConsoleApp, desk: Desk): void {
   app.post(
     `${PLACE}/:id/remove`,
     desk.guarded(async (call, session) => {
-      const typed = (await desk.form(call, session)).get("confirm") ?? "";
+      const form = await desk.form(call, session);
       const host = hosts.one(nameIn(call));
       const fault = await desk.attempt(call, async () => {
-        if (typed.trim() !== host.name) {
-          throw new Fault("badRequest", `nothing was removed: the name is ${host.name}`);
-        }
+        nameTyped(form, host.name);
         await hosts.remove(String(host.host));
       });
       if (fault !== null) return show(call, session, host, fault);

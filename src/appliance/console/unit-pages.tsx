@@ -15,10 +15,11 @@ import type { WhatIf } from "#appliance/what-if.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { MaintainSchema } from "#appliance/api/fleet-schemas.ts";
 import { sentenceOf } from "./fault-words.ts";
-import { Bar, Choice, Field, Form, Live, Notice, State, Table } from "./frame.tsx";
+import { Bar, Choice, Form, Live, Notice, State, Table } from "./frame.tsx";
 import { unitTone } from "./health.ts";
 import { Loss } from "./recovery-pages.tsx";
 import { type Reading, ifAnswered, partOf, readAll } from "./reading.ts";
+import { RemovalForm, nameTyped } from "./removal-form.tsx";
 import type { Session } from "./sessions.ts";
 
 const PLACE = "/units";
@@ -105,9 +106,7 @@ function actsOn({ fleet, neighbours }: Backend): Record<string, Act> {
       return `${by} takes the place of ${unit.name}.`;
     },
     remove: async (unit, form) => {
-      if ((form.get("confirm") ?? "").trim() !== unit.name) {
-        throw new Fault("badRequest", `nothing was removed: the name is ${unit.name}`);
-      }
+      nameTyped(form, unit.name);
       await fleet.remove(unit.name, { force: isSet(form, "force") });
       return `${unit.name} is removed.`;
     },
@@ -360,21 +359,13 @@ function RemoveForm({ unit, session }: Pick<PageOptions, "unit" | "session">) {
         lost. A removed unit stays out until it is made new (<code>cairn unit renew</code>, or a
         factory reset).
       </p>
-      <Form session={session} action={`${unitPath(unit)}/remove`} class="card form">
-        <Field
-          id="confirm"
-          label="Name of the unit"
-          hint={`Type ${unit.name} to say that you mean it.`}
-          required
-          autocomplete="off"
-        />
+      <RemovalForm
+        {...{ noun: "unit", name: unit.name, session }}
+        action={`${unitPath(unit)}/remove`}
+        label="Remove from the cluster"
+      >
         <Choice id="remove-force" name="force" label="Accept fewer copies and votes" />
-        <p class="actions">
-          <button type="submit" class="danger">
-            Remove from the cluster
-          </button>
-        </p>
-      </Form>
+      </RemovalForm>
     </section>
   );
 }

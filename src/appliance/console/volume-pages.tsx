@@ -29,6 +29,7 @@ import { volumePath, volumeTone, volumeWords } from "./health.ts";
 import { HostChoice, VolumeHosts } from "./host-pages.tsx";
 import type { ListQuery } from "./pages.tsx";
 import { partOf, type Reading, unitName } from "./reading.ts";
+import { RemovalPage } from "./removal-form.tsx";
 import { KeptSections, StandsStill } from "./kept-pages.tsx";
 import type { Session } from "./sessions.ts";
 import type { VolumeForm } from "./volume-form.ts";
@@ -484,26 +485,11 @@ export function DeletePage(options: {
   const warning =
     `All that is on ${what} will be gone, and hosts that use it are cut off. ` +
     "For a day it can be taken back, unless you say otherwise below.";
+  const form = { noun: "volume", name: volume.name, label: "Delete the volume" };
+  const place = { action: `${volumePath(volume)}/delete`, keep: volumePath(volume) };
   return (
-    <div>
-      {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
-      <Notice tone="bad" text={warning} />
-      <Form session={session} action={`${volumePath(volume)}/delete`} class="card form">
-        <Field
-          id="confirm"
-          label="Name of the volume"
-          hint={`Type ${volume.name} to say that you mean it.`}
-          required
-          autocomplete="off"
-        />
-        <Choice id="now" name="now" label="At once: it cannot be taken back" />
-        <p class="actions">
-          <button type="submit" class="danger">
-            Delete the volume
-          </button>
-          <a href={volumePath(volume)}>Keep it</a>
-        </p>
-      </Form>
-    </div>
+    <RemovalPage {...{ ...form, ...place, session, fault, warning }} isCostly>
+      <Choice id="now" name="now" label="At once: it cannot be taken back" />
+    </RemovalPage>
   );
 }

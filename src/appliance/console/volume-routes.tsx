@@ -13,6 +13,7 @@ import { sentenceOf } from "./fault-words.ts";
 import { volumePath } from "./health.ts";
 import { hostTyped } from "./host-form.ts";
 import { ifAnswered, ifReady, readAll } from "./reading.ts";
+import { nameTyped } from "./removal-form.tsx";
 import { addDiscarding, addGoingOn } from "./kept-routes.tsx";
 import type { Session } from "./sessions.ts";
 import { emptyForm, typedForm, type VolumeForm, wantedVolume } from "./volume-form.ts";
@@ -142,13 +143,10 @@ function addDeletion(app: ConsoleApp, desk: Desk): void {
     `${PLACE}/:id/delete`,
     desk.guarded(async (call, session) => {
       const form = await desk.form(call, session);
-      const typed = form.get("confirm") ?? "";
       const graceMs = form.get("now") === "yes" ? 0 : GRACE_MS;
       const volume = backend.volume(nameIn(call));
       const fault = await desk.attempt(call, async () => {
-        if (typed.trim() !== volume.name) {
-          throw new Fault("badRequest", `nothing was deleted: the name is ${volume.name}`);
-        }
+        nameTyped(form, volume.name);
         // By its number: a new one of the same name, made meanwhile, is not meant.
         await backend.deleteVolume(String(volume.volume), { graceMs });
       });
