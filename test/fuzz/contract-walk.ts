@@ -43,6 +43,9 @@ function steps(facts: WalkFacts): Step[] {
   return [...volumeSteps(facts), ...unitSteps(facts), ...updateSteps(), ...lastSteps(facts)];
 }
 
+/** Stands for the certificate that was issued before. */
+const ISSUED = "issued";
+
 const v1 = (line: string) => line.replace(" ", " /api/v1");
 
 function volumeSteps({ units: [asked], volumeBytes, protection }: WalkFacts): Step[] {
@@ -75,6 +78,11 @@ function volumeSteps({ units: [asked], volumeBytes, protection }: WalkFacts): St
     { does: v1("PUT /volumes/{id}/hosts/{host}"), ...both },
     { does: v1("DELETE /volumes/{id}/hosts/{host}"), ...both },
     { does: v1("POST /hosts/{host}/token"), ...host },
+    { does: v1("POST /hosts/{host}/certificates"), ...host },
+    {
+      does: v1("DELETE /hosts/{host}/certificates/{fingerprint}"),
+      path: { ...host.path, fingerprint: ISSUED },
+    },
     { does: v1("GET /host"), as: "host" },
     { does: v1("POST /host/requests"), as: "host", body: { ...wish, name: "asked" } },
     { does: v1("POST /host/requests"), as: "host", body: { ...wish, name: "refused" } },
@@ -133,10 +141,26 @@ function updateSteps(): Step[] {
   ];
 }
 
+function userSteps(): Step[] {
+  const user = { path: { user: "walker" } };
+  const password = "a password of the walk";
+  return [
+    { does: v1("PUT /password"), body: { password } },
+    { does: v1("POST /users"), body: { name: "walker", role: "viewer", password } },
+    { does: v1("PATCH /users/{user}"), ...user, body: { role: "admin" } },
+    { does: v1("GET /users") },
+    { does: v1("DELETE /users/{user}"), ...user },
+    { does: v1("POST /tokens"), body: { name: "walker", role: "viewer" } },
+    { does: v1("GET /tokens") },
+    { does: v1("DELETE /tokens/{token}"), path: { token: "walker" } },
+    { does: v1("GET /whoami") },
+  ];
+}
+
 function lastSteps({ units: [, other] }: WalkFacts): Step[] {
   const away = { path: { unit: other } };
   return [
-    { does: v1("PUT /password"), body: { password: "a password of the walk" } },
+    ...userSteps(),
     { does: v1("POST /claim"), as: "local", body: { replace: true } },
     { does: v1("DELETE /units/{unit}"), ...away, query: "force=true" },
     { does: v1("POST /renew") },
@@ -163,21 +187,31 @@ export async function walk(
   const document = await fetch(`${door.url}/api/v1/openapi.json`, { headers: owner });
   const contract = new Contract((await document.json()) as Document);
   let hostToken = "";
+  let fingerprint = "";
   for (const step of steps(facts)) {
     if (unasked.includes(step.does)) continue;
     const operation = contract.operation(step.does);
     const authorization = step.as === "host" ? `Bearer ${hostToken}` : owner.authorization;
-    const answer = await ask(door, operation.method, step, authorization);
+    const answer = await ask(door, operation.method, filled(step, fingerprint), authorization);
     const why = contract.violation(operation, answer);
     if (why !== null) throw new Error(`${step.does}: ${why} (${answer.status} ${answer.text})`);
     if (answer.status >= 300 && !refused.includes(step.does)) {
       throw new Error(`${nameOf(operation)} is refused: ${answer.status} ${answer.text}`);
+    }
+    if (step.does.endsWith("/certificates")) {
+      ({ fingerprint } = JSON.parse(answer.text) as { fingerprint: string });
     }
     if (step.does.endsWith("/hosts/{host}/token") && answer.text !== "") {
       hostToken = (JSON.parse(answer.text) as { token: string }).token;
     }
   }
   return contract.unreached();
+}
+
+/** With what an earlier step was told. */
+function filled(step: Step, fingerprint: string): Step {
+  if (step.path?.["fingerprint"] !== ISSUED) return step;
+  return { ...step, path: { ...step.path, fingerprint } };
 }
 
 async function ask(door: WalkDoor, method: string, step: Step, authorization: string) {
