@@ -14,6 +14,8 @@ import type {
 } from "#base/record.ts";
 import type { DeadlineJudgement } from "#cluster/deadline.ts";
 import type { EvacuationState } from "#cluster/evacuation.ts";
+import type { MaintenanceState } from "#cluster/maintenance.ts";
+import type { Role } from "#cluster/user-state.ts";
 import type { Drills } from "./drills.ts";
 import type { Arrivals } from "./arrivals.ts";
 import type { Fleet } from "./fleet.ts";
@@ -24,6 +26,7 @@ import type { Pools } from "./pools.ts";
 import type { HostBackend } from "./host-backend.ts";
 import type { SupportBundle } from "./support-bundle.ts";
 import type { UpdateBackend } from "./update-backend.ts";
+import type { UserBackend } from "./user-backend.ts";
 
 export type Availability = "online" | "waiting" | "read-only" | "offline";
 /** `protection` in words, with the percentage where it rebuilds. */
@@ -66,11 +69,24 @@ export interface UnitStatus {
   searched: boolean;
 }
 
+/** Somebody who has shown a token, or is signed in at the pages. */
+export interface Known {
+  role: Role;
+  /** Who it is, for the audit trail: such as "anna" or "token backup-script". */
+  actor: string;
+}
+
 /**
- * Who asks: this machine itself through the socket, somebody with a token (or signed in at the
- * pages, which only reads), a host with its own token, or anybody on the network.
+ * Who asks: this machine itself through the socket, somebody known, a host with its own token, or
+ * anybody on the network.
  */
-export type Asker = "local" | "token" | "anybody" | { host: HostNumber };
+export type Asker = "local" | "anybody" | { host: HostNumber } | Known;
+
+/** May do all that the owner may. */
+export function isAdmin(asker: Asker): boolean {
+  if (typeof asker === "string") return asker === "local";
+  return "role" in asker && asker.role === "admin";
+}
 
 export interface ClaimRequest {
   /** As typed; null: by the right of who asks. */
@@ -98,6 +114,8 @@ export interface UnitView {
   words: string[];
   /** Null: it stays where it is. */
   evacuation: EvacuationState | null;
+  /** Null: it is not in maintenance. */
+  maintenance: MaintenanceState | null;
 }
 
 /** A unit without a join secret that waits to be admitted, as this unit hears it. */
@@ -192,6 +210,8 @@ export interface EventView {
   severity: "info" | "warning" | "alarm";
   kind: string;
   sentence: string;
+  /** Who asked for it; null: nobody did. */
+  actor: string | null;
 }
 
 export interface CreateVolume {
@@ -270,16 +290,11 @@ export interface Backend {
   discardCopy(nameOrNumber: string, number: number): Promise<void>;
   /** Makes whoever asks the cluster's owner: a token valid through every unit. */
   claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }>;
-  /** Changes with the owner's password; null: none is set. It tells nothing of it. */
-  passwordMark(): string | null;
-  /** Whether it is the owner's; takes a moment, and a Fault when too many are looked at. */
-  checkPassword(password: string): Promise<boolean>;
-  setPassword(password: string): Promise<void>;
   /**
    * At most `limit`, newest last: the first ones after `since` (an event's number), or the newest
-   * ones when `since` is 0.
+   * ones when `since` is 0; `actor`: only what somebody of that name asked for.
    */
-  events(since: number, limit: number): EventView[];
+  events(since: number, limit: number, actor?: string): EventView[];
   /** Resyncs and rebuilds under way on this unit, and bytes moved since it started. */
   recovery(): RecoveryView;
   metrics(): MetricSample[];
@@ -293,6 +308,7 @@ export interface Backend {
   readonly pools: Pools;
   readonly arrivals: Arrivals;
   readonly hosts: HostBackend;
+  readonly users: UserBackend;
   /** What any unit tells of itself. */
   readonly neighbours: Neighbours;
 }

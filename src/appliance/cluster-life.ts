@@ -25,9 +25,9 @@ import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { pipePair } from "#cluster/message-pipe.ts";
 import { proxyRules } from "#cluster/proxy-rules.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
-import { leavesCluster } from "#cluster/pool-state.ts";
 import { StationSchema, keys, parseValue } from "#cluster/state.ts";
 import type { DiskRecord } from "#cluster/state.ts";
+import { mayLead } from "#cluster/unit-changes.ts";
 import { UnitLease } from "#cluster/unit-lease.ts";
 import { ViewFollower } from "#cluster/view-follower.ts";
 import type { ViewChange } from "#cluster/view.ts";
@@ -76,6 +76,8 @@ export interface LifeParts {
   reactor: ReactorClient;
   /** Whether volumes are exported while the cluster is nobody's. */
   exportsUnclaimed: boolean;
+  /** For whom this unit acts at the moment; null: for itself. */
+  actor(): string | null;
   /** The owner wants a disk here taken again that is out of use. */
   takeDiskAgain(uuid: string): void;
   /** Where decisions are kept beyond this run. */
@@ -122,11 +124,10 @@ export class ClusterLife {
 
   constructor(world: World, timers: Timers, parts: LifeParts) {
     const { membership, child } = parts;
-    const { unit } = membership;
     this.#world = world;
     this.#timers = timers;
     this.#parts = parts;
-    this.unit = unit;
+    const unit = (this.unit = membership.unit);
     this.clusterId = membership.clusterId;
     this.clusterName = membership.clusterName;
     this.#places = membership.voters;
@@ -140,6 +141,7 @@ export class ClusterLife {
       store: this.store,
       follower: this.follower,
       unit,
+      actor: () => parts.actor(),
     });
     this.#keptTeller = new KeptTeller(this.commands, this.follower.view);
     const transport = new EtcdUnixTransport(etcdSocketPath(child.place.directory));
@@ -151,7 +153,7 @@ export class ClusterLife {
       options: {
         unit,
         run: newId(world),
-        mayLead: () => this.#mayLead(),
+        mayLead: () => mayLead(this.follower.view, this.unit),
         deadSince: (other) => this.deaths.deadSince(other),
         news: () => newsOf(headReports(this.follower.view, parts.reactor.report)),
         figures: () => this.#figures(),
@@ -309,16 +311,6 @@ export class ClusterLife {
     const { voters } = this;
     const records = this.follower.view.voters;
     return voters.length === records.size && voters.every((unit) => records.has(unit));
-  }
-
-  /** A witness, or a unit that is being evacuated, leads only where nobody else is there. */
-  #mayLead(): boolean {
-    const { units, alive } = this.follower.view;
-    const isFit = (number: UnitNumber) => {
-      const unit = units.get(number);
-      return unit === undefined || !(leavesCluster(unit) || unit.role === "witness");
-    };
-    return isFit(this.unit) || ![...alive.keys()].some(isFit);
   }
 
   /** The reactor wants a slice's record changed. */

@@ -24,28 +24,27 @@ import type { OperationTarget } from "#base/operation.ts";
 import { TrafficClass } from "#base/operation.ts";
 import type {
   DiskNumber,
+  DiskPlans,
   Outcome,
   SliceNumber,
   SliceRecord,
   UnitNumber,
   VolumeNumber,
 } from "#base/record.ts";
-import { disksOf, holdersOf, isFuller, keptOn, supersedes } from "#base/record.ts";
+import { NO_PLANS, disksOf, holdersOf, isFuller, keptOn, supersedes } from "#base/record.ts";
 import { Status } from "#base/status.ts";
 import { PeerVerb, VerbKind } from "#base/verbs.ts";
 import type { ScrubPace } from "#base/disk-health.ts";
 import type { World } from "#base/world.ts";
 import type { Happening } from "#raid/happening.ts";
 import { CopyBudget } from "#raid/copy-budget.ts";
-import { Slice } from "#raid/slice.ts";
-import type { SliceOptions, SliceStatus } from "#raid/slice.ts";
+import { Slice, type SliceOptions, type SliceStatus } from "#raid/slice.ts";
 import type { DiskStore } from "#store/disk-store.ts";
 import type { ScrubListener } from "#store/scrubber.ts";
 import { ForwardServer } from "./forward-server.ts";
 import { Forwarder } from "./forwarder.ts";
 import type { HeadPlace, ShapeWithCopies, VolumeShape } from "./forwarder.ts";
-import { KeptMembers, onlyRead, settleKept } from "./kept-members.ts";
-import type { KeptReport } from "./kept-members.ts";
+import { KeptMembers, type KeptReport, onlyRead, settleKept } from "./kept-members.ts";
 import type { SliceHappening, Takeover } from "./slice-happenings.ts";
 
 export type ProposeDone = (outcome: Outcome, current: SliceRecord | null) => void;
@@ -109,7 +108,7 @@ export class DataPlane {
   readonly #proposing = new Map<SliceNumber, (() => void) | null>();
   readonly #volumes = new Map<VolumeNumber, VolumeShape>();
   readonly #diskUnits = new Map<DiskNumber, UnitNumber>();
-  #leaving: ReadonlySet<DiskNumber> = new Set();
+  #plans = NO_PLANS;
   readonly #links = new Set<UnitNumber>();
   readonly #forwarder: Forwarder;
   readonly #copyBudget = new CopyBudget();
@@ -243,10 +242,10 @@ export class DataPlane {
     for (const { slice } of this.#slices.values()) slice.linkUp(disk);
   }
 
-  /** Disks that are being retired, from the control state. */
-  setLeaving(disks: readonly DiskNumber[]): void {
-    this.#leaving = new Set(disks);
-    for (const { slice } of this.#slices.values()) slice.setLeaving(this.#leaving);
+  /** From the control state. */
+  setPlans(plans: DiskPlans): void {
+    this.#plans = plans;
+    for (const { slice } of this.#slices.values()) slice.setPlans(plans);
   }
 
   /** A record, committed and confirmed. Late and repeated ones are harmless. */
@@ -365,7 +364,7 @@ export class DataPlane {
       },
     });
     this.#slices.set(number, { slice, disk: store.number, here: { at: "here", target: slice } });
-    slice.setLeaving(this.#leaving);
+    slice.setPlans(this.#plans);
     for (const [disk, unit] of this.#diskUnits) if (this.#links.has(unit)) slice.linkUp(disk);
     const record = this.#records.get(number);
     if (record !== undefined) slice.recordChanged(record);

@@ -6,6 +6,7 @@
 import { Fault } from "#base/fault.ts";
 import type { DiskNumber, UnitNumber } from "#base/record.ts";
 import type { World } from "#base/world.ts";
+import { MAINTENANCE_MS_DEFAULT, maintenanceCosts } from "#cluster/maintenance.ts";
 import { questionsOf } from "#cluster/questions.ts";
 import type { Question } from "#cluster/questions.ts";
 import type { PlaceInPools } from "#cluster/pool-state.ts";
@@ -17,11 +18,13 @@ import type { ClusterLife } from "./cluster-life.ts";
 import { whatIf } from "./what-if.ts";
 import type { Subject, WhatIf } from "./what-if.ts";
 
-/** One of them: a unit or disk lost, or the network between two units. */
+/** One of them: a unit or disk lost or away, or the network between two units. */
 export interface WhatIfQuestion {
   unit?: string | undefined;
   disk?: DiskNumber | undefined;
   link?: [string, string] | undefined;
+  /** A unit that is switched off while it is in maintenance. */
+  maintenance?: string | undefined;
 }
 
 export interface Fleet {
@@ -42,6 +45,16 @@ export interface Fleet {
     to: PlaceInPools,
     options: { force: boolean; dryRun: boolean },
   ): Promise<WhatIf>;
+  /**
+   * Takes a unit out for work: heads and lead go to others, its copies are waited for, for `forMs`
+   * at most. Refused while something would stop meanwhile, unless `force`. Answers what its absence
+   * comes to; `dryRun` changes nothing.
+   */
+  maintain(
+    unit: string,
+    options: { forMs: number; force: boolean; dryRun: boolean },
+  ): Promise<WhatIf>;
+  endMaintenance(unit: string): Promise<void>;
   /** Takes an evacuation back, or a move that waits for one. */
   keep(unit: string): Promise<void>;
   /** `by` takes the unit's place, then the unit is evacuated and removed. */
@@ -118,6 +131,32 @@ export class UnitFleet implements Fleet {
     return expected;
   }
 
+  async maintain(
+    name: string,
+    { forMs, force, dryRun }: { forMs: number; force: boolean; dryRun: boolean },
+  ): Promise<WhatIf> {
+    const life = this.#life();
+    const { view } = life.follower;
+    const { number } = findUnit(view, name);
+    const expected = whatIf(view, { kind: "maintenance", unit: number, forMs }, life.knownVoters);
+    const costs = maintenanceCosts(view, number, life.knownVoters);
+    if (dryRun) {
+      const refused = costs.length === 0 || force ? [] : ["it would be refused, unless forced"];
+      return { ...expected, sentences: [...expected.sentences, ...refused] };
+    }
+    await life.commands.ask("maintainUnit", { unit: number, forMs, force });
+    await this.#until(life, () => view.units.get(number)?.maintenance !== undefined);
+    return expected;
+  }
+
+  async endMaintenance(name: string): Promise<void> {
+    const life = this.#life();
+    const { view } = life.follower;
+    const { number } = findUnit(view, name);
+    await life.commands.ask("endMaintenance", { unit: number });
+    await this.#until(life, () => view.units.get(number)?.maintenance === undefined);
+  }
+
   async keep(name: string): Promise<void> {
     const life = this.#life();
     const { view } = life.follower;
@@ -175,9 +214,16 @@ export class UnitFleet implements Fleet {
   }
 }
 
-function subjectOf(view: ClusterView, { unit, disk, link }: WhatIfQuestion): Subject {
-  const said = [unit, disk, link].filter((one) => one !== undefined).length;
-  if (said !== 1) throw new Fault("badRequest", "one of unit, disk and link is to be said");
+function subjectOf(view: ClusterView, question: WhatIfQuestion): Subject {
+  const { unit, disk, link, maintenance } = question;
+  const said = [unit, disk, link, maintenance].filter((one) => one !== undefined).length;
+  if (said !== 1) {
+    throw new Fault("badRequest", "one of unit, disk, link and maintenance is to be said");
+  }
+  if (maintenance !== undefined) {
+    const { number } = findUnit(view, maintenance);
+    return { kind: "maintenance", unit: number, forMs: MAINTENANCE_MS_DEFAULT };
+  }
   if (unit !== undefined) return { kind: "unit", unit: findUnit(view, unit).number };
   if (disk !== undefined) return { kind: "disk", disk };
   const [one, other] = link ?? ["", ""];

@@ -42,6 +42,7 @@ beforeEach(() => {
   seconds = 4;
   [wanted, done, told, failing, waiting] = [null, [], [], null, []];
   const effects = {
+    isSet: () => wanted !== null,
     links: () => links,
     hold: async (name: string, address: string, seconds: number) => {
       if (failing !== null) throw failing;

@@ -21,6 +21,8 @@ const RENEW_MS = 500;
 const LATE_MS = 1000;
 /** How soon an address that came to be wanted is put there. */
 const LOOK_MS = 250;
+/** As long as the cluster has none. */
+const UNSET_MS = 1000;
 /** Frames may be lost: so many rounds announce. */
 const ANNOUNCEMENTS = 3;
 
@@ -40,6 +42,8 @@ export function heldFrom(began: { atMs: number; provenDeadMs: number | null }): 
 }
 
 export interface GroupEffects {
+  /** Whether the cluster has one. */
+  isSet(): boolean;
   links(): readonly Link[];
   /** Puts it there for so long, or for so long again. */
   hold(link: string, address: string, seconds: number): Promise<void>;
@@ -77,7 +81,8 @@ export class GroupAddress {
     this.#round = this.#look().finally(() => {
       this.#round = null;
       if (this.#stopped) return;
-      const againMs = this.#held === null ? LOOK_MS : RENEW_MS;
+      const soonMs = this.#held === null ? LOOK_MS : RENEW_MS;
+      const againMs = this.#effects.isSet() ? soonMs : UNSET_MS;
       this.#cancel = this.#timers.after(againMs, () => this.wake());
     });
   }

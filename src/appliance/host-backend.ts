@@ -31,6 +31,8 @@ export interface HostPolicyView {
   quotaBytes: number;
   /** Empty: any. */
   protections: Protection[];
+  /** Pools that it may ask in, the one meant when none is said first; empty: the first pool. */
+  pools: string[];
   /** Whether what keeps to the policy is granted at once; else a person is asked. */
   grants: boolean;
 }
@@ -43,6 +45,7 @@ export interface RequestView {
   name: string;
   sizeBytes: number;
   protection: Protection;
+  pool: string;
   state: "waiting" | "granted" | "refused";
   /** Why it was refused; empty: it was not, or no reason was given. */
   why: string;
@@ -74,6 +77,8 @@ export interface AskVolume {
   name?: string | undefined;
   sizeBytes: number;
   protection: Protection;
+  /** Not said: the first that its policy names. */
+  pool?: string | undefined;
 }
 
 export interface HostSessionView {

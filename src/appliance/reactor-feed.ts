@@ -19,7 +19,8 @@ export const SILENT_MS = 10_000;
 export class ReactorFeed {
   readonly #reactor: Pick<ReactorClient, "send">;
   readonly #view: ClusterView;
-  #leaving = "";
+  /** As last sent. */
+  #plans = "";
   /** Copies of volumes that were told, as text. */
   readonly #copies = new Map<VolumeNumber, string>();
   /** How often heads of canaries were told to fall silent, by volume; those of before were seen. */
@@ -44,7 +45,7 @@ export class ReactorFeed {
     }
     if (changes.some((change) => change.kind === "settings")) this.#sendScrubPace();
     const kinds = ["disk", "unit"];
-    if (changes.some((change) => kinds.includes(change.kind))) this.#sendLeaving();
+    if (changes.some((change) => kinds.includes(change.kind))) this.#sendPlans();
     const places: { disk: DiskNumber; unit: UnitNumber }[] = [];
     for (const change of changes) {
       const number = Number(change.rest);
@@ -84,12 +85,14 @@ export class ReactorFeed {
     this.#reactor.send({ kind: "scrubPace", pace });
   }
 
-  #sendLeaving(): void {
-    const disks = [...this.#view.disks.keys()].filter((disk) => this.#view.diskLeaves(disk));
-    const numbers = disks.sort((left, right) => left - right);
-    if (numbers.join() === this.#leaving) return;
-    this.#leaving = numbers.join();
-    this.#reactor.send({ kind: "leaving", disks: numbers });
+  #sendPlans(): void {
+    const disks = [...this.#view.disks.keys()].sort((left, right) => left - right);
+    const leaving = disks.filter((disk) => this.#view.diskLeaves(disk));
+    const maintained = disks.filter((disk) => this.#view.isMaintained(disk));
+    const said = `${leaving.join()};${maintained.join()}`;
+    if (said === this.#plans) return;
+    this.#plans = said;
+    this.#reactor.send({ kind: "plans", leaving, maintained });
   }
 
   #sendPeers(): void {

@@ -130,8 +130,8 @@ export type ToReactor =
   | { kind: "probe"; act: "abandon" }
   /** Before a deadline that would be missed, copies yield to hosts no more. */
   | { kind: "hurry"; isHurried: boolean }
-  /** Disks that are being retired. */
-  | { kind: "leaving"; disks: DiskNumber[] }
+  /** What the control station plans with disks (DiskPlans). */
+  | { kind: "plans"; leaving: DiskNumber[]; maintained: DiskNumber[] }
   /** Orderly stop: heads released, disks closed, then stopped is said and the Worker ends. */
   | { kind: "stop" };
 

@@ -134,7 +134,7 @@ export async function runAttach(
   const log = createLog({ least: "info" });
   endWhenWrong(log);
   using devices = await NbdDevices.open();
-  const tls = start.tls === null ? null : await TlsEnd.start(tlsWorker(), start.tls, "warn");
+  const tls = start.tls === null ? null : await TlsEnd.start(tlsWorker(), start.tls, "info");
   const kernel = new KernelSide(devices, start, tls, log);
   const attachment = new Attachment(kernel.outside());
   let isTold = false;
@@ -242,7 +242,7 @@ class KernelSide {
         fd = this.#secure(network, address);
         limitWaits(fd, NEGOTIATE_MS);
         handshake.secured();
-        chosen = negotiate(fd, handshake);
+        chosen = negotiate(fd, handshake, "TLS with the unit did not come about, or it ended it");
       }
       if (chosen === null) throw new Fault("versionMismatch", "the unit begins TLS twice");
       limitWaits(fd, 0);
@@ -285,11 +285,15 @@ class KernelSide {
 }
 
 /** Null: TLS is to begin. Throws a Fault where the unit refuses. */
-function negotiate(fd: number, handshake: ClientHandshake): Export | null {
+function negotiate(
+  fd: number,
+  handshake: ClientHandshake,
+  ended = "the unit ended the connection",
+): Export | null {
   for (;;) {
     for (const bytes of handshake.take()) sendAll(fd, bytes);
     const bytes = receiveSome(fd);
-    if (bytes.length === 0) throw new Fault("notReady", "the unit ended the connection");
+    if (bytes.length === 0) throw new Fault("notReady", ended);
     const step = handshake.receive(bytes);
     switch (step.kind) {
       case "more":

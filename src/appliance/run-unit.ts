@@ -5,6 +5,8 @@
 
 import etcdArchive from "#embedded/etcd.zst" with { type: "file" };
 import { hostByToken } from "#cluster/host-state.ts";
+import { tokensOf } from "#cluster/user-state.ts";
+import { ActorScope } from "#machine/actor-scope.ts";
 import { createTimers } from "#machine/timers.ts";
 import { createMainWorld } from "#machine/main-world.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
@@ -27,7 +29,7 @@ import { createApi } from "./api/api.ts";
 import { SOCKET_FILE, TOKEN_FILE, serveApi } from "./api/serve.ts";
 import type { ServedApi } from "./api/serve.ts";
 import { Credentials } from "./console/credentials.ts";
-import { Sessions, isSignedIn } from "./console/sessions.ts";
+import { Sessions, signedIn } from "./console/sessions.ts";
 import { mediumSentence } from "./boot-medium.ts";
 import type { Configuration, ReadText } from "./configuration.ts";
 import { findSettings, report } from "./run-appliance.ts";
@@ -60,10 +62,12 @@ export async function runUnit(
     lacks = reject;
   });
   const tls = await startTls(configuration, fatal);
+  const actors = new ActorScope();
   const outside: UnitOutside = {
     world,
     tls,
     timers: createTimers(),
+    actors,
     startReactor: (options) => startReactor(options, fatal, lacking),
     unpackEtcd: async (directory) =>
       unpackEtcd(etcdArchive, directory, await Bun.file(etcdArchive).bytes()),
@@ -82,7 +86,7 @@ export async function runUnit(
     const unit = await Promise.race([makeUnit(configuration, outside), failedStart]);
     const updates = startUpdates(unit, world, outside.timers);
     const neighbours = new UnitNeighbours(world, unit, outside.timers);
-    const api = serve(unit, world, outside, { ...updates, neighbours });
+    const api = serve(unit, world, outside, { ...updates, neighbours, actors });
     await unit.start();
     const syslog = startSyslog(unit, world, outside.timers);
     log.also = (level, sentence, facts) => syslog.log(level, sentence, facts);
@@ -181,7 +185,10 @@ function serve(
   unit: Unit,
   world: World,
   outside: UnitOutside,
-  made: Pick<UnitUpdates, "health" | "update"> & { neighbours: UnitNeighbours },
+  made: Pick<UnitUpdates, "health" | "update"> & {
+    neighbours: UnitNeighbours;
+    actors: ActorScope;
+  },
 ): ServedApi {
   const { timers } = outside;
   const authority = () => authorityOf(unit, world);
@@ -192,12 +199,16 @@ function serve(
   const tokens = {
     seal: world.seal,
     token: loadToken(unit, world),
-    administrators: () =>
-      [...(unit.life?.follower.view.administrators.values() ?? [])].map((one) => one.tokenHash),
+    unitName: unit.name,
+    tokens: () => {
+      const view = unit.life?.follower.view;
+      return view === undefined ? [] : [...tokensOf(view).values()];
+    },
   };
-  const credentials = new Credentials(backend, tokens);
-  const sessions = new Sessions(world, (credential) => credentials.isValid(credential));
-  const api = createApi(backend, { world, timers, sessions, credentials });
+  const credentials = new Credentials(backend.users, tokens);
+  const sessions = new Sessions(world, (credential) => credentials.whose(credential));
+  const { actors } = made;
+  const api = createApi(backend, { world, timers, sessions, credentials, actors });
   const served = serveApi(api, {
     ...tokens,
     listen: listenHttp,
@@ -208,7 +219,7 @@ function serve(
       const view = unit.life?.follower.view;
       return view === undefined ? null : (hostByToken(view, tokenHash)?.number ?? null);
     },
-    isSignedIn: (request) => isSignedIn(sessions, request),
+    signedIn: (request) => signedIn(sessions, request),
     tlsPortOnly: () => tlsPortOnly(unit),
     names: () => [unit.name, `${unit.name}.local`],
     fatal: outside.fatal,

@@ -9,6 +9,8 @@ import type { SyslogTarget } from "#cluster/syslog-target.ts";
 import { timeInWords } from "./api/words.ts";
 
 const LOOK_EVERY_MS = 1000;
+/** As long as nobody is to be told. */
+const LOOK_UNSET_MS = 5000;
 /** A datagram that fits into any network's packets. */
 const LINE_CHARACTERS_MAX = 1200;
 /** local0. */
@@ -83,12 +85,13 @@ export class SyslogOut {
     const { timers, target, leads, newest, events, host, send } = this.#parts;
     const to = target();
     if (to !== null && leads() && this.#since !== null) {
-      for (const { number, atMs, severity, kind, sentence } of events(this.#since)) {
-        send(syslogLine({ severity, atMs, host: host(), id: kind, text: sentence }), to);
+      for (const { number, atMs, severity, kind, sentence, actor } of events(this.#since)) {
+        const text = actor === undefined ? sentence : `${sentence} (by ${actor})`;
+        send(syslogLine({ severity, atMs, host: host(), id: kind, text }), to);
         this.#since = number;
       }
     } else this.#since = newest();
-    this.#cancel = timers.after(LOOK_EVERY_MS, () => this.#look());
+    this.#cancel = timers.after(to === null ? LOOK_UNSET_MS : LOOK_EVERY_MS, () => this.#look());
   }
 }
 

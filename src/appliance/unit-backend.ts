@@ -13,15 +13,17 @@ import type { CommandArguments } from "#cluster/commands.ts";
 import { judgeDeadline } from "#cluster/deadline.ts";
 import { Draft } from "#cluster/draft.ts";
 import { evacuationOf } from "#cluster/evacuation.ts";
+import { maintenanceOf } from "#cluster/maintenance.ts";
 import { otherClusters } from "#cluster/events.ts";
 import { FIRST_POOL } from "#cluster/pool-state.ts";
-import { OWNER } from "#cluster/state.ts";
 import type { DiskRecord, VolumeRecord } from "#cluster/state.ts";
 import { decisions, planVolume } from "#cluster/station-changes.ts";
+import { OWNER } from "#cluster/user-state.ts";
 import type { ClusterView } from "#cluster/view.ts";
 import { headReports } from "./head-reports.ts";
 import { newId } from "#cluster/voters.ts";
 import { wordsOf } from "#cluster/discovery.ts";
+import { isAdmin } from "./backend.ts";
 import type {
   AuthorityView,
   Asker,
@@ -49,12 +51,12 @@ import type { KeptDisk } from "./disk-keeper.ts";
 import { UnitFleet } from "./fleet.ts";
 import type { Drills } from "./drills.ts";
 import type { Fleet } from "./fleet.ts";
-import { passwordFault } from "./password-rule.ts";
 import { makeBundle } from "./support-bundle.ts";
 import type { SupportBundle } from "./support-bundle.ts";
 import { UnitDrills } from "./unit-drill.ts";
 import { UnitPools } from "./pools.ts";
 import { UnitHosts } from "./unit-hosts.ts";
+import { UnitUsers, freshToken } from "./unit-users.ts";
 import { unitMetrics } from "./unit-metrics.ts";
 import type { Health } from "./health.ts";
 import type { UnitHealth } from "./unit-health.ts";
@@ -66,7 +68,6 @@ import { discardCopy, goOn } from "./volume-lineages.ts";
 import { type SharedByVolumes, pathUnits, volumeView } from "./volume-view.ts";
 import { untilHolds } from "./view-wait.ts";
 
-const TOKEN_BYTES = 32;
 const NO_DEADLINE = { withinMs: 0, problems: [], unknown: [] };
 const NOT_CLAIMED = "nobody may attach before the cluster is claimed";
 
@@ -74,13 +75,13 @@ export class UnitBackend implements Backend {
   readonly #world: World;
   readonly #unit: Unit;
   readonly #health: UnitHealth;
-  readonly #passwords: Passwords;
   readonly #authority: () => AuthorityView | null;
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
   readonly drills: Drills;
   readonly arrivals: Arrivals;
   readonly hosts: UnitHosts;
+  readonly users: UnitUsers;
   readonly pools: UnitPools;
   readonly neighbours: Neighbours;
 
@@ -99,7 +100,6 @@ export class UnitBackend implements Backend {
     this.#world = world;
     this.#unit = unit;
     this.#health = parts.health;
-    this.#passwords = parts.passwords;
     this.#authority = () => parts.authority();
     this.update = parts.update;
     this.neighbours = parts.neighbours;
@@ -107,6 +107,11 @@ export class UnitBackend implements Backend {
     this.drills = new UnitDrills(world, parts.timers, {
       cluster: () => this.#life(),
       reactor: unit.reactor,
+    });
+    this.users = new UnitUsers(world, {
+      life: () => this.#life(),
+      view: () => unit.life?.follower.view ?? null,
+      passwords: parts.passwords,
     });
     this.pools = new UnitPools(world, () => this.#life());
     this.arrivals = new UnitArrivals(world, parts.timers, { unit, life: () => this.#life() });
@@ -180,6 +185,7 @@ export class UnitBackend implements Backend {
         link: unit.number === life.unit ? "self" : links.get(unit.number) === true ? "up" : "down",
         words: wordsOf(this.#world, Uint8Array.fromHex(unit.publicKey)).split(" "),
         evacuation: evacuationOf(view, unit.number, this.#world.clock.wallMs()),
+        maintenance: maintenanceOf(view, unit.number, this.#world.clock.wallMs()),
       }));
   }
 
@@ -378,14 +384,12 @@ export class UnitBackend implements Backend {
   async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }> {
     const life = this.#life();
     const { code, replace } = request;
-    const isOwner = asker === "local" || asker === "token";
+    const isOwner = isAdmin(asker);
     if (!isOwner || code !== null) this.#unit.claims.check(code ?? "");
     const replaces = replace && isOwner;
-    const bytes = new Uint8Array(TOKEN_BYTES);
-    this.#world.random.fill(bytes);
-    const token = bytes.toHex();
-    const tokenHash = this.#world.seal.sha256(new TextEncoder().encode(token)).toHex();
-    const passwordHash = request.password === null ? null : await this.#hash(request.password);
+    const { token, tokenHash } = freshToken(this.#world);
+    const { password } = request;
+    const passwordHash = password === null ? null : await this.users.hash(password);
     await life.commands.ask("claimCluster", {
       tokenHash,
       replaces,
@@ -397,40 +401,13 @@ export class UnitBackend implements Backend {
     return { token };
   }
 
-  passwordMark(): string | null {
-    const hash = this.#passwordHash();
-    if (hash === null) return null;
-    return this.#world.seal.sha256(new TextEncoder().encode(hash)).toHex();
-  }
-
-  async checkPassword(password: string): Promise<boolean> {
-    const hash = this.#passwordHash();
-    return hash !== null && this.#passwords.verify(password, hash);
-  }
-
-  async setPassword(password: string): Promise<void> {
-    const life = this.#life();
-    const passwordHash = await this.#hash(password);
-    await life.commands.ask("setPassword", { passwordHash });
-    await this.#until(life, () => this.#passwordHash() === passwordHash);
-  }
-
-  #passwordHash(): string | null {
-    const view = this.#unit.life?.follower.view;
-    return view?.administrators.get(OWNER)?.passwordHash ?? null;
-  }
-
-  async #hash(password: string): Promise<string> {
-    const fault = passwordFault(password);
-    if (fault !== null) throw new Fault("badRequest", fault);
-    return this.#passwords.hash(password);
-  }
-
   /** From the catalogue: it keeps what the control store has let go of. */
-  events(since: number, limit: number): EventView[] {
-    const range = since > 0 ? { since, limit } : { limit };
-    return this.#unit.catalog.events(range).map(({ number, atMs, severity, kind, sentence }) => {
-      return { number, atMs, severity, kind, sentence };
+  events(since: number, limit: number, actor?: string): EventView[] {
+    const by = actor === undefined ? {} : { actor };
+    const range = since > 0 ? { since, limit, ...by } : { limit, ...by };
+    return this.#unit.catalog.events(range).map((event) => {
+      const { number, atMs, severity, kind, sentence, actor: who } = event;
+      return { number, atMs, severity, kind, sentence, actor: who };
     });
   }
 

@@ -11,6 +11,7 @@ import type { Unit } from "./unit.ts";
 export function startGroupAddress(unit: Unit, world: World, timers: Timers): GroupAddress {
   const named = unit.configuration.interfaces;
   const effects = {
+    isSet: () => (unit.life?.follower.view.settings.groupAddress ?? null) !== null,
     links: () => listLinks().filter(({ name }) => named.length === 0 || named.includes(name)),
     hold: addAddressFor,
     release: (link: string, address: string) =>

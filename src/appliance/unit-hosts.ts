@@ -233,15 +233,16 @@ export class UnitHosts implements HostBackend {
 }
 
 function policyView({ policy }: HostRecord): HostPolicyView {
-  const { quotaBytes, protections, grants } = policy;
-  return { quotaBytes, protections, grants };
+  const { quotaBytes, protections, pools, grants } = policy;
+  return { quotaBytes, protections, pools, grants };
 }
 
 function requestView(view: ClusterView, request: RequestRecord): RequestView {
-  const { number, host, name, sizeBytes, protection, state, why, volume, askedAtMs } = request;
+  const { number, host, name, sizeBytes, protection, pool, state, why, volume } = request;
+  const { askedAtMs } = request;
   const hostName = view.hosts.get(host)?.name ?? `host ${host}`;
   const made = volume ?? null;
-  const what = { name, sizeBytes, protection, state, why, volume: made, askedAtMs };
+  const what = { name, sizeBytes, protection, pool, state, why, volume: made, askedAtMs };
   return { request: number, host, hostName, ...what };
 }
 

@@ -12,6 +12,8 @@ import { parsePeer } from "./configuration.ts";
 import type { Configuration } from "./configuration.ts";
 import { GROUP_IPV4, GROUP_IPV6 } from "#protocol/autoconfig/autoconfig.wire.ts";
 
+const ADDRESSES_MAX = 32;
+
 export function openAutoconfigPort(port: number): Promise<LinkDatagrams> {
   return LinkDatagrams.open({ port, groupIpv4: GROUP_IPV4, groupIpv6: GROUP_IPV6 });
 }
@@ -22,6 +24,12 @@ export function usableLinks(links: readonly MachineLink[], named: readonly strin
     .filter((link) => named.length === 0 || named.includes(link.name))
     .map(withoutGroupAddress)
     .map((link) => ({ ...linkOf(link, { directedBroadcast: true }), ...linkFigures(link.name) }));
+}
+
+/** What a unit's record says besides its address among units: no address of one link alone. */
+export function toldAddresses(links: readonly Link[], ula: string): string[] {
+  const all = links.flatMap((link) => link.addresses.map(({ address }) => address));
+  return all.filter((one) => one !== ula && !/^fe[89ab]/i.test(one)).slice(0, ADDRESSES_MAX);
 }
 
 /** Units that multicast does not reach; the configuration has checked them. */

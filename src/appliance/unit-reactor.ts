@@ -150,8 +150,10 @@ export class UnitReactor {
       case "scrub":
         plane.startScrub(message.disk, { urgent: message.urgent });
         return;
-      case "leaving":
-        return plane.setLeaving(message.disks);
+      case "plans": {
+        const { leaving, maintained } = message;
+        return plane.setPlans({ leaving: new Set(leaving), maintained: new Set(maintained) });
+      }
       case "hurry":
         return plane.setHurried(message.isHurried);
       case "silence":

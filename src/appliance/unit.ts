@@ -8,24 +8,22 @@
 // headed needs the control store, so that goes last.
 
 import { Fault } from "#base/fault.ts";
-import { DECISION_FILES_MAX, DECISION_FILE_BYTES_MAX } from "#base/limits.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { Catalog } from "#cluster/catalog.ts";
 import { Discovery } from "#cluster/discovery.ts";
 import type { Stranger } from "#cluster/discovery-units.ts";
 import type { StationFact } from "#cluster/formation.ts";
-import { idBytes, idText } from "#cluster/identity.ts";
-import type { UnitIdentity } from "#cluster/identity.ts";
+import { type UnitIdentity, idBytes, idText } from "#cluster/identity.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { ETCD_PEER_PORT, newId, voterName } from "#cluster/voters.ts";
+import type { ActorScope } from "#machine/actor-scope.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
 import type { ControlListener, ControlSocket } from "#machine/control-socket.ts";
 import type { LinkDatagrams } from "#machine/datagram.ts";
-import { issueEtcdCertificates } from "#machine/etcd-certificates.ts";
-import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
+import { type EtcdCertificates, issueEtcdCertificates } from "#machine/etcd-certificates.ts";
 import { EtcdChild, clearEtcdDirectory } from "#machine/etcd-child.ts";
-import { addAddress, hasAddress } from "#machine/network.ts";
-import { LineFiles } from "#machine/line-files.ts";
+import { decisionFiles } from "#machine/line-files.ts";
+import { type Link as MachineLink, addAddress, hasAddress } from "#machine/network.ts";
 import type { StateDirectory } from "#machine/state-directory.ts";
 import type { TlsEnd } from "#machine/tls-channel.ts";
 import { ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
@@ -35,33 +33,28 @@ import { ClusterState } from "#protocol/peer-channel/identity.ts";
 import type { OwnIdentity, PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import type { JoinKeys } from "#protocol/peer-channel/secret.ts";
 import { NO_SECRET, answerOffer, giveSecret } from "./adoption.ts";
-import { admitJoining, foundCluster, joinCluster } from "./assembly.ts";
-import type { UnitFacts } from "./assembly.ts";
+import { type UnitFacts, admitJoining, foundCluster, joinCluster } from "./assembly.ts";
 import { ClaimDesk } from "./claim-desk.ts";
 import { ClusterLife, addressInCluster } from "./cluster-life.ts";
 import { membershipOf } from "./cluster-membership.ts";
 import { answerMeeting, askWhetherItGaveWay, meetCluster } from "./cluster-meeting.ts";
 import type { Configuration } from "./configuration.ts";
-import { OF_UNITS, answerUnit } from "./control-pipe.ts";
-import type { PipeSecurity } from "./control-pipe.ts";
-import { applianceDisks } from "./appliance-disks.ts";
-import type { ApplianceRole } from "./appliance-disks.ts";
+import { OF_UNITS, answerUnit, type PipeSecurity } from "./control-pipe.ts";
+import { applianceDisks, type ApplianceRole } from "./appliance-disks.ts";
 import { DiskKeeper } from "./disk-keeper.ts";
 import { MEMBERSHIP_FILE, membershipText, parseMembership } from "./membership.ts";
 import type { SavedMembership } from "./membership.ts";
 import { addLeft, readLeft } from "./left-clusters.ts";
 import { claimCodeOf, claimForOwner } from "./owner-claim.ts";
-import { OwnPlace } from "./own-place.ts";
+import { OwnPlace, type Place } from "./own-place.ts";
 import type { ReactorClient } from "./reactor-client.ts";
-import { makeNew, readRemoval, writeRemoval } from "./removal.ts";
-import type { Removal } from "./removal.ts";
+import { type Removal, makeNew, readRemoval, writeRemoval } from "./removal.ts";
 import { storageFacts, tellRetired, tellStorage } from "./storage-news.ts";
 import { ownReport } from "./unit-report.ts";
 import { unitName } from "./unit-identity.ts";
-import { peersOf, usableLinks } from "./unit-links.ts";
+import { peersOf, toldAddresses, usableLinks } from "./unit-links.ts";
 import { FEATURE_LEVEL, VERSION } from "./version.ts";
 
-const DECISION_FILES = { filesMax: DECISION_FILES_MAX, bytesMax: DECISION_FILE_BYTES_MAX };
 const TICK_MS = 100;
 /** In a cluster nothing that hangs on a tick is more urgent. */
 const TICK_MEMBER_MS = 500;
@@ -78,6 +71,8 @@ export interface UnitOutside {
   tls: TlsEnd | null;
   /** Unpacks the etcd that came with us; answers its path. */
   unpackEtcd(directory: string): Promise<string>;
+  /** For whom it acts at the moment. */
+  actors: Pick<ActorScope, "current">;
   /** The process must end: it is wrong about itself. */
   fatal(error: unknown): void;
   /** Null: the unit is a process on somebody's machine. */
@@ -117,6 +112,7 @@ export class Unit {
   #endRun: (reason: string) => void = () => {};
   /** Resolves with the reason when this run ends by itself, so that the unit begins anew. */
   readonly ended: Promise<string>;
+  #links: readonly MachineLink[] = [];
   #linksAtMs = 0;
   #linksText = "";
 
@@ -267,7 +263,8 @@ export class Unit {
 
   #refreshLinks(): void {
     this.#linksAtMs = this.#world.clock.nowMs();
-    const links = usableLinks(this.#udp.refreshLinks(), this.configuration.interfaces);
+    this.#links = this.#udp.refreshLinks();
+    const links = usableLinks(this.#links, this.configuration.interfaces);
     const text = JSON.stringify(links.map(({ name, addresses }) => ({ name, addresses })));
     if (text === this.#linksText) return;
     this.#linksText = text;
@@ -339,23 +336,25 @@ export class Unit {
   // Founding, joining, entering.
 
   #facts(clusterId: string): UnitFacts {
-    const links = usableLinks(this.#udp.refreshLinks(), this.configuration.interfaces);
-    const addresses = links.flatMap((link) =>
-      link.addresses.map((one) => one.address).filter((address) => !/^fe[89ab]/i.test(address)),
-    );
     const ula = addressInCluster(this.#world, clusterId, this.identity);
     return {
       id: idText(this.identity.unitId),
       publicKey: this.identity.publicKey.toHex(),
       name: this.name,
-      addresses: addresses.filter((address) => address !== ula).slice(0, 32),
+      ...this.#placeBut(ula),
       ula,
-      ports: { ...this.ports, etcd: ETCD_PEER_PORT },
       featureLevel: FEATURE_LEVEL,
       version: VERSION,
       role: this.configuration.role,
       left: readLeft(this.state),
     };
+  }
+
+  /** Where it can be reached, besides its address among units. */
+  #placeBut(ula: string): Place {
+    const links = usableLinks(this.#links, this.configuration.interfaces);
+    const ports = { ...this.ports, etcd: ETCD_PEER_PORT };
+    return { addresses: toldAddresses(links, ula), ports };
   }
 
   async #found(): Promise<void> {
@@ -509,8 +508,9 @@ export class Unit {
       certificates,
       reactor: this.reactor,
       exportsUnclaimed: this.exportsUnclaimed,
+      actor: () => this.#outside.actors.current,
       near: () => this.discovery.formation.near,
-      journalLines: new LineFiles(this.state, "decisions", DECISION_FILES),
+      journalLines: decisionFiles(this.state),
       takeDiskAgain: (uuid) => this.disks.takeAgain(uuid),
       removed: () => this.#wasRemoved(saved),
       diskRetired: (disk) => tellRetired(this.discovery, disk),
@@ -548,8 +548,8 @@ export class Unit {
     const ula = addressInCluster(this.#world, clusterId, this.identity);
     this.#place = new OwnPlace(this.#world.log, {
       ...{ unit, store, view: follower.view },
-      place: () => this.#facts(clusterId),
-      hasOwnAddress: () => hasAddress(ula),
+      place: () => this.#placeBut(ula),
+      hasOwnAddress: () => hasAddress(this.#links, ula),
       takeOwnAddress: () => this.#takeAddress(ula),
     });
   }

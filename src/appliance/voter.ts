@@ -3,7 +3,8 @@
 // This unit's etcd: whether it runs, started by which ticket, and whether it votes, so that the
 // unit's control proxy may use it before all others.
 //
-// As a leader of the control store that is slow it hands the lead to another voter.
+// As a leader of the control store that is slow, or in maintenance, it hands the lead to another
+// voter.
 //
 // R12: what is done with an etcd directory is decided by `voterAct` from what the directory holds
 // and from what the control store, read through another voter, says about it.
@@ -24,6 +25,8 @@ import { clearEtcdDirectory, etcdDirectoryState } from "#machine/etcd-child.ts";
 import type { EtcdChild } from "#machine/etcd-child.ts";
 
 const LOOK_EVERY_MS = 1000;
+/** How often it is looked whether a unit in maintenance leads. */
+const GOING_LOOK_MS = 2000;
 /** An answer to somebody else's request this young spares one of our own: a lease's renewal. */
 const VOUCHED_MS_MAX = 1500;
 /** Looks in a row at which our own etcd did not answer before another voter is used. */
@@ -83,7 +86,7 @@ export class Voter {
     try {
       await this.#act();
       await this.#chooseWay();
-      await this.#lookGray();
+      await this.#lookAtLead();
     } catch (error) {
       if (!(error instanceof Fault)) throw error;
       this.#world.log.write("debug", "the voter waits", { reason: error.message });
@@ -161,20 +164,39 @@ export class Voter {
     store.votersChanged();
   }
 
-  /** Where our etcd leads and is slow, another one is to lead (gray-leader.ts). */
-  async #lookGray(): Promise<void> {
+  /** Where our etcd leads and is slow (gray-leader.ts), or goes, another one is to lead. */
+  async #lookAtLead(): Promise<void> {
     const nowMs = this.#world.clock.nowMs();
-    if (!this.#votes || nowMs - this.#grayAtMs < GRAY_LOOK_MS) return;
+    const { members, metrics, view, unit } = this.#parts;
+    const isGoing = view.units.get(unit)?.maintenance !== undefined;
+    const everyMs = isGoing ? GOING_LOOK_MS : GRAY_LOOK_MS;
+    if (!this.#votes || nowMs - this.#grayAtMs < everyMs) return;
     this.#grayAtMs = nowMs;
-    const { members, metrics, local, unit } = this.#parts;
     const own = voterName(unit);
-    const leads = members().some((member) => member.leader && member.name === own);
-    // Its counters are a long text: asked for by the leader only.
+    const leads = isGoing || members().some((member) => member.leader && member.name === own);
+    // Its counters are a long text: asked for by the leader, or who is not to be it, only.
     const figures = leads ? parseFigures(await metrics()) : null;
     const others = members().filter(({ learner, name }) => !learner && name !== "" && name !== own);
-    const move = this.#gray.look(figures, others, nowMs);
+    if (!isGoing) return this.#handLead(this.#gray.look(figures, others, nowMs));
+    const heir = others.find(({ name }) => this.#mayLead(name));
+    if (figures?.isLeader !== true || heir === undefined) return;
+    await this.#handLead({ to: heir.id, why: "it is in maintenance" });
+  }
+
+  /** A voter whose unit is up and stays. */
+  #mayLead(name: string): boolean {
+    const { view } = this.#parts;
+    for (const unit of view.units.values()) {
+      if (voterName(unit.number) !== name) continue;
+      return view.isAlive(unit.number) && unit.maintenance === undefined;
+    }
+    return false;
+  }
+
+  async #handLead(move: { to: string; why: string } | null): Promise<void> {
     if (move === null) return;
     const { to, why } = move;
+    const { local } = this.#parts;
     this.#world.log.write("warn", "the lead of the control store is handed over", { to, why });
     await local.moveLeader(to);
     this.#parts.handedOver(why);

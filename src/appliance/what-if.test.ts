@@ -160,6 +160,30 @@ test("rehearsed and real → the same disks get the new copies", () => {
   expect(bytes).toBe(answer.copiesBytesMax);
 });
 
+test("a maintenance → no copy is made anew; others that are in maintenance count as off", () => {
+  const made = rack(4);
+  made.createVolume("v", 1, "mirror-2");
+  const [first] = records(made);
+  const [one, two] = (first?.inSync ?? []).map(
+    ({ disk }) => made.view().disks.get(disk)?.unit ?? 0,
+  ) as [number, number];
+  const forMs = 3_600_000;
+  const answer = ask(made, { kind: "maintenance", unit: one, forMs });
+  expect(answer).toMatchObject({
+    volumes: [{ name: "v", availability: "online", protection: "at-risk" }],
+    copiesBytesMax: 0,
+    afterMs: forMs,
+    withoutRoom: 0,
+  });
+  expect(answer.volumes[0]?.sentence).toContain("whole again soon after the unit is back");
+  expect(answer.sentences.join()).toContain("for 60 min at most its copies are waited for");
+  const asker = [...made.units.values()].find(({ unit }) => unit !== one);
+  made.ask("maintainUnit", { unit: one, forMs, force: false }, asker);
+  const both = ask(made, { kind: "maintenance", unit: two, forMs });
+  expect(both.volumes).toMatchObject([{ name: "v", availability: "waiting" }]);
+  expect(() => ask(made, { kind: "maintenance", unit: 99, forMs })).toThrow("no unit 99");
+});
+
 test("an evacuation → what it would copy, and whether all finds room", () => {
   const made = rack(3);
   made.createVolume("v", 2, "mirror-2");

@@ -11,7 +11,9 @@
 import { Fault } from "#base/fault.ts";
 import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { keptOnDisk } from "#cluster/lineages.ts";
+import { takeAway } from "#cluster/maintenance.ts";
 import { Rehearsal } from "#cluster/rehearsal.ts";
+import { roughTime } from "#cluster/rough-time.ts";
 import { keys } from "#cluster/state.ts";
 import type { KnownVoters } from "#cluster/update-plan.ts";
 import type { ClusterView } from "#cluster/view.ts";
@@ -35,7 +37,9 @@ export type Subject =
   /** The network between two units. */
   | { kind: "link"; units: [UnitNumber, UnitNumber] }
   /** A unit that is emptied, still serving. */
-  | { kind: "evacuation"; unit: UnitNumber };
+  | { kind: "evacuation"; unit: UnitNumber }
+  /** A unit that is switched off for a while, in maintenance; others that are so are off too. */
+  | { kind: "maintenance"; unit: UnitNumber; forMs: number };
 
 export interface VolumeOutcome {
   name: string;
@@ -66,7 +70,7 @@ export interface WhatIf {
 export function whatIf(view: ClusterView, subject: Subject, voters: KnownVoters): WhatIf {
   const rehearsal = new Rehearsal(view);
   lose(rehearsal, subject);
-  const controlStops = stopsControl(view, subject, voters);
+  const controlStops = stopsControl(rehearsal.view, subject, voters);
   const cut = subject.kind === "link" ? subject.units : null;
   if (!controlStops)
     for (const record of [...rehearsal.view.slices.values()]) {
@@ -75,8 +79,9 @@ export function whatIf(view: ClusterView, subject: Subject, voters: KnownVoters)
   const soon = words(rehearsal.view);
   const before = words(view);
   const isSmall = lacking(rehearsal.view).length <= REHEARSED_SLICES_MAX;
+  const isAwaited = subject.kind === "maintenance";
   const isRehearsed = isSmall && !controlStops;
-  const copiesBytesMax = isRehearsed ? reprotect(rehearsal, subject, cut) : 0;
+  const copiesBytesMax = isRehearsed && !isAwaited ? reprotect(rehearsal, subject, cut) : 0;
   const later = words(rehearsal.view);
   const volumes: VolumeOutcome[] = [];
   for (const [name, now] of soon) {
@@ -86,14 +91,21 @@ export function whatIf(view: ClusterView, subject: Subject, voters: KnownVoters)
     if (!isMoved && was?.availability === now.availability && was.protection === now.protection) {
       continue;
     }
-    const sentence = outcomeSentence({ ...now, later: then.protection, controlStops });
+    const outcome = { ...now, later: then.protection, controlStops, isAwaited };
+    const sentence = outcomeSentence(outcome);
     volumes.push({ name, ...now, later: then.protection, sentence });
   }
-  const withoutRoom = isRehearsed ? lacking(rehearsal.view).length : null;
+  const withoutRoom = isAwaited ? 0 : isRehearsed ? lacking(rehearsal.view).length : null;
   const result = { volumes, untouched: soon.size - volumes.length, controlStops, copiesBytesMax };
-  const afterMs = subject.kind === "evacuation" ? 0 : view.settings.reprotectAfterMs;
+  const afterMs = waitOf(view, subject);
   const known = { ...result, afterMs, withoutRoom: controlStops ? null : withoutRoom };
   return { ...known, sentences: sentencesOf(view, subject, known) };
+}
+
+/** How long until copies are made anew, ms. */
+function waitOf(view: ClusterView, subject: Subject): number {
+  if (subject.kind === "maintenance") return subject.forMs;
+  return subject.kind === "evacuation" ? 0 : view.settings.reprotectAfterMs;
 }
 
 function lose(rehearsal: Rehearsal, subject: Subject): void {
@@ -126,11 +138,14 @@ function lose(rehearsal: Rehearsal, subject: Subject): void {
       const evacuation = { thenRemove: false, sinceMs: 0, slices: 0 };
       return rehearsal.put(keys.unit(unit.number), { ...unit, evacuation });
     }
+    case "maintenance":
+      return takeAway(rehearsal, subject.unit);
   }
 }
 
 function stopsControl(view: ClusterView, subject: Subject, voters: KnownVoters): boolean {
-  if (subject.kind !== "unit" || voters === null) return false;
+  const isAway = subject.kind === "unit" || subject.kind === "maintenance";
+  if (!isAway || voters === null) return false;
   return lossTable(view, voters).some((row) => row.unit === subject.unit && row.controlStops);
 }
 
@@ -265,9 +280,9 @@ function touches(view: ClusterView, name: string, subject: Subject): boolean {
 }
 
 function outcomeSentence(
-  outcome: Words & { later: ProtectionWord; controlStops: boolean },
+  outcome: Words & { later: ProtectionWord; controlStops: boolean; isAwaited: boolean },
 ): string {
-  const { availability, protection, later, controlStops } = outcome;
+  const { availability, protection, later, controlStops, isAwaited } = outcome;
   if (availability === "offline") return "stops, and does not come back by itself";
   if (availability !== "online") return "stops until what was lost is back";
   if (controlStops && protection !== "protected") {
@@ -277,6 +292,7 @@ function outcomeSentence(
   const lack = { protected: "", rebuilding: "", degraded: ", with a copy fewer", "at-risk": "" };
   const risk = protection === "at-risk" ? ", with one copy left" : lack[protection];
   if (protection === "protected" && later === "protected") return now;
+  if (isAwaited) return `${now}${risk}; whole again soon after the unit is back`;
   const then =
     later === "protected" ? "; then protected again" : "; there is no room to protect it";
   return `${now}${risk}${then}`;
@@ -295,7 +311,13 @@ function sentencesOf(
         "(takeover, new copies, new volumes, admissions) until the unit is back",
     );
   }
-  if (known.withoutRoom === null && !known.controlStops) {
+  if (subject.kind === "maintenance") {
+    const { forMs } = subject;
+    sentences.push(
+      `for ${roughTime(forMs)} at most its copies are waited for: back by then, it copies only ` +
+        "what was written meanwhile",
+    );
+  } else if (known.withoutRoom === null && !known.controlStops) {
     sentences.push("there are too many slices to say where their copies would go");
   } else if ((known.withoutRoom ?? 0) > 0) {
     const many = known.withoutRoom === 1 ? "one slice" : `${known.withoutRoom} slices`;

@@ -8,6 +8,12 @@ export const faultTable = {
   badRequest: [1, 400, "the request is malformed", "check the field named in the message"],
   unauthorised: [2, 401, "not signed in", "use the token in the unit's state directory"],
   forbidden: [3, 403, "not allowed", "ask an administrator of the cluster"],
+  adminOnly: [
+    28,
+    403,
+    "only an administrator may do this",
+    "ask somebody with the role admin, or use a token of that role",
+  ],
   notFound: [4, 404, "no such thing", "list what there is"],
   conflict: [5, 409, "it changed in the meantime, or exists already", "look again, then retry"],
   tooLarge: [6, 413, "too large", "see the limit named in the message"],

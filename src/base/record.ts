@@ -79,6 +79,15 @@ export interface SliceRecord {
   kept?: KeptCopy[] | undefined;
 }
 
+/** What the control station plans with disks: hints, nothing is safe because of them. */
+export interface DiskPlans {
+  /** Retired, or of a unit that is evacuated: let go once others hold their copies. */
+  leaving: ReadonlySet<DiskNumber>;
+  /** Of units in maintenance: they head nothing, and are waited for while they are away. */
+  maintained: ReadonlySet<DiskNumber>;
+}
+export const NO_PLANS: DiskPlans = { leaving: new Set(), maintained: new Set() };
+
 /** How a proposal to change a record ended. */
 export const Outcome = {
   /** In the control store, confirmed (a timed-out commit was read back linearizably). */

@@ -89,4 +89,5 @@ export const eventsTable = sqliteTable("events", {
   sentence: text("sentence").notNull(),
   unit: integer("unit"),
   volume: integer("volume"),
+  actor: text("actor"),
 });

@@ -146,3 +146,38 @@ test("a fault of the database names no parameters", () => {
     expect(String(error)).not.toContain("box");
   }
 });
+
+test("events of one who asked → found, also what the control store has let go of", () => {
+  const made = rack();
+  const catalog = new Catalog(new Database(":memory:", { strict: true }));
+  catalog.follow(made.view(), () => 1);
+  made.actor = "anna";
+  made.createVolume("hers", 1, "none");
+  made.actor = "token backup";
+  made.createVolume("other", 1, "none");
+  const hers = catalog.events({ limit: 100, actor: "anna" });
+  expect(hers.map(({ sentence, actor }) => [sentence.includes("hers"), actor])).toEqual([
+    [true, "anna"],
+  ]);
+  expect(catalog.events({ limit: 100, actor: "nobody" })).toEqual([]);
+});
+
+test("a catalogue of before actors → its events stay, and nobody asked for them", () => {
+  const database = new Database(":memory:", { strict: true });
+  const [initial] = migrations();
+  database.run(
+    `CREATE TABLE ${MIGRATIONS_TABLE} ` +
+      "(id INTEGER PRIMARY KEY, hash text NOT NULL, created_at numeric)",
+  );
+  for (const statement of initial?.sql ?? []) database.run(statement);
+  database.run(`INSERT INTO ${MIGRATIONS_TABLE} (hash, created_at) VALUES (?, ?)`, [
+    "0000_initial",
+    initial?.folderMillis ?? 0,
+  ]);
+  database.run(
+    "INSERT INTO events (number, at_ms, kind, severity, sentence) VALUES (1, 2, 'k', 'info', 's')",
+  );
+  expect(new Catalog(database).events({ limit: 10 })).toMatchObject([
+    { number: 1, sentence: "s", actor: null },
+  ]);
+});

@@ -147,14 +147,21 @@ export class Catalog {
   }
 
   /** Events after `since`, oldest first; without it the newest `limit`, oldest of them first. */
-  events(options: { since?: number; limit: number; severity?: EventRecord["severity"] }) {
-    const { since, limit, severity } = options;
+  events(options: {
+    since?: number;
+    limit: number;
+    severity?: EventRecord["severity"];
+    /** Only what somebody of this name asked for. */
+    actor?: string;
+  }) {
+    const { since, limit, severity, actor } = options;
     return guard("read", () => {
       const kind = severity === undefined ? undefined : eq(eventsTable.severity, severity);
+      const by = actor === undefined ? undefined : eq(eventsTable.actor, actor);
       const rows = this.#database
         .select()
         .from(eventsTable)
-        .where(and(gt(eventsTable.number, since ?? 0), kind))
+        .where(and(gt(eventsTable.number, since ?? 0), kind, by))
         .orderBy(since === undefined ? desc(eventsTable.number) : asc(eventsTable.number))
         .limit(limit)
         .all();
@@ -345,8 +352,8 @@ function putSlice(step: Step, slice: SliceRecord): void {
 }
 
 function putEvent(step: Step, event: EventRecord): void {
-  const { number, atMs, kind, severity, sentence, unit, volume } = event;
-  const row = { number, atMs, kind, severity, sentence, unit, volume };
+  const { number, atMs, kind, severity, sentence, unit, volume, actor = null } = event;
+  const row = { number, atMs, kind, severity, sentence, unit, volume, actor };
   step
     .insert(eventsTable)
     .values(row)

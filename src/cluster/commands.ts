@@ -23,16 +23,19 @@ import type { HostAnswers } from "./host-changes.ts";
 import { VOLUME_HOSTS_MAX } from "./host-state.ts";
 import { lineageCommands } from "./lineages.ts";
 import type { LineageAnswers } from "./lineages.ts";
+import { maintenanceCommands } from "./maintenance.ts";
 import { nameSchema } from "./name-schema.ts";
 import { poolCommands } from "./pool-changes.ts";
 import { requestCommands } from "./request-changes.ts";
 import type { RequestAnswers } from "./request-changes.ts";
-import { AdministratorSchema, UNIT_ROLES, UnitSchema, settingShapes } from "./state.ts";
+import { ACTOR_CHARACTERS_MAX, UNIT_ROLES, UnitSchema, settingShapes } from "./state.ts";
 import { CommandSchema, idSchema, keys, parseValue, valueText } from "./state.ts";
-import { passwordHashSchema } from "./state.ts";
 import type { CommandRecord } from "./state.ts";
 import { unitCommands } from "./unit-changes.ts";
 import { UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
+import { userCommands } from "./user-changes.ts";
+import type { UserAnswers } from "./user-changes.ts";
+import { passwordHashSchema, tokenHashSchema } from "./user-state.ts";
 import type { ViewFollower } from "./view-follower.ts";
 import { endCommands } from "./volume-ends.ts";
 import { newId } from "./voters.ts";
@@ -57,6 +60,7 @@ export const commandArguments = {
     left: z.array(idSchema).max(LEFT_MAX).optional(),
   }),
   ...unitCommands,
+  ...maintenanceCommands,
   ...poolCommands,
   ...arrivalCommands,
   /** The asking unit has claimed a disk, or found one of ours. */
@@ -84,7 +88,7 @@ export const commandArguments = {
    * with this hash administers the cluster.
    */
   claimCluster: z.object({
-    tokenHash: AdministratorSchema.shape.tokenHash,
+    tokenHash: tokenHashSchema,
     /** An owner's token is voided by it; else a claimed cluster refuses. */
     replaces: z.boolean(),
     /**
@@ -92,11 +96,9 @@ export const commandArguments = {
      * Else the cluster is never merged by itself from now on.
      */
     byMedium: z.boolean(),
-    /** Not said: the password stays as it is, if there is one. */
+    /** Of the first user. Not said: it stays as it is, if there is one. */
     passwordHash: passwordHashSchema.optional(),
   }),
-  /** Whoever asked the unit is the owner: another password for the pages from now on. */
-  setPassword: z.object({ passwordHash: passwordHashSchema }),
   setSettings: z.object({ ...settingShapes, update: UpdateSettingsSchema }).partial(),
   /** The asking unit holds the whole payload of a signed manifest. */
   announceUpdate: UpdateSchema.pick({ digest: true, manifest: true, signature: true }),
@@ -112,16 +114,19 @@ export const commandArguments = {
   ...drillCommands,
   ...hostCommands,
   ...requestCommands,
+  ...userCommands,
 } as const;
 
 export type CommandName = keyof typeof commandArguments;
 export type CommandArguments<N extends CommandName> = z.infer<(typeof commandArguments)[N]>;
 
-export interface CommandAnswers extends HostAnswers, RequestAnswers, LineageAnswers {
+export interface CommandAnswers extends HostAnswers, RequestAnswers, LineageAnswers, UserAnswers {
   admitUnit: { unit: number };
   removeUnit: Record<string, never>;
   evacuateUnit: Record<string, never>;
   keepUnit: Record<string, never>;
+  maintainUnit: Record<string, never>;
+  endMaintenance: Record<string, never>;
   tellLead: Record<string, never>;
   letIn: Record<string, never>;
   tellWindow: Record<string, never>;
@@ -135,7 +140,6 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers, LineageAnsw
   restoreVolume: Record<string, never>;
   setTls: Record<string, never>;
   claimCluster: Record<string, never>;
-  setPassword: Record<string, never>;
   setSettings: Record<string, never>;
   announceUpdate: Record<string, never>;
   startUpdate: Record<string, never>;
@@ -152,6 +156,20 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers, LineageAnsw
   endDrill: Record<string, never>;
 }
 
+/** What units find and ask for by themselves, also while somebody waits for something of them. */
+const OF_UNITS: ReadonlySet<CommandName> = new Set([
+  "registerDisk",
+  "reportDisk",
+  "tellBlocks",
+  "tellTakeover",
+  "tellLead",
+  "tellWindow",
+  "letIn",
+  "loseDisk",
+  "failDrill",
+  "endDrill",
+] as const);
+
 /** Commands that may be waiting at once in the whole cluster. */
 export const COMMANDS_MAX = 256;
 const TIMEOUT_MS = 15_000;
@@ -165,17 +183,25 @@ export class CommandClient {
   readonly #store: ControlStore;
   readonly #follower: ViewFollower;
   readonly #unit: UnitNumber;
+  readonly #actor: () => string | null;
 
+  /** `actor`: for whom this unit acts at the moment; null, or not said: for itself. */
   constructor(
     world: Pick<World, "random">,
     timers: Timers,
-    parts: { store: ControlStore; follower: ViewFollower; unit: UnitNumber },
+    parts: {
+      store: ControlStore;
+      follower: ViewFollower;
+      unit: UnitNumber;
+      actor?: () => string | null;
+    },
   ) {
     this.#world = world;
     this.#timers = timers;
     this.#store = parts.store;
     this.#follower = parts.follower;
     this.#unit = parts.unit;
+    this.#actor = () => parts.actor?.() ?? null;
   }
 
   /**
@@ -189,6 +215,7 @@ export class CommandClient {
     timeoutMs = TIMEOUT_MS,
   ): Promise<CommandAnswers[N]> {
     const checked = parseArguments(name, args);
+    const actor = OF_UNITS.has(name) ? null : this.#actor()?.slice(0, ACTOR_CHARACTERS_MAX);
     if (this.#follower.view.commands.size >= COMMANDS_MAX) {
       throw new Fault("notReady", "too many requests wait for the control station");
     }
@@ -198,6 +225,7 @@ export class CommandClient {
       id,
       unit: this.#unit,
       name,
+      ...(actor == null ? {} : { actor }),
       arguments: checked as Record<string, unknown>,
       lease,
       state: "asked",

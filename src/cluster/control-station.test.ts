@@ -429,9 +429,9 @@ describe("claim", () => {
   });
 
   const PASSWORD = `$argon2id$v=19$m=32768,t=3,p=1$${"c2FsdA"}$${"aGFzaA"}`;
-  const password = (made: StationFixture) => made.view().administrators.get("owner")?.passwordHash;
+  const password = (made: StationFixture) => made.view().users.get("admin")?.passwordHash;
 
-  test("with a password → kept beside the token, also when the token is replaced", () => {
+  test("with a password → the first user's, also when the token is replaced", () => {
     const made = rack();
     claim(made, HASH, { passwordHash: PASSWORD });
     expect([owner(made), password(made)]).toEqual([HASH, PASSWORD]);
@@ -441,16 +441,16 @@ describe("claim", () => {
 
   test("password set later → known to every unit, told; unclaimed → conflict", () => {
     const made = rack();
-    const set = (passwordHash: string) => made.ask("setPassword", { passwordHash });
+    const set = (passwordHash: string) => made.ask("setPassword", { name: "admin", passwordHash });
     expect(codeOf(() => set(PASSWORD))).toBe("conflict");
     claim(made, HASH);
     expect(password(made)).toBeUndefined();
     set(PASSWORD);
     for (const unit of made.units.values()) {
-      expect(unit.follower.view.administrators.get("owner")?.passwordHash).toBe(PASSWORD);
+      expect(unit.follower.view.users.get("admin")?.passwordHash).toBe(PASSWORD);
     }
     expect(owner(made)).toBe(HASH);
-    expect(sentences(made).join()).toContain("the password for the pages was set");
+    expect(sentences(made).join()).toContain("the password of user admin was set");
     for (const wrong of ["", "secret", PASSWORD.replace("argon2id", "argon2i")]) {
       expect(codeOf(() => set(wrong))).toBe("badRequest");
     }

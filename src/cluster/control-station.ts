@@ -11,7 +11,6 @@
 import { Fault } from "#base/fault.ts";
 import type { UnitNumber } from "#base/record.ts";
 import type { Timers, World } from "#base/world.ts";
-import { isCommandName, parseArguments } from "./commands.ts";
 import type { ControlStore } from "./control-store.ts";
 import { DecisionJournal } from "./decision-journal.ts";
 import type { Decision } from "./decision-journal.ts";
@@ -19,9 +18,10 @@ import { Draft } from "./draft.ts";
 import { nextTelling } from "./events.ts";
 import type { JournalRecorder } from "./journal-recorder.ts";
 import type { NearCluster } from "./formation.ts";
+import { maintenanceOver } from "./maintenance.ts";
 import { keys } from "./state.ts";
 import type { CommandRecord } from "./state.ts";
-import { decisions } from "./station-changes.ts";
+import { decide } from "./station-changes.ts";
 import type { ChangeFacts } from "./station-changes.ts";
 import { RollClock, UPDATE_LIMITS, nextRoll } from "./update-roll.ts";
 import type { UpdateLimits } from "./update-roll.ts";
@@ -165,7 +165,7 @@ export class ControlStation {
     const { lacks } = this.#lacks;
     if (upkeep !== null) return this.#decided(upkeep, { by: "upkeep", lacks, nowMs });
     const wallMs = this.#world.clock.wallMs();
-    const ended = endGrace(view, wallMs);
+    const ended = endGrace(view, wallMs) ?? maintenanceOver(view, wallMs);
     if (ended !== null) return this.#decided(ended, { by: "grace" }, wallMs);
     const roll = this.#rollOn(nowMs);
     if (roll !== null) return this.#decided(roll, { by: "roll" });
@@ -190,7 +190,7 @@ export class ControlStation {
 
   async #carryOut(command: CommandRecord): Promise<void> {
     const { view } = this.#parts.follower;
-    const draft = new Draft(view);
+    const draft = new Draft(view, { actor: command.actor ?? null });
     const ids: string[] = [];
     const wallMs = this.#world.clock.wallMs();
     const voters = this.#parts.votingUnits();
@@ -281,14 +281,6 @@ export class ControlStation {
       this.#world.log.write("info", sentence);
     }
   }
-}
-
-function decide(draft: Draft, command: CommandRecord, facts: ChangeFacts): Record<string, unknown> {
-  const { name } = command;
-  if (!isCommandName(name)) throw new Fault("badRequest", `no command ${name}`);
-  const args = parseArguments(name, command.arguments);
-  // Each decision takes the arguments of its own name; that they belong together was just parsed.
-  return decisions[name](draft, args as never, facts);
 }
 
 /** A Fault's detail without the table's text, which its code brings along again. */

@@ -36,11 +36,17 @@ export class Draft {
   #numbers: NumbersRecord | null = null;
   #closed = false;
   readonly #isBounded: boolean;
+  /** Who asked for it, in every event it tells; null: nobody did. */
+  readonly actor: string | null;
 
   /** `isBounded`: to be committed in one transaction; else only rehearsed. */
-  constructor(view: ClusterView, { isBounded } = { isBounded: true }) {
+  constructor(
+    view: ClusterView,
+    { isBounded = true, actor = null }: { isBounded?: boolean; actor?: string | null } = {},
+  ) {
     this.view = view;
     this.#isBounded = isBounded;
+    this.actor = actor;
   }
 
   get isEmpty(): boolean {
@@ -111,6 +117,11 @@ export class Draft {
     return first;
   }
 
+  /** An event besides, so that nothing anybody did goes untold; what is told already is enough. */
+  tellUnlessTold(event: EventDraft): void {
+    if (this.#events.length === 0 && !this.isEmpty) this.tell(event);
+  }
+
   tell(event: EventDraft): void {
     this.#events.push(event);
   }
@@ -126,6 +137,7 @@ export class Draft {
         kind: event.kind,
         severity: event.severity,
         sentence: event.sentence.slice(0, SENTENCE_CHARACTERS_MAX),
+        ...(this.actor === null ? {} : { actor: this.actor }),
         unit: event.unit ?? null,
         volume: event.volume ?? null,
       };

@@ -86,7 +86,7 @@ function tellUnits(draft: Draft, next: ToldRecord): number {
     if (before === undefined) continue;
     draft.tell({
       kind: alive ? "unit-back" : "unit-lost",
-      severity: alive ? "info" : "alarm",
+      severity: alive || unit.maintenance !== undefined ? "info" : "alarm",
       sentence: alive ? `${unit.name} is back` : lostSentence(view, unit),
       unit: unit.number,
     });
@@ -102,11 +102,15 @@ function becauseBefore(view: ClusterView, before: UnitNumber): string {
   if (unit.state === "removed") return `: ${unit.name} was removed`;
   if (!view.isAlive(before)) return `: ${unit.name} does not answer`;
   if (unit.evacuation !== undefined) return `: ${unit.name} is being evacuated`;
+  if (unit.maintenance !== undefined) return `: ${unit.name} is in maintenance`;
   return `: ${unit.name} began anew, or gave it up`;
 }
 
 /** What is done about it, and when. */
 function lostSentence(view: ClusterView, unit: UnitRecord): string {
+  if (unit.maintenance !== undefined) {
+    return `${unit.name} is away, in maintenance: what it holds is waited for`;
+  }
   const said = `${unit.name} does not answer any more`;
   if (view.slicesOfUnit(unit.number).length === 0) return said;
   const after = roughTime(view.settings.reprotectAfterMs);
@@ -193,7 +197,9 @@ function becauseOf(view: ClusterView, volume: VolumeRecord, state: VolumeState):
   const away = [...view.units.values()]
     .filter((unit) => unit.state === "admitted" && unit.pool === volume.pool)
     .filter((unit) => !view.isAlive(unit.number))
-    .map((unit) => `${unit.name} is away`);
+    .map(({ name, maintenance }) => {
+      return maintenance === undefined ? `${name} is away` : `${name} is away, in maintenance`;
+    });
   const out = [...view.disks.values()]
     .filter((disk) => disk.state === "failed" && view.isAlive(disk.unit))
     .map((disk) => `${diskInWords(view, disk.number)} is out of use`);

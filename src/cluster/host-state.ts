@@ -15,9 +15,11 @@
 import { z } from "zod";
 import { layouts } from "#base/layout.ts";
 import type { Protection } from "#base/layout.ts";
+import { POOLS_MAX } from "#base/limits.ts";
 import type { HostNumber } from "#base/record.ts";
 import type { VolumeRecord } from "./state.ts";
 import { nameSchema, spokenNameSchema } from "./name-schema.ts";
+import { FIRST_POOL } from "./pool-state.ts";
 import type { ClusterView } from "./view.ts";
 
 /** Hosts of a cluster. */
@@ -44,11 +46,23 @@ export const HostPolicySchema = z.looseObject({
   quotaBytes: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
   /** Which it may ask for; empty: any. */
   protections: z.array(protectionSchema).max(16),
+  /** Pools that it may ask in, the one meant when none is said first; empty: the first pool. */
+  pools: z.array(nameSchema).max(POOLS_MAX).default([]),
   /** Whether what keeps to the policy is granted at once; else a person is asked. */
   grants: z.boolean(),
 });
 export type HostPolicy = z.infer<typeof HostPolicySchema>;
-export const NO_POLICY: HostPolicy = { quotaBytes: 0, protections: [], grants: false };
+export const NO_POLICY: HostPolicy = {
+  quotaBytes: 0,
+  protections: [],
+  pools: [],
+  grants: false,
+};
+
+/** Those that it may ask in, said in full. */
+export function poolsOf({ pools }: HostPolicy): string[] {
+  return pools.length === 0 ? [FIRST_POOL] : pools;
+}
 
 /** SHA-256 of a host's token, hex: the token itself is nowhere but with the host. */
 export const tokenHashSchema = z.string().regex(/^[0-9a-f]{64}$/);
@@ -76,6 +90,8 @@ export const RequestSchema = z.looseObject({
   name: nameSchema,
   sizeBytes: positive,
   protection: protectionSchema,
+  /** Requests of before say nothing. */
+  pool: nameSchema.default(FIRST_POOL),
   state: z.enum(REQUEST_STATES),
   /** Why it was refused; empty: it was not, or no reason was given. */
   why: z.string().max(WHY_CHARACTERS_MAX),
@@ -90,6 +106,8 @@ export const requestShape = {
   name: spokenNameSchema.optional(),
   sizeBytes: positive,
   protection: protectionSchema,
+  /** Not said: the first that its policy names. */
+  pool: nameSchema.optional(),
 } as const;
 export const whySchema = z.string().max(WHY_CHARACTERS_MAX);
 

@@ -5,6 +5,7 @@
 // later than the one before: drizzle skips an earlier one without a word (tested).
 
 import initial from "./migrations/0000_initial.sql" with { type: "text" };
+import actors from "./migrations/0001_actors.sql" with { type: "text" };
 import journal from "./migrations/meta/_journal.json";
 
 export interface Migration {
@@ -14,7 +15,7 @@ export interface Migration {
   hash: string;
 }
 
-const texts: Record<string, string> = { "0000_initial": initial };
+const texts: Record<string, string> = { "0000_initial": initial, "0001_actors": actors };
 
 /** In the journal's order, as drizzle's dialect takes them. */
 export function migrations(): Migration[] {

@@ -148,7 +148,8 @@ function unitRefusal(view: ClusterView, asker: Asker, next: UnitRecord): string 
     next.role === current.role &&
     next.pool === current.pool &&
     next.state === current.state &&
-    JSON.stringify(next.evacuation) === JSON.stringify(current.evacuation);
+    JSON.stringify(next.evacuation) === JSON.stringify(current.evacuation) &&
+    JSON.stringify(next.maintenance) === JSON.stringify(current.maintenance);
   return ownRefusal(asker, next.number) ?? (same ? null : STATION_ONLY);
 }
 

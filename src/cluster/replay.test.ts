@@ -19,7 +19,9 @@ function eventful(): StationFixture {
   made.createVolume("one", 6, "mirror-2");
   made.createVolume("two", 3, "mirror-3");
   expect(() => made.createVolume("huge", 500, "mirror-2")).toThrow();
+  made.actor = "anna";
   made.ask("setSettings", { protectWithinMs: 3_600_000 });
+  made.actor = null;
   made.kill(4);
   made.time.pass(60_000);
   const two = made.view().volumeByName("two")?.number ?? 0;

@@ -5,12 +5,12 @@
 // another one shows by its differences what changed.
 
 import { Fault } from "#base/fault.ts";
-import { parseArguments, isCommandName } from "./commands.ts";
 import type { Decision, Journal } from "./decision-journal.ts";
 import { Draft } from "./draft.ts";
 import { nextTelling } from "./events.ts";
 import { keyParts, keys } from "./state.ts";
-import { decisions } from "./station-changes.ts";
+import { maintenanceOver } from "./maintenance.ts";
+import { decide } from "./station-changes.ts";
 import { LackClock, nextUpkeep } from "./upkeep.ts";
 import { ClusterView } from "./view.ts";
 import { endGrace } from "./volume-ends.ts";
@@ -70,7 +70,9 @@ class Replay {
     if (then.by === "upkeep") {
       return nextUpkeep(this.#view, LackClock.of(then.lacks ?? NO_LACKS), then.nowMs);
     }
-    if (then.by === "grace") return endGrace(this.#view, then.wallMs);
+    if (then.by === "grace") {
+      return endGrace(this.#view, then.wallMs) ?? maintenanceOver(this.#view, then.wallMs);
+    }
     if (then.by === "telling") return nextTelling(this.#view);
     if (then.command === undefined) throw new Fault("badRequest", `${then.by} is not replayed`);
     return this.#command(then, then.command);
@@ -87,11 +89,9 @@ class Replay {
       newId: () => ids.shift() ?? "",
       voters: then.voters ?? null,
     };
-    if (!isCommandName(command.name)) throw new Fault("badRequest", `no command ${command.name}`);
-    const args = parseArguments(command.name, command.arguments);
-    const draft = new Draft(this.#view);
+    const draft = new Draft(this.#view, { actor: command.actor ?? null });
     try {
-      const answer = decisions[command.name](draft, args as never, facts);
+      const answer = decide(draft, command, facts);
       draft.put(keys.command(id), { ...command, state: "done", answer });
       return draft;
     } catch (error) {

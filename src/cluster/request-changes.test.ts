@@ -32,10 +32,15 @@ const wish = (gib: number, name?: string) => ({
   protection: "none" as const,
   ...(name === undefined ? {} : { name }),
 });
-const may = (gib: number, more: { grants?: boolean; protections?: ("none" | "mirror-2")[] } = {}) =>
+interface May {
+  grants?: boolean;
+  protections?: ("none" | "mirror-2")[];
+  pools?: string[];
+}
+const may = (gib: number, more: May = {}) =>
   made.ask("setHostPolicy", {
     host,
-    policy: { quotaBytes: gib * GIB, protections: [], grants: true, ...more },
+    policy: { quotaBytes: gib * GIB, protections: [], pools: [], grants: true, ...more },
   });
 const asked = (gib: number, name?: string) => {
   const { request } = made.ask("requestVolume", wish(gib, name));
@@ -93,6 +98,58 @@ describe("by the policy", () => {
     expect(refusal(() => asked(1, "data"))[0]).toBe("conflict");
     expect(refusal(() => asked(60))[0]).toBe("noSpace");
     expect(view().requests.size).toBe(1);
+  });
+});
+
+describe("pools", () => {
+  const inPool = (pool: string | undefined, name: string) =>
+    made.ask("requestVolume", { ...wish(1, name), ...(pool === undefined ? {} : { pool }) });
+  const poolOf = (name: string) => view().volumeByName(name)?.pool;
+  beforeEach(() => {
+    for (const name of ["archive", "fast"]) made.ask("createPool", { name });
+    const unit = made.admit();
+    made.addDisk(unit, 40);
+    made.ask("moveUnit", { unit, role: "member", pool: "archive" });
+  });
+
+  test("none named → the first pool alone, as before there were several", () => {
+    may(10);
+    inPool(undefined, "one");
+    inPool("pool", "two");
+    expect([poolOf("one"), poolOf("two")]).toEqual(["pool", "pool"]);
+    expect(refusal(() => inPool("archive", "three"))).toEqual([
+      "forbidden",
+      "not allowed: host db1 may ask in the pool pool, not in archive",
+    ]);
+    expect(view().requests.size).toBe(2);
+  });
+
+  test("named → in these alone; none said: the first of them", () => {
+    may(10, { pools: ["archive", "fast"] });
+    inPool(undefined, "one");
+    expect(poolOf("one")).toBe("archive");
+    expect(refusal(() => inPool("pool", "two"))[1]).toContain(
+      "may ask in the pool archive or fast, not in pool",
+    );
+    // It may ask there, and there is no room.
+    expect(refusal(() => inPool("fast", "three"))[0]).toBe("noSpace");
+  });
+
+  test("one that is not there → refused in a policy; gone since → refused when it is asked", () => {
+    expect(refusal(() => may(10, { pools: ["nowhere"] }))[0]).toBe("notFound");
+    may(10, { pools: ["fast"] });
+    made.ask("deletePool", { name: "fast" });
+    expect(refusal(() => inPool(undefined, "one"))[0]).toBe("notFound");
+  });
+
+  test("waits for a person → granted where it was asked, and says so", () => {
+    may(10, { pools: ["archive"], grants: false });
+    const { request } = inPool(undefined, "one");
+    expect(view().requests.get(request)).toMatchObject({ state: "waiting", pool: "archive" });
+    answer(request, true);
+    expect(poolOf("one")).toBe("archive");
+    const told = [...view().events.values()].map(({ sentence }) => sentence);
+    expect(told.some((one) => one.endsWith("none, in the pool archive"))).toBe(true);
   });
 });
 

@@ -9,10 +9,12 @@ import type { VolumeNumber } from "#base/record.ts";
 import type { CommandArguments } from "./commands.ts";
 import { Draft } from "./draft.ts";
 import { hostOf } from "./host-changes.ts";
-import { REQUESTS_KEPT, REQUESTS_WAITING_MAX, askedBytes, requestShape } from "./host-state.ts";
+import { REQUESTS_KEPT, REQUESTS_WAITING_MAX, askedBytes, poolsOf } from "./host-state.ts";
+import { requestShape } from "./host-state.ts";
 import { HostPolicySchema, tokenHashSchema, whySchema } from "./host-state.ts";
 import type { HostRecord, RequestRecord } from "./host-state.ts";
 import { bytesInWords } from "./placement.ts";
+import { FIRST_POOL } from "./pool-state.ts";
 import { keys } from "./state.ts";
 import type { ClusterView } from "./view.ts";
 
@@ -67,8 +69,14 @@ export function setHostPolicy(
 ): Record<string, never> {
   const host = hostOf(draft.view, args.host);
   const { policy } = args;
+  for (const pool of policy.pools) {
+    if (!draft.view.pools.has(pool)) throw new Fault("notFound", `no pool named ${pool}`);
+    draft.relyOn(keys.pool(pool));
+  }
   draft.put(keys.host(host.number), { ...host, policy });
-  const what = policy.protections.length === 0 ? "" : ` as ${policy.protections.join(" or ")}`;
+  const as = policy.protections.length === 0 ? "" : ` as ${policy.protections.join(" or ")}`;
+  const where = policy.pools.length === 0 ? "" : ` in the pool ${policy.pools.join(" or ")}`;
+  const what = as + where;
   const how = policy.grants ? "granted at once" : "granted by a person";
   const sentence =
     policy.quotaBytes === 0
@@ -86,7 +94,8 @@ export function requestVolume(
   const { view } = draft;
   const host = hostOf(view, args.host);
   const { sizeBytes, protection } = args;
-  keepToPolicy(view, host, args);
+  const pool = args.pool ?? poolsOf(host.policy)[0] ?? FIRST_POOL;
+  keepToPolicy(view, host, { sizeBytes, protection, pool });
   const number = draft.take("request");
   const name = args.name ?? `${host.name}-${number}`.slice(-63);
   nameIsFree(view, name);
@@ -97,6 +106,7 @@ export function requestVolume(
     name,
     sizeBytes,
     protection,
+    pool,
     state: grants ? "granted" : "waiting",
     why: "",
     askedAtMs: Math.max(0, Math.floor(facts.wallMs)),
@@ -119,13 +129,18 @@ export function requestVolume(
 function keepToPolicy(
   view: ClusterView,
   host: HostRecord,
-  { sizeBytes, protection }: CommandArguments<"requestVolume">,
+  { sizeBytes, protection, pool }: Pick<RequestRecord, "sizeBytes" | "protection" | "pool">,
 ): void {
   const { quotaBytes, protections } = host.policy;
   if (quotaBytes === 0) throw new Fault("overQuota", `host ${host.name} may ask for nothing`);
   if (protections.length > 0 && !protections.includes(protection)) {
     const may = protections.join(" or ");
     throw new Fault("forbidden", `host ${host.name} may ask for ${may}, not for ${protection}`);
+  }
+  const pools = poolsOf(host.policy);
+  if (!pools.includes(pool)) {
+    const may = pools.join(" or ");
+    throw new Fault("forbidden", `host ${host.name} may ask in the pool ${may}, not in ${pool}`);
   }
   const askedBefore = askedBytes(view, host.number);
   if (askedBefore + sizeBytes <= quotaBytes) return;
@@ -157,8 +172,8 @@ function nameIsFree(view: ClusterView, name: string): void {
 }
 
 function create(facts: RequestFacts, request: RequestRecord): VolumeNumber {
-  const { name, sizeBytes, protection, host } = request;
-  return facts.create({ name, sizeBytes, protection, hosts: [host], requestedBy: host });
+  const { name, sizeBytes, protection, pool, host } = request;
+  return facts.create({ name, sizeBytes, protection, pool, hosts: [host], requestedBy: host });
 }
 
 /** By a person, who may go beyond the quota. */
@@ -190,8 +205,9 @@ export function answerRequest(
   return {};
 }
 
-function inWords({ name, sizeBytes, protection }: RequestRecord): string {
-  return `a volume ${name} of ${bytesInWords(sizeBytes)}, ${protection}`;
+function inWords({ name, sizeBytes, protection, pool }: RequestRecord): string {
+  const where = pool === FIRST_POOL ? "" : `, in the pool ${pool}`;
+  return `a volume ${name} of ${bytesInWords(sizeBytes)}, ${protection}${where}`;
 }
 
 /** Upkeep: requests of hosts that are gone, and answered ones beyond what is kept; null: none. */

@@ -7,13 +7,13 @@ import type { DiskRoom } from "./placement.ts";
 import type { UnitRecord } from "./state.ts";
 import type { ClusterView } from "./view.ts";
 
-/** Disks of units for which `may` holds, that work and take new members. */
+/** Disks of units for which `may` holds, that work and take new members: none in maintenance. */
 function roomsWhere(view: ClusterView, may: (unit: UnitRecord) => boolean): DiskRoom[] {
   const rooms: DiskRoom[] = [];
   for (const disk of view.disks.values()) {
     const unit = view.units.get(disk.unit);
     if (unit === undefined || disk.state !== "ready" || !view.isAlive(disk.unit)) continue;
-    if (!may(unit) || view.diskLeaves(disk.number)) continue;
+    if (!may(unit) || view.diskLeaves(disk.number) || view.isMaintained(disk.number)) continue;
     const freeBytes = Math.max(0, disk.sizeBytes - view.promisedBytes(disk.number));
     rooms.push({ disk: disk.number, unit: disk.unit, freeBytes });
   }

@@ -52,6 +52,15 @@ import { SLICE_NEWS_MAX, SliceNewsSchema } from "./slice-news.ts";
 import { syslogTargetSchema } from "./syslog-target.ts";
 import { UnitUpdateSchema, UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
 import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
+import {
+  OWNER,
+  TokenSchema,
+  UserSchema,
+  passwordHashSchema,
+  tokenHashSchema,
+  userKeys,
+} from "./user-state.ts";
+import type { TokenRecord, UserRecord } from "./user-state.ts";
 
 /** Addresses, allowed ranges and the like in one record. */
 const LIST_MAX = 64;
@@ -77,6 +86,7 @@ export const keys = {
   update: "/update",
   unitUpdates: "/update-units/",
   ...hostKeys,
+  ...userKeys,
   unitUpdate: (unit: UnitNumber) => `/update-units/${unit}`,
   unit: (number: UnitNumber) => `/units/${number}`,
   aliveOf: (number: UnitNumber) => `/alive/${number}`,
@@ -163,6 +173,15 @@ export const UnitSchema = z.looseObject({
       slices: countOrZero,
       /** That it holds nothing any more was told. */
       emptied: z.boolean().optional(),
+    })
+    .optional(),
+  /** Others take over what it heads, and its copies are waited for (maintenance.ts). */
+  maintenance: z
+    .looseObject({
+      /** When it began, by the wall clock. */
+      sinceMs: countOrZero,
+      forMs: positive,
+      by: z.enum(["owner", "update"]),
     })
     .optional(),
 });
@@ -296,27 +315,18 @@ export const SliceSchema = z
     message: "the head is one of the in-sync members",
   });
 
-/** A password as it is kept: https://github.com/P-H-C/phc-string-format, Argon2id alone. */
-export const passwordHashSchema = z
-  .string()
-  .max(256)
-  .regex(/^\$argon2id\$v=\d+\$[a-z0-9=,]+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+$/);
-
 /**
- * Who may administer the cluster through every unit. A cluster with none is unclaimed.
+ * Its owner, by the token that a claim gave out. A cluster without one is unclaimed.
  */
 export const AdministratorSchema = z.looseObject({
   name: nameSchema,
-  /** SHA-256 of the token, hex: the token itself is nowhere but with its owner. */
-  tokenHash: z.string().regex(/^[0-9a-f]{64}$/),
-  /** Argon2id of the password for the pages, in PHC form; not there: no password is set. */
+  tokenHash: tokenHashSchema,
+  /** Of before there were users: Argon2id of the password for the pages. */
   passwordHash: passwordHashSchema.optional(),
   /** Wall clock, for people only. */
   createdAtMs: countOrZero,
 });
 export type AdministratorRecord = z.infer<typeof AdministratorSchema>;
-/** Whoever claims the cluster; there is no other administrator yet. */
-export const OWNER = "owner";
 
 const DAY_MS = 24 * 3600 * 1000;
 /** Every setting of the cluster with its bounds. */
@@ -389,12 +399,18 @@ export const VoterSchema = z.looseObject({
 });
 export type VoterRecord = z.infer<typeof VoterSchema>;
 
+/** A person, a token, a host, or root on a unit, by a name for people. */
+export const ACTOR_CHARACTERS_MAX = 96;
+const actorSchema = z.string().min(1).max(ACTOR_CHARACTERS_MAX);
+
 /** Something asked of the control station (commands.ts); hangs on a lease of who asks. */
 export const CommandSchema = z.looseObject({
   id: idSchema,
   /** The unit that asks, or vouches for who asked it. */
   unit: positive,
   name: z.string().max(64),
+  /** Who asked the unit for it, as it vouches; not there: nobody, the unit asks by itself. */
+  actor: actorSchema.optional(),
   arguments: z.record(z.string(), z.unknown()),
   lease: z.string().max(64),
   state: z.enum(["asked", "done", "failed"]),
@@ -421,6 +437,8 @@ export const EventSchema = z.looseObject({
   kind: z.string().max(64),
   severity: z.enum(["info", "warning", "alarm"]),
   sentence: z.string().max(1024),
+  /** Who asked for it; not there: nobody did, or a version that did not say wrote it. */
+  actor: actorSchema.optional(),
   unit: positive.nullable(),
   volume: positive.nullable(),
 });
@@ -443,6 +461,8 @@ export type StateEntry =
   | { kind: "command"; id: string; value: CommandRecord }
   | { kind: "pool"; name: string; value: PoolRecord }
   | { kind: "administrator"; name: string; value: AdministratorRecord }
+  | { kind: "user"; name: string; value: UserRecord }
+  | { kind: "token"; name: string; value: TokenRecord }
   | { kind: "host"; number: HostNumber; value: HostRecord }
   | { kind: "request"; number: number; value: RequestRecord }
   | { kind: "update"; value: UpdateRecord }
@@ -505,6 +525,8 @@ const PREFIXES: Record<string, StateKind | undefined> = {
   [keys.commands]: "command",
   [keys.events]: "event",
   [keys.administrators]: "administrator",
+  [keys.users]: "user",
+  [keys.tokens]: "token",
   [keys.hosts]: "host",
   [keys.requests]: "request",
   [keys.unitUpdates]: "unitUpdate",
@@ -535,6 +557,10 @@ export function parseEntry(key: string, text: string): StateEntry | null {
       const value = parseValue(AdministratorSchema, key, text);
       return { kind: "administrator", name: parts.rest, value };
     }
+    case "user":
+      return { kind: "user", name: parts.rest, value: parseValue(UserSchema, key, text) };
+    case "token":
+      return { kind: "token", name: parts.rest, value: parseValue(TokenSchema, key, text) };
     case "host":
       return numbered("host", key, parts.rest, parseValue(HostSchema, key, text));
     case "request":
@@ -620,13 +646,8 @@ export function firstState(options: {
   });
 }
 
-export function ownerRecord(
-  tokenHash: string,
-  wallMs: number,
-  passwordHash?: string,
-): AdministratorRecord {
-  const record = { name: OWNER, tokenHash, createdAtMs: Math.max(0, Math.floor(wallMs)) };
-  return passwordHash === undefined ? record : { ...record, passwordHash };
+export function ownerRecord(tokenHash: string, wallMs: number): AdministratorRecord {
+  return { name: OWNER, tokenHash, createdAtMs: Math.max(0, Math.floor(wallMs)) };
 }
 
 /** Units that may be admitted. */

@@ -11,6 +11,7 @@ import type { UnitNumber } from "#base/record.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { TlsRule } from "#base/tls.ts";
 import { letIn, tellWindow } from "./arrival-changes.ts";
+import { isCommandName, parseArguments } from "./commands.ts";
 import type { CommandArguments, CommandName } from "./commands.ts";
 import {
   diskInWords,
@@ -29,17 +30,20 @@ import { levelRefusal } from "./feature-level.ts";
 import { joinable, noteGivenWay, useCluster } from "./giving-way.ts";
 import * as hosts from "./host-changes.ts";
 import { discardCopy, goOn, tellKept } from "./lineages.ts";
+import { endMaintenance, maintainUnit } from "./maintenance.ts";
 import { bytesInWords, placeVolume, sliceSizes } from "./placement.ts";
 import type { PlacedSlice } from "./placement.ts";
 import { createPool, deletePool, moveUnit } from "./pool-changes.ts";
 import { FIRST_POOL } from "./pool-state.ts";
 import { headedBytes, poolRooms } from "./rooms.ts";
 import * as requests from "./request-changes.ts";
-import { ADMITTED_UNITS_MAX, OWNER, keys, ownerRecord } from "./state.ts";
-import type { DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
+import { ADMITTED_UNITS_MAX, keys, ownerRecord } from "./state.ts";
+import type { CommandRecord, DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
 import { evacuateUnit, keepUnit, removeUnit, replaceUnit, tellLead } from "./unit-changes.ts";
 import { announceUpdate, startUpdate, stopUpdate } from "./update-changes.ts";
 import type { KnownVoters } from "./update-plan.ts";
+import * as users from "./user-changes.ts";
+import { OWNER } from "./user-state.ts";
 import type { ClusterView } from "./view.ts";
 import { deleteVolume, restoreVolume } from "./volume-ends.ts";
 
@@ -64,6 +68,8 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   removeUnit: (draft, args, facts) => removeUnit(draft, args, facts.voters),
   evacuateUnit: (draft, args, facts) => evacuateUnit(draft, args, facts.wallMs),
   keepUnit,
+  maintainUnit,
+  endMaintenance,
   tellLead: (draft, args, facts) => tellLead(draft, args, facts.asker),
   letIn: (draft, args, facts) => letIn(draft, args, facts.asker),
   tellWindow: (draft, args, facts) => tellWindow(draft, args, facts.asker),
@@ -80,7 +86,6 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   tellKept: (draft, args, facts) => tellKept(draft, args, facts.asker),
   setTls,
   claimCluster,
-  setPassword,
   setSettings,
   announceUpdate,
   startUpdate: (draft, args, facts) => startUpdate(draft, args, facts.voters),
@@ -110,7 +115,30 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
     requests.requestVolume(draft, args, requestFacts(draft, facts)),
   answerRequest: (draft, args, facts) =>
     requests.answerRequest(draft, args, requestFacts(draft, facts)),
+  addUser: users.addUser,
+  changeUser: users.changeUser,
+  removeUser: users.removeUser,
+  setPassword: users.setPassword,
+  addToken: users.addToken,
+  removeToken: users.removeToken,
 };
+
+/** Fills the draft as a command asks, and answers what the asker is told; or a Fault. */
+export function decide(
+  draft: Draft,
+  { name, arguments: told }: Pick<CommandRecord, "name" | "arguments">,
+  facts: ChangeFacts,
+): Record<string, unknown> {
+  if (!isCommandName(name)) throw new Fault("badRequest", `no command ${name}`);
+  const args = parseArguments(name, told);
+  // Each decision takes the arguments of its own name; that they belong together was just parsed.
+  const answer = decisions[name](draft, args as never, facts);
+  if (draft.actor !== null) {
+    const words = name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+    draft.tellUnlessTold({ kind: "asked", severity: "info", sentence: `asked for: ${words}` });
+  }
+  return answer;
+}
 
 function requestFacts(draft: Draft, facts: ChangeFacts): requests.RequestFacts {
   return { wallMs: facts.wallMs, create: (wish) => createVolume(draft, wish, facts).volume };
@@ -354,8 +382,8 @@ function claimCluster(
   }
   if (byMedium) joinable(draft);
   else useCluster(draft);
-  const passwordHash = args.passwordHash ?? known?.passwordHash;
-  draft.put(keys.administrator(OWNER), ownerRecord(tokenHash, facts.wallMs, passwordHash));
+  users.claimPassword(draft, args.passwordHash ?? null, facts);
+  draft.put(keys.administrator(OWNER), ownerRecord(tokenHash, facts.wallMs));
   const through = view.units.get(facts.asker)?.name ?? `unit ${facts.asker}`;
   draft.tell({
     kind: "cluster-claimed",
@@ -369,27 +397,9 @@ function claimCluster(
   return {};
 }
 
-function setPassword(
-  draft: Draft,
-  args: CommandArguments<"setPassword">,
-  facts: ChangeFacts,
-): Record<string, never> {
-  const { view } = draft;
-  const owner = view.administrators.get(OWNER);
-  if (owner === undefined) throw new Fault("conflict", "this cluster is not claimed yet");
-  if (owner.passwordHash === args.passwordHash) return {};
-  draft.put(keys.administrator(OWNER), { ...owner, passwordHash: args.passwordHash });
-  const through = view.units.get(facts.asker)?.name ?? `unit ${facts.asker}`;
-  draft.tell({
-    kind: "password-changed",
-    severity: owner.passwordHash === undefined ? "info" : "warning",
-    sentence: `the password for the pages was set through ${through}`,
-    unit: facts.asker,
-  });
-  return {};
-}
-
 function setSettings(draft: Draft, args: CommandArguments<"setSettings">): Record<string, never> {
   draft.put(keys.settings, { ...draft.view.settings, ...args });
+  const sentence = `settings were changed: ${Object.keys(args).join(", ")}`;
+  draft.tell({ kind: "settings-changed", severity: "info", sentence });
   return {};
 }

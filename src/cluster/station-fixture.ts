@@ -19,6 +19,7 @@ import { firstState, keys, valueText } from "./state.ts";
 import type { SliceNews } from "./slice-news.ts";
 import type { SettingsRecord, UnitRole } from "./state.ts";
 import type { UpdateLimits } from "./update-roll.ts";
+import { mayLead } from "./unit-changes.ts";
 import { UnitLease } from "./unit-lease.ts";
 import { ViewFollower } from "./view-follower.ts";
 import type { ClusterView } from "./view.ts";
@@ -73,6 +74,9 @@ export class StationFixture {
     };
   }
 
+  /** For whom units ask from now on. */
+  actor: string | null = null;
+
   /** Founds the cluster with unit 1, as formation does. */
   found(settings: Partial<SettingsRecord> = {}, sliceBytes = GIB): void {
     const puts = firstState({
@@ -104,7 +108,12 @@ export class StationFixture {
       store: client,
       follower,
       options: {
-        ...{ unit, run, mayLead: () => true, news: () => this.units.get(unit)?.news ?? [] },
+        ...{
+          unit,
+          run,
+          mayLead: () => mayLead(follower.view, unit),
+          news: () => this.units.get(unit)?.news ?? [],
+        },
         deadSince: (other) => this.proven.get(other) ?? null,
       },
     });
@@ -120,7 +129,9 @@ export class StationFixture {
     lease.onLead = (leads) => {
       if (leads) station.beganToLead();
     };
-    const commands = new CommandClient(this.#world, this.time, { store: client, follower, unit });
+    const actor = () => this.actor;
+    const asking = { store: client, follower, unit, actor };
+    const commands = new CommandClient(this.#world, this.time, asking);
     const made = { unit, client, follower, lease, station, commands, news: [] };
     this.units.set(unit, made);
     follower.start();

@@ -15,7 +15,7 @@ import type { SliceRecord, UnitNumber } from "#base/record.ts";
 import type { CommandArguments } from "./commands.ts";
 import type { Draft } from "./draft.ts";
 import { keptOnDisk } from "./lineages.ts";
-import { placeInWords } from "./pool-state.ts";
+import { leavesCluster, placeInWords } from "./pool-state.ts";
 import type { PlaceInPools } from "./pool-state.ts";
 import { keys } from "./state.ts";
 import type { UnitRecord } from "./state.ts";
@@ -150,7 +150,7 @@ export function removeUnit(
 
 function forgetUnit(draft: Draft, unit: UnitRecord, cost: string): void {
   const { view } = draft;
-  const { evacuation: _, ...kept } = unit;
+  const { evacuation: _, maintenance: __, ...kept } = unit;
   draft.put(keys.unit(unit.number), { ...kept, state: "removed", pool: null });
   draft.delete(keys.aliveOf(unit.number));
   draft.delete(keys.unitUpdate(unit.number));
@@ -221,10 +221,11 @@ export function tellLead(
   args: CommandArguments<"tellLead">,
   asker: UnitNumber,
 ): Record<string, never> {
-  const name = draft.view.units.get(asker)?.name ?? `unit ${asker}`;
+  const unit = draft.view.units.get(asker);
+  const name = unit?.name ?? `unit ${asker}`;
   draft.tell({
     kind: "lead-handed-over",
-    severity: "warning",
+    severity: unit?.maintenance === undefined ? "warning" : "info",
     sentence: `${name} handed the lead of the control store to another unit: ${args.why}`,
     unit: asker,
   });
@@ -313,6 +314,17 @@ export function putInPlace(draft: Draft, unit: UnitRecord, { role, pool }: Place
     sentence: `${unit.name} is now ${placeInWords({ role, pool })}`,
     unit: unit.number,
   });
+}
+
+/** A witness, or a unit that is evacuated or in maintenance, leads only where nobody else may. */
+export function mayLead({ units, alive }: ClusterView, number: UnitNumber): boolean {
+  const isFit = (one: UnitNumber) => {
+    const unit = units.get(one);
+    if (unit === undefined) return true;
+    const isGoing = leavesCluster(unit) || unit.maintenance !== undefined;
+    return !isGoing && unit.role !== "witness";
+  };
+  return isFit(number) || ![...alive.keys()].some(isFit);
 }
 
 /** It votes, and some other unit could in its place (voters.ts). */

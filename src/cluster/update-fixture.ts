@@ -228,6 +228,9 @@ export class UpdateFixture {
     if (this.#last?.state !== "rolling" || this.#last.current?.unit !== box.unit) {
       this.broken.push(`box${box.unit} restarts out of turn`);
     }
+    if (this.stations.view().units.get(box.unit)?.maintenance?.by !== "update") {
+      this.broken.push(`box${box.unit} restarts, and is not in maintenance`);
+    }
     this.goDown(box.unit, { inOrder: true });
     box.upAtMs = box.fault === "never returns" ? Number.POSITIVE_INFINITY : nowMs + AWAY_MS;
     if (box.fault === "falls back") box.upAtMs += 60_000;

@@ -146,6 +146,7 @@ export function obstacles(view: ClusterView, unit: UnitNumber, voters: KnownVote
   if (voters === null) found.push("it is not known who votes in the control store");
   if (view.cluster?.state === "yielding") found.push("this cluster is giving way to another one");
   for (const other of admitted(view)) {
+    if (other.maintenance?.by === "owner") found.push(`${other.name} is in maintenance`);
     if (other.number === unit) continue;
     if (!view.isAlive(other.number)) found.push(`${other.name} is away`);
     else if (view.unitUpdates.get(other.number)?.trial === true) {

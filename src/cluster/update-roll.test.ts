@@ -48,6 +48,8 @@ describe("all goes well", () => {
     expect(made.restarts).toEqual([4, 2, 3, 1]);
     expect(made.versions).toEqual(["0.2.0", "0.2.0", "0.2.0", "0.2.0"]);
     expect(made.broken).toEqual([]);
+    const marked = [...made.stations.view().units.values()].filter((unit) => unit.maintenance);
+    expect(marked).toEqual([]);
     expect(told(made)).toEqual([
       "version 0.2.0 is loaded and can be started",
       "version 0.2.0 begins to roll",
@@ -85,6 +87,20 @@ describe("all goes well", () => {
   });
 });
 
+test("a unit in maintenance by its owner → the roll waits for its end, then says so", () => {
+  const made = cluster();
+  made.announce();
+  made.stations.ask("maintainUnit", { unit: 3, forMs: 3_600_000, force: false });
+  const [code, words] = refusal(() => made.start());
+  expect([code, words.includes("box3 is in maintenance")]).toEqual(["notFitting", true]);
+  made.stations.ask("endMaintenance", { unit: 3 });
+  made.start();
+  expect(() =>
+    made.stations.ask("endMaintenance", { unit: made.update.current?.unit ?? 0 }),
+  ).toThrow();
+  expect(made.end()).toBe("done");
+});
+
 /** What the roll says when a box has this fault; it takes the place of N. */
 const SENTENCES: Record<Exclude<BoxFault, "none">, string> = {
   "fetch fails": "boxN: the file was altered",
@@ -112,6 +128,8 @@ describe("one box fails", () => {
         expect(made.update.sentence.replace(/volume \w/, "volume")).toBe(
           `the update to version 0.2.0 stopped: ${words}`,
         );
+        // Nothing is waited for any more: its copies are made anew by the usual rules.
+        expect(made.stations.view().units.get(unit)?.maintenance).toBeUndefined();
         const restarts = [...made.restarts];
         // Units after the one that failed were not touched.
         const order = [4, 2, 3, 1];

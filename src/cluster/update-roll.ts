@@ -4,7 +4,8 @@
 // most one draft out, like all upkeep. The units do what their phase says (appliance/update-agent):
 //
 //   install   it fetches the payload and writes its other slot
-//   restart   it arms that slot and restarts; heads leave it in the orderly stop
+//   restart   it is in maintenance (maintenance.ts), arms that slot and restarts; heads that have
+//             not left it by then do so in the orderly stop
 //   settle    it is back with the new version; on trial until its health is seen, then until every
 //             replicated volume is protected again
 //
@@ -19,6 +20,7 @@
 import type { UnitNumber } from "#base/record.ts";
 import { Draft } from "./draft.ts";
 import { raiseFeatureLevel } from "./feature-level.ts";
+import { beginMaintenance, updateLetsGo } from "./maintenance.ts";
 import { keys } from "./state.ts";
 import { consequencesOf, obstacles, unitNameOf, updateOrder, updatePlan } from "./update-plan.ts";
 import type { KnownVoters } from "./update-plan.ts";
@@ -124,6 +126,7 @@ export function beginRoll(
 export function stopRoll(draft: Draft, update: UpdateRecord, why: string): void {
   const sentence = `the update to version ${update.version} stopped: ${why}`;
   draft.put(keys.update, { ...update, state: "stopped", current: null, sentence });
+  updateLetsGo(draft, update.current?.unit);
   tell(draft, "alarm", "update-stopped", sentence, update.current?.unit);
 }
 
@@ -165,7 +168,7 @@ function nextTurn(
   if (!report.appliance) {
     return stopped(view, update, `${unitNameOf(view, unit)} is not an appliance`);
   }
-  return toPhase(view, update, { unit, phase: "install", fromBoot: report.bootId });
+  return toPhase({ view, facts, update }, { unit, phase: "install", fromBoot: report.bootId });
 }
 
 function whileInstalling(turn: Turn): Draft | null {
@@ -180,7 +183,7 @@ function whileInstalling(turn: Turn): Draft | null {
   if (!alive) return null;
   // It restarted by itself after it had been armed by an earlier turn; it counts all the same.
   if (report.version === update.version) {
-    return toPhase(view, update, { ...current, phase: "settle" });
+    return toPhase(turn, { ...current, phase: "settle" });
   }
   const { task } = report;
   const isOurs = task?.digest === update.digest && task.attempt === update.attempt;
@@ -196,7 +199,7 @@ function whileInstalling(turn: Turn): Draft | null {
     return stopped(view, update, why ?? "");
   }
   if (why !== null) return null;
-  return toPhase(view, update, { ...current, phase: "restart", fromBoot: report.bootId });
+  return toPhase(turn, { ...current, phase: "restart", fromBoot: report.bootId });
 }
 
 function whileRestarting(turn: Turn): Draft | null {
@@ -208,7 +211,7 @@ function whileRestarting(turn: Turn): Draft | null {
   const alive = view.isAlive(current.unit) && report !== undefined;
   if (alive && report.bootId !== current.fromBoot) {
     if (report.version === update.version) {
-      return toPhase(view, update, { ...current, phase: "settle" });
+      return toPhase(turn, { ...current, phase: "settle" });
     }
     return stopped(view, update, fellBack(name, update, report));
   }
@@ -256,6 +259,7 @@ function whileSettling(turn: Turn): Draft | null {
   const sentence = `${name} runs version ${update.version}`;
   const done = [...update.done, current.unit];
   draft.put(keys.update, { ...update, current: null, done, sentence });
+  updateLetsGo(draft, current.unit);
   tell(draft, "info", "update-unit-done", sentence, current.unit);
   return draft;
 }
@@ -294,15 +298,17 @@ const PHASE_WORDS: Record<UpdatePhase, string> = {
 };
 
 function toPhase(
-  view: ClusterView,
-  update: UpdateRecord,
+  { view, facts, update }: Pick<Turn, "view" | "facts" | "update">,
   current: NonNullable<UpdateRecord["current"]>,
 ): Draft {
   const draft = new Draft(view);
   const name = unitNameOf(view, current.unit);
   const sentence = `${name} ${PHASE_WORDS[current.phase]} version ${update.version}`;
   draft.put(keys.update, { ...update, current, sentence });
-  if (current.phase === "restart") {
+  const unit = view.units.get(current.unit);
+  if (current.phase === "restart" && unit !== undefined) {
+    const { wallMs, limits } = facts;
+    beginMaintenance(draft, unit, { by: "update", forMs: limits.returnMs, wallMs });
     tell(draft, "info", "update-unit-restarts", sentence, current.unit);
   }
   return draft;

@@ -8,7 +8,9 @@
 // Re-protection (design section 5): a slice counts the members that work, or whose unit has not
 // been away for `reprotectAfterMs` yet. Fewer than promised for that long: a disk of another unit
 // is named as resyncing, spares first; the head does the rest (R7). The station never says who is
-// in sync and never moves a head: those are the members' to propose (R2, R3).
+// in sync and never moves a head: those are the members' to propose (R2, R3). A member whose unit
+// is in maintenance keeps a target's place in the record while it is away (raid/sessions.ts), and
+// so nobody else is named.
 
 import { assert } from "#base/assert.ts";
 import { layouts } from "#base/layout.ts";
@@ -28,6 +30,7 @@ import { forgetRequests } from "./request-changes.ts";
 import { headedBytes, poolRooms, spareRooms, unitsOf } from "./rooms.ts";
 import { keys } from "./state.ts";
 import type { VolumeRecord } from "./state.ts";
+import { adoptPassword } from "./user-changes.ts";
 import type { ClusterView } from "./view.ts";
 import { startDeleting } from "./volume-ends.ts";
 
@@ -48,6 +51,7 @@ export function nextUpkeep(view: ClusterView, lacks: LackClock, nowMs: number): 
     evacuated(view) ??
     forgetDrills(view) ??
     adoptRanges(view) ??
+    adoptPassword(view) ??
     forgetHosts(view) ??
     forgetRequests(view) ??
     raised(view) ??
@@ -229,11 +233,15 @@ export class LackClock {
     return nowMs - (this.#sliceLacksSinceMs.get(slice) ?? nowMs);
   }
 
-  /** Whether a disk is as good as lost: failed, gone, or its unit away for so long. */
+  /**
+   * Whether a disk is as good as lost: failed, gone, or its unit away for so long, and not in
+   * maintenance.
+   */
   isLost(view: ClusterView, disk: DiskNumber, at: { nowMs: number; afterMs: number }): boolean {
     const record = view.disks.get(disk);
     if (record === undefined || record.state === "failed" || record.state === "gone") return true;
     if (view.units.get(record.unit)?.state !== "admitted") return true;
+    if (view.isMaintained(disk)) return false;
     const sinceMs = this.#unitAwaySinceMs.get(record.unit);
     return sinceMs !== undefined && at.nowMs - sinceMs >= at.afterMs;
   }

@@ -44,6 +44,7 @@ import type {
   VoterRecord,
 } from "./state.ts";
 import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
+import type { TokenRecord, UserRecord } from "./user-state.ts";
 
 /** One key that changed in the view: `value` is null after a deletion. */
 export interface ViewChange {
@@ -78,6 +79,8 @@ export class ClusterView {
   readonly voters = new Map<UnitNumber, VoterRecord>();
   readonly events = new Map<number, EventRecord>();
   readonly administrators = new Map<string, AdministratorRecord>();
+  readonly users = new Map<string, UserRecord>();
+  readonly tokens = new Map<string, TokenRecord>();
   /** Keys whose value does not parse, with the reason. */
   readonly unreadable = new Map<string, string>();
   readonly #revisions = new Map<string, number>();
@@ -170,6 +173,14 @@ export class ClusterView {
     const record = this.disks.get(disk);
     if (record === undefined) return false;
     return record.state === "leaving" || this.units.get(record.unit)?.evacuation !== undefined;
+  }
+
+  /** Whether a disk works or may, and its unit is in maintenance: waited for while it is away. */
+  isMaintained(disk: DiskNumber): boolean {
+    const record = this.disks.get(disk);
+    if (record === undefined || record.state === "failed" || record.state === "gone") return false;
+    const unit = this.units.get(record.unit);
+    return unit?.state === "admitted" && unit.maintenance !== undefined;
   }
 
   /** Slices with a member on a unit, in sync or on its way, or a kept copy. */
@@ -336,6 +347,12 @@ export class ClusterView {
       case "administrator":
         this.administrators.set(entry.name, entry.value);
         return;
+      case "user":
+        this.users.set(entry.name, entry.value);
+        return;
+      case "token":
+        this.tokens.set(entry.name, entry.value);
+        return;
       case "update":
         this.update = entry.value;
         return;
@@ -428,6 +445,12 @@ export class ClusterView {
         return;
       case "administrator":
         this.administrators.delete(rest);
+        return;
+      case "user":
+        this.users.delete(rest);
+        return;
+      case "token":
+        this.tokens.delete(rest);
         return;
       case "update":
         this.update = null;

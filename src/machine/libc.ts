@@ -47,6 +47,7 @@ const { symbols } = dlopen("libc.so.6", {
   getpeername: { args: [I32, PTR, PTR], returns: I32 },
   if_nametoindex: { args: [PTR], returns: U32 },
   if_indextoname: { args: [U32, PTR], returns: PTR },
+  poll: { args: [PTR, U64, I32], returns: I32 },
   tcgetattr: { args: [I32, PTR], returns: I32 },
   tcsetattr: { args: [I32, I32, PTR], returns: I32 },
   cfmakeraw: { args: [PTR], returns: FFIType.void },

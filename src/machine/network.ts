@@ -72,9 +72,9 @@ export async function addAddressFor(link: string, address: string, seconds: numb
   await runProgram("ip", args, { debianPackage: "iproute2" });
 }
 
-/** Whether some interface has it. */
-export function hasAddress(address: string): boolean {
-  return listLinks().some((link) => {
+/** Whether one of them has it. */
+export function hasAddress(links: readonly Link[], address: string): boolean {
+  return links.some((link) => {
     return link.addresses.some((entry) => sameAddress(entry.address, address));
   });
 }

@@ -8,17 +8,22 @@
 //   by itself (`restore` is synchronous and may be called again).
 // - At most one write is under way; what cannot be written in time is dropped whole, and `onLost`
 //   says so, so that a serial line without a listener stops nobody.
+// - Keys are asked for by poll(2) again and again: a waiting read would keep a thread of the
+//   runtime's pool, of which there may be two, and epoll is not offered for a terminal.
 // - A serial line is opened without waiting for a modem's carrier.
 
-import { closeSync, constants, openSync, readlinkSync, write, writeSync } from "node:fs";
-import { ReadStream } from "node:tty";
+import { closeSync, constants, openSync, readSync, readlinkSync, write, writeSync } from "node:fs";
 import { Fault } from "#base/fault.ts";
 import { libc } from "./libc.ts";
-import { CONTROL, TERMIOS, TIOCGWINSZ, WHEN, WINDOW_SIZE } from "./terminal.wire.ts";
+import { CONTROL, POLL, POLL_FD, TERMIOS, TIOCGWINSZ } from "./terminal.wire.ts";
+import { WHEN, WINDOW_SIZE } from "./terminal.wire.ts";
 
 /** Written and not taken yet; a screen is far smaller. */
 const PENDING_CHARACTERS_MAX = 64 << 10;
 const STANDARD_INPUT = 0;
+/** A key is answered so soon; nobody notices, and an idle box does not either. */
+const KEYS_EVERY_MS = 50;
+const KEY_BYTES_MAX = 1024;
 
 export type TerminalKind = "console" | "serial" | "window";
 
@@ -32,7 +37,8 @@ export class Terminal {
   readonly kind: TerminalKind;
   readonly #fd: number;
   readonly #before = new Uint8Array(TERMIOS.size);
-  readonly #input: ReadStream;
+  readonly #asked = new Uint8Array(POLL_FD.size);
+  readonly #cancelKeys: () => void;
   #farewell = "";
   #restored = false;
   #pending = "";
@@ -54,10 +60,8 @@ export class Terminal {
     }
     this.path = nameOf(this.#fd);
     this.kind = kindOf(this.path);
-    this.#input = new ReadStream(this.#fd);
-    this.#input.on("data", (bytes: Uint8Array) => this.onInput(bytes));
-    this.#input.on("end", () => this.onEnd());
-    this.#input.on("error", () => this.onEnd());
+    const keys = setInterval(() => this.#readKeys(), KEYS_EVERY_MS);
+    this.#cancelKeys = () => clearInterval(keys);
     process.on("SIGWINCH", this.#resized);
     process.on("exit", this.#ending);
   }
@@ -85,6 +89,17 @@ export class Terminal {
     return columns === 0 || rows === 0 ? null : { columns, rows };
   }
 
+  #readKeys(): void {
+    const view = POLL_FD.view().at(this.#asked, 0);
+    [view.fd, view.events, view.happened] = [this.#fd, POLL.readable, 0];
+    if (libc.poll(this.#asked, 1, 0) <= 0) return;
+    const { happened } = POLL_FD.view().at(this.#asked, 0);
+    const bytes = new Uint8Array(KEY_BYTES_MAX);
+    const count = (happened & POLL.readable) === 0 ? 0 : readSome(this.#fd, bytes);
+    if (count > 0) this.onInput(bytes.subarray(0, count));
+    else this.onEnd(); // hung up
+  }
+
   write(text: string): void {
     if (this.#restored) return;
     if (this.#pending.length + text.length > PENDING_CHARACTERS_MAX) {
@@ -103,7 +118,8 @@ export class Terminal {
     this.#writing = true;
     this.#writeAll(bytes, (failed) => {
       this.#writing = false;
-      if (failed) this.onEnd();
+      if (this.#restored) this.#close();
+      else if (failed) this.onEnd();
       else this.#writeOn();
     });
   }
@@ -127,13 +143,31 @@ export class Terminal {
     process.off("SIGWINCH", this.#resized);
     process.off("exit", this.#ending);
     libc.tcsetattr(this.#fd, WHEN.now, this.#before);
-    this.#input.destroy();
-    if (this.#farewell === "") return;
+    this.#cancelKeys();
+    if (this.#farewell !== "") this.#sayFarewell();
+    if (!this.#writing) this.#close();
+  }
+
+  #sayFarewell(): void {
     try {
       writeSync(this.#fd, this.#farewell);
     } catch {
       return; // nobody is there to see it
     }
+  }
+
+  /** Never under a write: its number may be another file's by then. */
+  #close(): void {
+    if (this.#fd !== STANDARD_INPUT) closeSync(this.#fd);
+  }
+}
+
+/** 0: the line is gone. */
+function readSome(fd: number, bytes: Uint8Array): number {
+  try {
+    return readSync(fd, bytes);
+  } catch {
+    return 0; // EIO, of a line that was hung up
   }
 }
 

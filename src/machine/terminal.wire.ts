@@ -26,6 +26,16 @@ export const WINDOW_SIZE = struct("winsize", 8, "little", {
   heightPixels: u16(6),
 });
 
+/** struct pollfd, poll(2). */
+export const POLL_FD = struct("pollfd", 8, "little", {
+  fd: u32(0),
+  events: u16(4),
+  happened: u16(6), // revents
+});
+
+/** asm-generic/poll.h. What else may happen, a hang-up and an error, is told unasked. */
+export const POLL = { readable: 1 } as const;
+
 /** asm-generic/ioctls.h */
 export const TIOCGWINSZ = 0x5413;
 /** tcsetattr(3): when the change happens. */

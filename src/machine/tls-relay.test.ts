@@ -13,7 +13,7 @@ import { closeDescriptor, socketPair } from "./socket-pair.ts";
 import { setNonBlocking } from "./socket-pair.ts";
 import { createTimers } from "./timers.ts";
 import { readTlsFiles } from "./tls-files.ts";
-import type { TlsFiles } from "./tls-files.ts";
+import type { TlsClientFiles, TlsFiles } from "./tls-files.ts";
 import { TlsRelay } from "./tls-relay.ts";
 
 const VECTORS = path.join(import.meta.dir, "../../test/vectors/tls");
@@ -92,7 +92,7 @@ class Bench {
   /** Act as the timers that were set. */
   readonly due: (() => void)[] = [];
 
-  constructor(files: TlsFiles, options: { realTimers?: boolean } = {}) {
+  constructor(files: TlsFiles | TlsClientFiles, options: { realTimers?: boolean } = {}) {
     const real = createTimers();
     this.relay = new TlsRelay(files, {
       log: { write: (level, sentence, facts) => void this.note(level, sentence, facts) },
@@ -124,7 +124,7 @@ class Bench {
 }
 
 const benches: Bench[] = [];
-function bench(files = FILES): Bench {
+function bench(files: TlsFiles | TlsClientFiles = FILES): Bench {
   const made = new Bench(files);
   benches.push(made);
   return made;
@@ -213,6 +213,76 @@ describe("a handshake", () => {
     await host.until(() => host.isOver);
     expect(made.relay.count).toBe(0);
   });
+});
+
+describe("as the client of a unit", () => {
+  const ADDRESS: TlsFiles = {
+    ...FILES,
+    certificateFile: file("address.pem"),
+    keyFile: file("address-key.pem"),
+  };
+  const BELIEVING = { authorityFile: file("authority.pem"), own: null };
+
+  /** A relay that is the client and a relay that is the server, over one connection. */
+  async function between(
+    unitFiles: TlsFiles,
+    serverName: string,
+    clientFiles: TlsClientFiles = BELIEVING,
+  ) {
+    const unit = bench(unitFiles);
+    const client = bench(clientFiles);
+    const [outside, inside] = socketPair();
+    const [plain, reactorFd] = socketPair();
+    const [kernelSide, kernelFd] = socketPair();
+    const reactor = await End.at(reactorFd, null);
+    const kernel = await End.at(kernelFd, null);
+    unit.relay.take({ encrypted: inside, plain, peer: "192.0.2.7" });
+    client.relay.take({ encrypted: outside, plain: kernelSide, peer: serverName, serverName });
+    // The first option is there before TLS is.
+    kernel.send(Buffer.from("go"));
+    return { unit, client, reactor, kernel };
+  }
+
+  for (const [what, unitFiles, serverName] of [
+    ["an address that the certificate is for, and no name", ADDRESS, "192.0.2.1"],
+    ["an IPv6 address of it", ADDRESS, "2001:db8::1"],
+    ["a name", FILES, "localhost"],
+  ] as const) {
+    test(`${what} → bytes both ways`, async () => {
+      const { client, reactor, kernel } = await between(unitFiles, serverName);
+      await Promise.race([
+        reactor.until(() => reactor.receivedBytes === 2),
+        kernel.until(() => kernel.isOver),
+      ]);
+      expect(client.sentences.join()).toStartWith(`info TLS begins ${serverName}`);
+      reactor.send(Buffer.from("ready"));
+      await kernel.until(() => kernel.receivedBytes === 5);
+    });
+  }
+
+  test("with a certificate of its own where one is asked for → known by it", async () => {
+    const own = { certificateFile: file("client.pem"), keyFile: file("client-key.pem") };
+    const asking = { ...ADDRESS, clientAuthorityFile: file("authority.pem") };
+    const { unit, reactor } = await between(asking, "192.0.2.1", { ...BELIEVING, own });
+    await reactor.until(() => reactor.receivedBytes === 2);
+    expect(unit.sentences).toEqual(["info TLS begins 192.0.2.7 TLSv1.3 host-1"]);
+  });
+
+  for (const [what, unitFiles, serverName, authority] of [
+    ["another address than the certificate's", ADDRESS, "192.0.2.2", "authority.pem"],
+    ["another name", FILES, "attic.example", "authority.pem"],
+    ["the address of a certificate for a name", FILES, "192.0.2.1", "authority.pem"],
+    ["a certificate of an authority that is not believed", ADDRESS, "192.0.2.1", "stranger.pem"],
+  ] as const) {
+    test(`${what} → cut, not a byte passed on, and said why`, async () => {
+      const files = { authorityFile: file(authority), own: null };
+      const { client, reactor, kernel } = await between(unitFiles, serverName, files);
+      await Promise.all([reactor.until(() => reactor.isOver), kernel.until(() => kernel.isOver)]);
+      expect([reactor.receivedBytes, kernel.receivedBytes]).toEqual([0, 0]);
+      expect(client.sentences[0]).toStartWith("info TLS did not come about");
+      expect(client.relay.count).toBe(0);
+    });
+  }
 });
 
 describe("the end", () => {

@@ -15,7 +15,6 @@
 // - What came before an orderly end is passed on before the end is; after an error nothing is.
 // - Both descriptors are this side's from `take` on, and closed together.
 
-import { isIP } from "node:net";
 import { checkServerIdentity } from "node:tls";
 import { Fault } from "#base/fault.ts";
 import type { Log, Timers } from "#base/world.ts";
@@ -209,8 +208,10 @@ class Relay {
     if (this.#over) return this.#terminate();
     const { serverName } = this.#upgrade;
     const isServer = serverName === undefined;
-    // An address is no name that TLS would send (RFC 6066 section 3).
-    const named = isServer || isIP(serverName) !== 0 ? {} : { serverName };
+    // Bun holds the certificate against it, and against "localhost" where it is not said: so it is
+    // said of an address too, which is no name to send (RFC 6066 section 3); our units look at
+    // none.
+    const named = isServer ? {} : { serverName };
     const options = {
       isServer,
       tls: { ...identity, isServer, ...named },

@@ -21,7 +21,7 @@ import type { Memory } from "#base/memory.ts";
 import { OperationKind } from "#base/operation.ts";
 import type { Operation, OperationPool } from "#base/operation.ts";
 import { inSyncEntry } from "#base/record.ts";
-import type { DiskNumber, SliceRecord } from "#base/record.ts";
+import type { DiskNumber, DiskPlans, SliceRecord } from "#base/record.ts";
 import { Status, statusName } from "#base/status.ts";
 import { PeerVerb, VerbKind } from "#base/verbs.ts";
 import type { Log } from "#base/world.ts";
@@ -80,8 +80,7 @@ export interface HeadHost {
   readonly copyBudget: CopyBudget;
   /** Disks whose unit is linked. */
   readonly links: ReadonlySet<DiskNumber>;
-  /** Disks that are being retired. */
-  leaving(): ReadonlySet<DiskNumber>;
+  plans(): DiskPlans;
   nowMs(): number;
   send(verb: PeerVerb): boolean;
   nextSequence(): number;
@@ -225,7 +224,7 @@ export class Head {
   }
   /** In-sync members that are not being retired. */
   get stayingCount(): number {
-    const leaving = this.#host.leaving();
+    const { leaving } = this.#host.plans();
     return this.record.inSync.filter((member) => !leaving.has(member.disk)).length;
   }
   inSyncPeers(): Replica[] {

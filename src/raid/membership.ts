@@ -11,6 +11,8 @@ import type { DiskNumber, InSyncMember, SliceRecord } from "#base/record.ts";
 export interface HeadChange {
   /** R2: these leave. */
   lost?: readonly DiskNumber[];
+  /** Those of them that are to be brought up again once they are back: nobody takes their place. */
+  awaited?: readonly DiskNumber[];
   /** R7: this target is complete. */
   ready?: InSyncMember;
   /** R7: this former member is to be brought up again. */
@@ -20,10 +22,11 @@ export interface HeadChange {
 }
 
 export function nextRecord(record: SliceRecord, change: HeadChange): SliceRecord {
-  const { lost = [], ready, returning, gone = [] } = change;
+  const { lost = [], awaited = [], ready, returning, gone = [] } = change;
   const inSync = record.inSync.filter((member) => !lost.includes(member.disk));
   if (ready !== undefined) inSync.push(ready);
   const resyncing = record.resyncing.filter((disk) => disk !== ready?.disk && !gone.includes(disk));
+  resyncing.push(...awaited);
   if (returning !== undefined) resyncing.push(returning);
   return { ...record, epoch: record.epoch + 1, inSync, resyncing };
 }
@@ -36,6 +39,7 @@ interface Return {
   notBeforeMs: number;
   delayMs: number;
   cameMs: number;
+  wasMember: boolean;
 }
 
 /** Former members that are heard of again; those that flap wait longer each time. */
@@ -61,12 +65,27 @@ export class Returns {
   /** It had to leave. The first time it may come back at once; soon again, it waits. */
   left(disk: DiskNumber, nowMs: number): void {
     const known = this.#of(disk);
+    known.wasMember = true;
     if (nowMs - known.cameMs >= STEADY_MS) {
       known.delayMs = 0;
     } else {
       known.delayMs = Math.min(this.#delayMaxMs, Math.max(this.#delayMs, known.delayMs * 2));
     }
     known.notBeforeMs = nowMs + known.delayMs;
+  }
+
+  /** It was the head before this one. */
+  led(disk: DiskNumber): void {
+    this.#of(disk).wasMember = true;
+  }
+
+  /** A former member, not named, that is waited for though nobody hears it; null: none. */
+  awaited(record: SliceRecord, maintained: ReadonlySet<DiskNumber>): DiskNumber | null {
+    const named = disksOf(record);
+    for (const disk of maintained) {
+      if (this.#disks.get(disk)?.wasMember === true && !named.includes(disk)) return disk;
+    }
+    return null;
   }
 
   /** One that may come back now, or null: not named, heard just now, linked. */
@@ -84,7 +103,13 @@ export class Returns {
     const known = this.#disks.get(disk);
     if (known !== undefined) return known;
     const never = Number.NEGATIVE_INFINITY;
-    const made = { heardMs: never, notBeforeMs: never, delayMs: 0, cameMs: never };
+    const made = {
+      heardMs: never,
+      notBeforeMs: never,
+      delayMs: 0,
+      cameMs: never,
+      wasMember: false,
+    };
     this.#disks.set(disk, made);
     return made;
   }

@@ -5,16 +5,21 @@
 
 import { describe, expect, test } from "bun:test";
 import { OperationKind } from "#base/operation.ts";
+import type { DiskPlans } from "#base/record.ts";
 import { Status } from "#base/status.ts";
 import { Cluster } from "./cluster-fixture.ts";
 
 const BLOCK = 4096;
 
+function retired(disk: number): DiskPlans {
+  return { leaving: new Set([disk]), maintained: new Set() };
+}
+
 /** Two copies on three disks; `leaving` is being retired, disk 3 named in its place. */
 function retiring(leaving: number): Cluster {
   const cluster = new Cluster({ disks: 3, copies: 2 });
   for (let block = 0; block < 13; block++) cluster.write(block * 300, block + 1);
-  for (const node of cluster.nodes.values()) node.slice.setLeaving(new Set([leaving]));
+  for (const node of cluster.nodes.values()) node.slice.setPlans(retired(leaving));
   const { record } = cluster;
   cluster.commit({ ...record, epoch: record.epoch + 1, resyncing: [3] });
   return cluster;
@@ -67,7 +72,7 @@ describe("a retired disk", () => {
   test("nobody takes its place → it stays, however long", () => {
     const cluster = new Cluster({ copies: 2 });
     cluster.write(0, 1);
-    for (const node of cluster.nodes.values()) node.slice.setLeaving(new Set([2]));
+    for (const node of cluster.nodes.values()) node.slice.setPlans(retired(2));
     cluster.run(20_000);
     expect(cluster.inSync).toEqual([1, 2]);
   });

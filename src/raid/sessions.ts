@@ -8,6 +8,7 @@
 // - R2: who is lost is dropped before anything else is proposed.
 // - R7: a target is proposed only by its resync, flushed; a former member comes back only while the
 //   promised copies are not reached by others.
+// - A member whose unit is in maintenance keeps a target's place while it is away.
 
 import { BEACON_EVERY_MS } from "#base/limits.ts";
 import type { DiskNumber } from "#base/record.ts";
@@ -255,7 +256,10 @@ export class Sessions {
       } else this.#unpromote(replica);
     }
     // R2: a drop goes before everything else; acks wait for it.
-    if (lost.length > 0) return this.#propose({ lost });
+    const { maintained } = this.#host.plans();
+    if (lost.length > 0) {
+      return this.#propose({ lost, awaited: lost.filter((disk) => maintained.has(disk)) });
+    }
     for (const replica of this.replicas.values()) {
       if (replica.resync?.phase !== "ready" || !replica.promoting) continue;
       const { disk } = replica;
@@ -265,12 +269,15 @@ export class Sessions {
     const { record } = this.#head;
     const gone = record.resyncing.filter((disk) => {
       const replica = this.replicas.get(disk);
-      return replica !== undefined && nowMs - replica.openMs > TARGET_AWAY_MS;
+      const isAway = replica !== undefined && nowMs - replica.openMs > TARGET_AWAY_MS;
+      return isAway && !maintained.has(disk);
     });
     if (gone.length > 0) return this.#propose({ gone });
     if (record.inSync.length > record.copies && this.#letGo()) return;
     const isShort = record.inSync.length + record.resyncing.length < record.copies;
-    const returning = isShort ? this.#host.returns.next(nowMs, record, this.#host.links) : null;
+    const { returns, links } = this.#host;
+    if (!isShort) return;
+    const returning = returns.next(nowMs, record, links) ?? returns.awaited(record, maintained);
     if (returning !== null) this.#propose({ returning });
   }
 
@@ -280,7 +287,7 @@ export class Sessions {
    */
   #letGo(): boolean {
     const { record, store } = this.#head;
-    const leaving = this.#host.leaving();
+    const { leaving } = this.#host.plans();
     const going = record.inSync.find(({ disk }) => leaving.has(disk) && disk !== store.disk);
     if (going !== undefined) {
       this.#head.log.write("info", "a retired disk is let go", {

@@ -9,7 +9,8 @@
 // Parts: head.ts (epochs, sessions, membership) with change.ts, host-read.ts, flusher.ts,
 // spread.ts, activity.ts, credit.ts, reconcile.ts, resync.ts, heal.ts, mender.ts, compare.ts;
 // member.ts; takeover.ts;
-// applier.ts (the one way to the own disk); origins.ts (at most once across resends).
+// applier.ts (the one way to the own disk); origins.ts (at most once across resends);
+// handing-on.ts (another member is to head it).
 //
 // Invariants
 // - Acts only on committed records: from the watch, a proposal's outcome, a head's attach, or a
@@ -25,8 +26,8 @@ import type { Memory } from "#base/memory.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import { OperationKind, OperationPool, TrafficClass } from "#base/operation.ts";
 import type { Operation } from "#base/operation.ts";
-import { Outcome, disksOf, inSync, inSyncEntry, supersedes } from "#base/record.ts";
-import type { DiskNumber, SliceRecord } from "#base/record.ts";
+import { NO_PLANS, Outcome, disksOf, inSync, inSyncEntry, supersedes } from "#base/record.ts";
+import type { DiskNumber, DiskPlans, SliceRecord } from "#base/record.ts";
 import { Status } from "#base/status.ts";
 import { PeerVerb, VerbKind } from "#base/verbs.ts";
 import type { World } from "#base/world.ts";
@@ -35,50 +36,20 @@ import { CopyBudget } from "./copy-budget.ts";
 import { CREDIT_EXTENTS } from "./credit.ts";
 import type { DoubtedRange } from "./doubt.ts";
 import type { Happening } from "./happening.ts";
+import { HandingOn } from "./handing-on.ts";
 import { Head } from "./head.ts";
 import type { Counters } from "./head.ts";
 import { Member } from "./member.ts";
 import { Returns } from "./membership.ts";
 import { Origins } from "./origins.ts";
+import type { SliceEffects, SliceOptions } from "./slice-effects.ts";
 import { sliceStatus } from "./slice-status.ts";
 import type { SliceStatus } from "./slice-status.ts";
 import { Answers, decide } from "./takeover.ts";
 import type { Decision } from "./takeover.ts";
 
+export type { SliceEffects, SliceOptions } from "./slice-effects.ts";
 export type { SliceStatus } from "./slice-status.ts";
-
-export interface SliceOptions {
-  /** How long a link may be away before its member is dropped (R2). */
-  linkGraceMs?: number;
-  /** Default ACTIVE_REGIONS_MAX. */
-  activeRegionsMax?: number;
-  /** A member that had to leave twice within a minute comes back after this, doubling. */
-  rejoinDelayMs?: number;
-  /** Of the unit: shared by its slices. Default: this slice's own, without an end. */
-  copyBudget?: CopyBudget;
-  rejoinDelayMaxMs?: number;
-}
-
-export interface SliceEffects {
-  /**
-   * To verb.toDisk. False: no link now, and `sent` will not be called. Delivered later, never at
-   * once.
-   */
-  send(verb: PeerVerb): boolean;
-  /**
-   * Compare-and-swap on (lineage, epoch); may take for ever while the control store is away (R14).
-   */
-  propose(
-    next: SliceRecord,
-    expected: SliceRecord,
-    done: (outcome: Outcome, current: SliceRecord | null) => void,
-  ): void;
-  statusChanged?(): void;
-  /** Of wrong blocks, told by the head (R9). */
-  happened?(happening: Happening): void;
-  /** It took over from another disk, and serves: how long after that one was heard last, ms. */
-  tookOver?(from: DiskNumber, pauseMs: number): void;
-}
 
 const LINK_GRACE_MS = 200;
 const REJOIN_DELAY_MS = 10_000;
@@ -105,8 +76,8 @@ export class Slice {
   readonly #member: Member;
   readonly #answers = new Answers();
   readonly #links = new Set<DiskNumber>();
-  /** Disks that are to be let go once others hold their copies (a hint of the control station). */
-  #leaving: ReadonlySet<DiskNumber> = new Set();
+  #plans = NO_PLANS;
+  readonly #handing: HandingOn;
   readonly #returns: Returns;
   readonly #linkGraceMs: number;
   readonly #activeRegionsMax: number;
@@ -167,6 +138,7 @@ export class Slice {
     this.#origins = new Origins(store.record === null);
     this.#applier = new Applier(store, () => this.#giveUp("its disk failed"));
     this.#member = new Member(this.#memberHost());
+    this.#handing = new HandingOn(this.#handingHost());
     store.reserve(CREDIT_EXTENTS);
   }
 
@@ -192,6 +164,18 @@ export class Slice {
     return proposed !== null && proposed.lineage === lineage && epoch < proposed.epoch;
   }
 
+  #handingHost() {
+    return {
+      disk: this.#store.disk,
+      plans: () => this.#plans,
+      record: () => this.#record,
+      head: () => this.#head,
+      isProposing: () => this.#proposingSinceMs !== null,
+      endHead: () => this.#endHead(Status.notHead),
+      propose: (next: SliceRecord) => this.#propose(next, () => {}),
+    };
+  }
+
   #headHost() {
     return {
       ...this.#memberHost(),
@@ -202,7 +186,7 @@ export class Slice {
       activeRegionsMax: this.#activeRegionsMax,
       copyBudget: this.#copyBudget,
       links: this.#links,
-      leaving: () => this.#leaving,
+      plans: () => this.#plans,
       nextSequence: () => ++this.#sequence,
       enquire: (disk: DiskNumber) => {
         this.#effects.send(this.#own(VerbKind.enquire, disk));
@@ -246,7 +230,7 @@ export class Slice {
     if (this.#releasing !== null || this.#stopped) {
       return operation.complete(Status.shuttingDown);
     }
-    if (head === null || head.released) {
+    if (head === null || head.released || this.#handing.isDraining) {
       const isLost = this.#failure !== null && this.#record?.inSync.length === 1;
       return operation.complete(isLost ? Status.ioError : Status.notHead);
     }
@@ -365,9 +349,8 @@ export class Slice {
     this.#head?.sessions.linkDown(disk);
   }
 
-  /** Disks that are being retired: replaced by whoever is brought up, then let go. */
-  setLeaving(disks: ReadonlySet<DiskNumber>): void {
-    this.#leaving = disks;
+  setPlans(plans: DiskPlans): void {
+    this.#plans = plans;
   }
 
   /** The disk was taken out, or is to be opened anew: as after an I/O error (R10). */
@@ -395,6 +378,7 @@ export class Slice {
     if (isNew) this.#jitter = this.#world.random.fraction();
     const { disk, incarnation } = this.#store;
     const isHead = record.head === disk && inSync(record, disk, incarnation);
+    if (isHead && this.#handing.hasReleased(record)) return;
     if (isHead && this.#failure === null && !this.#stopped) this.#becomeHead(record);
     else this.#endHead(Status.notHead);
     if (isNew && !isHead) this.#takeover = null;
@@ -471,6 +455,7 @@ export class Slice {
       if (nowMs >= this.#pausedUntilMs) this.#head.tick(nowMs);
       this.#tellTakeover(nowMs);
     } else this.#tickMember(nowMs);
+    if (this.#releasing === null) this.#handing.tick(nowMs);
     this.#tickRelease(nowMs);
   }
 
@@ -497,6 +482,7 @@ export class Slice {
         epoch: decision.next.epoch,
       });
       this.#takeover = { from: record.head, silentSinceMs: this.#member.lastHeardMs };
+      this.#returns.led(record.head);
       this.#propose(decision.next, () => {});
     } else if (decision.act === "enquire" && this.#answers.isDue(nowMs)) this.#enquire(record);
   }

@@ -51,6 +51,7 @@ export class Storm {
   readonly #hosts: Host[];
   readonly #failed = new Set<number>();
   readonly #releasing = new Set<number>();
+  readonly #maintained = new Set<number>();
   #nextTag = 1;
   #origin = 2 ** 40;
   #flush: { request: Request; node: number; run: number; legal: Set<number>[] } | null = null;
@@ -241,7 +242,7 @@ export class Storm {
     const disk = this.#prng.pick(disks);
     const node = cluster.node(disk);
     this.result.faults++;
-    switch (this.#prng.below(8)) {
+    switch (this.#prng.below(9)) {
       case 0:
         if (node.alive) this.#kill(disk, this.#prng.chance(0.6));
         return;
@@ -269,6 +270,8 @@ export class Storm {
         cluster.storeAway = !cluster.storeAway;
         if (!cluster.storeAway) cluster.storeBack();
         return;
+      case 7:
+        return this.#maintain(disk);
       default:
         if (!node.alive) return;
         if (this.#prng.chance(0.7)) node.store.stuck = !node.store.stuck;
@@ -276,6 +279,15 @@ export class Storm {
           node.store.fault = () => Status.ioError;
           this.#failed.add(disk);
         }
+    }
+  }
+
+  /** In and out of maintenance; as all hints, what each process knows of it may be old. */
+  #maintain(disk: number): void {
+    if (!this.#maintained.delete(disk)) this.#maintained.add(disk);
+    const plans = { leaving: new Set<number>(), maintained: new Set(this.#maintained) };
+    for (const node of this.cluster.nodes.values()) {
+      if (this.#prng.chance(0.8)) node.slice.setPlans(plans);
     }
   }
 

@@ -162,7 +162,9 @@ async function main(): Promise<void> {
   });
   const parts = consoleParts(backend);
   const api = createApi(backend, { ...parts, timers });
-  const { token } = parts.sessions.begin((await parts.credentials.prove(UNIT_TOKEN)) ?? "");
+  const { token } = parts.sessions.begin(
+    (await parts.credentials.prove("admin", UNIT_TOKEN)) ?? "",
+  );
   const cookie = sessionCookie(new Request(`http://${HOST}`), token).split(";")[0] ?? "";
   const headers = { host: HOST, cookie };
   console.log("path                              median     worst CPU (mean)    KiB; times in ms");

@@ -3,6 +3,7 @@
 // A cluster for the tests of this folder: so many units of one lab, assembled, with as many voters
 // as they are to have, and a mirrored volume that this machine may attach to.
 
+import type { Protection } from "#base/layout.ts";
 import { voterTarget } from "#cluster/voters.ts";
 import { assembled, createVolume, protectedEverywhere, voters } from "./assembled.ts";
 import { controlStation, frontFirst, headOf, through } from "./assembled.ts";
@@ -26,6 +27,7 @@ export interface ClusterShape {
   witness?: boolean;
   diskBytes?: number;
   volumeBytes?: number;
+  protection?: Protection;
   sliceBytes?: number;
   reprotectAfterMs?: number;
 }
@@ -33,7 +35,7 @@ export interface ClusterShape {
 export async function startCluster(shape: ClusterShape = {}): Promise<Lab> {
   const { members = 3, spares = 0, witness = false, diskBytes = 1024 * MIB } = shape;
   const { volumeBytes = 256 * MIB, reprotectAfterMs = 600_000 } = shape;
-  const { sliceBytes = SLICE_BYTES } = shape;
+  const { sliceBytes = SLICE_BYTES, protection = "mirror-2" } = shape;
   const lab = new Lab({ unit: { diskBytes, settings: { sliceBytes, reprotectAfterMs } } });
   try {
     for (let place = 1; place <= members + spares; place++) {
@@ -43,7 +45,7 @@ export async function startCluster(shape: ClusterShape = {}): Promise<Lab> {
     for (const unit of lab.units) unit.start();
     await lab.until("one cluster of all units", () => assembled(lab), LIMIT_MS);
     if (volumeBytes > 0) {
-      await createVolume(lab, { name: VOLUME, sizeBytes: volumeBytes }, LIMIT_MS);
+      await createVolume(lab, { name: VOLUME, sizeBytes: volumeBytes, protection }, LIMIT_MS);
     }
     const count = voterTarget(lab.units.length);
     if (count >= 3) await lab.until(`${count} voters`, () => voters(lab, count), LIMIT_MS);
@@ -107,6 +109,18 @@ export async function keepsWriting(lab: Lab, probe: GapProbe): Promise<void> {
     throw new NotYet(`the probe's last trouble: ${probe.lastFailure}`);
   };
   await lab.until("the probe writes", look, LIMIT_MS);
+}
+
+/** The head as another unit sees it, since that one may not answer. */
+export async function anotherHead(lab: Lab, than: LabUnit): Promise<LabUnit> {
+  const witness = lab.running.find((unit) => unit !== than);
+  if (witness === undefined) throw new Error("there are no others");
+  const volume = await witness.api.volume(VOLUME);
+  const first = volume.slices.find((slice) => slice.index === 0);
+  const member = first?.members.find((one) => one.disk === first.head);
+  const view = (await witness.api.units()).find((one) => one.unit === member?.unit);
+  need(view !== undefined && view.name !== than.name, `${than.name} still is the head`);
+  return lab.units.find((one) => one.name === view?.name) as LabUnit;
 }
 
 export interface Leads {

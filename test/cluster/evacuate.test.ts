@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Units that are to go, on real units while hosts write: asked beforehand, evacuated with head,
-// vote and lead, removed, and replaced by a spare. Root only.
+// Units that are taken out for work or are to go, on real units while hosts write: asked
+// beforehand, switched off and waited for; evacuated with head, vote and lead, removed, and
+// replaced by a spare. Root only.
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import type { UnitView } from "#appliance/backend.ts";
 import { headOf, protectedEverywhere, voters } from "./assembled.ts";
 import { LIMIT_MS, Probes, SLICE_BYTES, VOLUME, startCluster } from "./cluster-fixture.ts";
+import { etcdLeader, moveEtcdLead } from "./etcd-leader.ts";
 import type { Lab } from "./lab.ts";
 import type { LabUnit } from "./lab-unit.ts";
-import { Hopeless, need } from "./until.ts";
+import { Hopeless, need, pause } from "./until.ts";
 
 setDefaultTimeout(4 * LIMIT_MS);
+
+/** As of an orderly stop. */
+const HANDED_ON_GAP_MS = 8_000;
+/** Longer than what is set for copies to be made anew, and for the station to notice. */
+const AWAY_MS = 6_000;
 
 let lab: Lab;
 beforeAll(async () => {
@@ -67,6 +74,55 @@ test("a drill: a chosen unit falls silent to a canary → taken over, every byte
   expect(told.some((sentence) => sentence.startsWith(`drill: ${silent.name} fell silent`))).toBe(
     true,
   );
+});
+
+test("the head's unit taken out for work → hands all on, nothing copied anew", async () => {
+  const working = await headOf(lab, VOLUME);
+  const asker = lab.units.find((unit) => unit !== working) as LabUnit;
+  await moveEtcdLead(lab, working);
+  const { unit: number } = await working.api.status();
+  const before = await unitsOf(VOLUME);
+  // A spare is there: without the maintenance it would be used at once.
+  await asker.api.changeSettings({ reprotectAfterMs: 1000 });
+  await using probes = new Probes(lab, [asker]);
+  await probes.write();
+  const since = performance.now();
+  const expected = await asker.api.maintain(working.name, { forMs: 3_600_000 });
+  expect(expected.volumes).toMatchObject([{ name: VOLUME, availability: "online" }]);
+  const handedOn = async () => {
+    const view = await viewOf(asker, working.name);
+    need(view?.maintenance?.heads === 0, view?.maintenance?.sentence ?? "not in maintenance");
+    need(view?.controlStation === false, "it is the control station still");
+    need((await etcdLeader(lab)) !== working, "its etcd leads still");
+    need((await asker.api.volume(VOLUME)).state === "protected", "not whole yet");
+    return true;
+  };
+  await lab.until("all is handed on, and it is a member still", handedOn, LIMIT_MS);
+  await probes.write();
+  expect(probes.gapsSince(since).directMs).toBeLessThan(HANDED_ON_GAP_MS);
+
+  await working.stop();
+  const away = async () => {
+    const view = await viewOf(asker, working.name);
+    const { slices } = await asker.api.volume(VOLUME);
+    const isWaitedFor = slices.every(({ members }) =>
+      members.some((member) => member.unit === number && member.state === "resyncing"),
+    );
+    need(view?.alive === false && isWaitedFor, "it is not away yet");
+    return true;
+  };
+  await lab.until("it is away, and waited for", away, LIMIT_MS);
+  await probes.write();
+  await pause(AWAY_MS);
+  expect(await unitsOf(VOLUME)).toEqual(before);
+  expect(await viewOf(asker, lab.unit(5).name)).toMatchObject({ role: "spare" });
+  working.start();
+  await lab.until("the volume whole", () => protectedEverywhere(lab, VOLUME), LIMIT_MS);
+  await asker.api.endMaintenance(working.name);
+  expect(await unitsOf(VOLUME)).toEqual(before);
+  expect((await viewOf(asker, working.name))?.maintenance).toBeNull();
+  await asker.api.changeSettings({ reprotectAfterMs: 600_000 });
+  await probes.finish();
 });
 
 test("the head's unit: asked, evacuated, removed → whole all the while, nothing lost", async () => {

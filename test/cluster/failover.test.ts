@@ -12,6 +12,7 @@ import {
   LIMIT_MS,
   Probes,
   VOLUME,
+  anotherHead,
   arrange,
   healed,
   keepsWriting,
@@ -116,7 +117,7 @@ describe("the head dies", () => {
     const standStill = async (victim: LabUnit): Promise<void> => {
       victim.freeze();
       await pause(AWAY_MS);
-      const next = await lab.until("another head", () => headOfOthers(victim), LIMIT_MS);
+      const next = await lab.until("another head", () => anotherHead(lab, victim), LIMIT_MS);
       expect(next).not.toBe(victim);
       victim.thaw();
     };
@@ -127,7 +128,7 @@ describe("the head dies", () => {
     const { head } = await leads(lab);
     const pull = async (victim: LabUnit): Promise<void> => {
       lab.network.cut(victim.place);
-      await lab.until("another head", () => headOfOthers(victim), LIMIT_MS);
+      await lab.until("another head", () => anotherHead(lab, victim), LIMIT_MS);
     };
     const plug = (victim: LabUnit) => lab.network.heal(victim.place);
     expectGaps(await underLoad(head, pull, plug), KILL_GAP_MS);
@@ -175,17 +176,6 @@ describe("nothing healthy waits (R14)", () => {
     await probes.finish();
   });
 });
-
-async function headOfOthers(unit: LabUnit): Promise<LabUnit> {
-  const [witness] = others(unit);
-  if (witness === undefined) throw new Error("there are no others");
-  const volume = await witness.api.volume(VOLUME);
-  const first = volume.slices.find((slice) => slice.index === 0);
-  const member = first?.members.find((one) => one.disk === first.head);
-  const view = (await witness.api.units()).find((one) => one.unit === member?.unit);
-  need(view !== undefined && view.name !== unit.name, `${unit.name} still is the head`);
-  return lab.units.find((one) => one.name === view?.name) as LabUnit;
-}
 
 async function anotherStation(unit: LabUnit): Promise<true> {
   const status = await lab.anyApi().status();

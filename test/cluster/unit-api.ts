@@ -70,6 +70,12 @@ export class UnitApi {
   evacuate(unit: string, options: Partial<Record<"thenRemove" | "force" | "dryRun", boolean>>) {
     return this.#ask<WhatIf>("POST", `units/${unit}/evacuate`, { body: options });
   }
+  maintain(unit: string, options: { forMs?: number; force?: boolean } = {}): Promise<WhatIf> {
+    return this.#ask<WhatIf>("POST", `units/${unit}/maintenance`, { body: options });
+  }
+  async endMaintenance(unit: string): Promise<void> {
+    await this.#ask("DELETE", `units/${unit}/maintenance`);
+  }
   replace(unit: string, by: string): Promise<WhatIf> {
     return this.#ask("POST", `units/${unit}/replace`, { body: { by } });
   }

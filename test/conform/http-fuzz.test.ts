@@ -1,25 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The HTTP fuzz (test/fuzz) against a real unit: the same questions, with a disk, a control store
-// and a console behind them.
+// The walk and the HTTP fuzz over the OpenAPI document (test/fuzz) against real units: the same
+// questions, with disks, a control store and a console behind them.
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { assembled, createVolume } from "#test/cluster/assembled.ts";
 import { Lab, executable, requireMachine } from "#test/cluster/lab.ts";
+import { need } from "#test/cluster/until.ts";
+import { walk } from "#test/fuzz/contract-walk.ts";
 import { HttpFuzz } from "#test/fuzz/http-fuzz.ts";
 import { run } from "./programs.ts";
 
 const LIMIT_MS = 45_000;
 setDefaultTimeout(110_000);
 
-test("a real unit, asked everything wrongly → no 5xx; strangers change nothing", async () => {
+/** What a success cannot be seen of on these units, and why. */
+const REFUSED: Record<string, string> = {
+  "POST /api/v1/disks/{disk}/locate": "a disk that is a file has no bay with a light",
+  "POST /api/v1/arrivals/admit": "no unit without a join secret waits (test/cluster/assembly)",
+  "POST /api/v1/renew": "the asked unit was not removed (test/cluster/evacuate)",
+  ...Object.fromEntries(
+    ["upload", "load", "plan", "start", "alone"].map((word) => [
+      `POST /api/v1/update/${word}`,
+      "no appliance: nothing is loaded there (test/update, test/image)",
+    ]),
+  ),
+  "PUT /api/v1/update/upload/{name}": "as above",
+};
+const UNASKED: Record<string, string> = {
+  "POST /api/v1/drill": "it holds up the units for half a minute (test/cluster/evacuate)",
+};
+
+let lab: Lab;
+beforeAll(async () => {
   requireMachine();
-  await using lab = new Lab({ unit: { diskBytes: 256 << 20, settings: { sliceBytes: 32 << 20 } } });
-  lab.add().start();
-  const unit = lab.unit(1);
+  lab = new Lab({ unit: { diskBytes: 256 << 20, settings: { sliceBytes: 32 << 20 } } });
+  for (let place = 0; place < 2; place++) lab.add().start();
   await lab.until("one cluster", () => assembled(lab), LIMIT_MS);
+}, 110_000);
+afterAll(() => lab?.end());
+
+test("real units, asked each operation once → a success, as documented", async () => {
+  const [unit, other] = [lab.unit(1), lab.unit(2)];
+  const { unit: number } = await unit.api.status();
+  const ready = async () => {
+    const disks = await unit.api.disks();
+    const used = disks.filter(({ disk, state }) => disk > 0 && state === "ready");
+    need(used.length === 2, `${used.length} disks are in use`);
+    return used.find((one) => one.unit === number)?.disk ?? 0;
+  };
+  const disk = await lab.until("both disks in use", ready, LIMIT_MS);
+  const door = {
+    url: `http://${unit.address}:7480`,
+    socket: path.join(unit.stateFolder, "api.sock"),
+    token: unit.token(),
+  };
+  const facts = {
+    units: [unit.name, other.name] as [string, string],
+    ...{ disk, volumeBytes: 32 << 20, protection: "mirror-2", words: null },
+  };
+  const unreached = await walk(door, facts, {
+    refused: Object.keys(REFUSED),
+    unasked: Object.keys(UNASKED),
+  });
+  expect(unreached).toEqual([...Object.keys(REFUSED), ...Object.keys(UNASKED)].sort());
+  await other.stop();
+});
+
+test("a real unit, asked everything wrongly → no 5xx; strangers change nothing", async () => {
+  const unit = lab.unit(1);
   await createVolume(lab, { name: "kept", sizeBytes: 32 << 20, protection: "none" }, LIMIT_MS);
   const [known] = await unit.api.hosts();
   const tokenFile = path.join(lab.folder, "host-token");

@@ -28,6 +28,7 @@ const MAIN_PAGES = [
   "/pools",
   "/recovery",
   "/settings",
+  "/settings/users",
   "/events",
 ];
 
@@ -326,6 +327,40 @@ test("two pools: a spare moved into one by hand, another comes to the other alon
   client.close();
   dies.start();
   await lab.until("one cluster again", () => assembled(lab), START_MS);
+});
+
+test("a viewer → sees every page of another unit, changes nothing; events say who", async () => {
+  await at("/settings/users");
+  const password = "seeing is believing";
+  await page.getByLabel("Name of the user").fill("vera");
+  await page.getByLabel("New password").first().fill(password);
+  await click("Add user");
+  await seen("vera can sign in.");
+  await page.getByLabel("Name of the token").fill("screen");
+  await click("Make a token");
+  await seen("Shown this once.");
+  expect(await examine(page, "users")).toEqual([]);
+
+  await using looking = await Browser.open();
+  const hers = await looking.page();
+  const otherBase = `http://${lab.unit(2).address}:7480`;
+  await hers.goto(`${otherBase}/login`);
+  await hers.getByLabel("Name").fill("vera");
+  await hers.getByLabel("Password").fill(password);
+  await hers.getByRole("button", { name: "Sign in" }).click();
+  await hers.waitForURL(`${otherBase}/`);
+  for (const route of [...MAIN_PAGES, "/volumes/new", "/volumes/first", "/account"]) {
+    await hers.goto(`${otherBase}${route}`);
+    const name = `viewer${route.replaceAll("/", "-")}`;
+    expect([route, await examine(hers, name)]).toEqual([route, []]);
+  }
+  await hers.goto(`${otherBase}/volumes/new`);
+  expect(await hers.getByRole("button", { name: "Create volume" }).isDisabled()).toBe(true);
+
+  await at("/events?actor=admin");
+  await seen("volume kept was created");
+  await seen("user vera was added");
+  expect(await page.getByText("is the control station now").count()).toBe(0);
 });
 
 test("signed out → the way in; the password opens another unit, without client code", async () => {

@@ -4,53 +4,19 @@
 // lengths, no body, another body, no JSON; by nobody, by strangers, by pages of others, and by the
 // owner. It knows the document and nothing of the code behind it. One seed, one run.
 //
-// What must hold: an answer is never 5xx and always a fault of the documented shape or a success
-// that the document names; whoever shows no valid credential gets no success and changes nothing.
+// What must hold: an answer is never 5xx, and its status, content type and body are as the document
+// says (contract.ts), faults and successes alike; whoever shows no valid credential gets no success
+// and changes nothing.
 
 import { Prng } from "#base/prng.ts";
+import { Contract } from "./contract.ts";
+import type { Document, Operation, Parameter, Schema } from "./contract.ts";
 
 /** Past what a body may have (api/convention.ts), said or not. */
 const BODY_BYTES_PAST = (64 << 10) + 1;
 const LONG_CHARACTERS = 5000;
 const ANSWER_MS = 20_000;
 const SHOWN_CHARACTERS = 300;
-
-interface Schema {
-  $ref?: string;
-  type?: string | string[];
-  enum?: unknown[];
-  const?: unknown;
-  properties?: Record<string, Schema>;
-  required?: string[];
-  items?: Schema;
-  minimum?: number;
-  maximum?: number;
-  minItems?: number;
-  anyOf?: Schema[];
-  oneOf?: Schema[];
-  allOf?: Schema[];
-  default?: unknown;
-  example?: unknown;
-}
-interface Parameter {
-  name: string;
-  in: "path" | "query" | "header";
-  schema?: Schema;
-  example?: unknown;
-}
-interface Operation {
-  method: string;
-  path: string;
-  parameters: Parameter[];
-  /** By media type; null: it takes none. */
-  body: Record<string, { schema?: Schema }> | null;
-  statuses: string[];
-}
-interface Document {
-  openapi: string;
-  paths: Record<string, Record<string, unknown>>;
-  components?: { schemas?: Record<string, Schema> };
-}
 
 export interface FuzzDoor {
   /** Such as http://127.0.0.1:7480. */
@@ -83,12 +49,13 @@ const STRANGERS: readonly (readonly [who: string, headers: Record<string, string
 export class HttpFuzz {
   readonly #door: FuzzDoor;
   readonly #prng: Prng;
-  readonly #document: Document;
+  readonly contract: Contract;
   readonly figures: FuzzFigures = { asked: 0, operations: 0, statuses: new Map() };
 
-  private constructor(door: FuzzDoor, document: Document, seed: number) {
+  private constructor(door: FuzzDoor, contract: Contract, seed: number) {
     this.#door = door;
-    this.#document = document;
+    this.contract = contract;
+    this.figures.operations = contract.operations.length;
     this.#prng = new Prng(seed);
   }
 
@@ -96,29 +63,7 @@ export class HttpFuzz {
     const answer = await fetch(`${door.url}/api/v1/openapi.json`, {
       headers: { authorization: `Bearer ${door.token}` },
     });
-    const document = (await answer.json()) as Document;
-    if (!document.openapi.startsWith("3.1")) throw new Error("no document of OpenAPI 3.1");
-    return new HttpFuzz(door, document, seed);
-  }
-
-  operations(): Operation[] {
-    const found: Operation[] = [];
-    for (const [path, methods] of Object.entries(this.#document.paths)) {
-      for (const [method, described] of Object.entries(methods)) {
-        const { parameters, requestBody, responses } = described as {
-          parameters?: Parameter[];
-          requestBody?: { content: Record<string, { schema?: Schema }> };
-          responses: Record<string, unknown>;
-        };
-        found.push({
-          ...{ method: method.toUpperCase(), path, parameters: parameters ?? [] },
-          body: requestBody?.content ?? null,
-          statuses: Object.keys(responses),
-        });
-      }
-    }
-    this.figures.operations = found.length;
-    return found;
+    return new HttpFuzz(door, new Contract((await answer.json()) as Document), seed);
   }
 
   /** By whoever may not: every operation by every stranger, and under names that are not ours. */
@@ -130,7 +75,7 @@ export class HttpFuzz {
     strangers.push(["a name that is not ours", { ...owner, host: "rebound.example" }]);
     strangers.push(["the owner's token as a password", basic(token)]);
     if (hostToken !== null) strangers.push(["a host", { authorization: `Bearer ${hostToken}` }]);
-    for (const operation of this.operations()) {
+    for (const operation of this.contract.operations) {
       for (const [who, headers] of strangers) await this.#byStranger(operation, who, headers);
     }
   }
@@ -156,7 +101,7 @@ export class HttpFuzz {
   /** By the owner: right and wrong requests to every operation, so many times. */
   async byOwner(rounds: number, options: { except?: readonly string[] } = {}): Promise<void> {
     const owner = { authorization: `Bearer ${this.#door.token}` };
-    for (const operation of this.operations()) {
+    for (const operation of this.contract.operations) {
       if (options.except?.includes(`${operation.method} ${operation.path}`) === true) continue;
       for (let round = 0; round < rounds; round++) {
         const request = this.#request(operation, { valid: round === 0 });
@@ -183,12 +128,12 @@ export class HttpFuzz {
     this.figures.statuses.set(status, (this.figures.statuses.get(status) ?? 0) + 1);
     const answer = { status, text };
     if (status >= 500) throw this.#violation(operation, `5xx to ${path}, ${body}`, answer);
-    if (status >= 400 && !isFault(text)) throw this.#violation(operation, "no fault", answer);
     // A path that was mangled may be another one's.
     const isOwn = path.split("?")[0]?.split("/").length === operation.path.split("/").length;
-    if (status < 400 && isOwn && !operation.statuses.includes(String(status))) {
-      throw this.#violation(operation, "a status that is not documented", answer);
-    }
+    if (!isOwn && status < 400) return answer;
+    const contentType = given.headers.get("content-type");
+    const why = this.contract.violation(operation, { status, contentType, text });
+    if (why !== null) throw this.#violation(operation, `${path}, ${body}: ${why}`, answer);
     return answer;
   }
 
@@ -342,7 +287,7 @@ export class HttpFuzz {
 
   #named(reference: string): Schema {
     const name = reference.split("/").at(-1) ?? "";
-    const found = this.#document.components?.schemas?.[name];
+    const found = this.contract.document.components?.schemas?.[name];
     if (found === undefined) throw new Error(`the document has no ${reference}`);
     return found;
   }
@@ -364,16 +309,4 @@ function basic(token: string): Record<string, string> {
 /** As a client writes it; what is no escape of its own stays as it is. */
 function escaped(word: string): string {
   return /%[0-9a-f]{2}/i.test(word) || word.includes("/") ? word : encodeURIComponent(word);
-}
-
-function isFault(text: string): boolean {
-  try {
-    const { error } = JSON.parse(text) as { error?: Record<string, unknown> };
-    return (
-      ["code", "message", "hint"].every((name) => typeof error?.[name] === "string") &&
-      typeof error?.["number"] === "number"
-    );
-  } catch {
-    return false; // no JSON: then it is none
-  }
 }

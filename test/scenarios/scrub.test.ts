@@ -166,7 +166,8 @@ const RETIRED: ScenarioPlan = {
 
 scenario("a retired disk is replaced under load, then let go", RETIRED, (s) => {
   const retired = 1;
-  for (const { process } of s.cluster.units) process?.plane.setLeaving([retired]);
+  const plans = { leaving: new Set([retired]), maintained: new Set<number>() };
+  for (const { process } of s.cluster.units) process?.plane.setPlans(plans);
   // As the control station names targets (cluster/upkeep.ts).
   const puts = [1, 2].map((slice) => {
     const record = s.cluster.record(slice);

@@ -14,6 +14,7 @@ import {
   SECTOR_BYTES,
 } from "#base/grains.ts";
 import { Memory } from "#base/memory.ts";
+import { NO_PLANS } from "#base/record.ts";
 import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { Status, statusName } from "#base/status.ts";
 import type { SliceHappening } from "#appliance/slice-happenings.ts";
@@ -113,6 +114,7 @@ export class SimCluster {
   readonly #placement = new Map<DiskNumber, UnitNumber>();
   readonly #tags = new WeakMap<UnitProcess, SectorTags>();
   readonly #arenas: ArrayBuffer[] = [];
+  #plans = NO_PLANS;
   #tag = 0;
 
   constructor(plan: ClusterPlan) {
@@ -148,6 +150,15 @@ export class SimCluster {
 
   unit(number: UnitNumber): SimUnit {
     return this.units[number - 1] as SimUnit;
+  }
+  /** As the control station tells it: these units are in maintenance, and no others. */
+  maintain(...units: UnitNumber[]): void {
+    const maintained = new Set<DiskNumber>();
+    for (const [disk, unit] of this.#placement) if (units.includes(unit)) maintained.add(disk);
+    this.#plans = { leaving: new Set(), maintained };
+    for (const { process } of this.units) {
+      process?.deliver(() => process.plane.setPlans(this.#plans));
+    }
   }
   /** One disk per unit, of the same number, until it is moved. */
   unitOf(disk: DiskNumber): SimUnit {
@@ -247,6 +258,7 @@ export class SimCluster {
       },
       powerCut: (disk) => this.losses.powerCut(disk),
       gaveUp: (process) => this.#gaveUp(process),
+      plans: () => this.#plans,
       scrubPace: () => (this.healed ? SCRUB_AT_END : (this.plan.scrub ?? SCRUB_AT_END)),
       happened: (process, happening) => this.#happened(process, happening),
       accepted: (slice, offsetBytes) => this.rot.wasAccepted(slice, offsetBytes),

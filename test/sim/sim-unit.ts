@@ -5,7 +5,7 @@
 // anew.
 
 import { Memory } from "#base/memory.ts";
-import type { DiskNumber, SliceRecord, UnitNumber, VolumeNumber } from "#base/record.ts";
+import type { DiskNumber, DiskPlans, SliceRecord, UnitNumber, VolumeNumber } from "#base/record.ts";
 import { statusName } from "#base/status.ts";
 import type { PeerVerb } from "#base/verbs.ts";
 import type { Clock, Log, Random } from "#base/world.ts";
@@ -44,6 +44,8 @@ export interface UnitWorld {
   powerCut(disk: DiskNumber): void;
   /** How often disks are scrubbed. */
   scrubPace(): ScrubPace;
+  /** What the control station plans with disks. */
+  plans(): DiskPlans;
   /** A head met wrong blocks. */
   happened(process: UnitProcess, happening: SliceHappening): void;
   /** A head took a block as it was after a crash. */
@@ -313,6 +315,7 @@ export class UnitProcess implements Endpoint {
       if (unit !== this.unit) this.plane.placeDisk(disk, unit);
     }
     for (const shape of this.#shared.shapes) this.plane.volumeChanged(shape);
+    this.plane.setPlans(this.#shared.plans());
     let left = this.#machine.disks.size;
     if (left === 0) this.#opened();
     for (const [number, disk] of this.#machine.disks) {

@@ -58,7 +58,10 @@ beforeEach(() => {
   api = createApi(backend, { ...consoleParts(backend, {}, log), timers });
 });
 
-const ask = (path: string, init?: RequestInit) => api.request(path, init);
+/** Root on the unit asks. */
+const LOCAL = { asker: "local", from: "" } as const;
+const OWNERS: Asker = { role: "admin", actor: "token owner" };
+const ask = (path: string, init?: RequestInit) => api.request(path, init, LOCAL);
 const send = (method: string, path: string, body: unknown, headers: object = {}) =>
   ask(path, {
     method,
@@ -76,8 +79,7 @@ async function expectFault(answer: Response, status: number, code: string): Prom
 describe("reading", () => {
   test("status, units, disks, recovery → what the backend says, as documented", async () => {
     const status = schemas.UnitStatusSchema.parse(await (await ask("/api/v1/status")).json());
-    const hidden = { ...backend.status(), claim: { claimed: false, code: null } };
-    expect(status).toEqual(hidden);
+    expect(status).toEqual(backend.status());
     const units = schemas.UnitsSchema.parse(await (await ask("/api/v1/units")).json());
     expect(units.units).toEqual(backend.units());
     const disks = schemas.DisksSchema.parse(await (await ask("/api/v1/disks")).json());
@@ -128,18 +130,40 @@ describe("reading", () => {
     expect((await remove("?force=maybe")).status).toBe(400);
     expect((await remove("?force=true")).status).toBe(204);
     expect(backend.fleet.removed).toEqual([[2, true]]);
-    for (const query of ["unit=2", "disk=3", "link=1,2"]) {
+    for (const query of ["unit=2", "disk=3", "link=1,2", "maintenance=2"]) {
       expect((await ask(`/api/v1/what-if?${query}`)).status).toBe(200);
     }
-    expect(backend.fleet.asked.slice(-3)).toEqual([
-      { unit: "2", disk: undefined, link: undefined },
-      { unit: undefined, disk: 3, link: undefined },
-      { unit: undefined, disk: undefined, link: ["1", "2"] },
+    const said = backend.fleet.asked.slice(-4).map((question) => JSON.stringify(question));
+    expect(said).toEqual([
+      '{"unit":"2"}',
+      '{"disk":3}',
+      '{"link":["1","2"]}',
+      '{"maintenance":"2"}',
     ]);
     expect(await (await ask("/api/v1/questions")).json()).toEqual({ questions: [] });
     expect((await ask("/api/v1/what-if?unit=77")).status).toBe(404);
     expect((await ask("/api/v1/what-if?disk=sda")).status).toBe(400);
     expect((await ask("/api/v1/what-if?link=1")).status).toBe(400);
+  });
+
+  test("a unit taken out for work and back; refused while something would stop", async () => {
+    const path = "/api/v1/units/cairn-0002/maintenance";
+    expect((await send("POST", path, { dryRun: true })).status).toBe(200);
+    expect(backend.fleet.maintained.size).toBe(0);
+    expect((await send("POST", path, { forMs: 1000 })).status).toBe(400);
+    expect((await send("POST", path, { forMs: 86_400_001 })).status).toBe(400);
+    backend.fleet.isTight = true;
+    const refused = await send("POST", path, {});
+    expect([refused.status, await refused.text()]).toEqual([
+      409,
+      expect.stringContaining("one: offline while it is away"),
+    ]);
+    const forced = await send("POST", path, { force: true });
+    expect([forced.status, backend.fleet.maintained.get(2)]).toEqual([202, 7_200_000]);
+    const { units } = (await (await ask("/api/v1/units")).json()) as { units: object[] };
+    expect(units[1]).toMatchObject({ maintenance: { by: "owner", heads: 0 } });
+    expect((await send("DELETE", path, {})).status).toBe(204);
+    expect((await send("DELETE", path, {})).status).toBe(409);
   });
 
   test("pools made, listed, deleted; units moved; nonsense is refused", async () => {
@@ -382,7 +406,10 @@ describe("hosts", () => {
     ["range that is none", { ...DB1, addresses: ["10.0.0.0/33"] }],
     ["too many ranges", { ...DB1, addresses: Array(65).fill("10.0.0.1") }],
     ["unknown field", { ...DB1, iqn: "x" }],
-    ["a policy at once", { ...DB1, policy: { quotaBytes: 1, protections: [], grants: true } }],
+    [
+      "a policy at once",
+      { ...DB1, policy: { quotaBytes: 1, protections: [], pools: [], grants: true } },
+    ],
   ];
   for (const [what, body] of BAD) {
     test(`${what} → badRequest, nothing added`, async () => {
@@ -394,7 +421,7 @@ describe("hosts", () => {
 
 describe("hosts that ask by themselves", () => {
   const GIB = 2 ** 30;
-  const policy = { quotaBytes: 10 * GIB, protections: [], grants: true };
+  const policy = { quotaBytes: 10 * GIB, protections: [], pools: [], grants: true };
   const wish = { name: "data", sizeBytes: 4 * GIB, protection: "mirror-2" };
   let asHost: (method: string, path: string, body?: object) => Promise<Response>;
 
@@ -416,6 +443,7 @@ describe("hosts that ask by themselves", () => {
       { quotaBytes: -1 },
       { protections: ["raid-5"] },
       { grants: 1 },
+      { pools: ["a b"] },
       { x: 1 },
     ]) {
       const answer = await send("PATCH", "/api/v1/hosts/db1", { policy: { ...policy, ...wrong } });
@@ -438,6 +466,8 @@ describe("hosts that ask by themselves", () => {
       state: "granted",
       volume: 1,
     });
+    const elsewhere = { ...wish, name: "more", pool: "archive" };
+    await expectFault(await asHost("POST", "/api/v1/host/requests", elsewhere), 403, "forbidden");
     const over = { ...wish, name: "more", sizeBytes: 7 * GIB };
     await expectFault(await asHost("POST", "/api/v1/host/requests", over), 403, "overQuota");
     const own = OwnHostSchema.parse(await (await asHost("GET", "/api/v1/host")).json());
@@ -467,7 +497,7 @@ describe("hosts that ask by themselves", () => {
   });
 
   test("whoever is no host → forbidden, also the owner and the machine itself", async () => {
-    for (const asker of ["local", "token", "anybody"] as const) {
+    for (const asker of ["local", OWNERS, "anybody"] as const) {
       const env = { asker, from: "" };
       await expectFault(await api.request("/api/v1/host", {}, env), 403, "forbidden");
     }
@@ -598,7 +628,7 @@ describe("event stream", () => {
 
   test("whoever listens may no longer → it ends, and its place is free", async () => {
     let holds = true;
-    const env = { asker: "token" as const, from: "", holds: () => holds };
+    const env = { asker: OWNERS, from: "", holds: () => holds };
     const streams = await Promise.all(
       Array.from({ length: STREAMS_MAX }, () => api.request("/api/v1/events/stream", {}, env)),
     );
@@ -684,12 +714,12 @@ describe("claim", () => {
     const { token } = schemas.ClaimedSchema.parse(await answer.json());
     expect(token).toBe(backend.ownerToken as string);
     await expectFault(await claim({ code: MEMORY_CODE }, "anybody"), 409, "conflict");
-    expect((await claim({ replace: true }, "token")).status).toBe(201);
+    expect((await claim({ replace: true }, OWNERS)).status).toBe(201);
     expect((await claim({ replace: true }, "local")).status).toBe(201);
     expect(backend.claims).toEqual([
       { code: MEMORY_CODE, replace: false, asker: "anybody", password: null },
       { code: MEMORY_CODE, replace: false, asker: "anybody", password: null },
-      { code: null, replace: true, asker: "token", password: null },
+      { code: null, replace: true, asker: OWNERS, password: null },
       { code: null, replace: true, asker: "local", password: null },
     ]);
   });
@@ -710,7 +740,7 @@ describe("claim", () => {
       return schemas.UnitStatusSchema.parse(await answer.json()).claim;
     };
     expect(await told("local")).toEqual({ claimed: false, code: MEMORY_CODE });
-    for (const asker of ["token", "anybody", undefined] as const) {
+    for (const asker of [OWNERS, "anybody", undefined] as const) {
       expect([asker, await told(asker)]).toEqual([asker, { claimed: false, code: null }]);
     }
     await claim({ code: MEMORY_CODE });
@@ -742,10 +772,11 @@ describe("password", () => {
     expect(backend.password).toBeNull();
     expect((await put({ password }, "local")).status).toBe(204);
     expect(backend.password).toBe(password);
-    expect((await put({ password: "another good one" }, "token")).status).toBe(204);
-    const short = await expectFault(await put({ password: "short" }, "token"), 400, "badRequest");
+    expect((await put({ password: "another good one" }, OWNERS)).status).toBe(204);
+    const short = await expectFault(await put({ password: "short" }, OWNERS), 400, "badRequest");
     expect(short).toContain("at least 10 characters");
-    await expectFault(await put({ password, user: "x" }, "token"), 400, "badRequest");
+    await expectFault(await put({ password, owner: "x" }, OWNERS), 400, "badRequest");
+    await expectFault(await put({ password, user: "x" }, OWNERS), 404, "notFound");
     expect(backend.password).toBe("another good one");
   });
 });

@@ -18,6 +18,7 @@ import { createConsole } from "#appliance/console/console.tsx";
 import type { Credentials } from "#appliance/console/credentials.ts";
 import type { Sessions } from "#appliance/console/sessions.ts";
 import { VERSION } from "#appliance/version.ts";
+import type { ActorScope } from "#machine/actor-scope.ts";
 import { BODY_BYTES_MAX, STALE_HEADER } from "./convention.ts";
 import { eventStream, STREAMS_MAX } from "./event-stream.ts";
 import { faultOf, faultResponse } from "./fault-answer.ts";
@@ -30,8 +31,10 @@ import { AnswersByKey } from "./idempotency.ts";
 import { addPools } from "./pool-api.ts";
 import { METRICS_CONTENT_TYPE, metricsText } from "./prometheus.ts";
 import * as routes from "./routes.ts";
+import { askerOf, byRole } from "./roles.ts";
 import { addSupport } from "./support-api.ts";
 import { addUpdates } from "./update-api.ts";
+import { addUsers } from "./user-api.ts";
 
 export interface ApiOptions {
   world: Pick<World, "clock" | "log">;
@@ -39,6 +42,8 @@ export interface ApiOptions {
   /** Of people at the pages. */
   sessions: Sessions;
   credentials: Credentials;
+  /** For whom this unit acts. */
+  actors: Pick<ActorScope, "run">;
 }
 
 /** What serve.ts knows of a request. */
@@ -59,6 +64,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
     },
   });
   addEdges(api, backend, options.world.log);
+  api.use(byRole(backend, options));
   addReading(api, backend);
   addDiskChanges(api, backend);
   addSettings(api, backend);
@@ -72,7 +78,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addArrivals(api, backend);
   addSupport(api, backend);
   addFigures(api, backend, options.world.clock);
-  addPassword(api, backend);
+  addUsers(api, backend.users, () => backend.status().name);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);
   api.route("/", createConsole(backend, options));
@@ -132,15 +138,10 @@ function addReading(api: Api, backend: Backend): void {
     context.json(backend.volume(context.req.valid("param").id), 200),
   );
   api.openapi(routes.eventsRoute, (context) => {
-    const { since, limit } = context.req.valid("query");
-    return context.json({ events: backend.events(Number(since), Number(limit)) }, 200);
+    const { since, limit, actor } = context.req.valid("query");
+    return context.json({ events: backend.events(Number(since), Number(limit), actor) }, 200);
   });
   api.openapi(routes.recoveryRoute, (context) => context.json(backend.recovery(), 200));
-}
-
-/** Whoever is not known to be more is anybody. */
-function askerOf(env: Partial<Asking> | undefined): Asker {
-  return env?.asker ?? "anybody";
 }
 
 /** The claim code is for whoever stands before the box, or is root on it. */
@@ -153,18 +154,6 @@ function addClaim(api: Api, backend: Backend): void {
   api.openapi(routes.claimRoute, async (context) => {
     const request = context.req.valid("json");
     return context.json(await backend.claim(request, askerOf(context.env)), 201);
-  });
-}
-
-/** Who may ask that has shown a token or is this machine: serve.ts lets nobody else by. */
-function addPassword(api: Api, backend: Backend): void {
-  api.openapi(routes.passwordRoute, async (context) => {
-    const asker = askerOf(context.env);
-    if (asker !== "local" && asker !== "token") {
-      throw new Fault("unauthorised", "no token was shown");
-    }
-    await backend.setPassword(context.req.valid("json").password);
-    return context.body(null, 204);
   });
 }
 

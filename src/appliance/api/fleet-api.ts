@@ -9,10 +9,11 @@ import * as routes from "./fleet-routes.ts";
 export function addFleet(api: Api, backend: Backend): void {
   const { fleet } = backend;
   api.openapi(routes.whatIfRoute, (context) => {
-    const { unit, disk, link } = context.req.valid("query");
+    const { unit, disk, link, maintenance } = context.req.valid("query");
     const units = link?.split(",");
     const question = {
       unit,
+      maintenance,
       disk: disk === undefined ? undefined : Number(disk),
       link:
         units === undefined ? undefined : ([units[0] ?? "", units[1] ?? ""] as [string, string]),
@@ -32,6 +33,15 @@ export function addFleet(api: Api, backend: Backend): void {
     const { role, pool, ...options } = context.req.valid("json");
     const answer = await fleet.move(context.req.valid("param").unit, { role, pool }, options);
     return options.dryRun ? context.json(answer, 200) : context.json(answer, 202);
+  });
+  api.openapi(routes.maintainUnitRoute, async (context) => {
+    const options = context.req.valid("json");
+    const answer = await fleet.maintain(context.req.valid("param").unit, options);
+    return options.dryRun ? context.json(answer, 200) : context.json(answer, 202);
+  });
+  api.openapi(routes.endMaintenanceRoute, async (context) => {
+    await fleet.endMaintenance(context.req.valid("param").unit);
+    return context.body(null, 204);
   });
   api.openapi(routes.keepUnitRoute, async (context) => {
     await fleet.keep(context.req.valid("param").unit);

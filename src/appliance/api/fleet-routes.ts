@@ -7,6 +7,7 @@ import {
   EvacuateSchema,
   MoveSchema,
   LossesSchema,
+  MaintainSchema,
   QuestionsSchema,
   RemoveQuerySchema,
   ReplaceSchema,
@@ -60,6 +61,26 @@ export const moveUnitRoute = createRoute({
     202: json(WhatIfSchema, "moved, or begun; the unit says how far it is"),
     ...faults,
   },
+});
+
+export const maintainUnitRoute = createRoute({
+  method: "post",
+  path: "/api/v1/units/{unit}/maintenance",
+  summary: "Take a unit out for work: others head its slices, its copies are waited for",
+  request: { params: UnitPathSchema, body: body(MaintainSchema) },
+  responses: {
+    200: json(WhatIfSchema, "dry run: what its absence comes to"),
+    202: json(WhatIfSchema, "begun; the unit says when it may be switched off"),
+    ...faults,
+  },
+});
+
+export const endMaintenanceRoute = createRoute({
+  method: "delete",
+  path: "/api/v1/units/{unit}/maintenance",
+  summary: "End a unit's maintenance",
+  request: { params: UnitPathSchema },
+  responses: { 204: { description: "ended" }, ...faults },
 });
 
 export const keepUnitRoute = createRoute({

@@ -3,6 +3,11 @@
 // The shapes of what an owner does with units, and of what would happen if something were lost.
 
 import { z } from "@hono/zod-openapi";
+import {
+  MAINTENANCE_MS_DEFAULT,
+  MAINTENANCE_MS_MAX,
+  MAINTENANCE_MS_MIN,
+} from "#cluster/maintenance.ts";
 import { nameSchema } from "#cluster/name-schema.ts";
 import { POOL_ROLES } from "#cluster/pool-state.ts";
 import type { Question } from "#cluster/questions.ts";
@@ -73,6 +78,9 @@ export const WhatIfQuerySchema = z.object({
     .regex(/^[1-9]\d{0,14}$/, "a disk's number")
     .optional()
     .openapi({ description: "a disk's number" }),
+  maintenance: reference
+    .optional()
+    .openapi({ description: "a unit's name or number: switched off while in maintenance" }),
   link: z
     .string()
     .max(2 * REFERENCE_CHARACTERS_MAX + 1)
@@ -105,6 +113,20 @@ export const MoveSchema = z
     dryRun: z.boolean().default(false).describe("say what it comes to, change nothing"),
   })
   .openapi("Move");
+
+export const MaintainSchema = z
+  .strictObject({
+    forMs: z
+      .number()
+      .int()
+      .min(MAINTENANCE_MS_MIN)
+      .max(MAINTENANCE_MS_MAX)
+      .default(MAINTENANCE_MS_DEFAULT)
+      .describe("how long at most; afterwards its copies are made anew as those of any other"),
+    force: z.boolean().default(false).describe("what stops meanwhile is accepted"),
+    dryRun: z.boolean().default(false).describe("say what it comes to, change nothing"),
+  })
+  .openapi("Maintain");
 
 export const ReplaceSchema = z
   .strictObject({ by: reference.describe("the unit that takes its place, by name or number") })

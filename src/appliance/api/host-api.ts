@@ -78,7 +78,7 @@ function addOwn(api: Api, { hosts }: Backend): void {
 
 function hostOf(env: { asker?: Asker } | undefined): number {
   const asker = env?.asker ?? "anybody";
-  if (typeof asker !== "string") return asker.host;
+  if (typeof asker !== "string" && "host" in asker) return asker.host;
   throw new Fault(
     "forbidden",
     "this is for hosts: a host's own token is needed (cairn host token)",

@@ -7,8 +7,9 @@ import { z } from "@hono/zod-openapi";
 import { parseRange } from "#cluster/address-range.ts";
 import { layouts } from "#base/layout.ts";
 import type { Protection } from "#base/layout.ts";
+import { POOLS_MAX } from "#base/limits.ts";
 import { HOST_ADDRESSES_MAX, REQUEST_STATES, whySchema } from "#cluster/host-state.ts";
-import { spokenNameSchema } from "#cluster/name-schema.ts";
+import { nameSchema, spokenNameSchema } from "#cluster/name-schema.ts";
 import type { HostView, OwnHostView, RequestView } from "#appliance/host-backend.ts";
 import { CreateVolumeSchema, type Same, VolumePathSchema, VolumeSchema } from "./schemas.ts";
 import { reference } from "./schemas.ts";
@@ -23,6 +24,11 @@ const HostPolicySchema = z
       .max(Number.MAX_SAFE_INTEGER)
       .describe("of all that it asked for and has; 0: it may ask for nothing"),
     protections: z.array(protection).max(16).describe("which it may ask for; empty: any"),
+    pools: z
+      .array(nameSchema)
+      .max(POOLS_MAX)
+      .default([])
+      .describe("pools that it may ask in, the one meant if none is said first; empty: the first"),
     grants: z.boolean().describe("true: at once, what keeps to this; false: a person is asked"),
   })
   .openapi("HostPolicy");
@@ -86,6 +92,7 @@ export const RequestSchema = z
     name: z.string().describe("of the volume"),
     sizeBytes: number,
     protection,
+    pool: z.string().describe("where it is to lie"),
     state: z.enum(REQUEST_STATES),
     why: z.string().describe("why it was refused; may be empty"),
     volume: number.nullable().describe("what was made of it"),
@@ -132,6 +139,7 @@ export const AskVolumeSchema = z
     name: spokenNameSchema.optional().describe("of the volume; not said: made of the host's"),
     sizeBytes: CreateVolumeSchema.shape.sizeBytes,
     protection: CreateVolumeSchema.shape.protection,
+    pool: nameSchema.optional().describe("not said: the first that its policy names"),
   })
   .openapi("AskVolume");
 

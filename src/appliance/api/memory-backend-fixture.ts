@@ -5,10 +5,10 @@
 // what a unit would refuse, by the same Faults.
 
 import { Fault } from "#base/fault.ts";
-import { passwordFault } from "#appliance/password-rule.ts";
 import { layouts } from "#base/layout.ts";
 import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { DiskNumber } from "#base/record.ts";
+import { isAdmin } from "#appliance/backend.ts";
 import type {
   Asker,
   ChangeVolume,
@@ -27,6 +27,7 @@ import type {
 
 import type { Health } from "#appliance/health.ts";
 import type { DeadlineJudgement } from "#cluster/deadline.ts";
+import { FIRST_USER } from "#cluster/user-state.ts";
 import type { Journal } from "#cluster/decision-journal.ts";
 import { makeBundle } from "#appliance/support-bundle.ts";
 import { MemoryDrills } from "./memory-drills-fixture.ts";
@@ -36,6 +37,7 @@ import { MemoryNeighbours } from "./memory-neighbours-fixture.ts";
 import { MemoryPools } from "./memory-pools-fixture.ts";
 import { MemoryHosts } from "./memory-hosts-fixture.ts";
 import { MemoryUpdates } from "./memory-updates-fixture.ts";
+import { MemoryUsers } from "./memory-users-fixture.ts";
 
 export const MEMORY_CODE = "K7QWM-2XHDA";
 const DISK_BYTES = 10 * 2 ** 30;
@@ -65,8 +67,16 @@ export class MemoryBackend implements Backend {
   /** Null: nobody has claimed the cluster. */
   ownerToken: string | null = null;
   readonly claims: (ClaimRequest & { asker: Asker })[] = [];
-  /** Null: none is set. */
-  password: string | null = null;
+  readonly users = new MemoryUsers(() => this.#needCluster());
+  /** Of the first user; null: none is set. */
+  get password(): string | null {
+    return this.users.passwordOf(FIRST_USER);
+  }
+  set password(password: string) {
+    this.users.putFirst(password);
+  }
+  /** For whom it acts; a unit has it of what runs the request. */
+  actor: () => string | null = () => null;
   readonly #volumes: VolumeView[] = [];
   readonly #events: EventView[] = [];
   #nextVolume = 1;
@@ -112,6 +122,7 @@ export class MemoryBackend implements Backend {
       link: unit === 1 ? ("self" as const) : ("down" as const),
       words: ["babad", `daba${unit}`],
       evacuation: this.fleet.evacuationOf(unit),
+      maintenance: this.fleet.maintenanceOf(unit),
     }));
   }
 
@@ -264,35 +275,22 @@ export class MemoryBackend implements Backend {
   async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }> {
     this.claims.push({ ...request, asker });
     this.#needCluster();
-    if (asker === "anybody" && request.code !== MEMORY_CODE) {
+    if (!isAdmin(asker) && request.code !== MEMORY_CODE) {
       throw new Fault("forbidden", "that is not this unit's claim code");
     }
     if (this.ownerToken !== null && !request.replace) {
       throw new Fault("conflict", "this cluster is claimed already");
     }
     this.ownerToken = `${this.claims.length}`.repeat(64).slice(0, 64);
-    this.password = request.password ?? this.password;
+    this.users.claimed(this.ownerToken, request.password);
     return { token: this.ownerToken };
   }
 
-  passwordMark(): string | null {
-    return this.password === null ? null : `mark of ${this.password}`;
-  }
-
-  async checkPassword(password: string): Promise<boolean> {
-    return password === this.password;
-  }
-
-  async setPassword(password: string): Promise<void> {
+  events(since: number, limit: number, actor?: string): EventView[] {
     this.#needCluster();
-    const fault = passwordFault(password);
-    if (fault !== null) throw new Fault("badRequest", fault);
-    this.password = password;
-  }
-
-  events(since: number, limit: number): EventView[] {
-    this.#needCluster();
-    const later = this.#events.filter((one) => one.number > since);
+    const later = this.#events.filter(
+      (one) => one.number > since && (actor === undefined || one.actor === actor),
+    );
     return since === 0 ? later.slice(-limit) : later.slice(0, limit);
   }
 
@@ -325,7 +323,7 @@ export class MemoryBackend implements Backend {
   say(severity: EventView["severity"], sentence: string): void {
     const number = this.#events.length + 1;
     const atMs = NEW_YEAR_2026_MS + number * 1000;
-    this.#events.push({ number, atMs, severity, kind: "test", sentence });
+    this.#events.push({ number, atMs, severity, kind: "test", sentence, actor: this.actor() });
   }
 
   #needCluster(): void {

@@ -70,6 +70,31 @@ export class MemoryFleet implements Fleet {
     return this.answer;
   }
 
+  readonly maintained = new Map<number, number>();
+  maintenanceOf(unit: number) {
+    const forMs = this.maintained.get(unit);
+    if (forMs === undefined) return null;
+    const sentence = "it heads nothing: it can be switched off or restarted; for 2 h more at most";
+    return { by: "owner" as const, untilMs: forMs, leftMs: forMs, heads: 0, sentence };
+  }
+  async maintain(
+    name: string,
+    options: { forMs: number; force: boolean; dryRun: boolean },
+  ): Promise<WhatIf> {
+    const unit = numberOf(name);
+    if (options.dryRun) return this.answer;
+    if (this.isTight && !options.force) {
+      const what = "one: offline while it is away";
+      throw new Fault("conflict", `cairn-000${unit} cannot go into maintenance: ${what}`);
+    }
+    this.maintained.set(unit, options.forMs);
+    return this.answer;
+  }
+  async endMaintenance(name: string): Promise<void> {
+    const unit = numberOf(name);
+    if (!this.maintained.delete(unit)) throw new Fault("conflict", "it is not in maintenance");
+  }
+
   async keep(name: string): Promise<void> {
     const unit = numberOf(name);
     if (!this.evacuated.delete(unit)) throw new Fault("conflict", "it is not being evacuated");
@@ -107,6 +132,7 @@ export class MemoryFleet implements Fleet {
   whatIf(question: WhatIfQuestion): WhatIf {
     this.asked.push(question);
     if (question.unit !== undefined) numberOf(question.unit);
+    if (question.maintenance !== undefined) numberOf(question.maintenance);
     return this.answer;
   }
 }

@@ -56,7 +56,7 @@ export class MemoryHosts implements HostBackend {
     }
     this.#check(addresses, 0);
     const host = this.#next++;
-    const policy = { quotaBytes: 0, protections: [], grants: false };
+    const policy = { quotaBytes: 0, protections: [], pools: [], grants: false };
     const nothing = { createdAtMs: 0, sessions: [], askedBytes: 0, hasToken: false };
     this.#hosts.push({ host, name, addresses, policy, ...nothing });
     return this.one(name);
@@ -112,8 +112,8 @@ export class MemoryHosts implements HostBackend {
   }
 
   async #grant(request: RequestView): Promise<RequestView> {
-    const { name, sizeBytes, protection, host } = request;
-    const made = await this.#create({ name, sizeBytes, protection, hosts: [String(host)] });
+    const { name, sizeBytes, protection, pool, host } = request;
+    const made = await this.#create({ name, sizeBytes, protection, pool, hosts: [String(host)] });
     return Object.assign(request, { state: "granted", volume: made.volume });
   }
 
@@ -134,6 +134,12 @@ export class MemoryHosts implements HostBackend {
     if (known.askedBytes + wish.sizeBytes > known.policy.quotaBytes) {
       throw new Fault("overQuota", `host ${known.name} may not have so much`);
     }
+    const pools = known.policy.pools.length === 0 ? ["pool"] : known.policy.pools;
+    const pool = wish.pool ?? pools[0] ?? "";
+    if (!pools.includes(pool)) {
+      const may = pools.join(" or ");
+      throw new Fault("forbidden", `host ${known.name} may ask in the pool ${may}, not in ${pool}`);
+    }
     const number = this.#requests.length + 1;
     const request: RequestView = {
       request: number,
@@ -142,6 +148,7 @@ export class MemoryHosts implements HostBackend {
       name: wish.name ?? `${known.name}-${number}`,
       sizeBytes: wish.sizeBytes,
       protection: wish.protection,
+      pool,
       state: "waiting",
       why: "",
       volume: null,

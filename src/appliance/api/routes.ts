@@ -4,7 +4,7 @@
 // answer. What they do is in api.ts.
 
 import { createRoute, z } from "@hono/zod-openapi";
-import { CLAIM_PATH, PASSWORD_PATH } from "./convention.ts";
+import { CLAIM_PATH } from "./convention.ts";
 import {
   AuthoritySchema,
   ChangeSettingsSchema,
@@ -21,7 +21,6 @@ import {
   EventsSchema,
   FaultSchema,
   KeptPathSchema,
-  PasswordSchema,
   RecoverySchema,
   ScrubDiskSchema,
   SettingsSchema,
@@ -170,14 +169,6 @@ export const claimRoute = createRoute({
   summary: "Claim the cluster: with its code without a token, five tries a minute",
   request: { body: body(ClaimSchema) },
   responses: { 201: json(ClaimedSchema, "claimed"), ...faults },
-});
-
-export const passwordRoute = createRoute({
-  method: "put",
-  path: PASSWORD_PATH,
-  summary: "Set the owner's password for the pages; whoever is signed in by the old one is out",
-  request: { body: body(PasswordSchema) },
-  responses: { 204: { description: "set" }, ...faults },
 });
 
 export const settingsRoute = createRoute({

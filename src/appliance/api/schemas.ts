@@ -13,7 +13,7 @@ import { TLS_RULES, TLS_RULE_DEFAULT } from "#base/tls.ts";
 import { VOLUME_HOSTS_MAX } from "#cluster/host-state.ts";
 import { nameSchema, spokenNameSchema } from "#cluster/name-schema.ts";
 import { FIRST_POOL } from "#cluster/pool-state.ts";
-import { settingShapes } from "#cluster/state.ts";
+import { ACTOR_CHARACTERS_MAX, settingShapes } from "#cluster/state.ts";
 import { GRACE_MS_MAX } from "#cluster/volume-ends.ts";
 import type {
   AuthorityView,
@@ -95,6 +95,16 @@ export const UnitSchema = z
       })
       .nullable()
       .describe("how far it is emptied, to leave or for a move; null: it stays where it is"),
+    maintenance: z
+      .object({
+        by: z.enum(["owner", "update"]),
+        untilMs: number.describe("when it ends by itself, ms since 1970"),
+        leftMs: number,
+        heads: number.describe("slices that it heads still"),
+        sentence: z.string(),
+      })
+      .nullable()
+      .describe("it is taken out for work, and its copies are waited for; null: it is not"),
   })
   .openapi("Unit");
 
@@ -199,6 +209,7 @@ export const EventSchema = z
     severity: z.enum(["info", "warning", "alarm"]),
     kind: z.string(),
     sentence: z.string(),
+    actor: z.string().nullable().describe("who asked for it; null: nobody did"),
   })
   .openapi("Event");
 
@@ -327,10 +338,6 @@ export const ClaimSchema = z
   })
   .openapi("Claim");
 
-export const PasswordSchema = z
-  .strictObject({ password: z.string().max(1000).describe("10 to 200 characters") })
-  .openapi("Password");
-
 export const ClaimedSchema = z
   .object({ token: z.string().describe("the owner's, valid through every unit; told once") })
   .openapi("Claimed");
@@ -405,6 +412,12 @@ export const EventsQuerySchema = z.object({
   limit: countWord
     .refine((word) => Number(word) >= 1 && Number(word) <= EVENTS_MAX, `1 to ${EVENTS_MAX}`)
     .default(String(EVENTS_USUAL)),
+  actor: z
+    .string()
+    .min(1)
+    .max(ACTOR_CHARACTERS_MAX)
+    .optional()
+    .openapi({ description: "only what somebody of this name asked for", example: "anna" }),
 });
 
 export type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;

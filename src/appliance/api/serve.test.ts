@@ -14,6 +14,7 @@ import { Fault } from "#base/fault.ts";
 import { listenHttp } from "#machine/http-listener.ts";
 import { issueWebCertificate, webAuthority } from "#machine/web-certificates.ts";
 import { createApi } from "./api.ts";
+import type { Role } from "#cluster/user-state.ts";
 import { consoleParts } from "#appliance/console/console-parts-fixture.ts";
 import { MEMORY_CODE, MemoryBackend } from "./memory-backend-fixture.ts";
 import { FaultSchema } from "./schemas.ts";
@@ -29,13 +30,13 @@ const log = { write: () => undefined };
 let folder: string;
 let backend: MemoryBackend;
 let fatal: unknown[];
-let administrators: string[];
+let owners: { name: string; role: Role; tokenHash: string }[];
 let parts: ReturnType<typeof consoleParts>;
 let served: ServedApi;
 let tlsOnly: number | null = null;
 
 function start(change: Partial<ServeOptions> = {}): ServedApi {
-  parts = consoleParts(backend, { token: TOKEN, administrators: () => administrators });
+  parts = consoleParts(backend, { token: TOKEN, tokens: () => owners });
   return serveApi(createApi(backend, { ...parts, timers: { after: () => () => undefined } }), {
     listen: listenHttp,
     seal,
@@ -43,9 +44,10 @@ function start(change: Partial<ServeOptions> = {}): ServedApi {
     socketPath: path.join(folder, SOCKET_FILE),
     tcp: { address: "127.0.0.1", port: 0 },
     token: TOKEN,
-    administrators: () => administrators,
+    unitName: "cairn-0001",
+    tokens: () => owners,
     hostOf: (tokenHash) => backend.hosts.hostOf(tokenHash),
-    isSignedIn: parts.isSignedIn,
+    signedIn: parts.signedIn,
     tlsPortOnly: () => tlsOnly,
     names: () => ["cairn-0001", "cairn-0001.local"],
     fatal: (error) => void fatal.push(error),
@@ -58,7 +60,7 @@ beforeEach(() => {
   backend = new MemoryBackend();
   fatal = [];
   tlsOnly = null;
-  administrators = [];
+  owners = [];
   served = start();
 });
 afterEach(async () => {
@@ -146,9 +148,10 @@ describe("TCP", () => {
     const fault = tcpAsker(new Request("http://localhost/", { headers: bearer }), {
       seal,
       token: TOKEN,
-      administrators: () => [],
+      unitName: "cairn-0001",
+      tokens: () => [],
       hostOf: () => null,
-      isSignedIn: () => false,
+      signedIn: () => null,
       names: () => [],
     });
     expect(fault).toMatchObject({ code: "wrongHost" });
@@ -205,12 +208,17 @@ describe("TCP", () => {
     const asked = () => overTcp({ host: "localhost", authorization: `Bearer ${owner}` });
     expect((await asked()).status).toBe(401);
     const hash = (text: string) => createHash("sha256").update(text).digest("hex");
-    administrators = [hash("somebody"), hash(owner)];
+    const record = (text: string) => ({
+      name: "one",
+      role: "admin" as const,
+      tokenHash: hash(text),
+    });
+    owners = [record("somebody"), record(owner)];
     expect((await asked()).status).toBe(200);
     expect((await overTcp({ ...bearer, host: "localhost" })).status).toBe(200);
     const wrong = { host: "localhost", authorization: `Bearer ${hash(owner)}` };
     expect((await overTcp(wrong)).status).toBe(401);
-    administrators = [hash("somebody")]; // replaced
+    owners = [record("somebody")]; // replaced
     expect((await asked()).status).toBe(401);
   });
 
@@ -224,7 +232,11 @@ describe("TCP", () => {
     expect((await claim({}, { code: "wrong" })).status).toBe(403);
     expect((await claim({}, { code: MEMORY_CODE })).status).toBe(201);
     expect((await claim(bearer, { replace: true })).status).toBe(201);
-    expect(backend.claims.map(({ asker }) => asker)).toEqual(["anybody", "anybody", "token"]);
+    expect(backend.claims.map(({ asker }) => asker)).toEqual([
+      "anybody",
+      "anybody",
+      { role: "admin", actor: "the token of cairn-0001" },
+    ]);
     // A token that is shown must be a right one, and a browser's password changes nothing.
     const shown = await claim({ authorization: "Bearer wrong" }, { code: MEMORY_CODE });
     expect([shown.status, (await claim(basic, { replace: true })).status]).toEqual([401, 403]);
@@ -244,7 +256,7 @@ describe("TCP", () => {
 
   test("a session's cookie → reads, changes nothing; ends with its credential", async () => {
     backend.password = "a good password";
-    const begun = () => parts.sessions.begin(parts.credentials.ofPassword() as string).token;
+    const begun = () => parts.sessions.begin(parts.credentials.ofUser("admin") as string).token;
     const token = begun();
     const cookie = `other=1; cairn-session=${token}`;
     expect((await overTcp({ host: "localhost", cookie })).status).toBe(200);

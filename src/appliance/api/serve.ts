@@ -4,10 +4,10 @@
 // may open it, and on TCP to whoever shows the token of the state directory.
 //
 // Invariants
-// - On TCP nothing is answered without a token, this unit's own or an administrator's of the
-//   cluster, compared in constant time; but for the claim, which takes a code instead
-//   (claim-desk.ts), and the pages, which take a session (src/appliance/console). A session reads
-//   the API too, and changes nothing through it.
+// - On TCP nothing is answered without a token, this unit's own or one of the cluster's, compared
+//   in constant time; but for the claim, which takes a code instead (claim-desk.ts), and the pages,
+//   which take a session (src/appliance/console). A session reads the API too, and changes nothing
+//   through it. What who is known may change is decided in roles.ts.
 // - A name that is not ours is refused before the token is looked at (DNS rebinding), and so is a
 //   page of another origin. A host's own token opens HOST_PATH and nothing else. A password typed
 //   into a browser (Basic, the token as password) only reads: a browser adds it to requests by
@@ -18,13 +18,14 @@ import type { HostNumber } from "#base/record.ts";
 import type { Log, Seal } from "#base/world.ts";
 import { addressBytes } from "#cluster/address-range.ts";
 import type { HttpListener, HttpListenerOptions, HttpPlace } from "#machine/http-listener.ts";
-import type { Asker } from "#appliance/backend.ts";
+import type { Asker, Known } from "#appliance/backend.ts";
 import { isConsolePath } from "#appliance/console/paths.ts";
 import type { Asking } from "./api.ts";
 import { BODY_BYTES_MAX, CLAIM_PATH, HOST_PATH, TOKEN_FILE } from "./convention.ts";
 import { faultResponse } from "./fault-answer.ts";
 import { originOf } from "./origin.ts";
-import { knownToken } from "./tokens.ts";
+import { isReading } from "./roles.ts";
+import { type KnownTokens, knownToken } from "./tokens.ts";
 
 export { SOCKET_FILE, TOKEN_FILE } from "./convention.ts";
 
@@ -45,12 +46,12 @@ export interface ServeOptions {
   tcp: { address: string; port: number } | null;
   /** At least 32 characters; made once by the unit, kept in its state directory. */
   token: string;
-  /** SHA-256 of the tokens of the cluster's administrators, hex. */
-  administrators(): readonly string[];
+  unitName: string;
+  tokens: KnownTokens["tokens"];
   /** Whose token has this hash, hex; null: no host's. */
   hostOf(tokenHash: string): HostNumber | null;
-  /** Whether a browser shows the cookie of a session at the pages. */
-  isSignedIn(request: Request): boolean;
+  /** Whose session at the pages it is whose cookie a browser shows; null: nobody's. */
+  signedIn(request: Request): Known | null;
   /** Where TLS is answered, while plain requests are to be led there; else null. */
   tlsPortOnly?(): number | null;
   /** Host names that are ours, besides addresses, localhost and cairn.local. */
@@ -145,7 +146,7 @@ function ledToTls(
 
 type CheckOptions = Pick<
   ServeOptions,
-  "seal" | "token" | "administrators" | "hostOf" | "names" | "isSignedIn"
+  "seal" | "token" | "unitName" | "tokens" | "hostOf" | "names" | "signedIn"
 >;
 
 /** Why a request on TCP is refused whoever asks, or null: a foreign name, a foreign page. */
@@ -168,14 +169,15 @@ export function tcpAsker(request: Request, options: CheckOptions): Fault | Asker
   if (shown === null) {
     // The pages see to it themselves, since they must be able to ask for a password.
     if (isClaim(request) || isConsolePath(pathOf(request))) return "anybody";
-    if (isReading(request) && options.isSignedIn(request)) return "token";
-    return new Fault("unauthorised", "no token was shown");
+    const person = isReading(request) ? options.signedIn(request) : null;
+    return person ?? new Fault("unauthorised", "no token was shown");
   }
-  if (knownToken(shown.token, options) === null) return hostAsker(request, shown, options);
+  const known = knownToken(shown.token, options);
+  if (known === null) return hostAsker(request, shown, options);
   if (shown.byBrowser && !isReading(request)) {
     return new Fault("forbidden", "changes need the token as a bearer token, not as a password");
   }
-  return "token";
+  return { role: known.role, actor: known.actor };
 }
 
 /** No time tells of a hash what helps to find a token with it. */
@@ -195,16 +197,15 @@ function hostAsker(
 }
 
 function isSame(left: Fault | Asker, right: Asker): boolean {
-  if (left instanceof Fault || typeof left === "string") return left === right;
-  return typeof right !== "string" && left.host === right.host;
+  if (left instanceof Fault || typeof left === "string" || typeof right === "string") {
+    return left === right;
+  }
+  if ("host" in left) return "host" in right && left.host === right.host;
+  return "actor" in right && left.actor === right.actor;
 }
 
 function isClaim(request: Request): boolean {
   return request.method === "POST" && pathOf(request) === CLAIM_PATH;
-}
-
-function isReading(request: Request): boolean {
-  return request.method === "GET" || request.method === "HEAD";
 }
 
 function pathOf(request: Request): string {

@@ -17,8 +17,9 @@ export function serveInMemory(
   folder: string,
   options: { tcp: boolean },
 ): ServedApi {
-  const parts = consoleParts(backend);
+  const parts = consoleParts(backend, { tokens: () => backend.users.records() });
   const { log, seal } = parts.world;
+  backend.actor = () => parts.actors.current;
   return serveApi(createApi(backend, { ...parts, timers: { after: () => () => undefined } }), {
     listen: listenHttp,
     seal,
@@ -26,9 +27,10 @@ export function serveInMemory(
     socketPath: `${folder}/${SOCKET_FILE}`,
     tcp: options.tcp ? { address: "127.0.0.1", port: 0 } : null,
     token: SERVED_TOKEN,
-    administrators: () => [],
+    unitName: backend.status().name,
+    tokens: () => backend.users.records(),
     hostOf: (tokenHash) => backend.hosts.hostOf(tokenHash),
-    isSignedIn: parts.isSignedIn,
+    signedIn: parts.signedIn,
     names: () => [],
     fatal: (error) => {
       throw error;

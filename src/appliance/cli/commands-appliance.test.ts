@@ -191,11 +191,13 @@ describe("screen and recovery", () => {
   test("screen → where it shows, and how it asks: by the socket, and not for long", async () => {
     expect(await run("screen --tty /dev/tty1 --socket /run/u.sock --run-directory /run/x")).toBe(0);
     const [start] = screens;
-    expect(start).toMatchObject({ tty: "/dev/tty1", serial: false, runDirectory: "/run/x" });
+    expect(start).toMatchObject({ ttys: ["/dev/tty1"], serial: false, runDirectory: "/run/x" });
     expect(await start?.ask("/api/v1/status")).toEqual({ it: "answered" });
     expect(limits).toEqual([3000]);
     expect(await run("screen --serial")).toBe(0);
-    expect(screens[1]).toMatchObject({ tty: null, serial: true, runDirectory: "/run/cairn" });
+    expect(screens[1]).toMatchObject({ ttys: [], serial: true, runDirectory: "/run/cairn" });
+    expect(await run("screen --tty /dev/tty1 --tty /dev/ttyS0")).toBe(0);
+    expect(screens[2]).toMatchObject({ ttys: ["/dev/tty1", "/dev/ttyS0"] });
   });
 
   test("recovery → the daemon's port and state, unless said", async () => {

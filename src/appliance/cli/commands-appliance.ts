@@ -29,7 +29,12 @@ const screen: Command = {
   words: ["screen"],
   operands: [],
   flags: [
-    { name: "tty", kind: "path", value: "PATH", sentence: "a terminal other than this one" },
+    {
+      name: "tty",
+      kind: "paths",
+      value: "PATH",
+      sentence: "a terminal other than this one; may be repeated",
+    },
     {
       name: "serial",
       kind: "yesno",
@@ -42,7 +47,7 @@ const screen: Command = {
   run: async (call) => {
     const machine = withPatience(call.machine, SCREEN_ASK_MS);
     await machine.runScreen({
-      tty: call.flags.word("tty"),
+      ttys: call.flags.words("tty") ?? [],
       serial: call.flags.isSet("serial"),
       runDirectory: fromHere(call, call.flags.word("run-directory") ?? RUN_DIRECTORY),
       // A new one each time: the socket may not be there yet.

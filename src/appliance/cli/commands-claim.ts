@@ -5,23 +5,14 @@
 // is asked: a token that cannot be kept is never given out.
 
 import { Fault } from "#base/fault.ts";
-import { CLAIM_PATH, PASSWORD_PATH } from "#appliance/api/convention.ts";
+import { CLAIM_PATH } from "#appliance/api/convention.ts";
 import { ClaimedSchema } from "#appliance/api/schemas.ts";
 import { fromHere } from "./appliance-places.ts";
 import { ASKING_FLAGS, type Call, type Command } from "./command.ts";
+import { PASSWORD_FLAG, passwordOf } from "./commands-user.ts";
 import { Misuse } from "./failure.ts";
-import type { FlagDefinition } from "./flags.ts";
 
 const SAVE_FILE = "cairn-token";
-
-/** More than any password that is taken. */
-const PASSWORD_BYTES_MAX = 4096;
-const PASSWORD_FLAG: FlagDefinition = {
-  name: "password-file",
-  kind: "path",
-  value: "FILE",
-  sentence: "a file with the password for the pages in its first line",
-};
 
 const claim: Command = {
   words: ["claim"],
@@ -82,25 +73,4 @@ async function askedCode(call: Call): Promise<string> {
   throw new Fault("badRequest", "--code: needs the claim code that the box shows");
 }
 
-const passwordSet: Command = {
-  words: ["password", "set"],
-  operands: [],
-  flags: [...ASKING_FLAGS, PASSWORD_FLAG],
-  sentence: "the owner's password for the pages: another one, or the first",
-  run: async (call) => {
-    await call.askPlain("PUT", PASSWORD_PATH, { password: passwordOf(call) });
-    await call.print({ set: true }, () => "The password is set; sign in with it at the pages.\n");
-    return 0;
-  },
-};
-
-/** Never from an argument: those are seen by everybody on the machine. */
-function passwordOf(call: Call): string {
-  const file = call.flags.word("password-file");
-  if (file === null) throw new Misuse("--password-file: a file with the password is needed");
-  const text = call.machine.readText(fromHere(call, file), PASSWORD_BYTES_MAX);
-  if (text === null) throw new Fault("notFound", `the password file ${file} does not exist`);
-  return text.split(/\r?\n/, 1)[0] ?? "";
-}
-
-export const claimCommands: readonly Command[] = [claim, passwordSet];
+export const claimCommands: readonly Command[] = [claim];

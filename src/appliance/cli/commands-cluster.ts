@@ -107,11 +107,13 @@ const unitColumns: Column<UnitView>[] = [
   { head: "ADDRESSES", cell: (unit) => unit.addresses.join(", "), wide: true },
   { head: "IDENTITY", cell: (unit) => unit.unitId, wide: true },
   { head: "EVACUATION", cell: (unit) => unit.evacuation?.sentence ?? "", wide: true },
+  { head: "MAINTENANCE", cell: (unit) => unit.maintenance?.sentence ?? "", wide: true },
 ];
 
-function unitState({ alive, evacuation }: UnitView): string {
+function unitState({ alive, evacuation, maintenance }: UnitView): string {
   const word = alive ? "up" : "away";
-  return evacuation === null ? word : `${word}, leaving`;
+  const going = evacuation === null ? word : `${word}, leaving`;
+  return maintenance === null ? going : `${going}, in maintenance`;
 }
 
 const diskColumns: Column<DiskView>[] = [
@@ -231,6 +233,7 @@ const eventColumns: Column<EventView>[] = [
   { head: "TIME (UTC)", cell: (event) => timeInWords(event.atMs) },
   { head: "SEVERITY", cell: (event) => event.severity },
   { head: "KIND", cell: (event) => event.kind, wide: true },
+  { head: "BY", cell: (event) => event.actor ?? "" },
   { head: "WHAT HAPPENED", cell: (event) => event.sentence },
 ];
 
@@ -242,6 +245,12 @@ const events: Command = {
     WIDE_FLAG,
     { name: "watch", kind: "yesno", sentence: "then go on with new ones until Ctrl-C" },
     { name: "since", kind: "whole", value: "NUMBER", sentence: "only after this event" },
+    {
+      name: "actor",
+      kind: "text",
+      value: "NAME",
+      sentence: "only what somebody of this name asked for, such as anna or 'token backup'",
+    },
     {
       name: "limit",
       kind: "whole",
@@ -257,8 +266,10 @@ async function listEvents(call: Call): Promise<number> {
   let since = wholeNumber(call, "since") ?? 0;
   const limit = wholeNumber(call, "limit") ?? EVENTS_USUAL;
   const wide = call.flags.isSet("wide");
+  const actor = call.flags.word("actor");
+  const by = actor === null ? "" : `&actor=${encodeURIComponent(actor)}`;
   const look = async (): Promise<void> => {
-    const path = `/api/v1/events?since=${since}&limit=${limit}`;
+    const path = `/api/v1/events?since=${since}&limit=${limit}${by}`;
     const { value, body } = await call.ask(EventsSchema, "GET", path);
     const last = value.events.at(-1);
     if (last === undefined && call.flags.isSet("watch")) return;

@@ -165,7 +165,7 @@ describe("hosts that ask by themselves", () => {
     const wish = { sizeBytes: 2 ** 30, protection: "mirror-2" as const };
     for (const name of ["one", "two"]) await backend.hosts.ask(1, { ...wish, name });
     expect(await run("request list")).toBe(0);
-    expect(out).toContain("1        db1   one     1 GiB  mirror-2    waiting");
+    expect(out).toContain("1        db1   one     1 GiB  mirror-2    pool  waiting");
     expect(await run("request grant 1")).toBe(0);
     expect(out).toBe("db1 has one\n");
     expect(backend.volume("one").hosts).toEqual([{ host: 1, name: "db1" }]);
@@ -175,6 +175,8 @@ describe("hosts that ask by themselves", () => {
     expect(await run("request grant two")).toBe(2);
     expect(await run("host token db1 --void")).toBe(0);
     expect(backend.hosts.one("db1").hasToken).toBe(false);
+    expect(await run("host policy db1 --quota 1G --in-pool fast --in-pool pool")).toBe(0);
+    expect(out).toBe("db1 may ask for 1 GiB in the pool fast or pool, a person grants\n");
     expect(await run("host policy db1 --quota 0")).toBe(0);
     expect(out).toBe("db1 may ask for nothing\n");
     expect(await run("host policy db1")).toBe(2);
@@ -189,6 +191,8 @@ describe("hosts that ask by themselves", () => {
     expect(out).toContain("nbd://10.0.0.1/data");
     expect(await asHost("host request --size 7G")).toBe(7);
     expect(err).toContain("over the quota");
+    expect(await asHost("host request --size 1G --pool archive")).toBe(7);
+    expect(err).toContain("may ask in the pool pool, not in archive");
     expect(backend.volumes()).toHaveLength(1);
     expect(await asHost("host status")).toBe(0);
     expect(out).toContain("Policy     may ask for 10 GiB, at once");

@@ -34,14 +34,17 @@ const columns: Column<RequestView>[] = [
   { head: "VOLUME", cell: ({ name }) => name },
   { head: "SIZE", cell: ({ sizeBytes }) => sizeInWords(sizeBytes) },
   { head: "PROTECTION", cell: ({ protection }) => protection },
+  { head: "POOL", cell: ({ pool }) => pool },
   { head: "STATE", cell: ({ state, why }) => (why === "" ? state : `${state}: ${why}`) },
   { head: "ASKED (UTC)", cell: ({ askedAtMs }) => timeInWords(askedAtMs) },
 ];
 
-export function policyInWords({ quotaBytes, protections, grants }: HostPolicyView): string {
+export function policyInWords({ quotaBytes, protections, pools, grants }: HostPolicyView): string {
   if (quotaBytes === 0) return "may ask for nothing";
-  const what = protections.length === 0 ? "" : ` as ${protections.join(" or ")}`;
-  return `may ask for ${sizeInWords(quotaBytes)}${what}, ${grants ? "at once" : "a person grants"}`;
+  const as = protections.length === 0 ? "" : ` as ${protections.join(" or ")}`;
+  const where = pools.length === 0 ? "" : ` in the pool ${pools.join(" or ")}`;
+  const how = grants ? "at once" : "a person grants";
+  return `may ask for ${sizeInWords(quotaBytes)}${as}${where}, ${how}`;
 }
 
 const list: Command = {
@@ -115,6 +118,12 @@ const policy: Command = {
       sentence: "a protection that it may ask for; may be repeated; none: any",
     },
     {
+      name: "in-pool",
+      kind: "texts",
+      value: "POOL",
+      sentence: "a pool that it may ask in; may be repeated; none: the first pool",
+    },
+    {
       name: "grant",
       kind: "yesno",
       sentence: "what keeps to this is granted at once; else a person is asked",
@@ -127,7 +136,8 @@ const policy: Command = {
     const quotaBytes = quota === "0" ? 0 : parseSize(quota);
     if (quotaBytes === null) throw new Misuse(`--quota ${quota}: needs a size such as 1T`);
     const protections = call.flags.words("may-ask") ?? [];
-    const wanted = { quotaBytes, protections, grants: call.flags.isSet("grant") };
+    const pools = call.flags.words("in-pool") ?? [];
+    const wanted = { quotaBytes, protections, pools, grants: call.flags.isSet("grant") };
     const { value, body } = await call.ask(HostSchema, "PATCH", hostPath(call), { policy: wanted });
     await call.print(body, () => `${value.name} ${policyInWords(value.policy)}\n`);
     return 0;
@@ -196,6 +206,7 @@ const request: Command = {
       sentence: "copies on different units; mirror-2 if not said",
     },
     { name: "name", kind: "text", value: "NAME", sentence: "of the volume" },
+    { name: "pool", kind: "text", value: "POOL", sentence: "where it is to lie" },
     { name: "until-answered", kind: "yesno", sentence: "until a person has answered" },
   ],
   sentence: "on a host, with its own token (--url, --token-file): ask for a volume",
@@ -206,11 +217,17 @@ async function askVolume(call: Call): Promise<number> {
   const size = call.flags.word("size");
   const sizeBytes = size === null ? null : parseSize(size);
   if (sizeBytes === null) throw new Misuse("--size is needed, such as --size 100G");
-  const [name, protection] = [call.flags.word("name"), call.flags.word("protection")];
+  const { flags } = call;
+  const [name, protection, pool] = [
+    flags.word("name"),
+    flags.word("protection"),
+    flags.word("pool"),
+  ];
   const wish = {
     sizeBytes,
     ...(name === null ? {} : { name }),
     ...(protection === null ? {} : { protection }),
+    ...(pool === null ? {} : { pool }),
   };
   const asked = await call.ask(RequestSchema, "POST", `${HOST_PATH}/requests`, wish);
   const ended = call.flags.isSet("until-answered")

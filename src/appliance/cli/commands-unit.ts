@@ -2,11 +2,12 @@
 //
 // Commands about units that are to go or to move, and about what a loss would mean.
 
+import { MAINTENANCE_MS_DEFAULT } from "#cluster/maintenance.ts";
 import { placeInWords } from "#cluster/pool-state.ts";
 import type { Question } from "#cluster/questions.ts";
 import type { LossRow } from "#cluster/volume-state.ts";
 import { LossesSchema, QuestionsSchema, WhatIfSchema } from "#appliance/api/fleet-schemas.ts";
-import { sizeInWords } from "#appliance/api/words.ts";
+import { parseDuration, sizeInWords } from "#appliance/api/words.ts";
 import type { VolumeOutcome, WhatIf } from "#appliance/what-if.ts";
 import {
   ASKING_FLAGS,
@@ -44,11 +45,11 @@ function whatIfText(answer: WhatIf): string {
 const whatIf: Command = {
   words: ["what-if"],
   operands: [
-    { name: "unit|disk|link", kind: "one" },
+    { name: "unit|disk|link|maintenance", kind: "one" },
     { name: "WHICH", kind: "rest" },
   ],
   flags: ASKING_FLAGS,
-  sentence: "what the loss of a unit, a disk, or the link of two units would mean; changes nothing",
+  sentence: "what the loss of a unit, a disk or a link, or a unit's maintenance would mean",
   run: async (call) => {
     const query = whatIfQuery(call.operands);
     const { value, body } = await call.ask(WhatIfSchema, "GET", `/api/v1/what-if?${query}`);
@@ -60,10 +61,10 @@ const whatIf: Command = {
 function whatIfQuery(operands: readonly string[]): string {
   const [kind = "", one = "", other = "", ...more] = operands;
   const isLink = kind === "link";
-  const isKnown = ["unit", "disk", "link"].includes(kind);
+  const isKnown = ["unit", "disk", "link", "maintenance"].includes(kind);
   if (!isKnown || one === "" || (other !== "") !== isLink || more.length > 0) {
-    const ways = "cairn what-if unit UNIT, disk DISK, or link UNIT UNIT";
-    throw new Misuse("what-if takes a unit, a disk, or a link's two units", ways);
+    const ways = "cairn what-if unit UNIT, disk DISK, link UNIT UNIT, or maintenance UNIT";
+    throw new Misuse("what-if takes a unit, a disk, a link's two units, or a maintenance", ways);
   }
   const value = isLink ? `${one},${other}` : one;
   return `${kind}=${encodeURIComponent(value)}`;
@@ -165,6 +166,39 @@ async function moveUnit(call: Call): Promise<number> {
   return 0;
 }
 
+const maintenance: Command = {
+  words: ["unit", "maintenance"],
+  operands: [UNIT],
+  flags: [
+    ...ASKING_FLAGS,
+    { name: "for", kind: "text", value: "TIME", sentence: "for so long at most; 2h if not said" },
+    { name: "off", kind: "yesno", sentence: "end it: the unit is as any other again" },
+    { name: "force", kind: "yesno", sentence: "accept what stops meanwhile" },
+    DRY_RUN_FLAG,
+  ],
+  sentence: "take a unit out for work: others head its slices, its copies are waited for",
+  run: async (call) => {
+    const path = `${unitPath(call)}/maintenance`;
+    const [unit = ""] = call.operands;
+    if (call.flags.isSet("off")) {
+      if (call.flags.isSet("dry-run")) throw new Misuse("--off has nothing to try: leave it out");
+      await call.askPlain("DELETE", path);
+      await call.print({ unit }, () => `${unit} is not in maintenance any more\n`);
+      return 0;
+    }
+    const word = call.flags.word("for");
+    const forMs = word === null ? MAINTENANCE_MS_DEFAULT : parseDuration(word);
+    if (forMs === null) throw new Misuse(`--for ${word}: needs a time such as 30m or 2h`);
+    const dryRun = call.flags.isSet("dry-run");
+    const request = { forMs, force: call.flags.isSet("force"), dryRun };
+    const { value, body } = await call.ask(WhatIfSchema, "POST", path, request);
+    await call.print(body, () => whatIfText(value));
+    if (dryRun) await call.note("dry run: nothing was changed");
+    else await call.note("cairn unit list --wide says when it may be switched off; then --off");
+    return 0;
+  },
+};
+
 const keep: Command = {
   words: ["unit", "keep"],
   operands: [UNIT],
@@ -215,6 +249,7 @@ function unitPath(call: Call): string {
 export const unitCommands: readonly Command[] = [
   evacuate,
   move,
+  maintenance,
   keep,
   replace,
   remove,

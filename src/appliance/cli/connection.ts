@@ -24,7 +24,7 @@ export const TOKEN_FLAG: FlagDefinition = {
   name: "token-file",
   kind: "path",
   value: "FILE",
-  sentence: "the owner's token, by cairn claim; a host's own; or a copy of the unit's api-token",
+  sentence: "a token: the owner's (cairn claim), another (cairn token add), a host's, a unit's own",
 };
 export const CA_FLAG: FlagDefinition = {
   name: "ca",
@@ -199,7 +199,7 @@ function remotePlace(
   if (tokenFile === null) {
     if (!needsToken) return { base: parsedUrl.origin, inWords: parsedUrl.origin };
     throw new Misuse(
-      "--url needs --token-file: the owner's token (cairn claim), or the unit's own api-token",
+      "--url needs --token-file: a token by cairn claim or cairn token add, or a unit's api-token",
     );
   }
   const token = machine.readText(tokenFile, CONFIGURATION_BYTES_MAX);

@@ -23,6 +23,7 @@ export type ExitName = keyof typeof EXIT;
 const exitOfFault: Record<FaultCode, ExitName> = {
   badRequest: "usage",
   unauthorised: "notAllowed",
+  adminOnly: "notAllowed",
   forbidden: "notAllowed",
   notFound: "notFound",
   conflict: "conflict",

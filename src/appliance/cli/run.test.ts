@@ -120,6 +120,7 @@ const KEPT_VIEW = {
   ...{ wentOnAtMs: 1_767_225_600_000, untilMs: 1_767_225_600_000, sentence: "it can be read" },
   slices: [{ slice: 1, index: 0, disk: 1, unit: 1, bytes: 7 << 20, there: true }],
 };
+const DRY_NOTE = "note: dry run: nothing was changed\n";
 
 describe("volumes", () => {
   test("create, list, show, delete", async () => {
@@ -296,6 +297,27 @@ describe("the cluster", () => {
     expect(backend.fleet.removed).toEqual([[2, true]]);
     expect(await run("unit remove")).toBe(2);
     expect(await run("unit replace 2")).toBe(2);
+  });
+
+  test("unit maintenance: what it comes to, begun, shown, ended; what makes no sense", async () => {
+    expect(await run("unit maintenance 2 --dry-run")).toBe(0);
+    expect([out, err]).toEqual([expect.stringContaining("no volume would notice"), DRY_NOTE]);
+    expect(backend.fleet.maintained.size).toBe(0);
+    expect(await run("unit maintenance 2 --for soon")).toBe(2);
+    expect(err).toContain("such as 30m or 2h");
+    expect(await run("unit maintenance 2 --for 30m")).toBe(0);
+    expect(backend.fleet.maintained.get(2)).toBe(1_800_000);
+    expect(await run("unit list")).toBe(0);
+    expect(out).toContain("away, in maintenance");
+    expect(await run("unit list --wide")).toBe(0);
+    expect(out).toContain("it can be switched off or restarted");
+    expect(await run("unit maintenance 2 --off")).toBe(0);
+    expect(await run("unit maintenance 2 --off")).toBe(5);
+    backend.fleet.isTight = true;
+    expect(await run("unit maintenance 2")).toBe(5);
+    expect(err).toContain("offline while it is away");
+    expect(await run("what-if maintenance 2")).toBe(0);
+    expect(backend.fleet.asked.at(-1)).toMatchObject({ maintenance: "2" });
   });
 
   test("pool create, list, delete; unit move; a volume in a pool", async () => {
@@ -527,7 +549,7 @@ describe("the cluster", () => {
     await run("event list --since 3 --limit 2 -o json");
     expect(printed()).toMatchObject({ events: [{ number: 4 }, { number: 5 }] });
     await run("event list --limit 1");
-    expect(out).toContain("30      2026-01-01 00:00:30  info      event 30\n");
+    expect(out).toContain("30      2026-01-01 00:00:30  info      -   event 30\n");
   });
 
   test("--watch: looks again, waits for a unit that is away, ends by a real failure", async () => {
@@ -767,10 +789,11 @@ describe("claim", () => {
     expect(await runPlain(`${byToken} --save again`)).toBe(5);
     expect(await runPlain(`${byToken} --save again --replace`)).toBe(0);
     expect(token("again")).not.toBe(first);
+    const OWN = { role: "admin" as const, actor: "the token of cairn-0001" };
     expect(backend.claims.map(({ asker, code }) => [asker, code])).toEqual([
       ["local", null],
-      ["token", null],
-      ["token", null],
+      [OWN, null],
+      [OWN, null],
     ]);
     expect(await runPlain(`claim ${there()} --replace --code x`)).toBe(2);
     expect(err).toContain("--replace needs --token-file");

@@ -22,6 +22,7 @@ import { arrivalCommands } from "./commands-arrival.ts";
 import { supportCommands } from "./commands-support.ts";
 import { unitCommands } from "./commands-unit.ts";
 import { updateCommands } from "./commands-update.ts";
+import { userCommands } from "./commands-user.ts";
 import { volumeCommands } from "./commands-volume.ts";
 import { bashCompletion } from "./completion.ts";
 import { EXIT } from "./exit-codes.ts";
@@ -70,6 +71,7 @@ export const commands: readonly Command[] = [
   ...attachCommands,
   ...settingCommands,
   ...claimCommands,
+  ...userCommands,
   ...bootCommands,
   ...imageCommands,
   ...applianceCommands,

@@ -12,7 +12,7 @@ import type { LossRow } from "#cluster/volume-state.ts";
 import type { StrangerView } from "#appliance/backend.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
-import { Field, FormToken, Live, Notice } from "./frame.tsx";
+import { Field, Form, Live, Notice } from "./frame.tsx";
 import { Losses, Strangers, UnitTable, WitnessOffer } from "./pages.tsx";
 import { type Reading, readAll, readLosses } from "./reading.ts";
 import type { Session } from "./sessions.ts";
@@ -112,8 +112,7 @@ function ArrivalForms({ strangers, session, window }: FormsOptions) {
       {strangers.length === 0 ? (
         <p>No box without a join secret is heard at the moment.</p>
       ) : (
-        <form method="post" action="/arrivals/admit" class="card form">
-          <FormToken session={session} />
+        <Form session={session} action="/arrivals/admit" class="card form">
           <div class="field">
             <label for="words">The box whose screen shows these words</label>
             <select id="words" name="words">
@@ -127,7 +126,7 @@ function ArrivalForms({ strangers, session, window }: FormsOptions) {
           <p class="actions">
             <button type="submit">Give it the join secret</button>
           </p>
-        </form>
+        </Form>
       )}
       {window === null ? <OpenForm session={session} /> : <CloseForm {...{ session, window }} />}
     </section>
@@ -136,8 +135,7 @@ function ArrivalForms({ strangers, session, window }: FormsOptions) {
 
 function OpenForm({ session }: { session: Session }) {
   return (
-    <form method="post" action="/arrivals/open" class="card form">
-      <FormToken session={session} />
+    <Form session={session} action="/arrivals/open" class="card form">
       <p>
         Or let in whatever asks within ten minutes, without comparing words: on a network where
         nobody else can plug in a box.
@@ -154,21 +152,20 @@ function OpenForm({ session }: { session: Session }) {
           Let in whatever asks
         </button>
       </p>
-    </form>
+    </Form>
   );
 }
 
 function CloseForm({ session, window }: { session: Session; window: WindowView }) {
   const { secondsLeft, unitsLeft } = window;
   return (
-    <form method="post" action="/arrivals/close" class="card form">
-      <FormToken session={session} />
+    <Form session={session} action="/arrivals/close" class="card form">
       <p>
         Whatever asks is let in for {secondsLeft} seconds more, {unitsLeft} at most.
       </p>
       <p class="actions">
         <button type="submit">Let in nobody any more</button>
       </p>
-    </form>
+    </Form>
   );
 }

@@ -5,10 +5,12 @@
 
 import type { World } from "#base/world.ts";
 import type { Backend } from "#appliance/backend.ts";
+import type { KnownTokens } from "#appliance/api/tokens.ts";
+import { ActorScope } from "#machine/actor-scope.ts";
 import { createRandom } from "#machine/random.ts";
 import { createSeal } from "#machine/seal.ts";
 import { Credentials } from "./credentials.ts";
-import { Sessions, isSignedIn } from "./sessions.ts";
+import { Sessions, signedIn } from "./sessions.ts";
 
 export const UNIT_TOKEN = "0123456789abcdef".repeat(4);
 
@@ -24,19 +26,21 @@ export class HandClock {
 
 export function consoleParts(
   backend: Backend,
-  tokens: { token?: string; administrators?: () => readonly string[] } = {},
+  tokens: { token?: string; tokens?: KnownTokens["tokens"] } = {},
   log: World["log"] = { write: () => undefined },
 ) {
   const clock = new HandClock();
   const world = { clock, random: createRandom(), seal: createSeal(), log };
-  const { token = UNIT_TOKEN, administrators = () => [] } = tokens;
-  const credentials = new Credentials(backend, { seal: world.seal, token, administrators });
-  const sessions = new Sessions(world, (credential) => credentials.isValid(credential));
+  const own = { token: UNIT_TOKEN, tokens: () => [], ...tokens };
+  const known = { seal: world.seal, unitName: "cairn-0001", ...own };
+  const credentials = new Credentials(backend.users, known);
+  const sessions = new Sessions(world, (credential) => credentials.whose(credential));
   return {
     world,
     clock,
     credentials,
     sessions,
-    isSignedIn: (request: Request) => isSignedIn(sessions, request),
+    actors: new ActorScope(),
+    signedIn: (request: Request) => signedIn(sessions, request),
   };
 }

@@ -450,6 +450,28 @@ describe("one unit", () => {
     expect(backend.fleet.evacuated.size).toBe(0);
   });
 
+  test("taken out for work, and back; refused with what stops, unless insisted on", async () => {
+    const page = await text("/units/2");
+    expect(page).toContain("Take it out for work");
+    expect(backend.fleet.asked.at(-1)).toMatchObject({ maintenance: "cairn-0002" });
+    const token = await formToken("/units/2");
+    backend.fleet.isTight = true;
+    const refused = await post("/units/2/maintain", { token, hours: "2" });
+    expect([refused.status, await refused.text()]).toEqual([
+      409,
+      expect.stringContaining("one: offline while it is away"),
+    ]);
+    expect((await post("/units/2/maintain", { token, hours: "x", force: "yes" })).status).toBe(400);
+    const begun = post("/units/2/maintain", { token, hours: "0.5", force: "yes" });
+    expect(await led(begun)).toEqual([303, "/units/2"]);
+    expect(backend.fleet.maintained.get(2)).toBe(1_800_000);
+    expect(await text("/units/2")).toContain("it can be switched off or restarted");
+    expect(await text("/units")).toContain("away, in maintenance");
+    expect(await text("/")).toContain("cairn-0002 is in maintenance");
+    expect(await led(post("/units/2/end-maintenance", { token }))).toEqual([303, "/units/2"]);
+    expect(backend.fleet.maintained.size).toBe(0);
+  });
+
   test("its figures, its drives, its screen; one that is away is said to be silent", async () => {
     const page = await text("/units/1");
     expect(page).toContain("18 % of 4 cores");
@@ -620,9 +642,17 @@ describe("hosts", () => {
     expect(backend.hosts.one("db1").policy).toEqual({
       quotaBytes: 500 * 2 ** 30,
       protections: ["mirror-2"],
+      pools: [],
       grants: true,
     });
     expect(await text("/hosts/1")).toContain('id="quota" name="quota" type="text" value="500G"');
+    // One pool is no choice.
+    expect(await text("/hosts/1")).not.toContain("Pools that it may ask in");
+    await backend.pools.create("archive");
+    expect(await text("/hosts/1")).toContain("Pools that it may ask in");
+    await send("/hosts/1/policy", { ...policy, "in-pool": "archive" });
+    expect(backend.hosts.one("db1").policy.pools).toEqual(["archive"]);
+    expect(await text("/hosts/1")).toMatch(/name="in-pool" value="archive" checked/);
     for (const wrong of [{ quota: "much" }, { ...policy, "may-ask": "raid-5" }]) {
       expect((await send("/hosts/1/policy", wrong)).status).toBe(400);
     }
@@ -763,7 +793,7 @@ describe("pages", () => {
     expect(csv.headers.get("content-type")).toContain("text/csv");
     expect(csv.headers.get("content-disposition")).toContain("cairn-events.csv");
     const lines = (await csv.text()).split("\r\n");
-    expect(lines[0]).toBe('"number","time","severity","kind","sentence"');
+    expect(lines[0]).toBe('"number","time","severity","kind","sentence","actor"');
     expect(lines[1]).toContain('"alarm","test","volume ""one"", lost"');
     expect(lines.join()).toContain(`"'=HYPERLINK(""http://evil"")"`);
     const json = await get("/events/export?format=json&severity=alarm");

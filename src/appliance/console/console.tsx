@@ -15,7 +15,9 @@ import { Hono } from "hono";
 import type { Context } from "hono";
 import type { Child } from "hono/jsx";
 import { Fault } from "#base/fault.ts";
+import { NAME_CHARACTERS_MAX } from "#base/limits.ts";
 import type { World } from "#base/world.ts";
+import { FIRST_USER } from "#cluster/user-state.ts";
 import type { Asking } from "#appliance/api/api.ts";
 import { jobsOf } from "#appliance/jobs.ts";
 import { faultOf } from "#appliance/api/fault-answer.ts";
@@ -42,6 +44,7 @@ import { sentenceOf } from "./fault-words.ts";
 import { TryLimit } from "./try-limit.ts";
 import { addArrivalPages } from "./arrival-pages.tsx";
 import { addUnitPages } from "./unit-pages.tsx";
+import { addUserPages } from "./user-pages.tsx";
 import { addVolumePages } from "./volume-routes.tsx";
 
 const POLICY = [
@@ -97,6 +100,7 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
   addRecoveryPage(app, desk);
   addEventPages(app, desk);
   addSettingsPage(app, desk);
+  addUserPages(app, desk);
   return app;
 }
 
@@ -230,10 +234,10 @@ function addEntry(app: ConsoleApp, desk: Desk): void {
     const content = <ClaimPage status={backend.status()} fault={words(fault)} />;
     return desk.show(call, { title: "Claim this cluster", place: "", content, fault });
   };
-  const loginPage = (call: Call, fault: Fault | null) => {
+  const loginPage = (call: Call, fault: Fault | null, user = FIRST_USER) => {
     const { hasPassword } = credentials;
     const content = (
-      <LoginPage {...{ hasPassword, status: backend.status(), fault: words(fault) }} />
+      <LoginPage {...{ hasPassword, status: backend.status(), fault: words(fault), user }} />
     );
     return desk.show(call, { title: "Sign in", place: "", content, fault });
   };
@@ -251,7 +255,8 @@ function addEntry(app: ConsoleApp, desk: Desk): void {
       const wrong = passwordFault(password);
       if (wrong !== null) throw new Fault("badRequest", wrong);
       const { token } = await backend.claim({ code, password, replace: false }, "anybody");
-      const credential = credentials.ofPassword() ?? (await credentials.prove(token));
+      const credential =
+        credentials.ofUser(FIRST_USER) ?? (await credentials.prove(FIRST_USER, token));
       if (credential === null) throw new Fault("notReady", "it is claimed; sign in in a moment");
       const session = desk.begin(call, credential);
       session.ownerToken = token;
@@ -265,14 +270,15 @@ function addEntry(app: ConsoleApp, desk: Desk): void {
   });
   app.post("/login", async (call) => {
     const form = await desk.form(call, null);
+    const user = (form.get("user") ?? FIRST_USER).trim().slice(0, NAME_CHARACTERS_MAX);
     const fault = await desk.attempt(call, async () => {
       limit.take(fromOf(call));
-      const credential = await credentials.prove(form.get("password") ?? "");
+      const credential = await credentials.prove(user, form.get("password") ?? "");
       if (credential === null) throw new Fault("forbidden", "that is not it");
       limit.forget(fromOf(call));
       desk.begin(call, credential);
     });
-    return fault === null ? desk.lead(call, "/") : loginPage(call, fault);
+    return fault === null ? desk.lead(call, "/") : loginPage(call, fault, user);
   });
   app.post(
     "/logout",
@@ -286,10 +292,13 @@ function addEntry(app: ConsoleApp, desk: Desk): void {
 
 function addAccount(app: ConsoleApp, desk: Desk): void {
   const { backend, credentials, limit } = desk;
+  /** Whose password it would be; a token has none, but the first one can be set by it. */
+  const userOf = ({ who }: Session) => who.user ?? (credentials.hasPassword ? null : FIRST_USER);
   const show = (call: Call, session: Session, fault: Fault | null) => {
     const { hasPassword } = credentials;
     const words = fault === null ? null : sentenceOf(fault);
-    const content = <AccountPage {...{ session, hasPassword, fault: words }} />;
+    const user = userOf(session);
+    const content = <AccountPage {...{ session, hasPassword, fault: words, user }} />;
     return desk.show(call, { title: "Account", place: "/account", content, fault });
   };
   app.get(
@@ -301,16 +310,21 @@ function addAccount(app: ConsoleApp, desk: Desk): void {
     desk.guarded(async (call, session) => {
       const form = await desk.form(call, session);
       const fault = await desk.attempt(call, async () => {
+        const user = userOf(session);
+        if (user === null) throw new Fault("conflict", "a token has no password");
         const password = form.get("password") ?? "";
         const wrong = passwordFault(password);
         if (wrong !== null) throw new Fault("badRequest", wrong);
         limit.take(fromOf(call));
-        if ((await credentials.prove(form.get("current") ?? "")) === null) {
+        const proof = await credentials.prove(user, form.get("current") ?? "");
+        const who = proof === null ? null : credentials.whose(proof);
+        // Another one's password or token proves nothing, unless it may set passwords anyway.
+        if (who === null || (who.user !== user && who.role !== "admin")) {
           throw new Fault("forbidden", "the present password is not that");
         }
         limit.forget(fromOf(call));
-        await backend.setPassword(password);
-        const credential = credentials.ofPassword();
+        await backend.users.setPassword(user, password);
+        const credential = credentials.ofUser(user);
         if (credential === null) throw new Fault("notReady", "it is set; sign in in a moment");
         desk.begin(call, credential).note = "The password is set.";
       });

@@ -12,7 +12,7 @@ import { driveInWords, smartInWords } from "#appliance/figure-words.ts";
 import type { DriveView } from "#appliance/unit-figures.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
-import { FormToken, Live, Notice, State, Table } from "./frame.tsx";
+import { Form, Live, Notice, State, Table } from "./frame.tsx";
 import { diskTone, volumePath } from "./health.ts";
 import { ifAnswered, partOf, type Reading, readAll, unitName } from "./reading.ts";
 import type { Session } from "./sessions.ts";
@@ -148,15 +148,14 @@ function LightForm({ disk, isOn, session }: { disk: DiskView; isOn: boolean; ses
   return (
     <section aria-labelledby="light">
       <h2 id="light">Find the drive</h2>
-      <form method="post" action={`${PLACE}/${disk.disk}/locate`} class="card form">
-        <FormToken session={session} />
+      <Form session={session} action={`${PLACE}/${disk.disk}/locate`} class="card form">
         {isOn ? <input type="hidden" name="off" value="yes" /> : null}
         <p class="actions">
           <button type="submit" class="second">
             {isOn ? "Switch the light at its bay off" : "Switch the light at its bay on"}
           </button>
         </p>
-      </form>
+      </Form>
     </section>
   );
 }
@@ -175,14 +174,13 @@ function DiskAction({ disk, session }: { disk: DiskView; session: Session }) {
           : "What it holds is copied to other disks first; hosts go on meanwhile. Once it holds " +
             "no slice it can be pulled."}
       </p>
-      <form method="post" action={`${PLACE}/${disk.disk}/${word}`} class="card form">
-        <FormToken session={session} />
+      <Form session={session} action={`${PLACE}/${disk.disk}/${word}`} class="card form">
         <p class="actions">
           <button type="submit" class={isReturn ? "" : "danger"}>
             {isReturn ? "Use this disk again" : "Retire this disk"}
           </button>
         </p>
-      </form>
+      </Form>
     </section>
   );
 }

@@ -10,7 +10,7 @@ import { timeInWords } from "#appliance/api/words.ts";
 import type { UnitView } from "#appliance/backend.ts";
 import type { DrillState, Drills } from "#appliance/drills.ts";
 import type { ConsoleApp, Desk } from "./console.tsx";
-import { FormToken, Live, State } from "./frame.tsx";
+import { Form, Live, State } from "./frame.tsx";
 import type { Session } from "./sessions.ts";
 
 const PLACE = "/recovery";
@@ -46,8 +46,7 @@ export function DrillSection(options: {
           <p class="empty">No drill can be done now: {refusal}.</p>
         )
       ) : (
-        <form method="post" action={`${PLACE}/drill`} class="card form">
-          <FormToken session={session} />
+        <Form session={session} action={`${PLACE}/drill`} class="card form">
           <ol>
             {plan.sentences.map((sentence) => (
               <li>{sentence}</li>
@@ -67,7 +66,7 @@ export function DrillSection(options: {
           <p class="actions">
             <button type="submit">Begin the drill</button>
           </p>
-        </form>
+        </Form>
       )}
     </section>
   );

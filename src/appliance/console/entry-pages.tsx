@@ -6,11 +6,13 @@
 
 import { PASSWORD_CHARACTERS_MIN } from "#appliance/password-rule.ts";
 import type { UnitStatus, VolumeView } from "#appliance/backend.ts";
+import { FIRST_USER } from "#cluster/user-state.ts";
 import { Copyable, Field, FormToken, Notice, Live } from "./frame.tsx";
 import { capacityOf, volumePath } from "./health.ts";
 import { DiskTable, Strangers, UnitTable, WitnessOffer } from "./pages.tsx";
 import type { Reading } from "./reading.ts";
 import type { Session } from "./sessions.ts";
+import { USERS_PLACE } from "./user-pages.tsx";
 import { NewVolumePage } from "./volume-pages.tsx";
 import { firstForm } from "./volume-form.ts";
 
@@ -19,8 +21,8 @@ const OPEN_WIRE =
   "The connection to this page is not encrypted yet: use it on a network that you trust.";
 
 /** So that a password keeper knows what it keeps. */
-function OwnerName() {
-  return <input type="text" name="user" value="owner" autocomplete="username" hidden readonly />;
+function UserName({ name }: { name: string }) {
+  return <input type="text" name="user" value={name} autocomplete="username" hidden readonly />;
 }
 
 export function ClaimPage({ status, fault }: { status: UnitStatus; fault: string | null }) {
@@ -35,7 +37,7 @@ export function ClaimPage({ status, fault }: { status: UnitStatus; fault: string
             {status.cluster.name} belongs to nobody yet. It is made yours by the code on the screen
             of {status.name}.
           </p>
-          <OwnerName />
+          <UserName name={FIRST_USER} />
           <Field
             id="code"
             label="Claim code"
@@ -88,13 +90,26 @@ export function LoginPage(options: {
   status: UnitStatus;
   fault: string | null;
   hasPassword: boolean;
+  /** The name that is offered. */
+  user: string;
 }) {
-  const { status, fault, hasPassword } = options;
+  const { status, fault, hasPassword, user } = options;
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
       <form method="post" action="/login" class="card form">
-        <OwnerName />
+        {hasPassword ? (
+          <Field
+            id="user"
+            label="Name"
+            value={user}
+            required
+            autocomplete="username"
+            hint={`Whoever claimed the cluster is ${FIRST_USER}. With a token any name will do.`}
+          />
+        ) : (
+          <UserName name={FIRST_USER} />
+        )}
         <Field
           id="password"
           label={hasPassword ? "Password" : "Token"}
@@ -103,7 +118,7 @@ export function LoginPage(options: {
           autocomplete="current-password"
           hint={
             hasPassword
-              ? "The owner's password, or the owner's token."
+              ? "The password of that name, or a token."
               : "No password is set yet: sign in with the owner's token, then set one."
           }
         />
@@ -187,26 +202,38 @@ function OwnerToken({ token }: { token: string | null }) {
   );
 }
 
+/** `user`: whose password it is; null: whoever is signed in has none. */
 export function AccountPage(options: {
   session: Session;
   fault: string | null;
   hasPassword: boolean;
+  user: string | null;
 }) {
-  const { session, fault, hasPassword } = options;
+  const { session, fault, hasPassword, user } = options;
+  if (user === null) {
+    return (
+      <p class="lead">
+        You are signed in by {session.who.actor}, as {session.who.role}. Passwords belong to users:
+        see <a href={USERS_PLACE}>users and tokens</a>.
+      </p>
+    );
+  }
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
-      <h2>{hasPassword ? "Change the password" : "Set a password"}</h2>
+      <h2>{hasPassword ? "Change your password" : "Set a password"}</h2>
       <p class="lead">
-        One password for the owner, the same through every unit. Whoever is signed in by the old one
-        has to sign in again.
+        The password of {user}, the same through every unit. Whoever is signed in by the old one has
+        to sign in again.
       </p>
       <form method="post" action="/account" class="card form">
         <FormToken session={session} />
-        <OwnerName />
+        <UserName name={user} />
         <Field
           id="current"
-          label={hasPassword ? "Present password, or the owner's token" : "The owner's token"}
+          label={
+            hasPassword ? "Present password, or an administrator's token" : "The owner's token"
+          }
           type="password"
           required
           autocomplete="current-password"

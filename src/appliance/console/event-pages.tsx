@@ -7,6 +7,7 @@
 
 import { timeInWords } from "#appliance/api/words.ts";
 import type { EventView } from "#appliance/backend.ts";
+import { ACTOR_CHARACTERS_MAX } from "#cluster/state.ts";
 import { type Call, type ConsoleApp, type Desk, listQuery } from "./console.tsx";
 import { Live, Pages, State, Table } from "./frame.tsx";
 import { partOf, readEvents } from "./reading.ts";
@@ -20,14 +21,20 @@ const TONES = { info: "good", warning: "notice", alarm: "bad" } as const;
 interface EventQuery {
   q: string;
   severity: string;
+  /** Empty: of whoever asked, or nobody. */
+  actor: string;
 }
 
 export function addEventPages(app: ConsoleApp, desk: Desk): void {
   const { backend } = desk;
   const queryOf = (call: Call): EventQuery => {
-    return { q: listQuery(call).q, severity: call.req.query("severity") ?? "info" };
+    const actor = (call.req.query("actor") ?? "").slice(0, ACTOR_CHARACTERS_MAX).trim();
+    return { q: listQuery(call).q, severity: call.req.query("severity") ?? "info", actor };
   };
-  const foundBy = (query: EventQuery) => filtered(readEvents(backend, EVENTS_READ) ?? [], query);
+  const foundBy = (query: EventQuery) => {
+    const of = query.actor === "" ? undefined : query.actor;
+    return filtered(readEvents(backend, EVENTS_READ, of) ?? [], query);
+  };
   app.get(
     PLACE,
     desk.guarded((call) => {
@@ -60,7 +67,10 @@ function filtered(events: readonly EventView[], { q, severity }: EventQuery): Ev
   const least = leastOf(severity);
   return events
     .filter((one) => SEVERITIES.indexOf(one.severity) >= least)
-    .filter((one) => `${one.kind} ${one.sentence}`.toLowerCase().includes(wanted))
+    .filter((one) => {
+      const words = `${one.kind} ${one.sentence} ${one.actor ?? ""}`;
+      return words.toLowerCase().includes(wanted);
+    })
     .reverse();
 }
 
@@ -69,10 +79,11 @@ function leastOf(severity: string): number {
 }
 
 function csvText(events: readonly EventView[]): string {
-  const rows = events.map(({ number, atMs, severity, kind, sentence }) => {
-    return [String(number), `${timeInWords(atMs).replace(" ", "T")}Z`, severity, kind, sentence];
+  const rows = events.map(({ number, atMs, severity, kind, sentence, actor }) => {
+    const time = `${timeInWords(atMs).replace(" ", "T")}Z`;
+    return [String(number), time, severity, kind, sentence, actor ?? ""];
   });
-  const head = ["number", "time", "severity", "kind", "sentence"];
+  const head = ["number", "time", "severity", "kind", "sentence", "actor"];
   return [head, ...rows].map((row) => `${row.map(csvCell).join(",")}\r\n`).join("");
 }
 
@@ -90,7 +101,7 @@ function EventsPage(options: {
   const { events, query, page } = options;
   const part = partOf(events, page);
   const least = leastOf(query.severity);
-  const asked = new URLSearchParams({ q: query.q, severity: query.severity }).toString();
+  const asked = new URLSearchParams({ ...query }).toString();
   return (
     <div>
       <form class="search" method="get" action={PLACE} role="search">
@@ -104,6 +115,15 @@ function EventsPage(options: {
         </select>
         <label for="q">Words</label>
         <input id="q" name="q" type="search" value={query.q} maxlength={100} />
+        <label for="actor">By</label>
+        <input
+          id="actor"
+          name="actor"
+          type="search"
+          value={query.actor}
+          maxlength={ACTOR_CHARACTERS_MAX}
+          placeholder="anybody"
+        />
         <button type="submit" class="second">
           Filter
         </button>
@@ -114,7 +134,7 @@ function EventsPage(options: {
       </form>
       <Live id="events">
         <EventTable events={part.rows} id="event-table" />
-        <Pages part={part} path={PLACE} query={{ q: query.q, severity: query.severity }} />
+        <Pages part={part} path={PLACE} query={{ ...query }} />
       </Live>
     </div>
   );
@@ -125,7 +145,7 @@ export function EventTable({ events, id }: { events: readonly EventView[]; id: s
     <Table
       id={id}
       caption="Events, newest first"
-      columns={["Time (UTC)", "Weight", "What happened"]}
+      columns={["Time (UTC)", "Weight", "What happened", "By"]}
       empty="No event is known that fits."
       rows={events.map((event) => [
         <time datetime={`${timeInWords(event.atMs).replace(" ", "T")}Z`}>
@@ -133,6 +153,7 @@ export function EventTable({ events, id }: { events: readonly EventView[]; id: s
         </time>,
         <State tone={TONES[event.severity]} words={event.severity} />,
         event.sentence,
+        event.actor ?? "",
       ])}
     />
   );

@@ -66,6 +66,7 @@ function Page({ title, place, status, session, children }: Frame) {
           <h1>{title}</h1>
           {session?.note == null ? null : <Notice tone="good" text={session.note} isNews />}
           {session === null ? null : <Age staleMs={status.staleMs} />}
+          {session?.who.role === "viewer" ? <Notice tone="notice" text={VIEWER} /> : null}
           {children}
         </main>
         <footer>
@@ -123,11 +124,39 @@ function Navigation({ place, session, name }: { place: string; session: Session;
       </nav>
       <form method="post" action="/logout">
         <FormToken session={session} />
+        <p class="who">
+          {session.who.actor}, {session.who.role}
+        </p>
         <button class="quiet-button" type="submit">
           Sign out
         </button>
       </form>
     </header>
+  );
+}
+
+const VIEWER = "A viewer sees everything and changes nothing: ask an administrator.";
+
+/** A form that changes something. A viewer sees it and cannot use it, and is told why. */
+export function Form(options: {
+  session: Session;
+  action: string;
+  class?: string;
+  children?: Child;
+}) {
+  const { session, action, children } = options;
+  return (
+    <form method="post" action={action} class={options.class}>
+      <FormToken session={session} />
+      {session.who.role === "admin" ? (
+        children
+      ) : (
+        <fieldset class="barred" disabled>
+          <legend class="unseen">{VIEWER}</legend>
+          {children}
+        </fieldset>
+      )}
+    </form>
   );
 }
 
@@ -282,6 +311,8 @@ export function Search({ path, query, label }: { path: string; query: string; la
 
 export interface FieldOptions {
   id: string;
+  /** Of what is sent; not said: as the id. */
+  name?: string;
   label: string;
   hint?: Child;
   type?: string;
@@ -291,7 +322,8 @@ export interface FieldOptions {
   minlength?: number;
 }
 
-export function Field({ id, label, hint, type = "text", value = "", ...more }: FieldOptions) {
+export function Field(options: FieldOptions) {
+  const { id, name = id, label, hint, type = "text", value = "", ...more } = options;
   return (
     <div class="field">
       <label for={id}>{label}</label>
@@ -302,7 +334,7 @@ export function Field({ id, label, hint, type = "text", value = "", ...more }: F
       )}
       <input
         id={id}
-        name={id}
+        name={name}
         type={type}
         value={type === "password" ? undefined : value}
         aria-describedby={hint === undefined ? undefined : `${id}-hint`}

@@ -3,7 +3,7 @@
 // How the cluster is, in plain words, and what its administrator may do next. Pure: it judges what
 // was read, worst first, and says where it does not know.
 
-import type { DiskView, VolumeView } from "#appliance/backend.ts";
+import type { DiskView, UnitView, VolumeView } from "#appliance/backend.ts";
 import { CANARY_NAME } from "#cluster/drill-changes.ts";
 import type { Reading } from "./reading.ts";
 
@@ -66,7 +66,10 @@ function noticesOf({ status, units, disks, volumes, recovery }: Reading): string
     const named = status.otherClusters.slice(0, NAMED_MAX).join(", ");
     found.push(`another cluster in use has the same join secret and is near: ${named}`);
   }
-  const away = (units ?? []).filter((unit) => !unit.alive);
+  for (const { name, maintenance } of units ?? []) {
+    if (maintenance !== null) found.push(`${name} is in maintenance: ${maintenance.sentence}`);
+  }
+  const away = (units ?? []).filter((unit) => !unit.alive && unit.maintenance === null);
   if (away.length > 0) found.push(`${counted(away, "unit")} ${isAre(away)} away`);
   const failed = disks.filter((disk) => disk.state === "failed");
   if (failed.length > 0) found.push(`${failed.length} ${plural(failed, "disk")} failed`);
@@ -89,6 +92,12 @@ function plural(list: readonly unknown[], word: string): string {
 }
 function isAre(list: readonly unknown[]): string {
   return list.length === 1 ? "is" : "are";
+}
+
+/** How a unit is, for its mark: one in maintenance may be away. */
+export function unitTone({ alive, maintenance }: UnitView): Tone {
+  if (maintenance !== null) return "notice";
+  return alive ? "good" : "bad";
 }
 
 /** How a volume is, for its mark. */

@@ -34,10 +34,11 @@ export function wantedPolicy(form: URLSearchParams): HostPolicyView {
   if (quotaBytes === null) throw new Fault("badRequest", "quota: such as 100G or 1T; 0: nothing");
   const protections = form.getAll("may-ask");
   const grants = form.get("grants") === "yes";
-  const policy = { quotaBytes, protections, grants };
+  const pools = form.getAll("in-pool");
+  const policy = { quotaBytes, protections, pools, grants };
   const parsed = ChangeHostSchema.safeParse({ policy });
   if (!parsed.success || parsed.data.policy === undefined) {
-    throw new Fault("badRequest", "protections: not one that there is");
+    throw new Fault("badRequest", "protections or pools: not one that there is");
   }
   return parsed.data.policy;
 }

@@ -5,22 +5,13 @@
 
 /** @jsxImportSource hono/jsx */
 
+import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { layouts } from "#base/layout.ts";
 import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { VolumeView } from "#appliance/backend.ts";
 import type { HostView, RequestView } from "#appliance/host-backend.ts";
-import {
-  Bar,
-  Copyable,
-  Field,
-  FormToken,
-  Live,
-  Notice,
-  Pages,
-  Search,
-  State,
-  Table,
-} from "./frame.tsx";
+import { Bar, Copyable, Field, Form, Live, Notice, Pages, Search, State, Table } from "./frame.tsx";
+import { PolicyPools } from "./pool-pages.tsx";
 import { volumePath } from "./health.ts";
 import type { HostForm } from "./host-form.ts";
 import type { ListQuery } from "./pages.tsx";
@@ -76,8 +67,7 @@ export function HostsPage(options: HostsPageOptions) {
       <Requests requests={seen.requests ?? []} session={session} />
       <section aria-labelledby="new-host">
         <h2 id="new-host">New host</h2>
-        <form method="post" action="/hosts" class="card form">
-          <FormToken session={session} />
+        <Form session={session} action="/hosts" class="card form">
           <Field
             id="name"
             label="Name of the host"
@@ -90,7 +80,7 @@ export function HostsPage(options: HostsPageOptions) {
           <p class="actions">
             <button type="submit">Add host</button>
           </p>
-        </form>
+        </Form>
       </section>
     </div>
   );
@@ -151,17 +141,16 @@ export function HostPage(options: HostPageOptions) {
           Through {seen.status.name} alone; what goes through other units stands on their pages.
         </p>
       </section>
-      <AskingSection host={host} session={session} />
+      <AskingSection {...{ host, seen, session }} />
       <section aria-labelledby="change">
         <h2 id="change">Name and addresses</h2>
-        <form method="post" action={hostPath(host)} class="card form">
-          <FormToken session={session} />
+        <Form session={session} action={hostPath(host)} class="card form">
           <Field id="name" label="Name of the host" value={name} required autocomplete="off" />
           <AddressField value={addresses} from={from} />
           <p class="actions">
             <button type="submit">Save</button>
           </p>
-        </form>
+        </Form>
       </section>
       <section aria-labelledby="end">
         <h2 id="end">Remove</h2>
@@ -203,13 +192,12 @@ function RevokeForm(options: {
 }) {
   const { action, session, field, what } = options;
   return (
-    <form method="post" action={action}>
-      <FormToken session={session} />
+    <Form session={session} action={action}>
       <input type="hidden" name={field[0]} value={field[1]} />
       <button type="submit" class="second" aria-label={`Revoke ${what}`}>
         Revoke
       </button>
-    </form>
+    </Form>
   );
 }
 
@@ -244,8 +232,7 @@ function ChoiceForm(options: {
 }) {
   const { session, action, id, label, button, choices } = options;
   return (
-    <form method="post" action={action} class="search">
-      <FormToken session={session} />
+    <Form session={session} action={action} class="search">
       <label for={id}>{label}</label>
       <select id={id} name={id}>
         {choices.map(({ value, name }) => (
@@ -255,7 +242,7 @@ function ChoiceForm(options: {
       <button type="submit" class="second">
         {button}
       </button>
-    </form>
+    </Form>
   );
 }
 
@@ -306,7 +293,9 @@ function Requests({ requests, session }: { requests: readonly RequestView[]; ses
             request.name,
             request.hostName,
             sizeInWords(request.sizeBytes),
-            request.protection,
+            request.pool === FIRST_POOL
+              ? request.protection
+              : `${request.protection}, in ${request.pool}`,
             <State
               tone={REQUEST_TONES[request.state]}
               words={request.why === "" ? request.state : `${request.state}: ${request.why}`}
@@ -324,8 +313,7 @@ const REQUESTS_SHOWN_MAX = 50;
 function AnswerForm({ request, session }: { request: RequestView; session: Session }) {
   const what = `${request.name} for ${request.hostName}`;
   return (
-    <form method="post" action="/hosts/requests" class="actions">
-      <FormToken session={session} />
+    <Form session={session} action="/hosts/requests" class="actions">
       <input type="hidden" name="request" value={String(request.request)} />
       <button type="submit" name="answer" value="grant" aria-label={`Grant ${what}`}>
         Grant
@@ -339,12 +327,18 @@ function AnswerForm({ request, session }: { request: RequestView; session: Sessi
       >
         Refuse
       </button>
-    </form>
+    </Form>
   );
 }
 
+interface AskingOptions {
+  host: HostView;
+  seen: Reading;
+  session: Session;
+}
+
 /** What a host may have by asking for it, and the token to ask with. */
-function AskingSection({ host, session }: { host: HostView; session: Session }) {
+function AskingSection({ host, seen, session }: AskingOptions) {
   const { policy, askedBytes } = host;
   return (
     <section aria-labelledby="asking">
@@ -360,16 +354,15 @@ function AskingSection({ host, session }: { host: HostView; session: Session }) 
           {sizeInWords(askedBytes)} of {sizeInWords(policy.quotaBytes)}
         </p>
       )}
-      <PolicyForm host={host} session={session} />
+      <PolicyForm {...{ host, seen, session }} />
     </section>
   );
 }
 
-function PolicyForm({ host, session }: { host: HostView; session: Session }) {
+function PolicyForm({ host, seen, session }: AskingOptions) {
   const { policy } = host;
   return (
-    <form method="post" action={`${hostPath(host)}/policy`} class="card form">
-      <FormToken session={session} />
+    <Form session={session} action={`${hostPath(host)}/policy`} class="card form">
       <Field
         id="quota"
         label="Quota"
@@ -394,6 +387,7 @@ function PolicyForm({ host, session }: { host: HostView; session: Session }) {
           </p>
         ))}
       </fieldset>
+      <PolicyPools policy={policy} pools={(seen.pools ?? []).map(({ name }) => name)} />
       <p class="choice">
         <input type="checkbox" id="grants" name="grants" value="yes" checked={policy.grants} />
         <label for="grants">
@@ -403,7 +397,7 @@ function PolicyForm({ host, session }: { host: HostView; session: Session }) {
       <p class="actions">
         <button type="submit">Save what it may ask for</button>
       </p>
-    </form>
+    </Form>
   );
 }
 
@@ -430,8 +424,7 @@ function HostToken({ host, session }: { host: HostView; session: Session }) {
           <Copyable id="host-token-text" label="The host's token" text={made} />
         </section>
       )}
-      <form method="post" action={`${hostPath(host)}/token`} class="actions">
-        <FormToken session={session} />
+      <Form session={session} action={`${hostPath(host)}/token`} class="actions">
         <button type="submit" name="intent" value="make" class="second">
           {host.hasToken ? "Make another token" : "Make a token"}
         </button>
@@ -440,7 +433,7 @@ function HostToken({ host, session }: { host: HostView; session: Session }) {
             Void the token
           </button>
         ) : null}
-      </form>
+      </Form>
     </div>
   );
 }
@@ -460,8 +453,7 @@ export function RemoveHostPage(options: {
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
       <Notice tone={what === "" ? "notice" : "bad"} text={warning} />
-      <form method="post" action={`${hostPath(host)}/remove`} class="card form">
-        <FormToken session={session} />
+      <Form session={session} action={`${hostPath(host)}/remove`} class="card form">
         <Field
           id="confirm"
           label="Name of the host"
@@ -475,7 +467,7 @@ export function RemoveHostPage(options: {
           </button>
           <a href={hostPath(host)}>Keep it</a>
         </p>
-      </form>
+      </Form>
     </div>
   );
 }

@@ -8,7 +8,7 @@
 import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { VolumeView } from "#appliance/backend.ts";
 import type { KeptView } from "#appliance/volume-lineages.ts";
-import { Copyable, Field, FormToken, Notice, State, Table } from "./frame.tsx";
+import { Copyable, Field, Form, Notice, State, Table } from "./frame.tsx";
 import { volumePath } from "./health.ts";
 import { type Reading, unitName } from "./reading.ts";
 import type { Session } from "./sessions.ts";
@@ -146,8 +146,7 @@ function TypedName(options: {
 }) {
   const { volume, session, act, name, what } = options;
   return (
-    <form method="post" action={`${volumePath(volume)}/${act}`} class="card form">
-      <FormToken session={session} />
+    <Form session={session} action={`${volumePath(volume)}/${act}`} class="card form">
       <Field
         id="confirm"
         label="Its name"
@@ -161,6 +160,6 @@ function TypedName(options: {
         </button>
         <a href={volumePath(volume)}>Leave it as it is</a>
       </p>
-    </form>
+    </Form>
   );
 }

@@ -13,7 +13,7 @@ import { spanInWords } from "#appliance/figure-words.ts";
 import type { JobView } from "#appliance/jobs.ts";
 import { EventTable } from "./event-pages.tsx";
 import { Bar, Live, Mark, Notice, Pages, Search, State, Table } from "./frame.tsx";
-import { capacityOf, diskTone, healthOf, nextSteps, type Step } from "./health.ts";
+import { capacityOf, diskTone, healthOf, nextSteps, type Step, unitTone } from "./health.ts";
 import { partOf, type Reading, unitName } from "./reading.ts";
 import { unitPath } from "./unit-pages.tsx";
 
@@ -216,7 +216,7 @@ export function UnitTable({ units, sentence }: { units: UnitView[]; sentence: st
         <a class="name" href={unitPath(unit)}>
           {unit.name}
         </a>,
-        <State tone={unit.alive ? "good" : "bad"} words={unitWords(unit)} />,
+        <State tone={unitTone(unit)} words={unitWords(unit)} />,
         <span class="words">{unit.words.join(" ")}</span>,
         unitPart(unit),
         <AddressList addresses={unit.addresses} />,
@@ -226,8 +226,8 @@ export function UnitTable({ units, sentence }: { units: UnitView[]; sentence: st
   );
 }
 
-function unitWords({ alive, evacuation }: UnitView): string {
-  const word = alive ? "up" : "away";
+function unitWords({ alive, evacuation, maintenance }: UnitView): string {
+  const word = `${alive ? "up" : "away"}${maintenance === null ? "" : ", in maintenance"}`;
   if (evacuation === null) return word;
   return `${word}, ${evacuation.slices - evacuation.left} of ${evacuation.slices} slices moved`;
 }

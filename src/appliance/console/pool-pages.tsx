@@ -6,6 +6,7 @@
 /** @jsxImportSource hono/jsx */
 
 import { Fault } from "#base/fault.ts";
+import type { HostPolicyView } from "#appliance/host-backend.ts";
 import { nameSchema } from "#cluster/name-schema.ts";
 import { type PlaceInPools, placeInWords } from "#cluster/pool-state.ts";
 import { sizeInWords } from "#appliance/api/words.ts";
@@ -13,7 +14,7 @@ import type { UnitView } from "#appliance/backend.ts";
 import type { PoolView } from "#appliance/pools.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
-import { Bar, Choice, Field, FormToken, Live, Notice, State } from "./frame.tsx";
+import { Bar, Choice, Field, Form, Live, Notice, State } from "./frame.tsx";
 import { type Reading, readAll } from "./reading.ts";
 import type { Session } from "./sessions.ts";
 import { unitPath } from "./unit-pages.tsx";
@@ -142,12 +143,11 @@ function PoolCard({ pool, seen, session }: { pool: PoolView; seen: Reading; sess
         </div>
       </dl>
       {isFirst || !isEmpty ? null : (
-        <form method="post" action={`${PLACE}/${encodeURIComponent(name)}/delete`}>
-          <FormToken session={session} />
+        <Form session={session} action={`${PLACE}/${encodeURIComponent(name)}/delete`}>
           <button type="submit" class="danger">
             Delete the pool {name}
           </button>
-        </form>
+        </Form>
       )}
     </section>
   );
@@ -211,8 +211,7 @@ function MoveForm(options: {
         One that holds slices is emptied first, while hosts go on; it keeps its vote. An empty one,
         or a spare, moves at once.
       </p>
-      <form method="post" action={`${PLACE}/move`}>
-        <FormToken session={session} />
+      <Form session={session} action={`${PLACE}/move`}>
         <div class="field">
           <label for="unit">Unit</label>
           <select id="unit" name="unit">
@@ -228,7 +227,7 @@ function MoveForm(options: {
         <p class="actions">
           <button type="submit">Move the unit</button>
         </p>
-      </form>
+      </Form>
     </section>
   );
 }
@@ -258,8 +257,7 @@ function NewPoolForm({ session }: { session: Session }) {
   return (
     <section class="card form" aria-labelledby="new-pool">
       <h2 id="new-pool">New pool</h2>
-      <form method="post" action={PLACE}>
-        <FormToken session={session} />
+      <Form session={session} action={PLACE}>
         <Field
           id="name"
           label="Name of the pool"
@@ -270,7 +268,39 @@ function NewPoolForm({ session }: { session: Session }) {
         <p class="actions">
           <button type="submit">Create pool</button>
         </p>
-      </form>
+      </Form>
     </section>
+  );
+}
+
+/** Pools that a host may ask in: only where there is a choice, or one was made. */
+export function PolicyPools({
+  policy,
+  pools,
+}: {
+  policy: HostPolicyView;
+  pools: readonly string[];
+}) {
+  if (pools.length < 2 && policy.pools.length === 0) return null;
+  // In the order of the policy: the first is the one meant when a request names none.
+  const names = [...new Set([...policy.pools, ...pools])];
+  return (
+    <fieldset class="field">
+      <legend>Pools that it may ask in; none ticked: the first pool</legend>
+      {names.map((name) => (
+        <p class="choice">
+          <input
+            type="checkbox"
+            id={`in-pool-${name}`}
+            name="in-pool"
+            value={name}
+            checked={policy.pools.includes(name)}
+          />
+          <label for={`in-pool-${name}`}>
+            <strong>{name}</strong>
+          </label>
+        </p>
+      ))}
+    </fieldset>
   );
 }

@@ -68,8 +68,9 @@ export function readLosses(backend: Backend): LossRow[] {
   return ifReady(() => backend.fleet.losses()) ?? [];
 }
 
-export function readEvents(backend: Backend, limit: number): EventView[] | null {
-  return ifReady(() => backend.events(0, limit));
+/** The newest, oldest of them first; `actor`: of those that somebody of this name asked for. */
+export function readEvents(backend: Backend, limit: number, actor?: string): EventView[] | null {
+  return ifReady(() => backend.events(0, limit, actor));
 }
 
 export function ifReady<T>(read: () => T): T | null {

@@ -45,10 +45,15 @@ export function addRecoveryPage(app: ConsoleApp, desk: Desk): void {
   );
 }
 
-/** `unit:box1` or `disk:3`, as the form writes it. */
+/** `unit:box1`, `maintenance:box1` or `disk:3`, as the form writes it. */
 function lossOf(desk: Desk, asked: string): WhatIf | Fault {
   const [kind = "", which = ""] = asked.split(":");
-  const question: WhatIfQuestion = kind === "disk" ? { disk: Number(which) } : { unit: which };
+  const question: WhatIfQuestion =
+    kind === "disk"
+      ? { disk: Number(which) }
+      : kind === "maintenance"
+        ? { maintenance: which }
+        : { unit: which };
   try {
     return desk.backend.fleet.whatIf(question);
   } catch (error) {
@@ -198,6 +203,11 @@ function LossForm({ seen, asked, loss }: Pick<PageOptions, "seen" | "asked" | "l
               unit {name}
             </option>
           ))}
+          {(seen.units ?? []).map(({ name }) => (
+            <option value={`maintenance:${name}`} selected={asked === `maintenance:${name}`}>
+              {name} for a while (maintenance)
+            </option>
+          ))}
           {disks.map(({ disk, unit }) => (
             <option value={`disk:${disk}`} selected={asked === `disk:${disk}`}>
               disk {disk} of {unitName(seen.units, unit)}
@@ -219,7 +229,7 @@ function LossForm({ seen, asked, loss }: Pick<PageOptions, "seen" | "asked" | "l
 }
 
 /** What a loss would mean; also on a unit's own page. */
-export function Loss({ loss }: { loss: WhatIf }) {
+export function Loss({ loss, id = "loss-table" }: { loss: WhatIf; id?: string }) {
   const { volumes, copiesBytesMax } = loss;
   return (
     <div>
@@ -231,7 +241,7 @@ export function Loss({ loss }: { loss: WhatIf }) {
       </ul>
       {volumes.length === 0 ? null : (
         <Table
-          id="loss-table"
+          id={id}
           caption="Volumes that would notice"
           columns={["Volume", "What would happen"]}
           empty=""

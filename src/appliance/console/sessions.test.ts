@@ -25,7 +25,9 @@ beforeEach(() => {
   clock = new HandClock();
   valid = new Set(["one", "two"]);
   const world = { clock, random: createRandom(), seal: createSeal() };
-  sessions = new Sessions(world, (credential) => valid.has(credential));
+  sessions = new Sessions(world, (credential) =>
+    valid.has(credential) ? { role: "admin", actor: "anna", user: "anna" } : null,
+  );
 });
 
 const byPerson = { byPerson: true };

@@ -11,7 +11,9 @@
 //   the token void, it is over at every unit.
 // - Its token is made at sign-in and never taken from outside (no fixation); kept is its hash.
 
+import { Fault } from "#base/fault.ts";
 import type { World } from "#base/world.ts";
+import type { SignedIn } from "./credentials.ts";
 
 export const SESSIONS_MAX = 64;
 export const IDLE_MS = 30 * 60_000;
@@ -23,12 +25,16 @@ export interface Session {
   readonly formToken: string;
   /** What the person proved to know, as a mark that changes with it. */
   readonly credential: string;
+  /** Whose it is, as it was when the session was last looked for. */
+  who: SignedIn;
   readonly beganAtMs: number;
   usedAtMs: number;
   /** Said once on the next page. */
   note: string | null;
   /** The owner's token after a claim, until it was shown once. */
   ownerToken: string | null;
+  /** A token that was made, until it was shown once. */
+  madeToken: { name: string; token: string } | null;
   /** A host's token that was made, until it was shown once. */
   hostToken: { host: number; token: string } | null;
 }
@@ -37,20 +43,23 @@ type SessionWorld = Pick<World, "clock" | "random" | "seal">;
 
 export class Sessions {
   readonly #world: SessionWorld;
-  readonly #isValid: (credential: string) => boolean;
+  readonly #whose: (credential: string) => SignedIn | null;
   /** By the hash of the token, the one used longest ago first. */
   readonly #sessions = new Map<string, Session>();
 
-  constructor(world: SessionWorld, isValid: (credential: string) => boolean) {
+  constructor(world: SessionWorld, whose: (credential: string) => SignedIn | null) {
     this.#world = world;
-    this.#isValid = isValid;
+    this.#whose = whose;
   }
 
   get size(): number {
     return this.#sessions.size;
   }
 
+  /** By a credential that was just proved; a Fault when it is worth nothing any more. */
   begin(credential: string): { token: string; session: Session } {
+    const who = this.#whose(credential);
+    if (who === null) throw new Fault("notReady", "that was changed just now; sign in again");
     const [oldest] = this.#sessions.keys();
     if (this.#sessions.size >= SESSIONS_MAX && oldest !== undefined) this.#sessions.delete(oldest);
     const token = this.#fresh();
@@ -58,10 +67,12 @@ export class Sessions {
     const session: Session = {
       formToken: this.#fresh(),
       credential,
+      who,
       beganAtMs: nowMs,
       usedAtMs: nowMs,
       note: null,
       ownerToken: null,
+      madeToken: null,
       hostToken: null,
     };
     this.#sessions.set(this.#keyOf(token), session);
@@ -75,10 +86,12 @@ export class Sessions {
     if (session === undefined) return null;
     const nowMs = this.#world.clock.nowMs();
     const isOver = nowMs - session.usedAtMs >= IDLE_MS || nowMs - session.beganAtMs >= AGE_MS;
-    if (isOver || !this.#isValid(session.credential)) {
+    const who = isOver ? null : this.#whose(session.credential);
+    if (who === null) {
       this.#sessions.delete(key);
       return null;
     }
+    session.who = who;
     if (byPerson) {
       session.usedAtMs = nowMs;
       this.#sessions.delete(key);
@@ -127,10 +140,11 @@ export function shownSession(request: Request): string | null {
   return null;
 }
 
-/** For reading the API, which keeps no session alive. */
-export function isSignedIn(sessions: Sessions, request: Request): boolean {
+/** Who is, without keeping the session alive; null: nobody. */
+export function signedIn(sessions: Sessions, request: Request): SignedIn | null {
   const token = shownSession(request);
-  return token !== null && sessions.find(token, { byPerson: false }) !== null;
+  if (token === null) return null;
+  return sessions.find(token, { byPerson: false })?.who ?? null;
 }
 
 /** The Set-Cookie line; a null token takes it away. */

@@ -11,8 +11,9 @@ import { SETTINGS, settingOf } from "#appliance/api/setting-words.ts";
 import type { SettingsView } from "#appliance/backend.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
-import { Field, FormToken, Notice } from "./frame.tsx";
+import { Field, Form, Notice } from "./frame.tsx";
 import type { Session } from "./sessions.ts";
+import { USERS_PLACE } from "./user-pages.tsx";
 
 const PLACE = "/settings";
 const LABELS: Record<keyof SettingsView, string> = {
@@ -102,8 +103,7 @@ function SettingsPage(options: {
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
-      <form method="post" action={PLACE} class="card form">
-        <FormToken session={session} />
+      <Form session={session} action={PLACE} class="card form">
         {SETTINGS.map(({ name, sentence, show }) => (
           <Field
             id={name}
@@ -117,7 +117,14 @@ function SettingsPage(options: {
         <p class="actions">
           <button type="submit">Save the settings</button>
         </p>
-      </form>
+      </Form>
+      <section class="card" aria-labelledby="people">
+        <h2 id="people">Users and tokens</h2>
+        <p>
+          Who may sign in here or ask the API, and as what:{" "}
+          <a href={USERS_PLACE}>users and tokens</a>.
+        </p>
+      </section>
       <TrustSection />
     </div>
   );

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One unit: its figures and drives, how far its evacuation is, what its loss would mean now, and
-// what its owner may do about it: evacuate it, keep it, have another one take its place, remove it.
-// It is moved between pools at theirs (pool-pages.tsx).
+// what its owner may do about it: take it out for work, evacuate it, keep it, have another one take
+// its place, remove it. It is moved between pools at theirs (pool-pages.tsx).
 
 /** @jsxImportSource hono/jsx */
 
@@ -13,8 +13,10 @@ import { driveInWords, figureFacts, smartInWords } from "#appliance/figure-words
 import type { UnitFigures } from "#appliance/unit-figures.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
+import { MaintainSchema } from "#appliance/api/fleet-schemas.ts";
 import { sentenceOf } from "./fault-words.ts";
-import { Bar, Choice, Field, FormToken, Live, Notice, State, Table } from "./frame.tsx";
+import { Bar, Choice, Field, Form, Live, Notice, State, Table } from "./frame.tsx";
+import { unitTone } from "./health.ts";
 import { Loss } from "./recovery-pages.tsx";
 import { type Reading, ifAnswered, partOf, readAll } from "./reading.ts";
 import type { Session } from "./sessions.ts";
@@ -22,6 +24,9 @@ import type { Session } from "./sessions.ts";
 const PLACE = "/units";
 /** Volumes up to which a page says unasked what a loss would mean. */
 const REHEARSED_UNASKED_MAX = 200;
+const HOUR_MS = 3_600_000;
+/** Hours of maintenance to choose from. */
+const MAINTENANCE_HOURS = [0.5, 1, 2, 4, 8, 24];
 
 export function addUnitPages(app: ConsoleApp, desk: Desk): void {
   const { fleet, neighbours } = desk.backend;
@@ -33,11 +38,13 @@ export function addUnitPages(app: ConsoleApp, desk: Desk): void {
     // Of many volumes it takes a while: a click asks for it then.
     const isSmall = (seen.volumes ?? []).length <= REHEARSED_UNASKED_MAX;
     const loss = isSmall ? fleet.whatIf({ unit: unit.name }) : null;
+    const isAsked = isSmall && unit.maintenance === null;
+    const away = isAsked ? fleet.whatIf({ maintenance: unit.name }) : null;
     const words = fault === null ? null : sentenceOf(fault);
-    const content = <UnitPage {...{ unit, figures, loss, seen, session, fault: words }} />;
+    const content = <UnitPage {...{ unit, figures, loss, away, seen, session, fault: words }} />;
     return desk.show(call, { title: unit.name, place: PLACE, content, fault });
   };
-  const doing = (word: string, act: (unit: UnitView, form: URLSearchParams) => Promise<string>) => {
+  for (const [word, act] of Object.entries(actsOn(desk.backend))) {
     app.post(
       `${PLACE}/:unit/${word}`,
       desk.guarded(async (call, session) => {
@@ -52,40 +59,59 @@ export function addUnitPages(app: ConsoleApp, desk: Desk): void {
         return desk.lead(call, word === "remove" ? PLACE : unitPath(unit));
       }),
     );
-  };
+  }
   app.get(
     `${PLACE}/:unit`,
     desk.guarded((call, session) => show(call, session, null)),
   );
+}
+
+type Act = (unit: UnitView, form: URLSearchParams) => Promise<string>;
+
+/** What may be done with a unit, by the word in its path; answers what is said then. */
+function actsOn({ fleet, neighbours }: Backend): Record<string, Act> {
   const isSet = (form: URLSearchParams, name: string) => form.get(name) === "yes";
-  doing("evacuate", async (unit, form) => {
-    const thenRemove = isSet(form, "remove");
-    await fleet.evacuate(unit.name, { thenRemove, force: isSet(form, "force"), dryRun: false });
-    return `${unit.name} is being evacuated.`;
-  });
-  doing("locate", async (unit, form) => {
-    const on = !isSet(form, "off");
-    await neighbours.search(unit.unit, on);
-    return on
-      ? `The screen of ${unit.name} says for 15 minutes that it is the one you look for.`
-      : `The screen of ${unit.name} is as usual again.`;
-  });
-  doing("keep", async (unit) => {
-    await fleet.keep(unit.name);
-    return `${unit.name} stays.`;
-  });
-  doing("replace", async (unit, form) => {
-    const by = form.get("by") ?? "";
-    await fleet.replace(unit.name, by);
-    return `${by} takes the place of ${unit.name}.`;
-  });
-  doing("remove", async (unit, form) => {
-    if ((form.get("confirm") ?? "").trim() !== unit.name) {
-      throw new Fault("badRequest", `nothing was removed: the name is ${unit.name}`);
-    }
-    await fleet.remove(unit.name, { force: isSet(form, "force") });
-    return `${unit.name} is removed.`;
-  });
+  return {
+    evacuate: async (unit, form) => {
+      const thenRemove = isSet(form, "remove");
+      await fleet.evacuate(unit.name, { thenRemove, force: isSet(form, "force"), dryRun: false });
+      return `${unit.name} is being evacuated.`;
+    },
+    locate: async (unit, form) => {
+      const on = !isSet(form, "off");
+      await neighbours.search(unit.unit, on);
+      return on
+        ? `The screen of ${unit.name} says for 15 minutes that it is the one you look for.`
+        : `The screen of ${unit.name} is as usual again.`;
+    },
+    maintain: async (unit, form) => {
+      const forMs = Number(form.get("hours") ?? "") * HOUR_MS;
+      const wish = MaintainSchema.safeParse({ forMs, force: isSet(form, "force"), dryRun: false });
+      if (!wish.success) throw new Fault("badRequest", "say for how many hours, 24 at most");
+      await fleet.maintain(unit.name, wish.data);
+      return `${unit.name} is in maintenance. This page says when it may be switched off.`;
+    },
+    "end-maintenance": async (unit) => {
+      await fleet.endMaintenance(unit.name);
+      return `${unit.name} is not in maintenance any more.`;
+    },
+    keep: async (unit) => {
+      await fleet.keep(unit.name);
+      return `${unit.name} stays.`;
+    },
+    replace: async (unit, form) => {
+      const by = form.get("by") ?? "";
+      await fleet.replace(unit.name, by);
+      return `${by} takes the place of ${unit.name}.`;
+    },
+    remove: async (unit, form) => {
+      if ((form.get("confirm") ?? "").trim() !== unit.name) {
+        throw new Fault("badRequest", `nothing was removed: the name is ${unit.name}`);
+      }
+      await fleet.remove(unit.name, { force: isSet(form, "force") });
+      return `${unit.name} is removed.`;
+    },
+  };
 }
 
 export function unitPath(unit: Pick<UnitView, "unit">): string {
@@ -105,22 +131,27 @@ interface PageOptions {
   figures: UnitFigures | null;
   /** What its loss would mean now; null: not asked yet. */
   loss: WhatIf | null;
+  /** The same for its absence in maintenance; null: not asked, or it is in maintenance. */
+  away: WhatIf | null;
   seen: Reading;
   session: Session;
   fault: string | null;
 }
 
-function UnitPage({ unit, figures, loss, seen, session, fault }: PageOptions) {
+function UnitPage({ unit, figures, loss, away, seen, session, fault }: PageOptions) {
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
       <Live id="unit">
         <section class="card" aria-labelledby="state">
           <h2 id="state">
-            <State tone={unit.alive ? "good" : "bad"} words={unit.alive ? "up" : "away"} />
+            <State tone={unitTone(unit)} words={unit.alive ? "up" : "away"} />
           </h2>
           <p>It is {placeInWords(unit)}.</p>
           <Progress unit={unit} />
+          {unit.maintenance === null ? null : (
+            <p>It is in maintenance: {unit.maintenance.sentence}.</p>
+          )}
           <p class="words">{unit.words.join(" ")}</p>
         </section>
         <Figures unit={unit} figures={figures} />
@@ -138,6 +169,7 @@ function UnitPage({ unit, figures, loss, seen, session, fault }: PageOptions) {
         </section>
       </Live>
       <LocateForm {...{ unit, figures, session }} />
+      <MaintenanceForm {...{ unit, session, away }} />
       {unit.evacuation === null ? (
         <GoingForms {...{ unit, seen, session }} />
       ) : (
@@ -210,15 +242,58 @@ function LocateForm({ unit, figures, session }: Pick<PageOptions, "unit" | "figu
           ? "Its screen says that it is the one you look for."
           : "Its screen can say, for 15 minutes, that it is the one you look for."}
       </p>
-      <form method="post" action={`${unitPath(unit)}/locate`} class="card form">
-        <FormToken session={session} />
+      <Form session={session} action={`${unitPath(unit)}/locate`} class="card form">
         {isSearched ? <input type="hidden" name="off" value="yes" /> : null}
         <p class="actions">
           <button type="submit" class="second">
             {isSearched ? "Found: screen as usual" : "Show it on its screen"}
           </button>
         </p>
-      </form>
+      </Form>
+    </section>
+  );
+}
+
+function MaintenanceForm({ unit, session, away }: Pick<PageOptions, "unit" | "session" | "away">) {
+  if (unit.maintenance !== null) {
+    return (
+      <section aria-labelledby="maintenance">
+        <h2 id="maintenance">Maintenance</h2>
+        <Form session={session} action={`${unitPath(unit)}/end-maintenance`} class="card form">
+          <p class="actions">
+            <button type="submit">End the maintenance of {unit.name}</button>
+          </p>
+        </Form>
+      </section>
+    );
+  }
+  return (
+    <section aria-labelledby="maintenance">
+      <h2 id="maintenance">Take it out for work</h2>
+      <p>
+        What it heads goes to other units in order, and so does the lead. While it is away its
+        copies are waited for instead of made anew, for the time you say at most; back, it copies
+        only what was written meanwhile.
+      </p>
+      {away === null ? null : <Loss loss={away} id="away-table" />}
+      <Form session={session} action={`${unitPath(unit)}/maintain`} class="card form">
+        <div class="field">
+          <label for="hours">For at most</label>
+          <select id="hours" name="hours">
+            {MAINTENANCE_HOURS.map((hours) => (
+              <option value={String(hours)} selected={hours === 2}>
+                {hours < 1 ? "30 minutes" : hours === 1 ? "1 hour" : `${hours} hours`}
+              </option>
+            ))}
+          </select>
+        </div>
+        <Choice id="maintain-force" name="force" label="Also where something stops meanwhile" />
+        <p class="actions">
+          <button type="submit" class="second">
+            Begin maintenance of {unit.name}
+          </button>
+        </p>
+      </Form>
     </section>
   );
 }
@@ -233,17 +308,15 @@ function GoingForms({ unit, seen, session }: Pick<PageOptions, "unit" | "seen" |
         What it holds, heads and votes for goes to other units while hosts go on. Every slice keeps
         all its copies meanwhile.
       </p>
-      <form method="post" action={`${unitPath(unit)}/evacuate`} class="card form">
-        <FormToken session={session} />
+      <Form session={session} action={`${unitPath(unit)}/evacuate`} class="card form">
         <Choice id="evacuate-remove" name="remove" label="Then remove it from the cluster" />
         <Choice id="evacuate-force" name="force" label="Begin also where not all finds room" />
         <p class="actions">
           <button type="submit">Evacuate {unit.name}</button>
         </p>
-      </form>
+      </Form>
       {fit.length === 0 ? null : (
-        <form method="post" action={`${unitPath(unit)}/replace`} class="card form">
-          <FormToken session={session} />
+        <Form session={session} action={`${unitPath(unit)}/replace`} class="card form">
           <div class="field">
             <label for="by">Replace it by</label>
             <select id="by" name="by">
@@ -259,7 +332,7 @@ function GoingForms({ unit, seen, session }: Pick<PageOptions, "unit" | "seen" |
               Replace, then remove {unit.name}
             </button>
           </p>
-        </form>
+        </Form>
       )}
     </section>
   );
@@ -269,12 +342,11 @@ function KeepForm({ unit, session }: Pick<PageOptions, "unit" | "session">) {
   return (
     <section aria-labelledby="keep">
       <h2 id="keep">Keep it after all</h2>
-      <form method="post" action={`${unitPath(unit)}/keep`} class="card form">
-        <FormToken session={session} />
+      <Form session={session} action={`${unitPath(unit)}/keep`} class="card form">
         <p class="actions">
           <button type="submit">Keep {unit.name}</button>
         </p>
-      </form>
+      </Form>
     </section>
   );
 }
@@ -288,8 +360,7 @@ function RemoveForm({ unit, session }: Pick<PageOptions, "unit" | "session">) {
         lost. A removed unit stays out until it is made new (<code>cairn unit renew</code>, or a
         factory reset).
       </p>
-      <form method="post" action={`${unitPath(unit)}/remove`} class="card form">
-        <FormToken session={session} />
+      <Form session={session} action={`${unitPath(unit)}/remove`} class="card form">
         <Field
           id="confirm"
           label="Name of the unit"
@@ -303,7 +374,7 @@ function RemoveForm({ unit, session }: Pick<PageOptions, "unit" | "session">) {
             Remove from the cluster
           </button>
         </p>
-      </form>
+      </Form>
     </section>
   );
 }

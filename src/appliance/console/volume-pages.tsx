@@ -17,7 +17,7 @@ import {
   Choice,
   Copyable,
   Field,
-  FormToken,
+  Form,
   Live,
   Notice,
   Pages,
@@ -98,8 +98,7 @@ export function NewVolumePage(options: NewVolumeOptions) {
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
       {preview === null ? null : <Preview preview={preview} seen={seen} />}
-      <form method="post" action="/volumes/new" class="card form">
-        <FormToken session={session} />
+      <Form session={session} action="/volumes/new" class="card form">
         <Field
           id="name"
           label="Name"
@@ -132,7 +131,7 @@ export function NewVolumePage(options: NewVolumeOptions) {
             Preview
           </button>
         </p>
-      </form>
+      </Form>
     </div>
   );
 }
@@ -267,10 +266,9 @@ function Deleted({ volume, session }: { volume: VolumeView; session: Session }) 
         Nobody may attach. It is gone for good at {timeInWords(deletedAtMs)} UTC; until then it
         comes back whole, with its hosts.
       </p>
-      <form method="post" action={`${volumePath(volume)}/restore`}>
-        <FormToken session={session} />
+      <Form session={session} action={`${volumePath(volume)}/restore`}>
         <button type="submit">Take {name} back</button>
-      </form>
+      </Form>
     </section>
   );
 }
@@ -490,8 +488,7 @@ export function DeletePage(options: {
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
       <Notice tone="bad" text={warning} />
-      <form method="post" action={`${volumePath(volume)}/delete`} class="card form">
-        <FormToken session={session} />
+      <Form session={session} action={`${volumePath(volume)}/delete`} class="card form">
         <Field
           id="confirm"
           label="Name of the volume"
@@ -506,7 +503,7 @@ export function DeletePage(options: {
           </button>
           <a href={volumePath(volume)}>Keep it</a>
         </p>
-      </form>
+      </Form>
     </div>
   );
 }

@@ -72,6 +72,7 @@ export function aUnit(unit: number, more: Partial<UnitView> = {}): UnitView {
     link: unit === 1 ? "self" : "up",
     words: ["tohin", "mirut", "jotuz", "pavin", `fija${unit}`],
     evacuation: null,
+    maintenance: null,
     ...more,
   };
 }
