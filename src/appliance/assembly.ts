@@ -18,6 +18,7 @@ import { EtcdControlStore } from "#cluster/etcd-control-store.ts";
 import type { StationFact } from "#cluster/formation.ts";
 import { idBytes, idText } from "#cluster/identity.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
+import { FIRST_GENERATION, GenerationSchema, generationOf } from "#cluster/generation.ts";
 import { firstState, keys } from "#cluster/state.ts";
 import type { SettingsRecord, UnitRecord, VoterRecord } from "#cluster/state.ts";
 import { decisions } from "#cluster/station-changes.ts";
@@ -90,10 +91,15 @@ export async function foundCluster(
     clusterName: founding.clusterName,
     unit: 1,
     voters: [placeOf(asRecord(founding.unit))],
+    generation: FIRST_GENERATION,
   };
 }
 
-async function untilAnswers(world: World, timers: Timers, store: ControlStore): Promise<void> {
+export async function untilAnswers(
+  world: World,
+  timers: Timers,
+  store: ControlStore,
+): Promise<void> {
   const endMs = world.clock.nowMs() + ETCD_START_MS;
   for (;;) {
     try {
@@ -152,7 +158,15 @@ function asRecord(unit: UnitFacts): UnitRecord {
   return { ...unit, number: 1, pool: null, state: "admitted", admittedAtMs: 0 };
 }
 
-function placeOf(unit: UnitRecord): VoterPlace {
+/** Where the voters in use are. */
+export function voterPlaces(view: ClusterView): VoterPlace[] {
+  return [...view.voters.values()].flatMap((voter) => {
+    const record = view.units.get(voter.unit);
+    return record === undefined || voter.state !== "used" ? [] : [placeOf(record)];
+  });
+}
+
+export function placeOf(unit: UnitRecord): VoterPlace {
   const { number, id, ula, addresses, ports } = unit;
   return { unit: number, unitId: id, addresses: [ula, ...addresses], port: ports.control ?? 0 };
 }
@@ -175,6 +189,8 @@ const JoinAnswerSchema = z.discriminatedUnion("kind", [
     unit: z.number().int().min(1),
     clusterName: z.string().max(63),
     voters: z.array(placeSchema).min(1).max(16),
+    /** Not said by versions that know of none. */
+    generation: GenerationSchema.default(FIRST_GENERATION),
   }),
   z.object({ kind: z.literal("refused"), code: z.string().max(64), detail: z.string().max(1024) }),
 ]);
@@ -196,6 +212,7 @@ export async function joinCluster(
     clusterName: answer.clusterName,
     unit: answer.unit,
     voters: answer.voters,
+    generation: answer.generation,
   };
 }
 
@@ -279,12 +296,11 @@ async function answerJoin(
   }
   try {
     const answer = await cluster.commands.ask("admitUnit", unit);
-    const voters = [...cluster.view.voters.values()].flatMap((voter) => {
-      const record = cluster.view.units.get(voter.unit);
-      return record === undefined || voter.state !== "used" ? [] : [placeOf(record)];
-    });
-    const clusterName = cluster.view.cluster?.name ?? "";
-    return { kind: "admitted", unit: answer.unit, clusterName, voters };
+    const voters = voterPlaces(cluster.view);
+    const record = cluster.view.cluster;
+    const clusterName = record?.name ?? "";
+    const generation = record === null ? FIRST_GENERATION : generationOf(record);
+    return { kind: "admitted", unit: answer.unit, clusterName, voters, generation };
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
     return { kind: "refused", code: error.code, detail: error.message.slice(0, 1000) };

@@ -14,6 +14,7 @@ import type {
 } from "#base/record.ts";
 import type { DeadlineJudgement } from "#cluster/deadline.ts";
 import type { EvacuationState } from "#cluster/evacuation.ts";
+import type { ControlBackend } from "./control-desk.ts";
 import type { MaintenanceState } from "#cluster/maintenance.ts";
 import type { Role } from "#cluster/user-state.ts";
 import type { Drills } from "./drills.ts";
@@ -282,6 +283,8 @@ export interface Backend {
   createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView>;
   /** It can be taken back for `graceMs`; 0: it is gone at once. */
   deleteVolume(nameOrNumber: string, options: { graceMs: number }): Promise<void>;
+  /** After a restore of the control state: what was found of it is taken as it is. */
+  acceptVolume(nameOrNumber: string): Promise<VolumeView>;
   restoreVolume(nameOrNumber: string): Promise<VolumeView>;
   changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView>;
   /** R3: goes on without a copy that is missing; a Fault conflict where it does not stand still. */
@@ -305,6 +308,7 @@ export interface Backend {
   readonly update: UpdateBackend;
   readonly fleet: Fleet;
   readonly drills: Drills;
+  readonly control: ControlBackend;
   readonly pools: Pools;
   readonly arrivals: Arrivals;
   readonly hosts: HostBackend;

@@ -18,15 +18,14 @@ import { JournalRecorder } from "#cluster/journal-recorder.ts";
 import type { EarlierJournal, JournalLines } from "#cluster/journal-recorder.ts";
 import { EtcdControlStore } from "#cluster/etcd-control-store.ts";
 import type { NearCluster } from "#cluster/formation.ts";
+import type { Generation } from "#cluster/generation.ts";
 import { giveWay } from "#cluster/giving-way.ts";
-import { idBytes, unitAddress } from "#cluster/identity.ts";
-import type { UnitIdentity } from "#cluster/identity.ts";
+import { type UnitIdentity, idBytes, idText, unitAddress } from "#cluster/identity.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
 import { pipePair } from "#cluster/message-pipe.ts";
 import { proxyRules } from "#cluster/proxy-rules.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
-import { StationSchema, keys, parseValue } from "#cluster/state.ts";
-import type { DiskRecord } from "#cluster/state.ts";
+import { type DiskRecord, StationSchema, keys, parseValue } from "#cluster/state.ts";
 import { mayLead } from "#cluster/unit-changes.ts";
 import { UnitLease } from "#cluster/unit-lease.ts";
 import { ViewFollower } from "#cluster/view-follower.ts";
@@ -37,15 +36,19 @@ import { newsOf } from "#cluster/volume-state.ts";
 import { VoterKeeper, newId, voterName } from "#cluster/voters.ts";
 import type { EtcdCertificates } from "#machine/etcd-certificates.ts";
 import { isRefused } from "#machine/control-socket.ts";
-import { etcdDirectoryState, etcdSocketPath } from "#machine/etcd-child.ts";
-import type { EtcdChild } from "#machine/etcd-child.ts";
+import { type EtcdChild, etcdDirectoryState, etcdSocketPath } from "#machine/etcd-child.ts";
+import type { StateDirectory } from "#machine/state-directory.ts";
 import { EtcdUnixTransport } from "#machine/etcd-transport.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import type { Unwelcome } from "#protocol/peer-channel/channel.ts";
 import type { PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import { refusalTable } from "#protocol/peer-channel/refusal.ts";
-import { callUnit } from "./control-pipe.ts";
-import type { PipeSecurity } from "./control-pipe.ts";
+import { type UnitFacts, placeOf, voterPlaces } from "./assembly.ts";
+import { ControlBackups } from "./control-backups.ts";
+import { type PipeSecurity, callUnit } from "./control-pipe.ts";
+import { GenerationWatch } from "./generation-watch.ts";
+import type { Coming } from "./generation-watch.ts";
+import { HeldTelling } from "./held-telling.ts";
 import type { SavedMembership, VoterPlace } from "./membership.ts";
 import { headReports } from "./head-reports.ts";
 import type { ReactorClient } from "./reactor-client.ts";
@@ -63,9 +66,6 @@ const MEMBERS_EVERY_MS = 15_000;
 const METRICS_MS_MAX = 3000;
 /** While voters come or go. */
 const MEMBERS_UNSETTLED_MS = 2000;
-
-/** Slices on disks were written in the first generation: no backup has been restored. */
-const FIRST_GENERATION = 1;
 
 export interface LifeParts {
   membership: SavedMembership;
@@ -88,6 +88,13 @@ export interface LifeParts {
   removed(): void;
   /** A disk here is to leave, or not any more. */
   diskRetired(disk: DiskRecord): void;
+  /** Keeps backups of the control state, sealed by this key. */
+  state: Pick<StateDirectory, "read" | "write">;
+  backupKey: Uint8Array;
+  /** What this unit says of itself to whoever admits it. */
+  facts(): UnitFacts;
+  /** The cluster is in a later generation: this unit is to enter it. */
+  come(coming: Coming & { clusterId: string }): void;
   /** Where voters are has changed: to be saved. */
   saveVoters(voters: VoterPlace[]): void;
 }
@@ -96,6 +103,7 @@ export class ClusterLife {
   readonly unit: UnitNumber;
   readonly clusterId: string;
   readonly clusterName: string;
+  readonly generation: Generation;
   /** Told when this unit begins or ends to be the control station. */
   onLead: () => void = () => {};
   readonly store: ControlProxyClient;
@@ -105,6 +113,8 @@ export class ClusterLife {
   readonly deaths: DeathProof;
   readonly voter: Voter;
   readonly watch: DiskWatch;
+  readonly backups: ControlBackups;
+  readonly generations: GenerationWatch;
   readonly #world: World;
   readonly #timers: Timers;
   readonly #parts: LifeParts;
@@ -112,6 +122,7 @@ export class ClusterLife {
   readonly #station: ControlStation;
   readonly #records: RecordKeeper;
   readonly #servers = new Set<ControlProxyServer>();
+  readonly #held: HeldTelling;
   readonly #copyRate = new CopyRate();
   readonly #keptTeller: KeptTeller;
   #isHurried = false;
@@ -130,6 +141,7 @@ export class ClusterLife {
     const unit = (this.unit = membership.unit);
     this.clusterId = membership.clusterId;
     this.clusterName = membership.clusterName;
+    this.generation = membership.generation;
     this.#places = membership.voters;
     this.#reachedAtMs = world.clock.nowMs();
     this.store = new ControlProxyClient(world, timers, {
@@ -160,19 +172,7 @@ export class ClusterLife {
       },
     });
     this.deaths = this.#watchDeaths();
-    this.#station = new ControlStation(world, timers, {
-      store: this.store,
-      follower: this.follower,
-      voters: new VoterKeeper(world, this.store, this.store),
-      leads: () => this.lease.leads,
-      votingUnits: () => this.knownVoters,
-      near: () => parts.near(),
-      recorder: new JournalRecorder(parts.journalLines, world.log, {
-        version: VERSION,
-        leads: () => this.lease.leads,
-        wallMs: () => world.clock.wallMs(),
-      }),
-    });
+    this.#station = this.#makeStation(parts);
     this.lease.onLead = (leads, term) => this.#led(leads, term);
     this.#records = new RecordKeeper(world, timers, this.store, {
       recordChanged: (record) => parts.reactor.send({ kind: "records", records: [record] }),
@@ -186,11 +186,33 @@ export class ClusterLife {
       takeAgain: (uuid) => parts.takeDiskAgain(uuid),
       retired: (disk) => parts.diskRetired(disk),
     });
+    this.#held = new HeldTelling(world, timers, {
+      ...{ unit, view: this.follower.view, commands: this.commands, reactor: parts.reactor },
+    });
+    this.backups = this.#makeBackups();
+    this.generations = this.#watchGenerations();
     new ReactorFeed(parts.reactor, this.follower.view, {
       ownUnit: unit,
       exportsUnclaimed: parts.exportsUnclaimed,
     });
     this.follower.view.onChange((changes) => this.#viewChanged(changes));
+  }
+
+  #makeStation(parts: LifeParts): ControlStation {
+    const world = this.#world;
+    return new ControlStation(world, this.#timers, {
+      store: this.store,
+      follower: this.follower,
+      voters: new VoterKeeper(world, this.store, this.store),
+      leads: () => this.lease.leads,
+      votingUnits: () => this.knownVoters,
+      near: () => parts.near(),
+      recorder: new JournalRecorder(parts.journalLines, world.log, {
+        version: VERSION,
+        leads: () => this.lease.leads,
+        wallMs: () => world.clock.wallMs(),
+      }),
+    });
   }
 
   #makeVoter(transport: EtcdUnixTransport): Voter {
@@ -209,6 +231,46 @@ export class ClusterLife {
     });
   }
 
+  #makeBackups(): ControlBackups {
+    const { state, backupKey: key } = this.#parts;
+    const { unit, store } = this;
+    return new ControlBackups(this.#world, this.#timers, {
+      ...{ unit, state, key, store, view: this.follower.view },
+    });
+  }
+
+  #watchGenerations(): GenerationWatch {
+    const { membership, facts, come } = this.#parts;
+    const { view } = this.follower;
+    return new GenerationWatch(this.#world, this.#timers, {
+      generation: membership.generation,
+      facts,
+      storeAway: () => this.store.voter === null,
+      leads: () => this.lease.leads,
+      others: () => this.#others(),
+      call: (place) => this.#callPlace(place, Purpose.generation),
+      admit: async (unit) => (await this.commands.ask("admitUnit", unit)).unit,
+      voters: () => voterPlaces(view),
+      clusterName: () => view.cluster?.name ?? this.clusterName,
+      come: (coming) => come({ clusterId: this.clusterId, ...coming }),
+    });
+  }
+
+  /** Other units as the view has them, or voters as they were saved. */
+  #others(): { place: VoterPlace; alive: boolean }[] {
+    const { view } = this.follower;
+    const known = [...view.units.values()].filter((unit) => unit.state === "admitted");
+    const places = known.map((unit) => ({
+      place: placeOf(unit),
+      alive: view.isAlive(unit.number),
+    }));
+    const saved = this.#places
+      .filter(({ unitId }) => !known.some(({ id }) => id === unitId))
+      .map((place) => ({ place, alive: false }));
+    const own = idText(this.#parts.identity.unitId);
+    return [...places, ...saved].filter(({ place }) => place.unitId !== own && place.port > 0);
+  }
+
   #watchDeaths(): DeathProof {
     const deaths = new DeathProof(this.#world, this.#timers, (other) => this.#refuses(other));
     deaths.onProven = (other) => {
@@ -218,6 +280,7 @@ export class ClusterLife {
   }
 
   #viewChanged(changes: readonly ViewChange[]): void {
+    this.#held.look();
     if (this.follower.view.units.get(this.unit)?.state === "removed") this.#parts.removed();
     if (changes.some((change) => change.kind === "voter" || change.kind === "unit")) {
       this.#membersAtMs = Number.NEGATIVE_INFINITY;
@@ -231,6 +294,7 @@ export class ClusterLife {
     this.lease.start();
     this.#station.start();
     this.#records.start();
+    this.generations.start();
   }
 
   /** In order: the lead and the liveness are given back, so that nobody waits for them. */
@@ -238,6 +302,9 @@ export class ClusterLife {
     this.#station.stop();
     this.deaths.stop();
     this.watch.stop();
+    this.backups.stop();
+    this.generations.stop();
+    this.#held.stop();
     await this.lease.stop();
     this.#records.stop();
     this.follower.stop();
@@ -336,6 +403,7 @@ export class ClusterLife {
   /** The reactor's newest words on the slices here. */
   reported({ slices, kept }: Pick<ReactorReport, "slices" | "kept">): void {
     this.#dropDeleted(slices);
+    this.#held.look();
     this.#keptTeller.reported(kept);
     const nowMs = this.#world.clock.nowMs();
     this.#copyRate.reported(nowMs, slices, this.#lacking(slices));
@@ -362,16 +430,18 @@ export class ClusterLife {
     const { slices } = this.#parts.reactor.report;
     const heldBytes = roughly(slices.reduce((sum, slice) => sum + slice.mappedBytes, 0));
     const rate = this.#copyRate.bytesPerSecond;
-    return { heldBytes, ...(rate === null ? {} : { copyBytesPerSecond: roughly(rate) }) };
+    const backupAtMs = this.backups.newest?.takenAtMs;
+    return {
+      heldBytes,
+      ...(rate === null ? {} : { copyBytesPerSecond: roughly(rate) }),
+      ...(backupAtMs === undefined ? {} : { backupAtMs }),
+    };
   }
 
-  /**
-   * Gives back what slices on this unit's disks hold whose volumes were deleted while it was away.
-   * Disks know of no other generation than the first yet: backups are not restored by this version.
-   */
+  /** Gives back what slices on this unit's disks hold whose volumes were deleted meanwhile. */
   #dropDeleted(slices: readonly { slice: number }[]): void {
     for (const { slice } of slices) {
-      if (!this.follower.view.sliceIsDeleted(slice, FIRST_GENERATION)) continue;
+      if (!this.follower.view.sliceIsDeleted(slice)) continue;
       this.#parts.reactor.send({ kind: "sliceGone", slice });
     }
   }
@@ -460,16 +530,22 @@ export class ClusterLife {
   }
 
   async #call(place: VoterPlace, purpose: Purpose): Promise<MessagePipe> {
+    return (await this.#callPlace(place, purpose)).pipe;
+  }
+
+  async #callPlace(
+    place: VoterPlace,
+    purpose: Purpose,
+  ): Promise<{ pipe: MessagePipe; peer: PeerIdentity }> {
     let failure: unknown = new Fault("notReady", `no address of unit ${place.unit} is known`);
     for (const address of place.addresses) {
       try {
-        const called = await callUnit(this.#world, this.#parts.security, {
+        return await callUnit(this.#world, this.#parts.security, {
           address,
           port: place.port,
           purpose,
           unitId: idBytes(place.unitId),
         });
-        return called.pipe;
       } catch (error) {
         if (error instanceof Fault && error.code === "removed") this.#parts.removed();
         failure = error;

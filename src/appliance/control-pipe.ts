@@ -25,13 +25,21 @@ export const OF_UNITS: readonly Purpose[] = [
   Purpose.neighbour,
 ];
 /** What a control port is called for; who may is asked once the caller has proved itself. */
-const OFFERS: readonly Purpose[] = [Purpose.join, Purpose.meet, Purpose.adopt, ...OF_UNITS];
+const OFFERS: readonly Purpose[] = [
+  Purpose.join,
+  Purpose.meet,
+  Purpose.adopt,
+  Purpose.generation,
+  ...OF_UNITS,
+];
 
 export interface PipeSecurity {
   timers: Timers;
   /** As it is at the moment: a unit that joins becomes another. */
   own(): OwnIdentity;
   preSharedKey: Uint8Array;
+  /** Of what only units of one generation call for; not said: as the others. */
+  generationKey?(): Uint8Array;
   /** What says why not. */
   authenticate(peer: PeerIdentity): Unwelcome | null;
 }
@@ -42,6 +50,11 @@ interface PipeOptions {
   opened(pipe: MessagePipe, peer: PeerIdentity): void;
   /** It never opened; `by`: the code of somebody who proved itself and refused. */
   failed(reason: string, by: RefusalCode | null): void;
+}
+
+function keyFor(security: PipeSecurity, purpose: Purpose): Uint8Array {
+  const { preSharedKey, generationKey } = security;
+  return OF_UNITS.includes(purpose) ? (generationKey?.() ?? preSharedKey) : preSharedKey;
 }
 
 /** Puts a channel and a pipe on a fresh connection. */
@@ -66,7 +79,7 @@ function makePipe(
       call: options.call,
       offers: OFFERS,
       own: security.own(),
-      preSharedKey: security.preSharedKey,
+      preSharedKey: (purpose) => keyFor(security, purpose),
       ...(options.expectUnitId === null ? {} : { expectUnitId: options.expectUnitId }),
     },
     {

@@ -18,10 +18,8 @@
 
 import { EXTENT_BYTES } from "#base/grains.ts";
 import { BEACON_EVERY_MS } from "#base/limits.ts";
-import type { Memory } from "#base/memory.ts";
-import { NO_BUFFER } from "#base/memory.ts";
-import type { OperationTarget } from "#base/operation.ts";
-import { TrafficClass } from "#base/operation.ts";
+import { type Memory, NO_BUFFER } from "#base/memory.ts";
+import { type OperationTarget, TrafficClass } from "#base/operation.ts";
 import type {
   DiskNumber,
   DiskPlans,
@@ -42,8 +40,8 @@ import { Slice, type SliceOptions, type SliceStatus } from "#raid/slice.ts";
 import type { DiskStore } from "#store/disk-store.ts";
 import type { ScrubListener } from "#store/scrubber.ts";
 import { ForwardServer } from "./forward-server.ts";
-import { Forwarder } from "./forwarder.ts";
-import type { HeadPlace, ShapeWithCopies, VolumeShape } from "./forwarder.ts";
+import { Forwarder, type HeadPlace, type ShapeWithCopies, type VolumeShape } from "./forwarder.ts";
+import { type Held, heldRecords } from "./held-records.ts";
 import { KeptMembers, type KeptReport, onlyRead, settleKept } from "./kept-members.ts";
 import type { SliceHappening, Takeover } from "./slice-happenings.ts";
 
@@ -187,6 +185,11 @@ export class DataPlane {
   dropDisk(disk: DiskNumber, reason: string): void {
     if (!this.#disks.delete(disk)) return;
     for (const entry of this.#slices.values()) if (entry.disk === disk) entry.slice.giveUp(reason);
+  }
+
+  /** A part of what a disk here remembers; null: it is not open. */
+  heldRecords(disk: DiskNumber, from: SliceNumber): Held | null {
+    return heldRecords(this.#disks.get(disk), from);
   }
 
   // Scrubs (R9): the store reads, the slice heals, or has it healed by its head.
@@ -572,8 +575,7 @@ export class DataPlane {
     this.#released = true;
     let left = this.#slices.size + 1;
     const one = () => {
-      left--;
-      if (left === 0) done();
+      if (--left === 0) done();
     };
     for (const { slice } of this.#slices.values()) slice.release(one);
     one();
@@ -587,8 +589,7 @@ export class DataPlane {
   sliceReports(): SliceReport[] {
     return [...this.#slices].map(([slice, entry]) => ({
       ...entry.slice.status(),
-      slice,
-      disk: entry.disk,
+      ...{ slice, disk: entry.disk },
       mappedBytes: (this.#disks.get(entry.disk)?.member(slice)?.mappedExtents ?? 0) * EXTENT_BYTES,
     }));
   }

@@ -492,12 +492,13 @@ export class DiskKeeper {
 
   /** Registers, again and again until the control station has taken it. */
   async #register(disk: KeptDisk, opened: OpenedDisk): Promise<void> {
-    const { uuid, path, sizeBytes, incarnation } = opened;
+    const { uuid, path, sizeBytes, incarnation, number } = opened;
     const isThere = () => this.#disks.get(path) === disk && disk.state !== "failed";
     let waitMs = RETRY_MS;
     while (!this.#stopped && this.#commands !== null && isThere()) {
       try {
-        const args = { uuid, path, sizeBytes, incarnation };
+        const former = number === 0 ? {} : { number };
+        const args = { uuid, path, sizeBytes, incarnation, ...former };
         const answer = await this.#commands.ask("registerDisk", args);
         this.#reactor.send({ kind: "numberDisk", uuid, number: answer.disk });
         return;

@@ -4,6 +4,7 @@
 
 import { expect, test } from "bun:test";
 import { Fault } from "#base/fault.ts";
+import { FIRST_GENERATION } from "#cluster/generation.ts";
 import { membershipText, parseMembership } from "./membership.ts";
 import type { SavedMembership } from "./membership.ts";
 
@@ -19,12 +20,19 @@ const membership: SavedMembership = {
       port: 10811,
     },
   ],
+  generation: { number: 2, id: "e".repeat(32) },
 };
 
 test("written and read → the same", () => {
   expect(parseMembership(membershipText(membership))).toEqual(membership);
   const alone = { ...membership, voters: [] };
   expect(parseMembership(membershipText(alone))).toEqual(alone);
+});
+
+test("written before there were generations → of the first one", () => {
+  const { generation: _, ...before } = membership;
+  const text = JSON.stringify({ version: 1, ...before });
+  expect(parseMembership(text)).toEqual({ ...before, generation: FIRST_GENERATION });
 });
 
 test("cut at any place → Fault corrupt, with no word of the content", () => {

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a unit keeps about its cluster in its state directory, so that after a restart it goes back
-// by itself: which cluster, which number, and where voters were last seen. Hints all of it, but for
-// cluster id and number; nothing that data depends on (that is on the disks).
+// by itself: which cluster, which number, which generation, and where voters were last seen. Hints
+// all of it, but for cluster id, number and generation; nothing that data depends on (that is on
+// the disks).
 
 import { z } from "zod";
 import { Fault } from "#base/fault.ts";
+import { FIRST_GENERATION, GenerationSchema } from "#cluster/generation.ts";
 import { idSchema } from "#cluster/state.ts";
 
 export const MEMBERSHIP_FILE = "membership.json";
 const VERSION = 1;
 
-const VoterPlaceSchema = z.object({
+export const VoterPlaceSchema = z.object({
   unit: z.number().int().min(1),
   unitId: idSchema,
   addresses: z.array(z.string().max(64)).max(64),
@@ -26,6 +28,8 @@ const MembershipSchema = z.object({
   clusterName: z.string().max(63),
   unit: z.number().int().min(1),
   voters: z.array(VoterPlaceSchema).max(16),
+  /** Written before anything is told to anybody in it: the unit never goes back to an older one. */
+  generation: GenerationSchema.default(FIRST_GENERATION),
 });
 export type SavedMembership = Omit<z.infer<typeof MembershipSchema>, "version">;
 

@@ -3,9 +3,12 @@
 // The control thread's side of the reactor: typed messages, the last report it gave, and what it
 // counted over the last hour.
 
+import { Fault } from "#base/fault.ts";
+import type { DiskNumber, SliceNumber } from "#base/record.ts";
 import type { Log } from "#base/world.ts";
 import type { ControlEnd } from "#machine/control-channel.ts";
 import type { ProbeFacts } from "./drill-probe.ts";
+import type { Held } from "./held-records.ts";
 import { IoHistory } from "./io-history.ts";
 import { ResyncPace } from "./resync-pace.ts";
 import type {
@@ -85,6 +88,17 @@ export class ReactorClient {
     });
   }
 
+  /** A part of what a disk holds; a Fault notReady where it is not open, or nobody answers. */
+  async held(disk: DiskNumber, from: SliceNumber): Promise<Held> {
+    this.send({ kind: "tellHeld", disk, from });
+    for (;;) {
+      const told = await this.next("held");
+      if (told.disk !== disk || told.from !== from) continue; // somebody else's question
+      if (told.records === null) throw new Fault("notReady", `disk ${disk} is not open`);
+      return { records: told.records, next: told.next };
+    }
+  }
+
   #take(message: FromReactor): void {
     const waiting = this.#waits.get(message.kind);
     if (waiting !== undefined) {
@@ -125,6 +139,7 @@ export class ReactorClient {
         return this.onProbed(message.facts);
       case "released":
         return this.onReleased();
+      case "held":
       case "started":
       case "startFailed":
       case "stopped":

@@ -53,11 +53,13 @@ export interface ExportedVolume extends ShapeWithCopies {
   copies: { number: number; name: string; lineages: number[] }[];
 }
 
-/** A host as the portals know it: where it comes from. */
+/** A host as the portals know it: where it comes from, and what it shows. */
 export interface KnownHost {
   host: HostNumber;
   /** Addresses and ranges (CIDR). */
   addresses: string[];
+  /** SHA-256 of its certificates, hex. */
+  certificates: string[];
 }
 
 export type ToReactor =
@@ -67,7 +69,7 @@ export type ToReactor =
       nbd: { address: string; port: number }[];
       peer: { address: string; port: number }[];
       nbdUnixPath: string | null;
-      /** There is somebody who takes `secure`. */
+      /** Whether `secure` leads to TLS from the start. */
       tls: boolean;
       memoryBytes: number;
       /** Where disks' keepsakes lie (configuration: memoryDirectory). */
@@ -93,6 +95,8 @@ export type ToReactor =
    */
   | { kind: "numberDisk"; uuid: string; number: DiskNumber }
   | { kind: "closeDisk"; uuid: string }
+  /** Which slices a disk holds, from this number on. Answered by held. */
+  | { kind: "tellHeld"; disk: DiskNumber; from: SliceNumber }
   /**
    * It was taken out, or is to be opened anew after it failed: its slices give it up, and it is
    * closed as it is. Answered by diskDropped, also when it is not open.
@@ -114,6 +118,8 @@ export type ToReactor =
   | { kind: "volume"; volume: ExportedVolume }
   | { kind: "volumeGone"; volume: VolumeNumber }
   | { kind: "host"; host: KnownHost }
+  /** From now on, or not any more, `secure` leads to TLS. */
+  | { kind: "tls"; isThere: boolean }
   | { kind: "hostGone"; host: HostNumber }
   | { kind: "proposalEnded"; id: number; outcome: Outcome; current: SliceRecord | null }
   /** R9: how often disks are scrubbed, and how fast; from the cluster's settings. */
@@ -176,6 +182,8 @@ export interface AttachedFrom {
   volume: VolumeNumber;
   address: string;
   tls: boolean;
+  /** SHA-256 of the certificate that it showed, hex; null: none. */
+  certificate: string | null;
   connections: number;
 }
 
@@ -199,6 +207,17 @@ export type FromReactor =
   | { kind: "diskReady"; uuid: string; number: DiskNumber }
   | { kind: "diskFailed"; uuid: string; sentence: string }
   | { kind: "diskDropped"; uuid: string }
+  /**
+   * A part of what a disk holds, by the records that it has stored; slices that never had one are
+   * left out. `next`: where the rest begins; null: that was all. `records` null: it is not open.
+   */
+  | {
+      kind: "held";
+      disk: DiskNumber;
+      from: SliceNumber;
+      records: SliceRecord[] | null;
+      next: SliceNumber | null;
+    }
   | { kind: "link"; unit: UnitNumber; up: boolean; reason: string }
   | { kind: "propose"; id: number; next: SliceRecord; expected: SliceRecord }
   /**

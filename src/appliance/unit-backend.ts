@@ -47,6 +47,8 @@ import { UnitArrivals } from "./arrivals.ts";
 import type { Arrivals } from "./arrivals.ts";
 import type { Passwords } from "#machine/passwords.ts";
 import type { ClusterLife } from "./cluster-life.ts";
+import { ControlDesk } from "./control-desk.ts";
+import type { ControlBackend } from "./control-desk.ts";
 import type { KeptDisk } from "./disk-keeper.ts";
 import { UnitFleet } from "./fleet.ts";
 import type { Drills } from "./drills.ts";
@@ -55,7 +57,7 @@ import { makeBundle } from "./support-bundle.ts";
 import type { SupportBundle } from "./support-bundle.ts";
 import { UnitDrills } from "./unit-drill.ts";
 import { UnitPools } from "./pools.ts";
-import { UnitHosts } from "./unit-hosts.ts";
+import { type HostParts, UnitHosts } from "./unit-hosts.ts";
 import { UnitUsers, freshToken } from "./unit-users.ts";
 import { unitMetrics } from "./unit-metrics.ts";
 import type { Health } from "./health.ts";
@@ -80,6 +82,7 @@ export class UnitBackend implements Backend {
   readonly fleet: Fleet;
   readonly drills: Drills;
   readonly arrivals: Arrivals;
+  readonly control: ControlBackend;
   readonly hosts: UnitHosts;
   readonly users: UnitUsers;
   readonly pools: UnitPools;
@@ -95,6 +98,7 @@ export class UnitBackend implements Backend {
       timers: Timers;
       neighbours: Neighbours;
       authority(): AuthorityView | null;
+      issue: HostParts["issue"];
     },
   ) {
     this.#world = world;
@@ -108,6 +112,7 @@ export class UnitBackend implements Backend {
       cluster: () => this.#life(),
       reactor: unit.reactor,
     });
+    this.control = new ControlDesk(world, unit);
     this.users = new UnitUsers(world, {
       life: () => this.#life(),
       view: () => unit.life?.follower.view ?? null,
@@ -119,6 +124,7 @@ export class UnitBackend implements Backend {
       life: () => this.#life(),
       attached: () => unit.reactor.report.attached,
       volume: (volume) => volumeView(volume, this.#shared()),
+      issue: (name) => parts.issue(name),
     });
   }
 
@@ -345,6 +351,15 @@ export class UnitBackend implements Backend {
     const life = this.#life();
     const { number } = this.#find(nameOrNumber);
     await life.commands.ask("deleteVolume", { volume: number, graceMs });
+  }
+
+  async acceptVolume(nameOrNumber: string): Promise<VolumeView> {
+    const life = this.#life();
+    const { number } = this.#find(nameOrNumber);
+    for (let left = 1; left > 0;) {
+      ({ left } = await life.commands.ask("acceptVolume", { volume: number }));
+    }
+    return this.volume(String(number));
   }
 
   async restoreVolume(nameOrNumber: string): Promise<VolumeView> {

@@ -8,6 +8,7 @@
 // headed needs the control store, so that goes last.
 
 import { Fault } from "#base/fault.ts";
+import { DECISION_FILES_MAX, DECISION_FILE_BYTES_MAX } from "#base/limits.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { Catalog } from "#cluster/catalog.ts";
 import { Discovery } from "#cluster/discovery.ts";
@@ -15,22 +16,20 @@ import type { Stranger } from "#cluster/discovery-units.ts";
 import type { StationFact } from "#cluster/formation.ts";
 import { type UnitIdentity, idBytes, idText } from "#cluster/identity.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
-import { ETCD_PEER_PORT, newId, voterName } from "#cluster/voters.ts";
-import type { ActorScope } from "#machine/actor-scope.ts";
-import { ControlEnd } from "#machine/control-channel.ts";
+import { FIRST_GENERATION } from "#cluster/generation.ts";
+import { ETCD_PEER_PORT, newId } from "#cluster/voters.ts";
 import type { ControlListener, ControlSocket } from "#machine/control-socket.ts";
 import type { LinkDatagrams } from "#machine/datagram.ts";
-import { type EtcdCertificates, issueEtcdCertificates } from "#machine/etcd-certificates.ts";
-import { EtcdChild, clearEtcdDirectory } from "#machine/etcd-child.ts";
-import { decisionFiles } from "#machine/line-files.ts";
-import { type Link as MachineLink, addAddress, hasAddress } from "#machine/network.ts";
+import { clearEtcdDirectory } from "#machine/etcd-child.ts";
+import { type Link as MachineLink, hasAddress } from "#machine/network.ts";
+import { LineFiles } from "#machine/line-files.ts";
 import type { StateDirectory } from "#machine/state-directory.ts";
-import type { TlsEnd } from "#machine/tls-channel.ts";
 import { ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import type { Unwelcome } from "#protocol/peer-channel/channel.ts";
 import { ClusterState } from "#protocol/peer-channel/identity.ts";
 import type { OwnIdentity, PeerIdentity } from "#protocol/peer-channel/identity.ts";
+import { generationKey } from "#protocol/peer-channel/secret.ts";
 import type { JoinKeys } from "#protocol/peer-channel/secret.ts";
 import { NO_SECRET, answerOffer, giveSecret } from "./adoption.ts";
 import { type UnitFacts, admitJoining, foundCluster, joinCluster } from "./assembly.ts";
@@ -39,45 +38,35 @@ import { ClusterLife, addressInCluster } from "./cluster-life.ts";
 import { membershipOf } from "./cluster-membership.ts";
 import { answerMeeting, askWhetherItGaveWay, meetCluster } from "./cluster-meeting.ts";
 import type { Configuration } from "./configuration.ts";
-import { OF_UNITS, answerUnit, type PipeSecurity } from "./control-pipe.ts";
-import { applianceDisks, type ApplianceRole } from "./appliance-disks.ts";
+import { restoreControl } from "./control-restore.ts";
+import { OF_UNITS, answerUnit } from "./control-pipe.ts";
+import type { PipeSecurity } from "./control-pipe.ts";
+import { applianceDisks } from "./appliance-disks.ts";
 import { DiskKeeper } from "./disk-keeper.ts";
 import { MEMBERSHIP_FILE, membershipText, parseMembership } from "./membership.ts";
 import type { SavedMembership } from "./membership.ts";
+import { planNext, takeNext } from "./next-generation.ts";
 import { addLeft, readLeft } from "./left-clusters.ts";
 import { claimCodeOf, claimForOwner } from "./owner-claim.ts";
 import { OwnPlace, type Place } from "./own-place.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { type Removal, makeNew, readRemoval, writeRemoval } from "./removal.ts";
 import { storageFacts, tellRetired, tellStorage } from "./storage-news.ts";
+import { UnitEtcd } from "./unit-etcd.ts";
+import type { ReadyEtcd } from "./unit-etcd.ts";
+import type { MadeUnit, UnitOutside } from "./unit-parts.ts";
 import { ownReport } from "./unit-report.ts";
 import { unitName } from "./unit-identity.ts";
 import { peersOf, toldAddresses, usableLinks } from "./unit-links.ts";
 import { FEATURE_LEVEL, VERSION } from "./version.ts";
 
+const DECISION_FILES = { filesMax: DECISION_FILES_MAX, bytesMax: DECISION_FILE_BYTES_MAX };
 const TICK_MS = 100;
 /** In a cluster nothing that hangs on a tick is more urgent. */
 const TICK_MEMBER_MS = 500;
 const LINKS_EVERY_MS = 2000;
 const STOP_MS_MAX = 6000;
 const NO_CLUSTER = new Uint8Array(16);
-
-export interface UnitOutside {
-  world: World;
-  timers: Timers;
-  /** Starts the reactor's Worker. */
-  startReactor(options: { memoryBytes: number }): ControlEnd;
-  /** The TLS relay, running; null where no certificate is configured. */
-  tls: TlsEnd | null;
-  /** Unpacks the etcd that came with us; answers its path. */
-  unpackEtcd(directory: string): Promise<string>;
-  /** For whom it acts at the moment. */
-  actors: Pick<ActorScope, "current">;
-  /** The process must end: it is wrong about itself. */
-  fatal(error: unknown): void;
-  /** Null: the unit is a process on somebody's machine. */
-  appliance: ApplianceRole | null;
-}
 
 export class Unit {
   readonly configuration: Configuration;
@@ -105,9 +94,10 @@ export class Unit {
   readonly #security: PipeSecurity;
   readonly #udp: LinkDatagrams;
   readonly #listener: ControlListener;
-  #certificates: EtcdCertificates | null = null;
+  readonly #etcd: UnitEtcd;
   #place: OwnPlace | null = null;
-  #child: EtcdChild | null = null;
+  /** Of the cluster as this run knows it. */
+  #generation = FIRST_GENERATION;
   #leaving = false;
   #endRun: (reason: string) => void = () => {};
   /** Resolves with the reason when this run ends by itself, so that the unit begins anew. */
@@ -149,8 +139,17 @@ export class Unit {
       timers: outside.timers,
       own: () => this.#own(),
       preSharedKey: made.keys?.link ?? NO_SECRET,
+      generationKey: () => this.#generationKey(),
       authenticate: (peer) => this.#authenticate(peer),
     };
+    this.#etcd = new UnitEtcd(outside.world, {
+      state: made.state,
+      name: this.name,
+      clusterSecret: made.keys?.certificates ?? NO_SECRET,
+      firstLink: () => usableLinks(made.udp.refreshLinks(), configuration.interfaces)[0]?.name,
+      addressTaken: () => this.#refreshLinks(),
+      unpackEtcd: (directory) => outside.unpackEtcd(directory),
+    });
     this.discovery = this.#makeDiscovery(made);
     this.disks.onChange = (disk, why) => {
       tellStorage({ discovery: this.discovery, watch: this.life?.watch ?? null }, disk, why);
@@ -242,6 +241,7 @@ export class Unit {
     await this.disks.examine();
     // A stop came before it had forgotten the cluster that it was removed from.
     if (this.removal !== null) this.#forgetCluster();
+    await takeNext(this.state, this.#world.log, (next, backup) => this.#restore(next, backup));
     const saved = this.state.readText(MEMBERSHIP_FILE);
     if (saved !== null) await this.#enter(parseMembership(saved));
     // Heard before that, the own cluster's station would have it join, and enter, a second time.
@@ -303,6 +303,7 @@ export class Unit {
         return answerOffer(pipe, this.state, (name) => this.#adopted(name));
       }
       if (life === null) return pipe.close("in no cluster");
+      if (peer.purpose === Purpose.generation) return life.generations.meet(pipe, peer);
       if (peer.purpose === Purpose.meet) return answerMeeting(pipe, peer, life.follower.view);
       if (peer.purpose === Purpose.controlProxy) return life.serve(pipe, peer);
       const serve = this.services.get(peer.purpose);
@@ -336,7 +337,7 @@ export class Unit {
   // Founding, joining, entering.
 
   #facts(clusterId: string): UnitFacts {
-    const ula = addressInCluster(this.#world, clusterId, this.identity);
+    const ula = this.#ownAddress(clusterId);
     return {
       id: idText(this.identity.unitId),
       publicKey: this.identity.publicKey.toHex(),
@@ -456,6 +457,29 @@ export class Unit {
     this.#endRun("its owner makes it new");
   }
 
+  /** Seals backups of the control state. */
+  get backupKey(): Uint8Array {
+    return this.#keys?.backup ?? NO_SECRET;
+  }
+
+  #generationKey(): Uint8Array {
+    const link = this.#keys?.link ?? NO_SECRET;
+    return generationKey(this.#world.seal, link, this.#generation.id);
+  }
+
+  /** Ends this run; the next one is in a later generation, with the backup where it restores it. */
+  enterNext(membership: SavedMembership, backup: Uint8Array | null): void {
+    planNext(this.state, membership, backup);
+    this.#endRun("its cluster begins a new generation");
+  }
+
+  #restore(next: SavedMembership, backup: Uint8Array): Promise<SavedMembership> {
+    return restoreControl(this.#world, this.#timers, {
+      ...{ next, backup, key: this.backupKey, facts: this.#facts(next.clusterId) },
+      etcd: (unit) => this.#prepareEtcd(next.clusterId, unit),
+    });
+  }
+
   /** Faults are answers; anything else is our bug and ends the process. */
   #reasonOf(error: unknown): string {
     if (!(error instanceof Fault)) {
@@ -466,40 +490,17 @@ export class Unit {
     return error.message;
   }
 
-  async #prepareEtcd(
-    clusterId: string,
-    unit: number,
-  ): Promise<{ child: EtcdChild; certificates: EtcdCertificates }> {
-    const address = addressInCluster(this.#world, clusterId, this.identity);
-    await this.#takeAddress(address);
-    this.#certificates ??= await issueEtcdCertificates({
-      clusterSecret: this.#keys?.certificates ?? NO_SECRET,
-      clusterUuid: clusterId,
-      keyId: 1,
-      name: this.name,
-      address,
-    });
-    const binary = await this.#outside.unpackEtcd(this.state.pathOf("programs"));
-    this.#child ??= new EtcdChild(this.#world.log, {
-      directory: this.state.pathOf("etcd"),
-      binary,
-      name: voterName(unit),
-      address,
-      peerPort: ETCD_PEER_PORT,
-    });
-    return { child: this.#child, certificates: this.#certificates };
+  #prepareEtcd(clusterId: string, unit: number): Promise<ReadyEtcd> {
+    return this.#etcd.prepare(clusterId, unit, this.#ownAddress(clusterId));
   }
 
-  /** The unit's address among units, on its first link; DHCP does not touch it. */
-  async #takeAddress(address: string): Promise<void> {
-    const [link] = usableLinks(this.#udp.refreshLinks(), this.configuration.interfaces);
-    if (link === undefined) throw new Fault("notReady", "no network link is up");
-    await addAddress(link.name, address, 64);
-    this.#refreshLinks();
+  #ownAddress(clusterId: string): string {
+    return addressInCluster(this.#world, clusterId, this.identity);
   }
 
   async #enter(saved: SavedMembership): Promise<void> {
     const { child, certificates } = await this.#prepareEtcd(saved.clusterId, saved.unit);
+    this.#generation = saved.generation;
     const life = new ClusterLife(this.#world, this.#timers, {
       membership: saved,
       identity: this.identity,
@@ -510,10 +511,14 @@ export class Unit {
       exportsUnclaimed: this.exportsUnclaimed,
       actor: () => this.#outside.actors.current,
       near: () => this.discovery.formation.near,
-      journalLines: decisionFiles(this.state),
+      journalLines: new LineFiles(this.state, "decisions", DECISION_FILES),
       takeDiskAgain: (uuid) => this.disks.takeAgain(uuid),
       removed: () => this.#wasRemoved(saved),
       diskRetired: (disk) => tellRetired(this.discovery, disk),
+      state: this.state,
+      backupKey: this.backupKey,
+      facts: () => this.#facts(saved.clusterId),
+      come: (coming) => this.enterNext(coming, null),
       saveVoters: (voters) =>
         this.state.write(MEMBERSHIP_FILE, membershipText({ ...saved, voters })),
     });
@@ -525,7 +530,7 @@ export class Unit {
       clusterId: saved.clusterId,
       publicKey: this.identity.publicKey.toHex(),
       privateKey: this.identity.privateKey.toHex(),
-      linkKey: (this.#keys?.link ?? NO_SECRET).toHex(),
+      linkKey: this.#generationKey().toHex(),
     });
     life.start();
     this.discovery.entered(membershipOf(life));
@@ -545,12 +550,12 @@ export class Unit {
   }
 
   #watchPlace({ unit, clusterId, store, follower }: ClusterLife): void {
-    const ula = addressInCluster(this.#world, clusterId, this.identity);
+    const ula = this.#ownAddress(clusterId);
     this.#place = new OwnPlace(this.#world.log, {
       ...{ unit, store, view: follower.view },
       place: () => this.#placeBut(ula),
       hasOwnAddress: () => hasAddress(this.#links, ula),
-      takeOwnAddress: () => this.#takeAddress(ula),
+      takeOwnAddress: () => this.#etcd.takeAddress(ula),
     });
   }
 
@@ -583,18 +588,4 @@ export class Unit {
   #delay(ms: number): Promise<void> {
     return new Promise((resolve) => this.#timers.after(ms, resolve));
   }
-}
-
-/** What is ready before a Unit can be: directory, identity, sockets. */
-export interface MadeUnit {
-  configuration: Configuration;
-  state: StateDirectory;
-  identity: UnitIdentity;
-  bootCounter: number;
-  keys: JoinKeys | null;
-  udp: LinkDatagrams;
-  reactor: ReactorClient;
-  catalog: Catalog;
-  control: ControlListener;
-  ports: Record<string, number>;
 }

@@ -26,6 +26,7 @@ import type { LineageAnswers } from "./lineages.ts";
 import { maintenanceCommands } from "./maintenance.ts";
 import { nameSchema } from "./name-schema.ts";
 import { poolCommands } from "./pool-changes.ts";
+import { restoredCommands } from "./restored-changes.ts";
 import { requestCommands } from "./request-changes.ts";
 import type { RequestAnswers } from "./request-changes.ts";
 import { ACTOR_CHARACTERS_MAX, UNIT_ROLES, UnitSchema, settingShapes } from "./state.ts";
@@ -69,6 +70,8 @@ export const commandArguments = {
     path: z.string().max(4096),
     sizeBytes: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
     incarnation: positive,
+    /** The number that it has; one of a generation before is kept. */
+    number: positive.optional(),
   }),
   createVolume: z.object({
     name: nameSchema,
@@ -114,6 +117,7 @@ export const commandArguments = {
   ...drillCommands,
   ...hostCommands,
   ...requestCommands,
+  ...restoredCommands,
   ...userCommands,
 } as const;
 
@@ -154,6 +158,8 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers, LineageAnsw
   beginDrill: { volume: number };
   failDrill: { unit: number };
   endDrill: Record<string, never>;
+  tellHeld: Record<string, never>;
+  acceptVolume: { slices: number; left: number };
 }
 
 /** What units find and ask for by themselves, also while somebody waits for something of them. */

@@ -31,10 +31,13 @@ export const unitFigures = {
   heldBytes: figure,
   /** What it copied per second as a head, when it last did. */
   copyBytesPerSecond: figure,
+  /** When it last kept a backup of the control state, by its wall clock. */
+  backupAtMs: figure,
 } as const;
 export interface UnitFigures {
   heldBytes?: number | undefined;
   copyBytesPerSecond?: number | undefined;
+  backupAtMs?: number | undefined;
 }
 
 /** Up to the next eighth of its power of two: told anew only when it changes much. */

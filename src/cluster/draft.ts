@@ -106,15 +106,25 @@ export class Draft {
     kind: "unit" | "disk" | "volume" | "slice" | "event" | "host" | "request",
     count = 1,
   ): number {
+    const numbers = this.#taken();
+    const first = numbers[kind];
+    numbers[kind] = first + count;
+    return first;
+  }
+
+  /** The next number of a kind is this one at least: one below it is in use. */
+  raise(kind: "disk", atLeast: number): void {
+    const numbers = this.#taken();
+    numbers[kind] = Math.max(numbers[kind], atLeast);
+  }
+
+  #taken(): NumbersRecord {
     if (this.#numbers === null) {
       if (this.view.numbers === null) throw new Fault("notReady", "the control state is not read");
       this.#numbers = { ...this.view.numbers };
       this.relyOn(keys.numbers);
     }
-    const numbers = this.#numbers;
-    const first = numbers[kind];
-    numbers[kind] = first + count;
-    return first;
+    return this.#numbers;
   }
 
   /** An event besides, so that nothing anybody did goes untold; what is told already is enough. */

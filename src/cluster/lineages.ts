@@ -26,7 +26,8 @@ import type { CommandArguments } from "./commands.ts";
 import { diskInWords } from "./disk-changes.ts";
 import type { Draft } from "./draft.ts";
 import { bytesInWords } from "./placement.ts";
-import { KEPT_COPIES_MAX, keys } from "./state.ts";
+import { KEPT_COPIES_MAX } from "./slice-state.ts";
+import { keys } from "./state.ts";
 import type { VolumeRecord } from "./state.ts";
 import type { ClusterView } from "./view.ts";
 

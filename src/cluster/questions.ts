@@ -11,11 +11,15 @@ import { otherClusters } from "./events.ts";
 import { goOnOffer, isStopped, keptSentence, keptVolumes } from "./lineages.ts";
 import { bytesInWords } from "./placement.ts";
 import type { DiskRecord, VolumeRecord } from "./state.ts";
+import { holdsNothing, waitingSlices } from "./restored-changes.ts";
+import { missingDisks, settledRecord, strangerDisks } from "./restored-slices.ts";
 import { hasRoomFor } from "./upkeep.ts";
 import type { ClusterView } from "./view.ts";
 
 /** More are not shown at once: the first ones are the worst. */
 const QUESTIONS_MAX = 32;
+/** Places named in one question. */
+const PLACES_MAX = 4;
 /** Slices of one volume that are looked at for room. */
 const LOOKED_AT_MAX = 32;
 
@@ -36,6 +40,7 @@ export interface Question {
 /** The worst first. */
 export function questionsOf(view: ClusterView, wallMs: number): Question[] {
   const found = [
+    ...unsettled(view),
     ...stopped(view),
     ...failed(view),
     ...roomless(view),
@@ -50,6 +55,40 @@ function ready(view: ClusterView): VolumeRecord[] {
   // What is deleted, and can be taken back, is nothing to decide about.
   return [...view.volumes.values()].filter((volume) => {
     return volume.state === "ready" && volume.trash === undefined;
+  });
+}
+
+/** After a restore: volumes of which not every disk that may hold the truth has told it. */
+function unsettled(view: ClusterView): Question[] {
+  return ready(view).flatMap((volume) => {
+    const waiting = waitingSlices(view, volume).filter((claim) => settledRecord(claim) === null);
+    if (waiting.length === 0) return [];
+    const missing = waiting.flatMap((claim) =>
+      [...missingDisks(claim), ...strangerDisks(claim)].map((disk) => ({ claim, disk })),
+    );
+    const emptyOnes = missing.every(({ claim, disk }) => holdsNothing(view, claim, disk));
+    const disks = [...new Set(missing.map(({ disk }) => placeOf(view, disk)))];
+    const shown = disks.slice(0, PLACES_MAX).join(" and ");
+    const sentence = emptyOnes
+      ? `after the restore no disk was found that holds all of volume ${volume.name}: ` +
+        "was it deleted after the backup, or is a disk still to come?"
+      : `after the restore volume ${volume.name} waits for ${shown}, which may hold newer ` +
+        "writes than the disks that answered: can that be brought back?";
+    const all = `all that is on ${volume.name} (${bytesInWords(volume.sizeBytes)})`;
+    return [
+      {
+        about: `volume ${volume.name}`,
+        sentence,
+        answers: [
+          { answer: "bring it back", costs: "nothing; the volume serves again by itself" },
+          {
+            answer: `it never comes back: cairn volume accept ${volume.name}`,
+            costs: "every write that only the missing disks hold; what is found is kept",
+          },
+          { answer: `give it up: cairn volume delete ${volume.name}`, costs: all },
+        ],
+      },
+    ];
   });
 }
 

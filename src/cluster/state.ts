@@ -23,9 +23,7 @@ import { REGION_BYTES, SLICE_BYTES_DEFAULT, SLICE_BYTES_MAX } from "#base/grains
 import { layouts } from "#base/layout.ts";
 import type { Protection } from "#base/layout.ts";
 import {
-  COPIES_MAX,
   DISK_ERRORS_MAX,
-  MEMBERS_MAX,
   SCRUB_BYTES_PER_SECOND_MAX,
   SCRUB_EVERY_MS,
   UNITS_MAX,
@@ -48,7 +46,10 @@ import type { HostNumber, HostRecord, RequestRecord } from "./host-state.ts";
 import { nameSchema } from "./name-schema.ts";
 import { FIRST_POOL, PlaceInPoolsSchema, PoolSchema } from "./pool-state.ts";
 import type { PoolRecord } from "./pool-state.ts";
+import { RestoredSliceSchema } from "./restored-slices.ts";
+import type { RestoredSlice } from "./restored-slices.ts";
 import { SLICE_NEWS_MAX, SliceNewsSchema } from "./slice-news.ts";
+import { SliceSchema } from "./slice-state.ts";
 import { syslogTargetSchema } from "./syslog-target.ts";
 import { UnitUpdateSchema, UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
 import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
@@ -78,6 +79,7 @@ export const keys = {
   disks: "/disks/",
   volumes: "/volumes/",
   slices: "/slices/",
+  restoredSlices: "/restored-slices/",
   pools: "/pools/",
   voters: "/voters/",
   commands: "/commands/",
@@ -93,6 +95,7 @@ export const keys = {
   disk: (number: DiskNumber) => `/disks/${number}`,
   volume: (number: VolumeNumber) => `/volumes/${number}`,
   slice: (number: SliceNumber) => `/slices/${number}`,
+  restoredSlice: (number: SliceNumber) => `/restored-slices/${number}`,
   voter: (unit: UnitNumber) => `/voters/${unit}`,
   pool: (name: string) => `/pools/${name}`,
   unitId: (id: string) => `/unit-ids/${id}`,
@@ -115,6 +118,10 @@ export const ClusterSchema = z.looseObject({
   name: nameSchema,
   /** A restored backup starts a new one. */
   generation: positive,
+  /** Tells two of one number apart; the first generation has none. */
+  generationId: idSchema.optional(),
+  /** Slices from this number on were made in this generation; not said: all of them. */
+  sliceFrom: positive.optional(),
   state: z.enum(["virgin", "used", "yielding"]),
   featureLevel: positive,
   sliceBytes: z.number().int().min(REGION_BYTES).max(SLICE_BYTES_MAX).multipleOf(REGION_BYTES),
@@ -239,6 +246,8 @@ export const DiskSchema = z.looseObject({
   pardonedPlaces: countOrZero.optional(),
   /** It is leaving, and that it holds nothing any more was told. */
   emptied: z.boolean().optional(),
+  /** The generation (its id) in which its unit has told all the slices that it holds. */
+  toldGeneration: idSchema.optional(),
   health: DiskHealthSchema.optional(),
   /** Asked by a person; its unit acts when the number rises. */
   scrubAsked: z.looseObject({ number: positive, urgent: z.boolean() }).optional(),
@@ -266,6 +275,8 @@ export const VolumeSchema = z.looseObject({
   /** Records of before there was TLS say nothing. */
   tls: z.enum(TLS_RULES).default(TLS_RULE_DEFAULT),
   state: z.enum(["creating", "ready", "deleting"]),
+  /** The restored control state did not know it: made anew by what disks hold of it. */
+  foundOnDisks: z.boolean().optional(),
   /** How often its owner went on without a copy (lineages.ts). */
   overrides: countOrZero.optional(),
   /** It is made for a drill, and goes with it. */
@@ -276,44 +287,6 @@ export const VolumeSchema = z.looseObject({
     .optional(),
 });
 export type VolumeRecord = z.infer<typeof VolumeSchema>;
-
-/** Copies of lost lineages that one slice keeps, at most. */
-export const KEPT_COPIES_MAX = 16;
-const KeptCopySchema = z.looseObject({
-  disk: positive,
-  lineage: positive,
-  epoch: positive,
-  before: positive,
-  atMs: countOrZero,
-  untilMs: countOrZero.optional(),
-  bytes: countOrZero.optional(),
-});
-
-export const SliceSchema = z
-  .looseObject({
-    slice: positive,
-    volume: positive,
-    index: z.number().int().min(0).max(VOLUME_SLICES_MAX),
-    sizeBytes: z.number().int().min(REGION_BYTES).max(SLICE_BYTES_MAX).multipleOf(REGION_BYTES),
-    copies: z.number().int().min(1).max(COPIES_MAX),
-    lineage: positive,
-    ancestry: z.array(positive).max(1024),
-    epoch: positive,
-    head: positive,
-    inSync: z
-      .array(z.looseObject({ disk: positive, incarnation: positive }))
-      .min(1)
-      .max(MEMBERS_MAX),
-    resyncing: z.array(positive).max(MEMBERS_MAX),
-    former: z
-      .array(z.looseObject({ disk: positive, epoch: positive, isMixed: z.boolean().optional() }))
-      .max(MEMBERS_MAX)
-      .default([]),
-    kept: z.array(KeptCopySchema).max(KEPT_COPIES_MAX).default([]),
-  })
-  .refine((record) => record.inSync.some((member) => member.disk === record.head), {
-    message: "the head is one of the in-sync members",
-  });
 
 /**
  * Its owner, by the token that a claim gave out. A cluster without one is unclaimed.
@@ -455,6 +428,7 @@ export type StateEntry =
   | { kind: "disk"; number: DiskNumber; value: DiskRecord }
   | { kind: "volume"; number: VolumeNumber; value: VolumeRecord }
   | { kind: "slice"; number: SliceNumber; value: SliceRecord }
+  | { kind: "restored"; number: SliceNumber; value: RestoredSlice }
   | { kind: "voter"; number: UnitNumber; value: VoterRecord }
   | { kind: "term"; value: number }
   | { kind: "told"; value: ToldRecord }
@@ -520,6 +494,7 @@ const PREFIXES: Record<string, StateKind | undefined> = {
   [keys.disks]: "disk",
   [keys.volumes]: "volume",
   [keys.slices]: "slice",
+  [keys.restoredSlices]: "restored",
   [keys.pools]: "pool",
   [keys.voters]: "voter",
   [keys.commands]: "command",
@@ -583,6 +558,8 @@ export function parseEntry(key: string, text: string): StateEntry | null {
       return numbered("volume", key, parts.rest, parseValue(VolumeSchema, key, text));
     case "slice":
       return numbered("slice", key, parts.rest, parseSlice(key, text));
+    case "restored":
+      return numbered("restored", key, parts.rest, parseValue(RestoredSliceSchema, key, text));
   }
 }
 

@@ -37,6 +37,7 @@ import { createPool, deletePool, moveUnit } from "./pool-changes.ts";
 import { FIRST_POOL } from "./pool-state.ts";
 import { headedBytes, poolRooms } from "./rooms.ts";
 import * as requests from "./request-changes.ts";
+import { acceptVolume, tellHeld } from "./restored-changes.ts";
 import { ADMITTED_UNITS_MAX, keys, ownerRecord } from "./state.ts";
 import type { CommandRecord, DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
 import { evacuateUnit, keepUnit, removeUnit, replaceUnit, tellLead } from "./unit-changes.ts";
@@ -109,12 +110,16 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   removeHost: hosts.removeHost,
   assignVolume: hosts.assignVolume,
   revokeVolume: hosts.revokeVolume,
+  addCertificate: hosts.addCertificate,
+  revokeCertificate: hosts.revokeCertificate,
   setHostToken: requests.setHostToken,
   setHostPolicy: requests.setHostPolicy,
   requestVolume: (draft, args, facts) =>
     requests.requestVolume(draft, args, requestFacts(draft, facts)),
   answerRequest: (draft, args, facts) =>
     requests.answerRequest(draft, args, requestFacts(draft, facts)),
+  tellHeld,
+  acceptVolume,
   addUser: users.addUser,
   changeUser: users.changeUser,
   removeUser: users.removeUser,
@@ -219,7 +224,7 @@ function registerDisk(
   draft.relyOn(keys.unit(unit.number));
   const known = view.diskByUuid(args.uuid);
   if (known === null) {
-    const number = draft.take("disk");
+    const number = formerNumber(draft, args.number) ?? draft.take("disk");
     const disk: DiskRecord = { ...args, number, unit: unit.number, state: "ready" };
     draft.put(keys.disk(number), disk);
     draft.put(keys.diskUuid(args.uuid), { disk: number });
@@ -255,8 +260,9 @@ function registerDisk(
   // One that was retired stays so, whatever starts again.
   const isRetired = known.state === "leaving" || known.why !== undefined;
   const { lost: _, ...kept } = known;
+  const { number } = known;
   const state = isRetired ? "leaving" : "ready";
-  draft.put(keys.disk(known.number), { ...kept, ...args, unit: unit.number, state });
+  draft.put(keys.disk(number), { ...kept, ...args, number, unit: unit.number, state });
   if (known.state === "failed" && known.unit === unit.number) {
     draft.tell({
       kind: "disk-back",
@@ -266,6 +272,19 @@ function registerDisk(
     });
   }
   return { disk: known.number };
+}
+
+/**
+ * The number that a disk had before a restore which does not know it: records on other disks name
+ * it by that.
+ */
+function formerNumber(draft: Draft, number: number | undefined): number | null {
+  const { view } = draft;
+  if (number === undefined || view.cluster?.generationId === undefined) return null;
+  if (view.disks.has(number)) return null;
+  draft.relyOn(keys.disk(number));
+  draft.raise("disk", number + 1);
+  return number;
 }
 
 /** What an owner or a host asks for, and what makes it a drill's. */

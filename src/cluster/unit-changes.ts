@@ -11,6 +11,7 @@
 
 import { z } from "zod";
 import { Fault } from "#base/fault.ts";
+import { disksOf } from "#base/record.ts";
 import type { SliceRecord, UnitNumber } from "#base/record.ts";
 import type { CommandArguments } from "./commands.ts";
 import type { Draft } from "./draft.ts";
@@ -75,6 +76,13 @@ export function removalCosts(
     const name = view.volumes.get(record.volume)?.name ?? `volume ${record.volume}`;
     if (hasCopyElsewhere(view, record, unit)) weakened.add(name);
     else lost.add(name);
+  }
+  // After a restore nobody knows yet whether the newest copy is there.
+  for (const { volume, record } of view.restored.values()) {
+    if (record === null || !disksOf(record).some((disk) => view.disks.get(disk)?.unit === unit)) {
+      continue;
+    }
+    weakened.add(view.volumes.get(volume)?.name ?? `volume ${volume}`);
   }
   for (const name of lost) weakened.delete(name);
   const kept = view.disksOfUnit(unit).flatMap(({ number }) => keptOnDisk(view, number));

@@ -27,6 +27,7 @@ import { placeMember, placeSlices, sliceSizes } from "./placement.ts";
 import type { DiskRoom } from "./placement.ts";
 import { recordRefusal } from "./record-rules.ts";
 import { forgetRequests } from "./request-changes.ts";
+import { settleSlices } from "./restored-changes.ts";
 import { headedBytes, poolRooms, spareRooms, unitsOf } from "./rooms.ts";
 import { keys } from "./state.ts";
 import type { VolumeRecord } from "./state.ts";
@@ -43,12 +44,15 @@ export const EVENTS_KEPT = 500;
 
 /** The next piece of upkeep, or null when there is nothing to do. */
 export function nextUpkeep(view: ClusterView, lacks: LackClock, nowMs: number): Draft | null {
+  // What is not settled yet after a restore may lie on any disk: none of them is told to be empty.
+  const isSettled = view.restored.size === 0;
   return (
+    settleSlices(view) ??
     fillVolumes(view) ??
     emptyVolumes(view) ??
     protect(view, lacks, nowMs) ??
-    emptied(view) ??
-    evacuated(view) ??
+    (isSettled ? emptied(view) : null) ??
+    (isSettled ? evacuated(view) : null) ??
     forgetDrills(view) ??
     adoptRanges(view) ??
     adoptPassword(view) ??
@@ -169,8 +173,10 @@ function emptyVolumes(view: ClusterView): Draft | null {
   for (const volume of view.volumes.values()) {
     if (volume.state !== "deleting") continue;
     const draft = new Draft(view);
-    const left = volume.slices.filter((number) => view.revisionOf(keys.slice(number)) > 0);
-    for (const number of left.slice(0, SLICES_PER_DRAFT)) draft.delete(keys.slice(number));
+    const left = volume.slices
+      .flatMap((number) => [keys.slice(number), keys.restoredSlice(number)])
+      .filter((key) => view.revisionOf(key) > 0);
+    for (const key of left.slice(0, SLICES_PER_DRAFT)) draft.delete(key);
     if (left.length <= SLICES_PER_DRAFT) draft.delete(keys.volume(volume.number));
     else draft.relyOn(keys.volume(volume.number));
     return draft;

@@ -25,7 +25,8 @@ import type {
 import type { Compare, Entry, Reading, WatchEvent } from "./control-store.ts";
 import type { HostRecord, RequestRecord } from "./host-state.ts";
 import type { PoolRecord } from "./pool-state.ts";
-import { SETTINGS_DEFAULT, keyParts, parseEntry } from "./state.ts";
+import type { RestoredSlice } from "./restored-slices.ts";
+import { SETTINGS_DEFAULT, keyParts, keys, parseEntry } from "./state.ts";
 import type {
   AdministratorRecord,
   AliveRecord,
@@ -55,6 +56,18 @@ export interface ViewChange {
   value: StateEntry["value"] | null;
 }
 
+/** What decisions read, beside what is there once. */
+const COPIED_MAPS = [
+  "units",
+  "alive",
+  "disks",
+  "volumes",
+  "slices",
+  "restored",
+  "pools",
+  "voters",
+] as const;
+
 export type ViewListener = (changes: readonly ViewChange[], revision: number) => void;
 
 export class ClusterView {
@@ -73,6 +86,8 @@ export class ClusterView {
   readonly disks = new Map<DiskNumber, DiskRecord>();
   readonly volumes = new Map<VolumeNumber, VolumeRecord>();
   readonly slices = new Map<SliceNumber, SliceRecord>();
+  /** After a restore: slices whose record the disks have yet to tell. */
+  readonly restored = new Map<SliceNumber, RestoredSlice>();
   readonly hosts = new Map<HostNumber, HostRecord>();
   readonly requests = new Map<number, RequestRecord>();
   readonly pools = new Map<string, PoolRecord>();
@@ -115,8 +130,7 @@ export class ClusterView {
     const copy = new ClusterView();
     const { revision, cluster, numbers, settings, station, term } = this;
     Object.assign(copy, { revision, cluster, numbers, settings, station, term });
-    const copied = ["units", "alive", "disks", "volumes", "slices", "pools", "voters"] as const;
-    for (const name of copied) {
+    for (const name of COPIED_MAPS) {
       const target: Map<unknown, unknown> = copy[name];
       for (const [key, value] of this[name]) target.set(key, value);
     }
@@ -254,14 +268,13 @@ export class ClusterView {
 
   /**
    * Whether a slice that a disk still holds has been deleted with its volume. Its number was given
-   * out and its record is gone: since numbers are never given twice, it cannot come back.
-   * `generation` is the one the disk's slice was written in: after a restored backup a disk knows
-   * better than the store.
+   * out and its record is gone: since numbers are never given twice, it cannot come back. Of a
+   * slice made before a restored backup the disk knows better than the store.
    */
-  sliceIsDeleted(slice: SliceNumber, generation: number): boolean {
+  sliceIsDeleted(slice: SliceNumber): boolean {
     if (this.cluster === null || this.numbers === null) return false;
-    if (this.cluster.generation !== generation || slice >= this.numbers.slice) return false;
-    return !this.slices.has(slice) && !this.unreadable.has(`/slices/${slice}`);
+    if (slice < (this.cluster.sliceFrom ?? 1) || slice >= this.numbers.slice) return false;
+    return !this.slices.has(slice) && !this.unreadable.has(keys.slice(slice));
   }
 
   /**
@@ -340,6 +353,9 @@ export class ClusterView {
         return;
       case "slice":
         this.#storeSlice(entry.number, entry.value);
+        return;
+      case "restored":
+        this.restored.set(entry.number, entry.value);
         return;
       case "pool":
         this.pools.set(entry.name, entry.value);
@@ -439,6 +455,9 @@ export class ClusterView {
         return;
       case "slice":
         this.#storeSlice(number, null);
+        return;
+      case "restored":
+        this.restored.delete(number);
         return;
       case "pool":
         this.pools.delete(rest);

@@ -10,6 +10,7 @@
 
 import { layouts } from "#base/layout.ts";
 import type { SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
+import { claimWaitsFor } from "./restored-changes.ts";
 import { NEWS_CHARACTERS_MAX, SLICE_NEWS_MAX } from "./slice-news.ts";
 import type { AVAILABILITIES, SliceNews } from "./slice-news.ts";
 import type { VolumeRecord } from "./state.ts";
@@ -96,9 +97,7 @@ export function volumeState(
     const record = view.slices.get(number);
     if (record === undefined) {
       availability = worse(AVAILABILITY_ORDER, availability, "waiting");
-      waits.add(
-        volume.state === "deleting" ? "it is being deleted" : "its slices are still being placed",
-      );
+      if (waits.size < WAITS_MAX) waits.add(absentWaitsFor(view, volume, number));
       continue;
     }
     // What goes by an older record is over: a head that was handed on, a member that was dropped.
@@ -115,6 +114,14 @@ export function volumeState(
   const sum = shares.reduce((total, share) => total + share, 0);
   const rebuiltShare = shares.length === 0 ? null : sum / shares.length;
   return { availability, protection, rebuiltShare, waitsFor: [...waits] };
+}
+
+/** A slice without a record. */
+function absentWaitsFor(view: ClusterView, volume: VolumeRecord, slice: SliceNumber): string {
+  if (volume.state === "deleting") return "it is being deleted";
+  const claim = view.restored.get(slice);
+  if (claim === undefined) return "its slices are still being placed";
+  return claimWaitsFor(view, claim) ?? "its slices are being settled, after the restore";
 }
 
 /** The data plane knows disks by their numbers; people know units. */

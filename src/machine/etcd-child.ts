@@ -127,6 +127,40 @@ export function clearEtcdDirectory(directory: string): void {
   syncDirectory(directory);
 }
 
+/**
+ * Puts a directory of an older generation aside, under that of the new one; etcd must not run. The
+ * second time in one step it is the new one's, half made: cleared.
+ */
+export function putAsideEtcd(directory: string, generationId: string): void {
+  const aside = asideOf(directory, generationId);
+  if (existsSync(aside)) return clearEtcdDirectory(directory);
+  // Told apart from a step that was not begun, also where there was no voter.
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  renameSync(directory, aside);
+  syncDirectory(path.dirname(directory));
+}
+
+/** Undoes `putAsideEtcd`. */
+export function bringBackEtcd(directory: string, generationId: string): void {
+  rmSync(directory, { recursive: true, force: true });
+  renameSync(asideOf(directory, generationId), directory);
+  syncDirectory(path.dirname(directory));
+}
+
+/** Of what was put aside only the newest is kept, for whoever looks for what was in it. */
+export function forgetEtcdAside(directory: string, generationId: string): void {
+  const folder = path.dirname(directory);
+  const prefix = `${path.basename(directory)}-before-`;
+  for (const name of readdirSync(folder)) {
+    if (!name.startsWith(prefix) || name === `${prefix}${generationId}`) continue;
+    rmSync(path.join(folder, name), { recursive: true, force: true });
+  }
+}
+
+function asideOf(directory: string, generationId: string): string {
+  return `${directory}-before-${generationId}`;
+}
+
 /** Unpacks the embedded etcd (zstd) beside the state; answers the path of the program. */
 export function unpackEtcd(archivePath: string, directory: string, archive: Uint8Array): string {
   const hash = createHash("sha256").update(archive).digest("hex").slice(0, 16);

@@ -16,6 +16,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from "node:fs";
 import path from "node:path";
@@ -93,6 +94,20 @@ export class StateDirectory {
   /** Gives the lock back. */
   close(): void {
     closeSync(this.#lockFd);
+  }
+}
+
+/** A file that somebody names; a Fault where it is not there, or longer. */
+export function readNamedFile(file: string, bytesMax: number): Uint8Array {
+  try {
+    const { size } = statSync(file);
+    if (size > bytesMax) throw new Fault("tooLarge", `${file} has more than ${bytesMax} bytes`);
+    const bytes = new Uint8Array(readFileSync(file));
+    if (bytes.length <= bytesMax) return bytes;
+    throw new Fault("tooLarge", `${file} has more than ${bytesMax} bytes`);
+  } catch (cause) {
+    if (cause instanceof Fault) throw cause;
+    throw new Fault("notFound", `${file} cannot be read`, { cause });
   }
 }
 

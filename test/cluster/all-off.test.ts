@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The whole cluster goes dark and comes back: all daemons killed at once under load, and all power
-// lost. Guards R0, R3, R6 and H6 of the contract on real processes. Root only.
+// The whole cluster goes dark and comes back: all daemons killed at once under load, all power
+// lost, and the control state restored from a backup. Guards R0, R3, R6 and H6 of the contract on
+// real processes. Root only.
 
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { attachedTo, expectFilled, fill, holders, killAll, powerOff } from "./all-off.ts";
 import { QUIET_MS, saysItWaitsFor } from "./all-off.ts";
+import { createVolume, protectedEverywhere } from "./assembled.ts";
 import { LIMIT_MS, Probes, SLICE_BYTES, VOLUME, healed, startCluster } from "./cluster-fixture.ts";
 import type { Lab } from "./lab.ts";
 import { need, pause } from "./until.ts";
@@ -75,3 +77,53 @@ describe("all power is lost", () => {
     });
   }
 });
+
+test(
+  "two of three voters' data gone for good → restored from a backup that is older than the disks",
+  async () => {
+    await fill(lab, EXTENTS, "before the backup");
+    const [head, other] = await holders(lab);
+    const third = lab.units.find((unit) => unit !== head && unit !== other);
+    if (head === undefined || other === undefined || third === undefined)
+      throw new Error("no third");
+    await third.api.takeBackup();
+    // Since then the truth is on the other copy alone, and there is a volume that no backup knows.
+    await head.kill();
+    await fill(lab, EXTENTS, "after the backup");
+    const { volume: number } = await createVolume(lab, { name: "later", sizeBytes: SLICE_BYTES });
+    await fill(lab, EXTENTS, "of no backup", "later");
+    await expect(third.api.restoreControl(true)).rejects.toThrow("the control store answers");
+    await powerOff(lab);
+    for (const unit of [head, other]) unit.loseVoter();
+    // The stale copy is there, the newest is not.
+    for (const unit of [head, third]) unit.start();
+    const plan = () => third.api.restoreControl(true);
+    const { sentences, begun } = await lab.until("a restore can be planned", plan, LIMIT_MS);
+    expect([sentences.length, begun]).toEqual([5, false]);
+    const { generation } = await third.api.restoreControl(false);
+    expect(generation).toBe(2);
+    const inNew = async () => {
+      for (const unit of [head, third]) {
+        const { cluster } = await unit.api.status();
+        need(cluster?.generation === 2, `${unit.name} is in generation ${cluster?.generation}`);
+      }
+      return true;
+    };
+    await lab.until("both are in the new generation", inNew, LIMIT_MS);
+    expect(await saysItWaitsFor(lab, other)).toContain("to tell what it holds");
+    await pause(QUIET_MS);
+    expect((await lab.anyApi().volume(VOLUME)).availability).not.toBe("online");
+    other.start();
+    await healed(lab);
+    await expectFilled(lab, EXTENTS, "after the backup");
+    const found = `found-${number}`;
+    await lab.until("the found volume whole", () => protectedEverywhere(lab, found), LIMIT_MS);
+    const api = lab.anyApi();
+    await api.assign(found, await api.hostFrom(lab.hostAddress));
+    await expectFilled(lab, EXTENTS, "of no backup", found);
+    // Numbers are given out once: a new one of the old name is another volume.
+    const anew = await createVolume(lab, { name: "later", sizeBytes: SLICE_BYTES });
+    expect(anew.volume).toBeGreaterThan(number);
+  },
+  5 * LIMIT_MS,
+);

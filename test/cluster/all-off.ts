@@ -53,8 +53,8 @@ export function saysItWaitsFor(lab: Lab, unit: LabUnit): Promise<string> {
 }
 
 /** Written in full and flushed: what no power cut may take. */
-export async function fill(lab: Lab, extents: number, text: string): Promise<void> {
-  using host = await attachedTo(lab);
+export async function fill(lab: Lab, extents: number, text: string, name = VOLUME): Promise<void> {
+  using host = await attachedTo(lab, name);
   for (let extent = 0; extent < extents; extent++) {
     await host.write((FIRST_EXTENT + extent) * MIB, contentOf(extent, text));
   }
@@ -62,8 +62,13 @@ export async function fill(lab: Lab, extents: number, text: string): Promise<voi
 }
 
 /** Throws when a byte of what `fill` wrote is another. */
-export async function expectFilled(lab: Lab, extents: number, text: string): Promise<void> {
-  using host = await attachedTo(lab);
+export async function expectFilled(
+  lab: Lab,
+  extents: number,
+  text: string,
+  name = VOLUME,
+): Promise<void> {
+  using host = await attachedTo(lab, name);
   for (let extent = 0; extent < extents; extent++) {
     const found = await host.read((FIRST_EXTENT + extent) * MIB, MIB);
     if (!found.equals(contentOf(extent, text))) throw new Error(`extent ${extent} differs`);

@@ -183,6 +183,12 @@ export class LabUnit {
     for (const disk of this.disks) this.#makeDisk(disk);
   }
 
+  /** Its voter's data is gone for good. It must not run. */
+  loseVoter(): void {
+    if (this.#child !== null) throw new Error(`${this.name} runs: its voter loses nothing`);
+    rmSync(path.join(this.stateFolder, "etcd", "data"), { recursive: true });
+  }
+
   /** What it keeps in memory over a kill is gone, as after a power cut. It must not run. */
   forget(): void {
     if (this.#child !== null) throw new Error(`${this.name} runs: it forgets nothing`);

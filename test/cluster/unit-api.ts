@@ -16,6 +16,7 @@ import type {
   VolumeView,
 } from "#appliance/backend.ts";
 import type { LossRow } from "#cluster/volume-state.ts";
+import type { RestoreView } from "#appliance/control-desk.ts";
 import type { DrillState } from "#appliance/drills.ts";
 import type { ArrivalsView } from "#appliance/arrivals.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
@@ -108,6 +109,13 @@ export class UnitApi {
       state = seen.state ?? state;
     }
     return state;
+  }
+  async takeBackup(): Promise<void> {
+    await this.#ask("POST", "control/backups");
+  }
+  /** Begins a new control store on this unit from its newest backup. */
+  restoreControl(dryRun: boolean): Promise<RestoreView> {
+    return this.#ask("POST", "control/restore", { body: { dryRun } });
   }
   async retireDisk(disk: number): Promise<void> {
     await this.#ask("POST", `disks/${disk}/retire`);

@@ -37,6 +37,8 @@ import { HostCounts, SimHost } from "./sim-host.ts";
 import type { HostVolume, HostWorld, WorkMix } from "./sim-host.ts";
 import { NET_USUAL, SimNet } from "./sim-net.ts";
 import type { NetOptions } from "./sim-net.ts";
+import { SimRestore } from "./sim-restore.ts";
+import type { Settle } from "./sim-restore.ts";
 import { ARENA_BYTES, SimUnit } from "./sim-unit.ts";
 import type { UnitProcess, UnitWorld } from "./sim-unit.ts";
 import { Simulation } from "./simulation.ts";
@@ -89,7 +91,10 @@ const EVENTS_MAX = 6_000_000;
 export class SimCluster {
   readonly simulation: Simulation;
   readonly net: SimNet;
-  readonly controlStore: MemoryControlStore;
+  /** Of the newest generation. */
+  controlStore: MemoryControlStore;
+  readonly #stores = new Map<number, MemoryControlStore>();
+  restore: SimRestore | null = null;
   readonly history = new History();
   readonly losses: MemoryLosses;
   readonly units: SimUnit[] = [];
@@ -129,23 +134,44 @@ export class SimCluster {
       this.sometimes("all in-sync members lost their memory");
       this.history.lost(place.volume, place.firstSector, place.sectors);
     });
-    this.controlStore = new MemoryControlStore({
+    this.controlStore = this.#makeStore(1);
+    for (let number = 1; number <= plan.units; number++) this.#addUnit(number);
+    for (let number = 1; number <= plan.hosts; number++) {
+      this.hosts.push(new SimHost(this.hostWorld(), number, plan.mix));
+    }
+  }
+
+  #makeStore(generation: number): MemoryControlStore {
+    const store = new MemoryControlStore({
       clock: { nowMs: () => this.simulation.nowMs, wallMs: () => 0 },
       timers: this.simulation,
       prng: this.simulation.prng.fork(),
       latencyMs: { least: 0.5, most: 4 },
     });
-    this.controlStore.onCommit = (events) => {
+    store.onCommit = (events) => {
       for (const event of events) {
-        if (event.kind === "put" && event.key.startsWith(keys.slices)) {
-          this.#committed(parseSlice(event.key, event.value));
-        }
+        if (event.kind !== "put" || !event.key.startsWith(keys.slices)) continue;
+        // What an older generation still commits counts until the newest has settled the slice.
+        const isPast = store !== this.controlStore && this.controlStore.readOne(event.key) !== null;
+        if (!isPast) this.#committed(parseSlice(event.key, event.value));
       }
     };
-    for (let number = 1; number <= plan.units; number++) this.#addUnit(number);
-    for (let number = 1; number <= plan.hosts; number++) {
-      this.hosts.push(new SimHost(this.hostWorld(), number, plan.mix));
-    }
+    this.#stores.set(generation, store);
+    return store;
+  }
+
+  /** The slice records as the control store has them: what a backup taken now holds of them. */
+  backup(): SliceRecord[] {
+    const { entries } = this.controlStore.read(keys.slices);
+    return entries.map(({ key, value }) => parseSlice(key, value));
+  }
+
+  /** A restored backup begins a new generation; units enter it one by one. */
+  beginGeneration(backup: readonly SliceRecord[], settle?: Settle): SimRestore {
+    const generation = this.#stores.size + 1;
+    this.controlStore = this.#makeStore(generation);
+    this.restore = new SimRestore(this, backup, generation, settle);
+    return this.restore;
   }
 
   unit(number: UnitNumber): SimUnit {
@@ -247,7 +273,11 @@ export class SimCluster {
     return {
       simulation: this.simulation,
       net: this.net,
-      controlStore: this.controlStore,
+      controlStore: (generation) => this.#stores.get(generation) as MemoryControlStore,
+      opened: (process) => {
+        const { restore } = this;
+        if (restore?.generation === process.generation) restore.opened(process);
+      },
       shapes: this.shapes,
       arenas: this.#arenas,
       placement: this.#placement,

@@ -11,6 +11,7 @@ import type { NetOptions } from "./sim-net.ts";
 import { Simulation } from "./simulation.ts";
 
 class Peer implements Endpoint {
+  readonly generation = 1;
   readonly memory = new Memory(new ArrayBuffer(1 << 20));
   readonly heard: PeerVerb[] = [];
   readonly log: string[] = [];

@@ -25,6 +25,8 @@ import type { Simulation } from "./simulation.ts";
 /** A unit's process as the network sees it. A new process is a new endpoint. */
 export interface Endpoint {
   readonly unit: UnitNumber;
+  /** Of the cluster, as it takes it to be. */
+  readonly generation: number;
   readonly memory: Memory;
   /** Runs now, or after a pause; never once the process is gone. */
   deliver(act: () => void): void;
@@ -180,6 +182,8 @@ export class SimNet {
     const [a, b] = [this.#endpoints.get(left), this.#endpoints.get(right)];
     // Who comes up later connects again.
     if (a === undefined || b === undefined || this.#connections.has(key)) return;
+    // Neither gets through to the other; one that changes its generation comes up again.
+    if (a.generation !== b.generation) return;
     if (this.isCut(left, right) || this.isCut(right, left)) {
       this.#connectLater(left, right);
       return;

@@ -31,7 +31,10 @@ const SLICE: SliceOptions = { rejoinDelayMs: 400, rejoinDelayMaxMs: 3000 };
 export interface UnitWorld {
   simulation: Simulation;
   net: SimNet;
-  controlStore: MemoryControlStore;
+  /** The one of a generation. */
+  controlStore(generation: number): MemoryControlStore;
+  /** A process has opened its disks. */
+  opened(process: UnitProcess): void;
   shapes: readonly VolumeShape[];
   /** Memory of processes that are gone, as they left it: the next one's is not zero. */
   arenas: ArrayBuffer[];
@@ -87,6 +90,8 @@ export class SimUnit {
   /** Whether its process reaches the voters. */
   storeReachable = true;
   boots = 0;
+  /** Of the cluster, that its next process is in. */
+  generation = 1;
   /** Pulled out and not put back. */
   readonly outDisks = new Set<DiskNumber>();
   /** Pulled under a store that still answers from its own memory, as for what a trim freed. */
@@ -215,6 +220,7 @@ export class SimUnit {
 /** One run of the daemon. */
 export class UnitProcess implements Endpoint {
   readonly unit: UnitNumber;
+  readonly generation: number;
   readonly memory: Memory;
   readonly plane: DataPlane;
   readonly keeper: RecordKeeper;
@@ -242,6 +248,7 @@ export class UnitProcess implements Endpoint {
     this.#shared = shared;
     this.#machine = machine;
     this.unit = machine.number;
+    this.generation = machine.generation;
     this.memory = new Memory(shared.arenas.pop() ?? new ArrayBuffer(ARENA_BYTES));
     const prng = shared.simulation.prng.fork();
     this.world = {
@@ -264,7 +271,7 @@ export class UnitProcess implements Endpoint {
         },
       },
     };
-    this.client = shared.controlStore.client(`unit ${machine.number}`);
+    this.client = shared.controlStore(this.generation).client(`unit ${machine.number}`);
     if (!machine.storeReachable) this.client.setConnected(false);
     this.plane = this.#makePlane();
     this.keeper = this.#makeKeeper();
@@ -374,6 +381,7 @@ export class UnitProcess implements Endpoint {
 
   #opened(): void {
     this.ready = true;
+    this.#shared.opened(this);
     this.#shared.simulation.trace("ready", this.unit);
     this.#shared.net.up(this);
     this.keeper.start();

@@ -22,6 +22,7 @@ import type { ActorScope } from "#machine/actor-scope.ts";
 import { BODY_BYTES_MAX, STALE_HEADER } from "./convention.ts";
 import { eventStream, STREAMS_MAX } from "./event-stream.ts";
 import { faultOf, faultResponse } from "./fault-answer.ts";
+import { addControl } from "./control-api.ts";
 import { addDrills } from "./drill-api.ts";
 import { addArrivals } from "./arrival-api.ts";
 import { addFigures } from "./figure-api.ts";
@@ -74,6 +75,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addUpdates(api, backend);
   addFleet(api, backend);
   addDrills(api, backend.drills);
+  addControl(api, backend.control);
   addPools(api, backend);
   addArrivals(api, backend);
   addSupport(api, backend);
@@ -200,6 +202,9 @@ function addVolumeChanges(api: Api, backend: Backend): void {
     await backend.deleteVolume(context.req.valid("param").id, { graceMs });
     return context.body(null, 204);
   });
+  api.openapi(routes.acceptVolumeRoute, async (context) =>
+    context.json(await backend.acceptVolume(context.req.valid("param").id), 200),
+  );
   api.openapi(routes.restoreVolumeRoute, async (context) =>
     context.json(await backend.restoreVolume(context.req.valid("param").id), 200),
   );

@@ -30,6 +30,7 @@ import type { DeadlineJudgement } from "#cluster/deadline.ts";
 import { FIRST_USER } from "#cluster/user-state.ts";
 import type { Journal } from "#cluster/decision-journal.ts";
 import { makeBundle } from "#appliance/support-bundle.ts";
+import { MemoryControl } from "./memory-control-fixture.ts";
 import { MemoryDrills } from "./memory-drills-fixture.ts";
 import { MemoryArrivals } from "./memory-arrivals-fixture.ts";
 import { MemoryFleet } from "./memory-fleet-fixture.ts";
@@ -43,10 +44,26 @@ export const MEMORY_CODE = "K7QWM-2XHDA";
 const DISK_BYTES = 10 * 2 ** 30;
 const NEW_YEAR_2026_MS = 1_767_225_600_000;
 
+/** Stands still, and keeps a copy of before another override. */
+const OVERRIDABLE = {
+  goOn: { from: "disk 2 of cairn-2", costs: "what was written since" },
+  kept: [
+    {
+      ...{ number: 1, name: "kept@before-1", wentOnAtMs: 0, untilMs: null, readable: false },
+      ...{ sentence: "not there at the moment", bytes: null, uris: [], slices: [] },
+    },
+  ],
+};
+
 export class MemoryBackend implements Backend {
+  /** A volume that gets this name is made so (OVERRIDABLE). */
+  overridable: string | null = null;
   readonly update = new MemoryUpdates();
   readonly fleet = new MemoryFleet();
   readonly drills = new MemoryDrills();
+  readonly control = new MemoryControl();
+  /** Volumes whose owner took what was found of them. */
+  readonly accepted: string[] = [];
   readonly pools = new MemoryPools(() => this.#volumes, this.fleet);
   readonly arrivals = new MemoryArrivals();
   deadline: DeadlineJudgement = { withinMs: 0, problems: [], unknown: [] };
@@ -236,6 +253,7 @@ export class MemoryBackend implements Backend {
     this.creations++;
     this.#nextVolume++;
     this.#volumes.push(volume);
+    if (request.name === this.overridable) Object.assign(volume, OVERRIDABLE);
     this.say("info", `volume ${request.name} was made`);
     return volume;
   }
@@ -245,6 +263,12 @@ export class MemoryBackend implements Backend {
     if (graceMs > 0) volume.deletedAtMs = NEW_YEAR_2026_MS + graceMs;
     else this.#volumes.splice(this.#volumes.indexOf(volume), 1);
   }
+  async acceptVolume(nameOrNumber: string): Promise<VolumeView> {
+    const volume = this.volume(nameOrNumber);
+    this.accepted.push(volume.name);
+    return volume;
+  }
+
   async restoreVolume(nameOrNumber: string): Promise<VolumeView> {
     const volume = this.volume(nameOrNumber);
     if (volume.deletedAtMs === null) throw new Fault("conflict", "it is not deleted");

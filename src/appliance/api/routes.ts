@@ -139,6 +139,16 @@ export const restoreVolumeRoute = createRoute({
   responses: { 200: json(VolumeSchema, "the volume"), ...faults },
 });
 
+export const acceptVolumeRoute = createRoute({
+  method: "post",
+  path: "/api/v1/volumes/{id}/accept",
+  summary:
+    "After a restore of the control state: go on with what the disks that answered hold; " +
+    "writes that only missing disks hold are lost",
+  request: { params: VolumePathSchema },
+  responses: { 200: json(VolumeSchema, "the volume"), ...faults },
+});
+
 export const changeVolumeRoute = createRoute({
   method: "patch",
   path: "/api/v1/volumes/{id}",

@@ -266,6 +266,29 @@ const restore: Command = {
   },
 };
 
+const accept: Command = {
+  words: ["volume", "accept"],
+  operands: [VOLUME],
+  flags: [
+    ...ASKING_FLAGS,
+    { name: "yes", kind: "yesno", sentence: "do not ask: what only missing disks hold is lost" },
+  ],
+  sentence: "after a restore, go on with what was found of a volume: the missing disks never come",
+  run: async (call) => {
+    const { value } = await call.ask(VolumeSchema, "GET", pathOf(call));
+    if (!call.flags.isSet("yes")) {
+      const loss = `Writes to ${value.name} that only the missing disks hold are lost`;
+      const answer = await call.machine.ask(`${loss}. Type its name to go on: `);
+      if (answer === null) throw new Misuse("accepting needs --yes where nobody can be asked");
+      if (answer.trim() !== value.name) throw new Misuse("not accepted: that is not its name");
+    }
+    const path = `/api/v1/volumes/${value.volume}/accept`;
+    const { value: after, body } = await call.ask(VolumeSchema, "POST", path);
+    await call.print(body, () => `${after.name} goes on with what was found of it\n`);
+    return 0;
+  },
+};
+
 const goOn: Command = {
   words: ["volume", "go-on"],
   operands: [VOLUME],
@@ -357,6 +380,9 @@ export const volumeCommands: readonly Command[] = [
   show,
   create,
   tls,
+  remove,
+  restore,
+  accept,
   goOn,
   discard,
   remove,

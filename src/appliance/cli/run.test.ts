@@ -469,6 +469,55 @@ describe("the cluster", () => {
     expect(await run("drill")).toBe(9);
   });
 
+  test("control backup and backups: kept on the unit, written to a new file, listed", async () => {
+    expect(await run("control backup")).toBe(0);
+    expect(out).toBe("backup of 2026-01-02 00:00:00 UTC, 3 keys, 15 B is kept on the unit\n");
+    expect(await run("control backup state.backup")).toBe(0);
+    const text = readFileSync(path.join(folder, "state.backup"), "utf8");
+    expect(Buffer.from(text, "base64").toString()).toBe("a sealed backup");
+    expect(await run("control backup state.backup")).toBe(exitCodeOf("conflict"));
+    expect(await run("control backups")).toBe(0);
+    expect(out).toContain("control-backup-0  2026-01-02 00:00:00");
+    expect(out).toContain("attic");
+  });
+
+  test("control restore: said beforehand, only after a yes, refused without need", async () => {
+    expect(await run("control restore --dry-run")).toBe(exitCodeOf("conflict"));
+    backend.control.answers = false;
+    expect(await run("control restore --yes")).toBe(exitCodeOf("notFound"));
+    await run("control backup");
+    expect(await run("control restore --dry-run")).toBe(0);
+    expect(out).toBe("1. right only if the voters are gone\n2. generation 2 begins\n");
+    expect(await run("control restore")).toBe(EXIT.usage[0]);
+    answers = ["no"];
+    expect(await run("control restore")).toBe(EXIT.usage[0]);
+    expect(err).toContain("nothing was restored");
+    expect(backend.control.restored).toEqual([]);
+    answers = ["yes"];
+    expect(await run("control restore")).toBe(0);
+    expect(err).toContain("right only if the voters are gone");
+    expect(await run("control restore one two")).toBe(EXIT.usage[0]);
+    expect(await run("control restore kept --yes")).toBe(0);
+    const file = path.join(folder, "kept");
+    expect(backend.control.restored).toEqual([{ dryRun: false }, { file, dryRun: false }]);
+    // From elsewhere nobody names files of the unit.
+    const elsewhere = `--url http://127.0.0.1:${served.port} --token-file ${folder}/token`;
+    const asked = await runPlain(`control restore kept --yes ${elsewhere}`);
+    expect(asked).toBe(exitCodeOf("forbidden"));
+  });
+
+  test("volume accept: only after its name was typed", async () => {
+    await run("volume create one --size 1G");
+    expect(await run("volume accept one")).toBe(EXIT.usage[0]);
+    answers = ["two"];
+    expect(await run("volume accept one")).toBe(EXIT.usage[0]);
+    expect(backend.accepted).toEqual([]);
+    answers = ["one"];
+    expect(await run("volume accept one")).toBe(0);
+    expect(await run("volume accept one --yes")).toBe(0);
+    expect(backend.accepted).toEqual(["one", "one"]);
+  });
+
   test("disk retire, disk return: by number; what cannot be is said", async () => {
     expect(await run("disk retire 2")).toBe(0);
     expect(out).toBe("disk 2 is being retired; it can be pulled once it holds no slices\n");

@@ -7,6 +7,7 @@ import { VERSION } from "#appliance/version.ts";
 import { type Command, Call, checkOutput } from "./command.ts";
 import { attachCommands } from "./commands-attach.ts";
 import { bootCommands } from "./commands-boot.ts";
+import { certificateCommands } from "./commands-certificate.ts";
 import { claimCommands } from "./commands-claim.ts";
 import { applianceCommands } from "./commands-appliance.ts";
 import { clusterCommands } from "./commands-cluster.ts";
@@ -17,6 +18,7 @@ import { localCommands } from "./commands-local.ts";
 import { poolCommands } from "./commands-pool.ts";
 import { requestCommands } from "./commands-request.ts";
 import { settingCommands } from "./commands-setting.ts";
+import { controlCommands } from "./commands-control.ts";
 import { drillCommands } from "./commands-drill.ts";
 import { arrivalCommands } from "./commands-arrival.ts";
 import { supportCommands } from "./commands-support.ts";
@@ -61,12 +63,14 @@ export const commands: readonly Command[] = [
   ...clusterCommands,
   ...unitCommands,
   ...drillCommands,
+  ...controlCommands,
   ...poolCommands,
   ...arrivalCommands,
   ...supportCommands,
   ...figureCommands,
   ...volumeCommands,
   ...hostCommands,
+  ...certificateCommands,
   ...requestCommands,
   ...attachCommands,
   ...settingCommands,

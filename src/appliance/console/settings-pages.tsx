@@ -8,7 +8,9 @@
 import { Fault } from "#base/fault.ts";
 import { ChangeSettingsSchema } from "#appliance/api/schemas.ts";
 import { SETTINGS, settingOf } from "#appliance/api/setting-words.ts";
+import type { ControlBackend } from "#appliance/control-desk.ts";
 import type { SettingsView } from "#appliance/backend.ts";
+import { BackupSection, addBackups } from "./backup-section.tsx";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
 import { Field, Form, Notice } from "./frame.tsx";
@@ -29,10 +31,14 @@ const LABELS: Record<keyof SettingsView, string> = {
 
 export function addSettingsPage(app: ConsoleApp, desk: Desk): void {
   const { backend } = desk;
+  addBackups(app, desk);
   const show = (call: Call, session: Session, typed: URLSearchParams, fault: Fault | null) => {
     const words = fault === null ? null : sentenceOf(fault);
     const content = (
-      <SettingsPage {...{ session, typed, values: backend.settings() }} fault={words} />
+      <SettingsPage
+        {...{ session, typed, values: backend.settings(), control: backend.control }}
+        fault={words}
+      />
     );
     return desk.show(call, { title: "Settings", place: PLACE, content, fault });
   };
@@ -95,11 +101,12 @@ function TrustSection() {
 function SettingsPage(options: {
   session: Session;
   values: SettingsView;
+  control: ControlBackend;
   /** What was typed, when it was refused. */
   typed: URLSearchParams;
   fault: string | null;
 }) {
-  const { session, values, typed, fault } = options;
+  const { session, values, control, typed, fault } = options;
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
@@ -118,6 +125,7 @@ function SettingsPage(options: {
           <button type="submit">Save the settings</button>
         </p>
       </Form>
+      <BackupSection {...{ control, session }} />
       <section class="card" aria-labelledby="people">
         <h2 id="people">Users and tokens</h2>
         <p>

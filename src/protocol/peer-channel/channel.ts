@@ -35,8 +35,8 @@ export interface ChannelOptions {
   /** What the responder offers where it listens. */
   readonly offers: readonly Purpose[];
   readonly own: OwnIdentity;
-  /** JoinKeys.link. */
-  readonly preSharedKey: Uint8Array;
+  /** JoinKeys.link, or what a purpose has in its place. */
+  readonly preSharedKey: Uint8Array | ((purpose: Purpose) => Uint8Array);
   /** The unit that is being called, where it is known: another one that answers is refused. */
   readonly expectUnitId?: Uint8Array;
   /** Only for tests: both ends must have the same. */
@@ -275,12 +275,14 @@ export class PeerChannel {
   // ---------------------------------------------------------------------------------------
 
   #newHandshake(hello: Uint8Array): Handshake {
+    const { preSharedKey } = this.#options;
+    const purpose = HELLO.view().at(hello, 0).purpose as Purpose;
     return new Handshake(this.#world.seal, {
       pattern: "XXpsk3",
       initiator: this.#options.call !== null,
       prologue: hello,
       staticKeys: this.#options.own.linkKeys,
-      preSharedKey: this.#options.preSharedKey,
+      preSharedKey: typeof preSharedKey === "function" ? preSharedKey(purpose) : preSharedKey,
     });
   }
 

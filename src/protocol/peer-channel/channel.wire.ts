@@ -64,6 +64,8 @@ export const Purpose = {
   adopt: 7,
   /** What another unit of the cluster sees of itself, for pages and figures. */
   neighbour: 8,
+  /** Units of one cluster tell each other its generation: a restored backup starts a new one. */
+  generation: 9,
 } as const;
 export type Purpose = (typeof Purpose)[keyof typeof Purpose];
 

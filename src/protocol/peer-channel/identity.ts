@@ -166,6 +166,7 @@ function checkClusters(
     case Purpose.controlProxy:
     case Purpose.artefacts:
     case Purpose.neighbour:
+    case Purpose.generation:
       if (isZero(caller) || isZero(called)) return "notFormed";
       return sameBytes(caller, called) ? null : "wrongCluster";
     case Purpose.join:

@@ -27,6 +27,8 @@ const LABEL = {
   autoconfig: "cairn autoconfig authenticator v1",
   link: "cairn peer channel psk v1",
   certificates: "cairn etcd certificates v1",
+  backup: "cairn control backup v1",
+  generation: "cairn generation v1",
   words: "cairn comparing words v1",
 } as const;
 
@@ -38,6 +40,8 @@ export interface JoinKeys {
   readonly link: Uint8Array;
   /** Seed of the certificate authority of etcd's peer links. */
   readonly certificates: Uint8Array;
+  /** Seals backups of the control state. */
+  readonly backup: Uint8Array;
 }
 
 /** RFC 5869, both steps. */
@@ -67,6 +71,16 @@ export function deriveKey(seal: Seal, key: Uint8Array, salt: string, label: stri
   });
 }
 
+/**
+ * The pre-shared key of links that only units of one generation of a cluster have: others cannot
+ * even open one, whatever they take themselves for. `generationId`: hex; zeros for the first, which
+ * has the key of before there were generations.
+ */
+export function generationKey(seal: Seal, link: Uint8Array, generationId: string): Uint8Array {
+  if (/^0*$/.test(generationId)) return link;
+  return deriveKey(seal, link, LABEL.extract, `${LABEL.generation} ${generationId}`);
+}
+
 /** Why a join secret cannot be used, or null. The sentence never shows the secret. */
 export function joinSecretFault(secret: string): string | null {
   const trimmed = secret.trim();
@@ -87,6 +101,7 @@ export function joinKeys(seal: Seal, secret: string): JoinKeys {
     autoconfig: deriveKey(seal, bytes, LABEL.extract, LABEL.autoconfig),
     link: deriveKey(seal, bytes, LABEL.extract, LABEL.link),
     certificates: deriveKey(seal, bytes, LABEL.extract, LABEL.certificates),
+    backup: deriveKey(seal, bytes, LABEL.extract, LABEL.backup),
   };
 }
 

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Routes about the control state itself: its backups, and its restore.
+
+import { createRoute } from "@hono/zod-openapi";
+import { Fault } from "#base/fault.ts";
+import type { ControlBackend } from "#appliance/control-desk.ts";
+import type { Api } from "./api.ts";
+import {
+  BackupFileSchema,
+  BackupPathSchema,
+  BackupsSchema,
+  KeptBackupSchema,
+  RestoreRequestSchema,
+  RestoreSchema,
+} from "./control-schemas.ts";
+import { body, faults, json } from "./routes.ts";
+
+const backupsRoute = createRoute({
+  method: "get",
+  path: "/api/v1/control/backups",
+  summary: "Backups of the control state: on this unit, and when each unit last kept one",
+  responses: { 200: json(BackupsSchema, "backups"), ...faults },
+});
+
+const takeBackupRoute = createRoute({
+  method: "post",
+  path: "/api/v1/control/backups",
+  summary: "Take a backup of the control state now, and keep it on this unit",
+  responses: { 201: json(KeptBackupSchema, "the backup"), ...faults },
+});
+
+const readBackupRoute = createRoute({
+  method: "get",
+  path: "/api/v1/control/backups/{name}",
+  summary: "A backup that is kept on this unit; it opens with the cluster's join secret alone",
+  request: { params: BackupPathSchema },
+  responses: { 200: json(BackupFileSchema, "the backup"), ...faults },
+});
+
+const restoreRoute = createRoute({
+  method: "post",
+  path: "/api/v1/control/restore",
+  summary:
+    "Begin a new control store on this unit from a backup, when a majority of the voters is " +
+    "gone for good; refused while the control store answers",
+  request: { body: body(RestoreRequestSchema) },
+  responses: {
+    200: json(RestoreSchema, "dry run: what it would do"),
+    202: json(RestoreSchema, "begun: the unit starts anew"),
+    ...faults,
+  },
+});
+
+export function addControl(api: Api, control: ControlBackend): void {
+  api.openapi(backupsRoute, (context) => context.json(control.backups(), 200));
+  api.openapi(takeBackupRoute, async (context) => context.json(await control.takeBackup(), 201));
+  api.openapi(readBackupRoute, (context) => {
+    const { name } = context.req.valid("param");
+    return context.json({ name, base64: control.readBackup(name).toBase64() }, 200);
+  });
+  api.openapi(restoreRoute, (context) => {
+    const request = context.req.valid("json");
+    const { env } = context as { env?: { asker?: unknown } };
+    if (request.file !== undefined && env?.asker !== "local") {
+      throw new Fault("forbidden", "a file is named on the unit's own machine only");
+    }
+    const answer = control.restore(request);
+    return request.dryRun ? context.json(answer, 200) : context.json(answer, 202);
+  });
+}

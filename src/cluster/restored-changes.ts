@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// After a restored backup: units tell which slices their disks hold, the control station settles
+// what is known for certain (restored-slices.ts), and the owner may take what is there as it is
+// where a disk never comes back. Volumes that the backup does not know are made anew by what the
+// disks say of them; names are not on disks.
+
+import { z } from "zod";
+import { Fault } from "#base/fault.ts";
+import { layouts } from "#base/layout.ts";
+import type { Protection } from "#base/layout.ts";
+import type { SliceRecord, UnitNumber, VolumeNumber } from "#base/record.ts";
+import type { CommandArguments } from "./commands.ts";
+import { diskInWords } from "./disk-changes.ts";
+import { Draft } from "./draft.ts";
+import { generationOf } from "./generation.ts";
+import { FIRST_POOL } from "./pool-state.ts";
+import {
+  acceptedRecord,
+  claimOf,
+  missingDisks,
+  settledRecord,
+  strangerDisks,
+  toldOf,
+} from "./restored-slices.ts";
+import type { RestoredSlice } from "./restored-slices.ts";
+import { SliceSchema } from "./slice-state.ts";
+import { VolumeSchema, idSchema, keys } from "./state.ts";
+import type { VolumeRecord } from "./state.ts";
+import type { ClusterView } from "./view.ts";
+
+const positive = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER);
+
+/** Slices told in one command: each is one claim, or a volume besides. */
+export const TOLD_MAX = 16;
+/** Settled in one transaction: a put and a deletion each. */
+const SETTLED_PER_DRAFT = 32;
+/** Overridden in one command. */
+const ACCEPTED_MAX = 40;
+/** Hex digits of a drawn id that make a lineage's number: less than 2^53. */
+const LINEAGE_DIGITS = 13;
+
+/** Arguments of the commands decided here. */
+export const restoredCommands = {
+  /** What a disk of the asking unit holds, in parts; before the last one it is not all. */
+  tellHeld: z.object({
+    disk: positive,
+    /** The id of the generation in which the unit is. */
+    generation: idSchema,
+    records: z.array(SliceSchema as z.ZodType<SliceRecord>).max(TOLD_MAX),
+    isLast: z.boolean(),
+  }),
+  /** The owner takes what is there of a volume's slices that wait after a restore. */
+  acceptVolume: z.object({ volume: positive }),
+} as const;
+
+export function tellHeld(
+  draft: Draft,
+  args: CommandArguments<"tellHeld">,
+  facts: { asker: UnitNumber; newId(): string },
+): Record<string, never> {
+  const { view } = draft;
+  const { cluster } = view;
+  if (cluster === null || generationOf(cluster).id !== args.generation) {
+    throw new Fault("conflict", "the cluster is in another generation");
+  }
+  const disk = view.disks.get(args.disk);
+  if (disk?.unit !== facts.asker) throw new Fault("forbidden", "it is another unit's disk");
+  const claims = new Claims(draft, facts.newId);
+  for (const record of args.records) claims.told(disk.number, record);
+  claims.write();
+  draft.relyOn(keys.disk(disk.number));
+  if (args.isLast) draft.put(keys.disk(disk.number), { ...disk, toldGeneration: args.generation });
+  return {};
+}
+
+/** Claims and found volumes as one command leaves them. */
+class Claims {
+  readonly #draft: Draft;
+  readonly #newId: () => string;
+  readonly #claims = new Map<number, RestoredSlice>();
+  readonly #volumes = new Map<VolumeNumber, VolumeRecord>();
+
+  constructor(draft: Draft, newId: () => string) {
+    this.#draft = draft;
+    this.#newId = newId;
+  }
+
+  told(disk: number, record: SliceRecord): void {
+    const { view } = this.#draft;
+    const known = this.#claims.get(record.slice) ?? view.restored.get(record.slice);
+    if (known !== undefined) {
+      this.#claims.set(record.slice, toldOf(known, disk, record));
+      return;
+    }
+    // Settled already, or made in this generation.
+    if (view.slices.has(record.slice) || record.slice >= (view.cluster?.sliceFrom ?? 1)) return;
+    if (!this.#found(record)) return;
+    const claim = this.#claims.get(record.slice) ?? claimOf(record, null);
+    this.#claims.set(record.slice, toldOf(claim, disk, record));
+  }
+
+  /** A slice that the backup does not know; false: its volume is known, and has no such slice. */
+  #found(record: SliceRecord): boolean {
+    const { view } = this.#draft;
+    const known = this.#volumes.get(record.volume) ?? view.volumes.get(record.volume);
+    if (known !== undefined && known.foundOnDisks !== true) return false;
+    if (view.cluster === null || record.slice <= record.index) return false;
+    const volume = known ?? this.#newVolume(record, view.cluster.sliceBytes);
+    // A volume's slices are numbered in a row.
+    const first = record.slice - record.index;
+    if (known !== undefined && known.slices[0] !== first) return false;
+    const count = Math.max(volume.slices.length, record.index + 1);
+    const slices = Array.from({ length: count }, (_, index) => first + index);
+    const sizeBytes = Math.max(
+      volume.sizeBytes,
+      record.index * volume.sliceBytes + record.sizeBytes,
+    );
+    this.#volumes.set(record.volume, { ...volume, slices, sizeBytes });
+    return true;
+  }
+
+  #newVolume(record: SliceRecord, sliceBytes: number): VolumeRecord {
+    const { volume: number, copies, sizeBytes } = record;
+    const all = Object.keys(layouts) as Protection[];
+    const protection = all.find((one) => layouts[one].copies === copies) ?? "none";
+    return VolumeSchema.parse({
+      number,
+      uuid: this.#newId(),
+      name: freeName(this.#draft.view, `found-${number}`),
+      sizeBytes,
+      protection,
+      sliceBytes,
+      slices: [record.slice],
+      pool: FIRST_POOL,
+      state: "ready",
+      foundOnDisks: true,
+    });
+  }
+
+  write(): void {
+    for (const claim of this.#claims.values()) {
+      this.#draft.put(keys.restoredSlice(claim.slice), claim);
+    }
+    for (const volume of this.#volumes.values()) this.#writeVolume(volume);
+  }
+
+  #writeVolume(volume: VolumeRecord): void {
+    const draft = this.#draft;
+    const isNew = !draft.view.volumes.has(volume.number);
+    draft.put(keys.volume(volume.number), volume);
+    if (!isNew) return;
+    draft.relyOn(keys.pool(FIRST_POOL));
+    draft.put(keys.volumeName(volume.name), { volume: volume.number });
+    draft.tell({
+      kind: "volume-found",
+      severity: "warning",
+      sentence:
+        `disks hold volume ${volume.number}, which the restored control state does not know: ` +
+        `it is there again as ${volume.name}, assigned to nobody; delete it if it was deleted`,
+      volume: volume.number,
+    });
+  }
+}
+
+/** A volume of before may have been given just that name. */
+function freeName(view: ClusterView, wanted: string): string {
+  for (let count = 1; ; count++) {
+    const name = count === 1 ? wanted : `${wanted}-${count}`;
+    if (view.volumeByName(name) === null) return name;
+  }
+}
+
+/** What is known for certain by now goes on; null: nothing. */
+export function settleSlices(view: ClusterView): Draft | null {
+  const draft = new Draft(view);
+  let settled = 0;
+  for (const claim of view.restored.values()) {
+    if (view.volumes.get(claim.volume)?.state === "deleting") continue;
+    const record = settledRecord(claim);
+    if (record === null) continue;
+    draft.put(keys.slice(claim.slice), record);
+    draft.delete(keys.restoredSlice(claim.slice));
+    if (++settled >= SETTLED_PER_DRAFT) break;
+  }
+  return settled === 0 ? null : draft;
+}
+
+export function acceptVolume(
+  draft: Draft,
+  args: CommandArguments<"acceptVolume">,
+  facts: { wallMs: number; newId(): string },
+): { slices: number; left: number } {
+  const { view } = draft;
+  const volume = view.volumes.get(args.volume);
+  if (volume === undefined || volume.state !== "ready") {
+    throw new Fault("notFound", `no volume ${args.volume}`);
+  }
+  const waiting = waitingSlices(view, volume);
+  if (waiting.length === 0) {
+    throw new Fault("conflict", `volume ${volume.name} waits for no disk after a restore`);
+  }
+  const taken = waiting.slice(0, ACCEPTED_MAX);
+  const number = (volume.overrides ?? 0) + 1;
+  const lineage = Number.parseInt(facts.newId().slice(0, LINEAGE_DIGITS), 16) + 1;
+  const atMs = Math.max(0, Math.floor(facts.wallMs));
+  draft.put(keys.volume(volume.number), { ...volume, overrides: number });
+  for (const claim of taken) {
+    const record = acceptedRecord(claim, { lineage, number, atMs });
+    if (record === null) {
+      const why = `slice ${claim.slice} of volume ${volume.name}: no complete copy of it was found`;
+      throw new Fault("notFound", `${why}; bring its disks back, or delete the volume`);
+    }
+    draft.put(keys.slice(claim.slice), record);
+    draft.delete(keys.restoredSlice(claim.slice));
+  }
+  draft.tell({
+    kind: "volume-accepted",
+    severity: "alarm",
+    sentence:
+      `volume ${volume.name} goes on with what was found of it, by its owner's word: ` +
+      "writes that only missing disks hold are lost",
+    volume: volume.number,
+  });
+  return { slices: taken.length, left: waiting.length - taken.length };
+}
+
+/** A volume's slices that wait for disks to tell of them. */
+export function waitingSlices(view: ClusterView, volume: VolumeRecord): RestoredSlice[] {
+  if (view.restored.size === 0) return [];
+  return volume.slices.flatMap((slice) => view.restored.get(slice) ?? []);
+}
+
+/** What a claim waits for, the rest of a sentence; null: it is about to be settled. */
+export function claimWaitsFor(view: ClusterView, claim: RestoredSlice): string | null {
+  if (claim.record === null) return "a disk that holds it to be found, after the restore";
+  const missing = missingDisks(claim);
+  if (missing.length === 0) {
+    const strangers = strangerDisks(claim).map((disk) => diskInWords(view, disk));
+    if (strangers.length === 0) return null;
+    return `its owner, since ${strangers.join(" and ")} holds another history, after the restore`;
+  }
+  const disks = missing.map((disk) => diskInWords(view, disk)).join(" and ");
+  return `${disks} to tell what it holds, after the restore`;
+}
+
+/** Whether a disk is there, has told all that it holds, and holds nothing of the slice. */
+export function holdsNothing(view: ClusterView, claim: RestoredSlice, disk: number): boolean {
+  if (view.cluster === null) return false;
+  const isTold = view.disks.get(disk)?.toldGeneration === generationOf(view.cluster).id;
+  return isTold && !claim.held.some((holder) => holder.disk === disk);
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A restored control state in a simulated cluster: a new control store that begins with the claims
+// of a backup, and units that enter its generation one after the other, each telling what its disks
+// hold, as units and control station do (cluster/restored-slices.ts). Units of two generations have
+// no links and no control store in common.
+
+import type { SliceNumber, SliceRecord } from "#base/record.ts";
+import { acceptedRecord, claimOf, settledRecord, toldOf } from "#cluster/restored-slices.ts";
+import type { RestoredSlice } from "#cluster/restored-slices.ts";
+import { keys } from "#cluster/state.ts";
+import type { SimCluster } from "./sim-cluster.ts";
+import type { SimUnit, UnitProcess } from "./sim-unit.ts";
+
+/** From its disks' opening until a unit has told what they hold, at most. */
+const TELL_MS_MAX = 400;
+
+export type Settle = (claim: RestoredSlice) => SliceRecord | null;
+/** How a unit leaves what it was before. */
+export type Leave = "stop" | "kill" | "power";
+
+export class SimRestore {
+  readonly #cluster: SimCluster;
+  readonly #settle: Settle;
+  readonly #claims = new Map<SliceNumber, RestoredSlice>();
+  readonly generation: number;
+
+  /** `settle`: the product's, or a mistake. */
+  constructor(
+    cluster: SimCluster,
+    backup: readonly SliceRecord[],
+    generation: number,
+    settle: Settle = settledRecord,
+  ) {
+    this.#cluster = cluster;
+    this.#settle = settle;
+    this.generation = generation;
+    for (const record of backup) this.#claims.set(record.slice, claimOf(record, record));
+  }
+
+  /** Slices that wait for disks. */
+  get waiting(): SliceNumber[] {
+    return [...this.#claims.keys()];
+  }
+
+  /** A unit hears of the new generation, and begins anew in it. */
+  enter(unit: SimUnit, how: Leave): void {
+    const { simulation } = this.#cluster;
+    simulation.trace("enter", unit.number, this.generation);
+    const begin = () => {
+      unit.generation = this.generation;
+      unit.boot();
+    };
+    if (how === "power") unit.powerCut();
+    else if (how === "kill" || unit.process === null) unit.kill();
+    else {
+      const { process } = unit;
+      this.#cluster.stopInOrder(unit);
+      const wait = () => {
+        if (unit.process === process && process.stopping) return void simulation.after(20, wait);
+        if (unit.process !== null) unit.kill();
+        begin();
+      };
+      return wait();
+    }
+    begin();
+  }
+
+  /** A process of this generation has opened its disks. */
+  opened(process: UnitProcess): void {
+    const { simulation } = this.#cluster;
+    simulation.after(simulation.prng.fraction() * TELL_MS_MAX, () => {
+      if (process.ended) return;
+      for (const disk of process.stores.keys()) this.#tell(process, disk);
+      this.#settleAll();
+    });
+  }
+
+  #tell(process: UnitProcess, disk: number): void {
+    for (let from: number | null = 0; from !== null;) {
+      const held = process.plane.heldRecords(disk, from);
+      for (const record of held?.records ?? []) {
+        const claim = this.#claims.get(record.slice) ?? this.#found(record);
+        if (claim === null) continue;
+        this.#cluster.simulation.trace("told", disk, record.slice, record.epoch);
+        this.#claims.set(record.slice, toldOf(claim, disk, record));
+      }
+      from = held?.next ?? null;
+    }
+  }
+
+  /** Null: it was settled already. */
+  #found(record: SliceRecord): RestoredSlice | null {
+    const isSettled = this.#cluster.controlStore.readOne(keys.slice(record.slice)) !== null;
+    return isSettled ? null : claimOf(record, null);
+  }
+
+  /** The owner's word: what was told so far is all there is. */
+  accept(): void {
+    const lineage = 1000 * this.generation;
+    this.#settleAll((claim) => acceptedRecord(claim, { lineage, number: 1, atMs: 0 }));
+  }
+
+  #settleAll(settle = this.#settle): void {
+    for (const [slice, claim] of this.#claims) {
+      const record = settle(claim);
+      if (record === null) continue;
+      this.#claims.delete(slice);
+      const put = { key: keys.slice(slice), value: JSON.stringify(record) };
+      this.#cluster.controlStore.commit({ ifs: [{ key: put.key, modRevision: 0 }], puts: [put] });
+    }
+  }
+}
