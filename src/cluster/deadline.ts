@@ -5,6 +5,7 @@
 // reads a view. Where nothing was measured it says so, and promises nothing.
 
 import { z } from "zod";
+import { disksOf } from "#base/record.ts";
 import type { SliceRecord, UnitNumber } from "#base/record.ts";
 import { bytesInWords } from "./placement.ts";
 import { poolRooms, spareRooms } from "./rooms.ts";
@@ -94,7 +95,9 @@ export function judgeDeadline(view: ClusterView): DeadlineJudgement {
 
 /** Whether the unit's loss takes one of several copies, and others can be copied from. */
 function isCopied(view: ClusterView, record: SliceRecord, unit: UnitRecord): boolean {
-  if (record.copies < 2) return false;
+  // What is kept of before an override (R8) is not made anew.
+  const isMember = disksOf(record).some((disk) => view.disks.get(disk)?.unit === unit.number);
+  if (record.copies < 2 || !isMember) return false;
   return sourceOf(view, record, unit.number) !== null;
 }
 

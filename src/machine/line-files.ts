@@ -21,6 +21,7 @@ import {
   writeSync,
 } from "node:fs";
 import { assert } from "#base/assert.ts";
+import { DECISION_FILES_MAX, DECISION_FILE_BYTES_MAX } from "#base/limits.ts";
 import type { StateDirectory } from "./state-directory.ts";
 
 const FILE_MODE = 0o600;
@@ -133,4 +134,10 @@ export class LineFiles {
 function failed(cause: unknown): false {
   if (typeof (cause as { code?: unknown }).code !== "string") throw cause;
   return false;
+}
+
+/** Where the control station's decisions are kept beyond a run of the daemon. */
+export function decisionFiles(state: Pick<StateDirectory, "pathOf">): LineFiles {
+  const options = { filesMax: DECISION_FILES_MAX, bytesMax: DECISION_FILE_BYTES_MAX };
+  return new LineFiles(state, "decisions", options);
 }

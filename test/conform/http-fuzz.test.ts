@@ -20,8 +20,8 @@ setDefaultTimeout(110_000);
 const REFUSED: Record<string, string> = {
   "POST /api/v1/disks/{disk}/locate": "a disk that is a file has no bay with a light",
   "POST /api/v1/arrivals/admit": "no unit without a join secret waits (test/cluster/assembly)",
-  "POST /api/v1/volumes/{id}/go-on": "no volume stands still (test/cluster/rejoin)",
-  "DELETE /api/v1/volumes/{id}/kept/{number}": "as above: nothing is kept",
+  "POST /api/v1/volumes/{id}/go-on": "it does not stand still (test/cluster/rejoin)",
+  "DELETE /api/v1/volumes/{id}/kept/{number}": "nothing is kept (test/cluster/rejoin)",
   "POST /api/v1/volumes/{id}/accept": "no volume waits after a restore",
   "POST /api/v1/control/restore": "the control store answers",
   "POST /api/v1/renew": "the asked unit was not removed (test/cluster/evacuate)",

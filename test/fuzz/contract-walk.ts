@@ -103,6 +103,8 @@ function volumeSteps({ units: [asked], volumeBytes, protection }: WalkFacts): St
     { does: v1("DELETE /hosts/{host}"), ...host },
     { does: v1("DELETE /volumes/{id}"), ...volume, query: "graceMs=60000" },
     { does: v1("POST /volumes/{id}/restore"), ...volume },
+    { does: v1("POST /volumes/{id}/go-on"), ...volume },
+    { does: v1("DELETE /volumes/{id}/kept/{number}"), path: { id: "walked", number: "1" } },
   ];
 }
 

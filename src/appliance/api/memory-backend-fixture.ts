@@ -45,7 +45,20 @@ export const MEMORY_CODE = "K7QWM-2XHDA";
 const DISK_BYTES = 10 * 2 ** 30;
 const NEW_YEAR_2026_MS = 1_767_225_600_000;
 
+/** Stands still, and keeps a copy of before another override. */
+const OVERRIDABLE = {
+  goOn: { from: "disk 2 of cairn-2", costs: "what was written since" },
+  kept: [
+    {
+      ...{ number: 1, name: "kept@before-1", wentOnAtMs: 0, untilMs: null, readable: false },
+      ...{ sentence: "not there at the moment", bytes: null, uris: [], slices: [] },
+    },
+  ],
+};
+
 export class MemoryBackend implements Backend {
+  /** A volume that gets this name is made so (OVERRIDABLE). */
+  overridable: string | null = null;
   readonly update = new MemoryUpdates();
   readonly fleet = new MemoryFleet();
   readonly drills = new MemoryDrills();
@@ -245,6 +258,7 @@ export class MemoryBackend implements Backend {
     this.creations++;
     this.#nextVolume++;
     this.#volumes.push(volume);
+    if (request.name === this.overridable) Object.assign(volume, OVERRIDABLE);
     this.say("info", `volume ${request.name} was made`);
     return volume;
   }
