@@ -20,6 +20,8 @@ setDefaultTimeout(110_000);
 const REFUSED: Record<string, string> = {
   "POST /api/v1/disks/{disk}/locate": "a disk that is a file has no bay with a light",
   "POST /api/v1/arrivals/admit": "no unit without a join secret waits (test/cluster/assembly)",
+  "POST /api/v1/control/restore": "the control store answers (test/cluster/all-off)",
+  "POST /api/v1/volumes/{id}/accept": "nothing was restored (test/cluster/all-off)",
   "POST /api/v1/renew": "the asked unit was not removed (test/cluster/evacuate)",
   ...Object.fromEntries(
     ["upload", "load", "plan", "start", "alone"].map((word) => [

@@ -84,6 +84,7 @@ function volumeSteps({ units: [asked], volumeBytes, protection }: WalkFacts): St
     { does: v1("DELETE /hosts/{host}"), ...host },
     { does: v1("DELETE /volumes/{id}"), ...volume, query: "graceMs=60000" },
     { does: v1("POST /volumes/{id}/restore"), ...volume },
+    { does: v1("POST /volumes/{id}/accept"), ...volume },
   ];
 }
 
@@ -112,6 +113,10 @@ function unitSteps({ units, disk, words }: WalkFacts): Step[] {
     { does: v1("POST /units/{unit}/replace"), ...away, body: { by: asked } },
     { does: v1("POST /units/{unit}/keep"), ...away },
     { does: v1("POST /drill"), body: {} },
+    { does: v1("POST /control/backups") },
+    { does: v1("GET /control/backups") },
+    { does: v1("GET /control/backups/{name}"), path: { name: "control-backup-0" } },
+    { does: v1("POST /control/restore"), body: { dryRun: true } },
   ];
 }
 

@@ -34,6 +34,7 @@ describe("walked through", () => {
     const stranger = { unitId: "1".repeat(32), name: "new", version: "0.1.0", address: "fe80::1" };
     backend.arrivals.waiting = [{ ...stranger, words }];
     backend.arrivals.isRemoved = true;
+    backend.control.answers = false;
     backend.update.uploadFiles = [{ name: "a", bytes: 3 }];
     backend.update.state.roll = {
       ...{ version: "0.2.0", state: "loaded", sentence: "it is loaded" },
