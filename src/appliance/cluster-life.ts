@@ -194,9 +194,7 @@ export class ClusterLife {
       takeAgain: (uuid) => parts.takeDiskAgain(uuid),
       retired: (disk) => parts.diskRetired(disk),
     });
-    this.#held = new HeldTelling(world, timers, {
-      ...{ unit, view: this.follower.view, commands: this.commands, reactor: parts.reactor },
-    });
+    this.#held = this.#makeHeldTelling();
     this.backups = this.#makeBackups();
     this.generations = this.#watchGenerations();
     new ReactorFeed(parts.reactor, this.follower.view, {
@@ -220,6 +218,13 @@ export class ClusterLife {
       metrics: () => transport.metrics(METRICS_MS_MAX),
       handedOver: (why) => this.#handedOver(why),
     });
+  }
+
+  #makeHeldTelling(): HeldTelling {
+    const { unit, commands } = this;
+    const { view } = this.follower;
+    const { reactor } = this.#parts;
+    return new HeldTelling(this.#world, this.#timers, { unit, view, commands, reactor });
   }
 
   #makeBackups(): ControlBackups {

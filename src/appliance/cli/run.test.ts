@@ -481,7 +481,7 @@ describe("the cluster", () => {
     expect(out).toContain("attic");
   });
 
-  test("control restore: said beforehand, only after a yes, refused while there is no need", async () => {
+  test("control restore: said beforehand, only after a yes, refused without need", async () => {
     expect(await run("control restore --dry-run")).toBe(exitCodeOf("conflict"));
     backend.control.answers = false;
     expect(await run("control restore --yes")).toBe(exitCodeOf("notFound"));

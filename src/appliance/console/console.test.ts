@@ -846,7 +846,7 @@ describe("pages", () => {
     expect(backend.settings()).toEqual({ ...before, ...changed });
   });
 
-  test("backups of the control state → shown, taken, handed out to whoever is signed in", async () => {
+  test("backups of the control state → shown, taken, handed out when signed in", async () => {
     expect(await text("/settings")).toContain("No unit has kept one yet.");
     await post("/settings/backup", { token: await formToken("/settings") });
     const page = await text("/settings");
