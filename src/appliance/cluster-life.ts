@@ -14,6 +14,8 @@ import { ControlStation } from "#cluster/control-station.ts";
 import type { StoreMember } from "#cluster/control-store.ts";
 import { DeathProof } from "#cluster/death-proof.ts";
 import type { Journal } from "#cluster/decision-journal.ts";
+import { JournalRecorder } from "#cluster/journal-recorder.ts";
+import type { EarlierJournal, JournalLines } from "#cluster/journal-recorder.ts";
 import { EtcdControlStore } from "#cluster/etcd-control-store.ts";
 import type { NearCluster } from "#cluster/formation.ts";
 import type { Generation } from "#cluster/generation.ts";
@@ -59,6 +61,7 @@ import { CopyRate } from "./copy-rate.ts";
 import type { SliceReport } from "./data-plane.ts";
 import { KeptTeller } from "./kept-teller.ts";
 import type { ReactorReport } from "./reactor-messages.ts";
+import { VERSION } from "./version.ts";
 import { DiskWatch } from "./disk-watch.ts";
 import { ReactorFeed } from "./reactor-feed.ts";
 import { Voter } from "./voter.ts";
@@ -82,6 +85,8 @@ export interface LifeParts {
   actor(): string | null;
   /** The owner wants a disk here taken again that is out of use. */
   takeDiskAgain(uuid: string): void;
+  /** Where decisions are kept beyond this run. */
+  journalLines: JournalLines;
   /** Other clusters in use with our join secret that this unit hears; null: not known. */
   near(): readonly NearCluster[] | null;
   /** This unit was removed from the cluster. */
@@ -180,6 +185,11 @@ export class ClusterLife {
       leads: () => this.lease.leads,
       votingUnits: () => this.knownVoters,
       near: () => parts.near(),
+      recorder: new JournalRecorder(parts.journalLines, world.log, {
+        version: VERSION,
+        leads: () => this.lease.leads,
+        wallMs: () => world.clock.wallMs(),
+      }),
     });
     this.lease.onLead = (leads, term) => this.#led(leads, term);
     this.#records = new RecordKeeper(world, timers, this.store, {
@@ -320,6 +330,11 @@ export class ClusterLife {
   /** What this unit decided lately as the control station, and by what. */
   get journal(): Journal {
     return this.#station.journal.journal();
+  }
+
+  /** What earlier runs of this unit left of that. */
+  get earlierJournals(): EarlierJournal[] {
+    return this.#station.journal.earlier();
   }
 
   /** As `voters`; null: the control store has not said yet. */

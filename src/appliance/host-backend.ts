@@ -24,6 +24,24 @@ export interface HostView {
   askedBytes: number;
   /** Whether it has a token to ask with. */
   hasToken: boolean;
+  /** Those that it may show over TLS, wherever it comes from. */
+  certificates: HostCertificateView[];
+}
+
+export interface HostCertificateView {
+  /** SHA-256 of it, hex. */
+  fingerprint: string;
+  /** Wall clock. */
+  fromMs: number;
+  untilMs: number;
+}
+
+/** Told once; the key is kept nowhere else. PEM. */
+export interface MadeCertificateView extends HostCertificateView {
+  certificate: string;
+  key: string;
+  /** Whose certificates units show that have none of their own. */
+  authority: string;
 }
 
 export interface HostPolicyView {
@@ -85,6 +103,8 @@ export interface HostSessionView {
   volume: VolumeNumber;
   address: string;
   tls: boolean;
+  /** Of the certificate that it showed, as in `certificates`; null: known by its address. */
+  certificate: string | null;
   connections: number;
 }
 
@@ -112,6 +132,10 @@ export interface HostBackend {
   assign(volume: string, host: string): Promise<void>;
   /** What the host has attached of it ends at once, on every unit. */
   revoke(volume: string, host: string): Promise<void>;
+  /** One that the cluster's authority issues; a Fault notFound where the unit cannot. */
+  makeCertificate(nameOrNumber: string): Promise<MadeCertificateView>;
+  /** What was attached by it ends at once, on every unit. */
+  revokeCertificate(nameOrNumber: string, fingerprint: string): Promise<void>;
   /** A token for the host to ask with, told once; the one before is void. */
   makeToken(nameOrNumber: string): Promise<{ token: string }>;
   /** It has none any more. */

@@ -41,7 +41,7 @@ export async function makeUnit(settings: Configuration, outside: UnitOutside): P
   const catalog = new Catalog(database);
   const udp = await openAutoconfigPort(configuration.ports.autoconfig);
   const reactor = new ReactorClient(outside.startReactor({ memoryBytes: MEMORY_BYTES }), world.log);
-  reactor.onSecure = (upgrade) => outside.tls?.take(upgrade);
+  reactor.onSecure = (upgrade) => outside.tls.take(upgrade);
   reactor.onReleased = () => outside.fatal("the control thread was silent; heads were given up");
   const both = (port: number) => [
     { address: "0.0.0.0", port },
@@ -54,7 +54,7 @@ export async function makeUnit(settings: Configuration, outside: UnitOutside): P
     nbd: both(configuration.ports.nbd),
     peer: both(configuration.ports.peer),
     nbdUnixPath: state.pathOf("nbd.sock"),
-    tls: outside.tls !== null,
+    tls: outside.tls.isThere,
     memoryBytes: MEMORY_BYTES,
     memoryDirectory: configuration.memoryDirectory,
   });

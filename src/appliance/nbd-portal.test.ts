@@ -45,6 +45,8 @@ class Bench {
   readonly sentences: string[] = [];
   changes = 0;
   turnMs = 0;
+  /** The certificate that whoever begins TLS shows. */
+  shown: string | null = null;
 
   constructor(options: { tls?: boolean } = {}) {
     const log = {
@@ -59,17 +61,15 @@ class Bench {
       keptCopy: () => onlyRead(target),
       changed: () => void this.changes++,
       defer: (act) => act(),
-      secure:
-        options.tls !== true
-          ? null
-          : (socket, done) =>
-              socket.detach((handle) => {
-                const plain = new MemorySocket(this.memory, socket.peerAddress);
-                if (handle !== null) this.plain.push(plain);
-                done(handle === null ? null : plain);
-              }),
+      secure: (socket, done) =>
+        socket.detach((handle) => {
+          const plain = new MemorySocket(this.memory, socket.peerAddress);
+          if (handle !== null) this.plain.push(plain);
+          done(handle === null ? null : plain, this.shown);
+        }),
     });
-    this.portal.setHost({ host: 1, addresses: ["10.0.0.0/8"] });
+    this.portal.hasTls = options.tls === true;
+    this.portal.setHost({ host: 1, addresses: ["10.0.0.0/8"], certificates: [] });
   }
 
   connect(address = NEAR): Connection {
@@ -125,7 +125,7 @@ describe("who sees what", () => {
     expect(bench.connect(FAR).flags().go()).toBe(Reply.ERR_UNKNOWN);
     expect(bench.connect(FAR).flags().ask(Option.LIST)).toEqual([Reply.ACK]);
     expect(bench.connect("unix").flags().go()).toBe(Reply.ERR_UNKNOWN);
-    bench.portal.setHost({ host: 2, addresses: ["127.0.0.1"] });
+    bench.portal.setHost({ host: 2, addresses: ["127.0.0.1"], certificates: [] });
     expect(bench.connect("unix").flags().go()).toBe(Reply.ERR_UNKNOWN);
     bench.portal.setVolume(exported({ hosts: [2] }));
     expect(bench.connect("unix").flags().go()).toBe(Reply.ACK);
@@ -172,7 +172,7 @@ describe("who sees what", () => {
 
   test("the empty name → the one volume the host may use; none among several", () => {
     const bench = new Bench({ tls: true });
-    bench.portal.setHost({ host: 2, addresses: [FAR] });
+    bench.portal.setHost({ host: 2, addresses: [FAR], certificates: [] });
     expect(bench.connect().flags().go("")).toBe(Reply.ERR_UNKNOWN);
     bench.portal.setVolume(exported());
     bench.portal.setVolume(exported({ volume: 2, name: "far", uuid: "ef", hosts: [2] }));
@@ -193,20 +193,86 @@ describe("who sees what", () => {
 
   test("a host removed, or from elsewhere now → what it had ends, but not another's", () => {
     const bench = new Bench();
-    bench.portal.setHost({ host: 2, addresses: [FAR] });
+    bench.portal.setHost({ host: 2, addresses: [FAR], certificates: [] });
     bench.portal.setVolume(exported({ hosts: [1, 2] }));
     const [near, far] = [bench.connect().flags(), bench.connect(FAR).flags()];
     expect([near.go(), far.go()]).toEqual([Reply.ACK, Reply.ACK]);
-    bench.portal.setHost({ host: 2, addresses: [FAR, "203.0.113.9"] });
+    bench.portal.setHost({ host: 2, addresses: [FAR, "203.0.113.9"], certificates: [] });
     expect([near.isOpen, far.isOpen]).toEqual([true, true]);
-    bench.portal.setHost({ host: 2, addresses: ["203.0.113.9"] });
+    bench.portal.setHost({ host: 2, addresses: ["203.0.113.9"], certificates: [] });
     expect([near.isOpen, far.isOpen]).toEqual([true, false]);
-    bench.portal.setHost({ host: 2, addresses: [NEAR] }); // it is both now
+    bench.portal.setHost({ host: 2, addresses: [NEAR], certificates: [] }); // it is both now
     bench.portal.removeHost(1);
     expect(near.isOpen).toBe(true);
     bench.portal.removeHost(2);
     expect(near.isOpen).toBe(false);
     expect(bench.connect().flags().go()).toBe(Reply.ERR_UNKNOWN);
+  });
+
+  test("known by a certificate alone → nothing without it, all with it, from anywhere", () => {
+    const bench = new Bench({ tls: true });
+    const own = "aa".repeat(32);
+    bench.portal.setHost({ host: 2, addresses: [], certificates: [own] });
+    bench.portal.setVolume(exported({ hosts: [2], tls: "required" }));
+    bench.portal.setVolume(exported({ volume: 2, name: "near", uuid: "cd", hosts: [1] }));
+    const stranger = bench.connect(FAR).flags();
+    expect(stranger.ask(Option.LIST)).toEqual([Reply.ACK]);
+    expect([stranger.go(), stranger.go("near")]).toEqual([Reply.ERR_UNKNOWN, Reply.ERR_UNKNOWN]);
+    // TLS is offered to it, since only so it can say who it is; without a certificate to no avail.
+    expect(stranger.secure().ask(Option.LIST)).toEqual([Reply.ACK]);
+    expect(stranger.go()).toBe(Reply.ERR_UNKNOWN);
+    bench.shown = own;
+    const known = bench.connect(FAR).flags().secure();
+    expect(known.ask(Option.LIST)).toEqual([Reply.SERVER, Reply.ACK]);
+    expect(known.go("near")).toBe(Reply.ERR_UNKNOWN);
+    expect(known.go()).toBe(Reply.ACK);
+    expect(bench.portal.attachedFrom()).toEqual([
+      { volume: 1, address: FAR, tls: true, certificate: own, connections: 1 },
+    ]);
+    expect(bench.sentences.some((one) => one.includes(own))).toBe(true);
+  });
+
+  test("a certificate's host, and not its address's: neither more nor less", () => {
+    const bench = new Bench({ tls: true });
+    const own = "aa".repeat(32);
+    bench.portal.setHost({ host: 2, addresses: [FAR], certificates: [own] });
+    bench.portal.setVolume(exported());
+    bench.portal.setVolume(exported({ volume: 2, name: "two", uuid: "cd", hosts: [2] }));
+    bench.shown = own;
+    const known = bench.connect(NEAR).flags().secure();
+    expect([known.go(), known.go("two")]).toEqual([Reply.ERR_UNKNOWN, Reply.ACK]);
+    bench.shown = null;
+    expect(bench.connect(FAR).flags().secure().go("two")).toBe(Reply.ACK);
+  });
+
+  test("revoked, foreign, of a removed host → the end, also from a known address", () => {
+    const bench = new Bench({ tls: true });
+    const [old, fresh] = ["aa".repeat(32), "bb".repeat(32)];
+    const set = (...certificates: string[]) =>
+      bench.portal.setHost({ host: 1, addresses: ["10.0.0.0/8"], certificates });
+    set(old, fresh);
+    bench.portal.setVolume(exported());
+    const enter = (certificate: string | null) => {
+      bench.shown = certificate;
+      const one = bench.connect().flags().secure();
+      return one.isOpen && one.go() === Reply.ACK ? one : null;
+    };
+    const [byOld, byFresh, byAddress] = [enter(old), enter(fresh), enter(null)];
+    expect([byOld, byFresh, byAddress]).not.toContain(null);
+    set(fresh);
+    expect([byOld?.isOpen, byFresh?.isOpen, byAddress?.isOpen]).toEqual([false, true, true]);
+    expect(enter(old)).toBeNull();
+    expect(enter("cc".repeat(32))).toBeNull();
+    bench.portal.removeHost(1);
+    expect([byFresh?.isOpen, byAddress?.isOpen]).toEqual([false, false]);
+    expect(bench.portal.connections).toBe(0);
+    expect(bench.memory.usedBytes).toBe(0);
+  });
+
+  test("no host has a certificate → strangers cannot have us compute", () => {
+    const bench = new Bench({ tls: true });
+    bench.portal.setVolume(exported());
+    expect(bench.connect(FAR).flags().ask(Option.STARTTLS)).toEqual([Reply.ERR_POLICY]);
   });
 
   test("what is attached → told by volume and address, and that it changed", () => {
@@ -218,8 +284,8 @@ describe("who sees what", () => {
     for (const one of all) one.flags().go();
     expect(bench.changes).toBe(3);
     expect(bench.portal.attachedFrom()).toEqual([
-      { volume: 1, address: NEAR, tls: false, connections: 2 },
-      { volume: 1, address: "10.9.9.9", tls: false, connections: 1 },
+      { volume: 1, address: NEAR, tls: false, certificate: null, connections: 2 },
+      { volume: 1, address: "10.9.9.9", tls: false, certificate: null, connections: 1 },
     ]);
     bench.portal.removeVolume(1);
     expect(all.some((one) => one.isOpen)).toBe(false);

@@ -4,9 +4,9 @@
 // is assigned to. Joins NBD sessions (protocol) to volumes (the data plane).
 //
 // Invariants
-// - An address that is none of a volume's hosts neither sees nor enters it; when it is none any
-//   more, its connections to the volume end at once. So do those that a volume's rule about TLS no
-//   longer allows.
+// - Whoever is none of a volume's hosts, by address or by the certificate that was shown, neither
+//   sees nor enters it; when it is none any more, its connections to the volume end at once. So do
+//   those that a volume's rule about TLS no longer allows, and those whose certificate was revoked.
 // - One host takes no more than its share of the connections, and fewer that have not entered a
 //   volume; when there is no room, those that have not entered give way to new ones.
 // - Host payload in memory is bounded by HostCredit, whatever hosts do (R13).
@@ -25,8 +25,9 @@ import type { Log } from "#base/world.ts";
 import { addressBytes, parseRange, rangeHolds } from "#cluster/address-range.ts";
 import type { AddressRange } from "#cluster/address-range.ts";
 import { HostCredit } from "#protocol/nbd/credit.ts";
-import type { NbdExport, TlsMode } from "#protocol/nbd/handshake.ts";
+import type { NbdExport, NbdPeer, TlsMode } from "#protocol/nbd/handshake.ts";
 import { NbdSession } from "#protocol/nbd/session.ts";
+import type { Secured } from "#protocol/nbd/session.ts";
 import type { IoTold } from "./io-history.ts";
 import type { AttachedFrom, ExportedVolume, KnownHost } from "./reactor-messages.ts";
 
@@ -39,11 +40,8 @@ interface PortalOptions {
   creditBytes: number;
   /** Runs `act` in a later turn of the loop. */
   defer(act: () => void): void;
-  /**
-   * Secures a connection by TLS, or answers null at once or later; null: this unit has no
-   * certificate.
-   */
-  secure: ((socket: StreamSocket, done: (plain: StreamSocket | null) => void) => void) | null;
+  /** Secures a connection by TLS, or answers null at once or later. */
+  secure(socket: StreamSocket, done: Secured): void;
   /** A host attached, or what was attached ended. */
   changed(): void;
   /** When the turn of the loop that runs now began, ms: for what is counted, decides nothing. */
@@ -69,7 +67,9 @@ export class NbdPortal {
   readonly #credit: HostCredit;
   readonly #sessions = new Set<NbdSession>();
   readonly #volumes = new Map<VolumeNumber, Shown>();
-  readonly #hosts = new Map<HostNumber, AddressRange[]>();
+  readonly #hosts = new Map<HostNumber, { ranges: AddressRange[]; certificates: string[] }>();
+  /** Whether TLS is offered: this unit has a certificate to show. */
+  hasTls = false;
   #draining = false;
 
   constructor(memory: Memory, log: Log, options: PortalOptions) {
@@ -94,7 +94,7 @@ export class NbdPortal {
     this.#setCopies(known);
     for (const session of this.#sessions) {
       if (!isOf(known, session.volume)) continue;
-      if (!this.#mayAttach(volume, session.peerAddress)) session.close(NOT_ASSIGNED);
+      if (!this.#mayAttach(volume, session.peer)) session.close(NOT_ASSIGNED);
       else if (volume.tls === "required" && !session.secured) session.close("only over TLS now");
       else if (volume.tls === "off" && session.secured) session.close("not over TLS any more");
     }
@@ -123,10 +123,10 @@ export class NbdPortal {
     }
   }
 
-  /** A host is there, or comes from elsewhere now. */
-  setHost({ host, addresses }: KnownHost): void {
+  /** A host is there, or comes from elsewhere now, or shows other certificates. */
+  setHost({ host, addresses, certificates }: KnownHost): void {
     const ranges = addresses.map(parseRange).filter((range) => range !== null);
-    this.#hosts.set(host, ranges);
+    this.#hosts.set(host, { ranges, certificates });
     this.#lookAgain(host);
   }
 
@@ -142,7 +142,7 @@ export class NbdPortal {
       if (!volume.hosts.includes(host)) continue;
       for (const session of this.#sessions) {
         const isOther = !isOf(known, session.volume);
-        if (isOther || this.#mayAttach(volume, session.peerAddress)) continue;
+        if (isOther || this.#mayAttach(volume, session.peer)) continue;
         session.close(NOT_ASSIGNED);
       }
     }
@@ -158,21 +158,22 @@ export class NbdPortal {
       this.#memory,
       {
         credit: this.#credit,
-        tls: this.#tlsMode(socket.peerAddress),
+        tls: this.#tlsMode({ address: socket.peerAddress, certificate: null }),
         defer: (act) => this.#options.defer(act),
         exports: {
-          find: (name, address) => this.#find(name, address),
-          list: (address) => this.#list(address),
+          find: (name, peer) => this.#find(name, peer),
+          list: (peer) => this.#list(peer),
         },
       },
       {
-        secure: (encrypted, done) => this.#secure(encrypted, done),
+        secure: (encrypted, done) => this.#secure(session, encrypted, done),
         entered: (entered) => {
           this.#options.changed();
           this.#log.write("info", "host attached", {
             host: entered.peerAddress,
             volume: entered.volume?.name,
             tls: entered.secured,
+            ...(entered.peer.certificate === null ? {} : { certificate: entered.peer.certificate }),
           });
         },
         finished: (ended, reason) => {
@@ -188,18 +189,28 @@ export class NbdPortal {
 
   /**
    * "Server-side requirements": forced where all that the host may use asks for TLS; none where it
-   * may use nothing, so that strangers cannot have us compute.
+   * may use nothing, so that strangers cannot have us compute, unless some host is to be known by
+   * what it shows over TLS.
    */
-  #tlsMode(address: string): TlsMode {
-    const seen = this.#list(address);
-    if (this.#options.secure === null || seen.length === 0) return "none";
+  #tlsMode(peer: NbdPeer): TlsMode {
+    if (!this.hasTls) return "none";
+    const seen = this.#list(peer);
+    if (seen.length === 0) return this.#knowsCertificates ? "selective" : "none";
     return seen.every(({ tls }) => tls === "required") ? "forced" : "selective";
   }
 
-  #secure(encrypted: StreamSocket, done: (plain: StreamSocket | null) => void): void {
-    const { secure } = this.#options;
-    if (secure === null) encrypted.detach(() => done(null));
-    else secure(encrypted, done);
+  get #knowsCertificates(): boolean {
+    for (const { certificates } of this.#hosts.values()) if (certificates.length > 0) return true;
+    return false;
+  }
+
+  /** A certificate that is no host's was one, or never will be: with it nothing more is said. */
+  #secure(session: NbdSession, encrypted: StreamSocket, done: Secured): void {
+    this.#options.secure(encrypted, (plain, certificate) => {
+      done(plain, certificate);
+      if (certificate === null || this.#hostsOf(session.peer).size > 0) return;
+      session.close("its certificate is no host's, or not any more");
+    });
   }
 
   /** Whether one more connection of that host fits; where there is no room, some is made. */
@@ -247,10 +258,12 @@ export class NbdPortal {
     for (const session of this.#sessions) {
       const volume = session.volume === null ? undefined : numbers.get(session.volume);
       if (volume === undefined || session.isOver) continue;
-      const { peerAddress: address, secured: tls } = session;
-      const key = `${volume} ${tls} ${address}`;
+      const { peer, secured: tls } = session;
+      const { address, certificate } = peer;
+      const key = `${volume} ${tls} ${address} ${certificate ?? ""}`;
       const known = found.get(key);
-      if (known === undefined) found.set(key, { volume, address, tls, connections: 1 });
+      if (known === undefined)
+        found.set(key, { volume, address, tls, certificate, connections: 1 });
       else known.connections++;
     }
     return [...found.values()];
@@ -282,40 +295,44 @@ export class NbdPortal {
     for (const session of [...this.#sessions]) session.close("the unit is going down");
   }
 
-  #find(name: string, address: string): NbdExport | null {
+  #find(name: string, peer: NbdPeer): NbdExport | null {
     if (name === "") {
       // "The default export": the one volume there is for that host; among several none is guessed.
-      const [only, ...others] = this.#list(address).filter(({ readOnly }) => !readOnly);
+      const [only, ...others] = this.#list(peer).filter(({ readOnly }) => !readOnly);
       return others.length === 0 ? (only ?? null) : null;
     }
     for (const { volume, shown, copies } of this.#volumes.values()) {
       const isVolume = volume.name === name || volume.uuid === name;
       const found = isVolume ? shown : [...copies.values()].find((copy) => copy.name === name);
-      if (found !== undefined) return this.#mayAttach(volume, address) ? found : null;
+      if (found !== undefined) return this.#mayAttach(volume, peer) ? found : null;
     }
     return null;
   }
 
-  #list(address: string): NbdExport[] {
-    const hosts = this.#hostsAt(address);
+  #list(peer: NbdPeer): NbdExport[] {
+    const hosts = this.#hostsOf(peer);
     return [...this.#volumes.values()]
       .filter(({ volume }) => volume.hosts.some((host) => hosts.has(host)))
       .flatMap(({ shown, copies }) => [shown, ...copies.values()]);
   }
 
-  #mayAttach(volume: ExportedVolume, address: string): boolean {
+  #mayAttach(volume: ExportedVolume, { address, certificate }: NbdPeer): boolean {
     const bytes = bytesOf(address);
-    return volume.hosts.some((host) => this.#isAt(host, bytes));
+    return volume.hosts.some((host) => this.#isOne(host, bytes, certificate));
   }
 
-  #hostsAt(address: string): Set<HostNumber> {
+  #hostsOf({ address, certificate }: NbdPeer): Set<HostNumber> {
     const bytes = bytesOf(address);
-    return new Set([...this.#hosts.keys()].filter((host) => this.#isAt(host, bytes)));
+    const hosts = [...this.#hosts.keys()];
+    return new Set(hosts.filter((host) => this.#isOne(host, bytes, certificate)));
   }
 
-  #isAt(host: HostNumber, bytes: Uint8Array | null): boolean {
-    if (bytes === null) return false;
-    return this.#hosts.get(host)?.some((range) => rangeHolds(range, bytes)) ?? false;
+  /** Who shows a certificate is the host that it was issued to, wherever it comes from. */
+  #isOne(host: HostNumber, bytes: Uint8Array | null, certificate: string | null): boolean {
+    const known = this.#hosts.get(host);
+    if (known === undefined) return false;
+    if (certificate !== null) return known.certificates.includes(certificate);
+    return bytes !== null && known.ranges.some((range) => rangeHolds(range, bytes));
   }
 
   #showCopy(first: ExportedVolume, copy: { number: number; name: string }): NbdExport {

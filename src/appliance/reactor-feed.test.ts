@@ -84,9 +84,12 @@ test("hosts → where they come from, and when they are gone", () => {
   const bench = new Bench(false);
   const host = { number: 7, name: "db1", addresses: ["10.0.0.7"], createdAtMs: 0 };
   bench.put(keys.host(7), host);
+  const certificates = [{ fingerprint: "ab".repeat(32), fromMs: 1, untilMs: 2 }];
+  bench.put(keys.host(7), { ...host, addresses: [], certificates });
   bench.drop(keys.host(7));
   expect(bench.sent).toEqual([
-    { kind: "host", host: { host: 7, addresses: ["10.0.0.7"] } },
+    { kind: "host", host: { host: 7, addresses: ["10.0.0.7"], certificates: [] } },
+    { kind: "host", host: { host: 7, addresses: [], certificates: ["ab".repeat(32)] } },
     { kind: "hostGone", host: 7 },
   ]);
 });
@@ -96,7 +99,7 @@ test("a list of before there were hosts → a host without a number, until it is
   bench.put(keys.volume(4), { ...volume(4, [1]), allow: ["10.0.0.0/8"] });
   expect(bench.sent).toContainEqual({
     kind: "host",
-    host: { host: -4, addresses: ["10.0.0.0/8"] },
+    host: { host: -4, addresses: ["10.0.0.0/8"], certificates: [] },
   });
   expect(bench.hosts()).toEqual({ 4: [1, -4] });
   bench.put(keys.volume(4), volume(4, [1, 2]));

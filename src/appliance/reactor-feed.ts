@@ -142,14 +142,17 @@ export class ReactorFeed {
   /** A list of before there were hosts, until upkeep makes a host of it: one without a number. */
   #sendRanges({ number, allow }: VolumeRecord): HostNumber[] {
     if (allow.length === 0) return [];
-    this.#reactor.send({ kind: "host", host: { host: -number, addresses: allow } });
+    const host = { host: -number, addresses: allow, certificates: [] };
+    this.#reactor.send({ kind: "host", host });
     return [-number];
   }
 
   #sendHost(number: HostNumber): void {
     const host = this.#view.hosts.get(number);
-    if (host === undefined) this.#reactor.send({ kind: "hostGone", host: number });
-    else this.#reactor.send({ kind: "host", host: { host: number, addresses: host.addresses } });
+    if (host === undefined) return this.#reactor.send({ kind: "hostGone", host: number });
+    const { addresses } = host;
+    const certificates = host.certificates.map(({ fingerprint }) => fingerprint);
+    this.#reactor.send({ kind: "host", host: { host: number, addresses, certificates } });
   }
 }
 

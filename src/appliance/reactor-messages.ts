@@ -53,11 +53,13 @@ export interface ExportedVolume extends ShapeWithCopies {
   copies: { number: number; name: string; lineages: number[] }[];
 }
 
-/** A host as the portals know it: where it comes from. */
+/** A host as the portals know it: where it comes from, and what it shows. */
 export interface KnownHost {
   host: HostNumber;
   /** Addresses and ranges (CIDR). */
   addresses: string[];
+  /** SHA-256 of its certificates, hex. */
+  certificates: string[];
 }
 
 export type ToReactor =
@@ -67,7 +69,7 @@ export type ToReactor =
       nbd: { address: string; port: number }[];
       peer: { address: string; port: number }[];
       nbdUnixPath: string | null;
-      /** There is somebody who takes `secure`. */
+      /** Whether `secure` leads to TLS from the start. */
       tls: boolean;
       memoryBytes: number;
       /** Where disks' keepsakes lie (configuration: memoryDirectory). */
@@ -116,6 +118,8 @@ export type ToReactor =
   | { kind: "volume"; volume: ExportedVolume }
   | { kind: "volumeGone"; volume: VolumeNumber }
   | { kind: "host"; host: KnownHost }
+  /** From now on, or not any more, `secure` leads to TLS. */
+  | { kind: "tls"; isThere: boolean }
   | { kind: "hostGone"; host: HostNumber }
   | { kind: "proposalEnded"; id: number; outcome: Outcome; current: SliceRecord | null }
   /** R9: how often disks are scrubbed, and how fast; from the cluster's settings. */
@@ -178,6 +182,8 @@ export interface AttachedFrom {
   volume: VolumeNumber;
   address: string;
   tls: boolean;
+  /** SHA-256 of the certificate that it showed, hex; null: none. */
+  certificate: string | null;
   connections: number;
 }
 

@@ -18,6 +18,7 @@ import { listenHttp } from "#machine/http-listener.ts";
 import { endWhenWrong, untilSignal } from "#machine/process-signals.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
 import { TlsEnd } from "#machine/tls-channel.ts";
+import type { TlsFiles } from "#machine/tls-files.ts";
 import type { WriteLaneSeed } from "#machine/write-lane.ts";
 import { SyslogSocket } from "#machine/syslog-socket.ts";
 import { createLog } from "#machine/log.ts";
@@ -36,7 +37,8 @@ import { findSettings, report } from "./run-appliance.ts";
 import type { ApplianceStart } from "./run-appliance.ts";
 import { startGroupAddress } from "./unit-group.ts";
 import { SharedLog, SyslogOut } from "./syslog.ts";
-import { authorityOf, startWebTls, tlsPortOnly } from "./unit-web-tls.ts";
+import { NbdTls } from "./nbd-tls.ts";
+import { authorityOf, issueForHost, startWebTls, tlsPortOnly } from "./unit-web-tls.ts";
 import { UnitBackend } from "./unit-backend.ts";
 import { UnitNeighbours } from "./unit-neighbours.ts";
 import { startUpdates } from "./unit-updates.ts";
@@ -92,7 +94,7 @@ export async function runUnit(
     const syslog = startSyslog(unit, world, outside.timers);
     log.also = (level, sentence, facts) => syslog.log(level, sentence, facts);
     const group = startGroupAddress(unit, world, outside.timers);
-    const web = startWebTls(unit, world, outside.timers, api);
+    const web = startWebTls(unit, world, outside.timers, { api, nbd: tls });
     const reason = await Promise.race([told, unit.ended]);
     updates.stop();
     neighbours.stop();
@@ -102,7 +104,7 @@ export async function runUnit(
     await unit.stop(reason);
     await api.stop();
   }
-  tls?.close();
+  tls.close();
 }
 
 function startSyslog(unit: Unit, world: World, timers: Timers): SyslogOut {
@@ -126,16 +128,20 @@ function startSyslog(unit: Unit, world: World, timers: Timers): SyslogOut {
   });
 }
 
-/** Null where no certificate is configured. */
+/** It runs already where a certificate is configured. */
 async function startTls(
   { tls, logLevel }: Configuration,
   fatal: (error: unknown) => void,
-): Promise<TlsEnd | null> {
+): Promise<NbdTls> {
+  const start = (files: TlsFiles | null) => {
+    const worker = new Worker(new URL("./tls-main.ts", import.meta.url).href);
+    worker.onerror = (event) => fatal(event.error ?? event.message);
+    return TlsEnd.start(worker, files, logLevel);
+  };
   const { certificateFile, keyFile, clientAuthorityFile } = tls;
-  if (certificateFile === null || keyFile === null) return null;
-  const worker = new Worker(new URL("./tls-main.ts", import.meta.url).href);
-  worker.onerror = (event) => fatal(event.error ?? event.message);
-  return TlsEnd.start(worker, { certificateFile, keyFile, clientAuthorityFile }, logLevel);
+  const isConfigured = certificateFile !== null && keyFile !== null;
+  const files = isConfigured ? { certificateFile, keyFile, clientAuthorityFile } : null;
+  return new NbdTls(files === null ? null : await start(files), () => start(null));
 }
 
 /** `cairn unit --appliance`: what it runs by comes from its box. */
@@ -193,7 +199,8 @@ function serve(
 ): ServedApi {
   const { timers } = outside;
   const authority = () => authorityOf(unit, world);
-  const parts = { ...made, timers, authority, passwords: createPasswords() };
+  const issue = (name: string) => issueForHost(unit, world, name);
+  const parts = { ...made, timers, authority, issue, passwords: createPasswords() };
   const backend = new UnitBackend(world, unit, parts);
   const { apiAddress } = unit.configuration;
   const port = unit.ports.api ?? 0;

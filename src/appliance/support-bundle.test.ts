@@ -42,9 +42,31 @@ describe("a support bundle", () => {
   });
 
   test("redacted, its decisions are made again, and are the same", () => {
-    const { replayed } = replayBundle(JSON.stringify(bundleOf()));
+    const [run] = replayBundle(JSON.stringify(bundleOf()));
+    const { replayed = [] } = run ?? {};
     expect(replayed.filter(({ outcome }) => outcome !== "same")).toEqual([]);
     expect(replayed.map(({ by }) => by)).toContain("claimCluster");
+  });
+
+  test("what earlier runs left: redacted, the newest that fit, replayed run by run", () => {
+    const earlier = [1000, 2000].map((atMs) => ({ version: "0.0.9", atMs, journal: journal() }));
+    const made = { journal: journal(), earlier, wallMs: 3000 };
+    const whole = makeBundle(new MemoryBackend(), made);
+    expect(JSON.stringify(whole)).not.toContain(HASH);
+    const runs = replayBundle(JSON.stringify(whole));
+    expect(runs.map(({ version }) => version)).toEqual(["0.0.9", "0.0.9", whole.version]);
+    for (const { replayed } of runs) {
+      expect(replayed.length).toBeGreaterThan(0);
+      expect(replayed.filter(({ outcome }) => outcome !== "same")).toEqual([]);
+    }
+    const one = JSON.stringify(whole.earlier[1]).length;
+    const room = JSON.stringify({ ...whole, earlier: [] }).length + one;
+    const small = makeBundle(new MemoryBackend(), made, room);
+    expect(small.earlier.map(({ atMs }) => atMs)).toEqual([2000]);
+    expect(small.leftOut).toEqual(["decisions before 1970-01-01 00:00:01"]);
+    // A unit that leads no more has only those.
+    const gone = { ...whole, journal: null };
+    expect(replayBundle(JSON.stringify(gone))).toHaveLength(2);
   });
 
   test("too much for its size → the largest parts are left out, and named", () => {
@@ -74,7 +96,8 @@ describe("a support bundle", () => {
   test("records in it that this version cannot read → left out, and the rest is replayed", () => {
     const bundle = bundleOf();
     const changed = JSON.stringify(bundle).replaceAll('"protection":"none"', '"protection":"x"');
-    const { replayed } = replayBundle(changed);
+    const [run] = replayBundle(changed);
+    const { replayed = [] } = run ?? {};
     expect(replayed.some(({ outcome }) => outcome !== "same")).toBe(true);
   });
 });

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The support bundle: one file of what a unit knows, without secrets, and what its control station
-// decided lately with all inputs, so that the same code can decide again (`cairn replay`). Bounded:
-// what does not fit is left out, and named.
+// decided lately with all inputs, also before its daemon began anew, so that the same code can
+// decide again (`cairn replay`). Bounded: what does not fit is left out, and named.
 
 import { z } from "zod";
 import { Fault } from "#base/fault.ts";
+import { DECISION_FILES_MAX } from "#base/limits.ts";
 import { JournalSchema } from "#cluster/decision-journal.ts";
 import type { Journal } from "#cluster/decision-journal.ts";
+import type { EarlierJournal } from "#cluster/journal-recorder.ts";
 import { redacted } from "#cluster/redact.ts";
 import { replayJournal } from "#cluster/replay.ts";
 import type { Replayed } from "#cluster/replay.ts";
+import { timeInWords } from "./api/words.ts";
 import type { Backend } from "./backend.ts";
 import { VERSION } from "./version.ts";
 
@@ -32,6 +35,11 @@ export const SupportBundleSchema = z.object({
   facts: z.record(z.string().max(64), part),
   /** Null: this unit was in no cluster, or it did not fit. */
   journal: part.nullable(),
+  /** What the daemon's runs before this one left on disk of theirs, oldest first. */
+  earlier: z
+    .array(z.object({ version: z.string().max(64), atMs: z.number(), journal: part }))
+    .max(DECISION_FILES_MAX)
+    .default([]),
   /** Parts that did not fit. */
   leftOut: z.array(z.string().max(64)).max(64),
 });
@@ -39,7 +47,7 @@ export type SupportBundle = z.infer<typeof SupportBundleSchema>;
 
 export function makeBundle(
   backend: Backend,
-  made: { journal: Journal | null; wallMs: number },
+  made: { journal: Journal | null; earlier?: readonly EarlierJournal[]; wallMs: number },
   charactersMax = BUNDLE_CHARACTERS_MAX,
 ): SupportBundle {
   const { claim, ...status } = backend.status();
@@ -62,19 +70,15 @@ export function makeBundle(
   read("losses", () => backend.fleet.losses());
   read("drill", () => backend.drills.state());
   read("events", () => backend.events(0, EVENTS));
-  const whole = redacted({ facts, journal: made.journal }) as Pick<
-    SupportBundle,
-    "facts" | "journal"
-  >;
+  const { journal, earlier = [] } = made;
+  const whole = redacted({ facts, journal, earlier }) as Whole;
   return fitted(whole, made.wallMs, charactersMax);
 }
 
+type Whole = Pick<SupportBundle, "facts" | "journal" | "earlier">;
+
 /** Without its largest parts, until it fits. */
-function fitted(
-  whole: Pick<SupportBundle, "facts" | "journal">,
-  wallMs: number,
-  charactersMax: number,
-): SupportBundle {
+function fitted(whole: Whole, wallMs: number, charactersMax: number): SupportBundle {
   const bundle: SupportBundle = {
     format: FORMAT,
     formatVersion: FORMAT_VERSION,
@@ -82,6 +86,7 @@ function fitted(
     madeAtMs: Math.floor(wallMs),
     facts: { ...whole.facts },
     journal: whole.journal,
+    earlier: [],
     leftOut: [],
   };
   const sizes = Object.entries(bundle.facts).map(([name, value]) => ({
@@ -98,11 +103,30 @@ function fitted(
     bundle.leftOut.push(name);
     total -= size;
   }
+  // The newest of before first: it is nearest to whatever is looked for.
+  for (const one of whole.earlier.toReversed()) {
+    total += JSON.stringify(one).length;
+    if (total > charactersMax) {
+      bundle.leftOut.push(`decisions before ${timeInWords(one.atMs)}`);
+      break;
+    }
+    bundle.earlier.unshift(one);
+  }
   return bundle;
 }
 
-/** A bundle's decisions by this version's code; a Fault where it is none, or holds no journal. */
-export function replayBundle(text: string): { version: string; replayed: Replayed[] } {
+/** Decisions of one run of a daemon, made again. */
+export interface ReplayedRun {
+  /** Of the program that decided. */
+  version: string;
+  replayed: Replayed[];
+}
+
+/**
+ * A bundle's decisions by this version's code, run by run, oldest first; a Fault where it is none,
+ * or holds none.
+ */
+export function replayBundle(text: string): ReplayedRun[] {
   if (text.length > BUNDLE_CHARACTERS_MAX) {
     throw new Fault("tooLarge", `a bundle has at most ${BUNDLE_CHARACTERS_MAX} characters`);
   }
@@ -114,12 +138,15 @@ export function replayBundle(text: string): { version: string; replayed: Replaye
   }
   const bundle = SupportBundleSchema.safeParse(raw);
   if (!bundle.success) throw new Fault("badRequest", "it is no support bundle of this format");
-  const { version, journal, leftOut } = bundle.data;
-  if (journal === null) {
+  const { version, journal, earlier, leftOut } = bundle.data;
+  if (journal === null && earlier.length === 0) {
     const why = leftOut.includes("journal") ? "it did not fit" : "its unit was in no cluster";
     throw new Fault("notFound", `the bundle holds no decisions: ${why}`);
   }
-  const parsed = JournalSchema.safeParse(journal);
-  if (!parsed.success) throw new Fault("badRequest", "the bundle's decisions cannot be read");
-  return { version, replayed: replayJournal(parsed.data) };
+  const runs = journal === null ? earlier : [...earlier, { version, journal }];
+  return runs.map((run) => {
+    const parsed = JournalSchema.safeParse(run.journal);
+    if (!parsed.success) throw new Fault("badRequest", "the bundle's decisions cannot be read");
+    return { version: run.version, replayed: replayJournal(parsed.data) };
+  });
 }

@@ -57,7 +57,7 @@ import { makeBundle } from "./support-bundle.ts";
 import type { SupportBundle } from "./support-bundle.ts";
 import { UnitDrills } from "./unit-drill.ts";
 import { UnitPools } from "./pools.ts";
-import { UnitHosts } from "./unit-hosts.ts";
+import { type HostParts, UnitHosts } from "./unit-hosts.ts";
 import { UnitUsers, freshToken } from "./unit-users.ts";
 import { unitMetrics } from "./unit-metrics.ts";
 import type { Health } from "./health.ts";
@@ -98,6 +98,7 @@ export class UnitBackend implements Backend {
       timers: Timers;
       neighbours: Neighbours;
       authority(): AuthorityView | null;
+      issue: HostParts["issue"];
     },
   ) {
     this.#world = world;
@@ -123,6 +124,7 @@ export class UnitBackend implements Backend {
       life: () => this.#life(),
       attached: () => unit.reactor.report.attached,
       volume: (volume) => volumeView(volume, this.#shared()),
+      issue: (name) => parts.issue(name),
     });
   }
 
@@ -446,8 +448,10 @@ export class UnitBackend implements Backend {
   }
 
   supportBundle(): SupportBundle {
-    const journal = this.#unit.life?.journal ?? null;
-    return makeBundle(this, { journal, wallMs: this.#world.clock.wallMs() });
+    const { life } = this.#unit;
+    const journal = life?.journal ?? null;
+    const earlier = life?.earlierJournals ?? [];
+    return makeBundle(this, { journal, earlier, wallMs: this.#world.clock.wallMs() });
   }
 
   metrics(): MetricSample[] {

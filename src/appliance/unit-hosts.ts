@@ -10,6 +10,7 @@ import { askedBytes, hostByName, volumesOfHost } from "#cluster/host-state.ts";
 import type { HostRecord, RequestRecord } from "#cluster/host-state.ts";
 import type { VolumeRecord } from "#cluster/state.ts";
 import type { ClusterView } from "#cluster/view.ts";
+import type { HostCertificateMade } from "#machine/web-certificates.ts";
 import type { ClusterLife } from "./cluster-life.ts";
 import type { VolumeView } from "./backend.ts";
 import type {
@@ -19,10 +20,12 @@ import type {
   HostBackend,
   HostPolicyView,
   HostView,
+  MadeCertificateView,
   OwnHostView,
   RequestView,
 } from "./host-backend.ts";
 import type { AttachedFrom } from "./reactor-messages.ts";
+import { freshToken } from "./unit-users.ts";
 import { untilHolds } from "./view-wait.ts";
 
 /** What the rest of a unit gives it. */
@@ -31,9 +34,10 @@ export interface HostParts {
   life(): ClusterLife;
   attached(): readonly AttachedFrom[];
   volume(volume: VolumeRecord): VolumeView;
+  /** Issues one of the cluster's authority, and its own; null: this unit has none. */
+  issue(name: string): { made: HostCertificateMade; authority: string } | null;
 }
 
-const TOKEN_BYTES = 32;
 type HostWorld = Pick<World, "clock" | "random" | "seal">;
 
 export class UnitHosts implements HostBackend {
@@ -91,10 +95,7 @@ export class UnitHosts implements HostBackend {
   async makeToken(nameOrNumber: string): Promise<{ token: string }> {
     const life = this.#parts.life();
     const { number } = this.find(nameOrNumber);
-    const bytes = new Uint8Array(TOKEN_BYTES);
-    this.#world.random.fill(bytes);
-    const token = bytes.toHex();
-    const tokenHash = this.#world.seal.sha256(new TextEncoder().encode(token)).toHex();
+    const { token, tokenHash } = freshToken(this.#world);
     await this.#rewritten(life, number, () =>
       life.commands.ask("setHostToken", { host: number, tokenHash }),
     );
@@ -106,6 +107,28 @@ export class UnitHosts implements HostBackend {
     const { number } = this.find(nameOrNumber);
     await this.#rewritten(life, number, () =>
       life.commands.ask("setHostToken", { host: number, tokenHash: null }),
+    );
+  }
+
+  async makeCertificate(nameOrNumber: string): Promise<MadeCertificateView> {
+    const life = this.#parts.life();
+    const { number, name } = this.find(nameOrNumber);
+    const issued = this.#parts.issue(name);
+    if (issued === null) {
+      throw new Fault("notFound", "this unit has no join secret, and so no authority of a cluster");
+    }
+    const { cert, key, ...certificate } = issued.made;
+    await this.#rewritten(life, number, () =>
+      life.commands.ask("addCertificate", { host: number, certificate }),
+    );
+    return { ...certificate, certificate: cert, key, authority: issued.authority };
+  }
+
+  async revokeCertificate(nameOrNumber: string, fingerprint: string): Promise<void> {
+    const life = this.#parts.life();
+    const { number } = this.find(nameOrNumber);
+    await this.#rewritten(life, number, () =>
+      life.commands.ask("revokeCertificate", { host: number, fingerprint }),
     );
   }
 
@@ -223,11 +246,14 @@ export class UnitHosts implements HostBackend {
       volumes: volumes.map((volume) => ({ volume: volume.number, name: volume.name })),
       sessions: this.#parts
         .attached()
-        .filter((one) => assigned.has(one.volume) && isAllowed(addresses, addressOf(one)))
+        .filter((one) => assigned.has(one.volume) && isOf(host, one))
         .map((one) => ({ ...one })),
       policy: policyView(host),
       askedBytes: askedBytes(view, number),
       hasToken: host.tokenHash !== undefined,
+      certificates: host.certificates.map(({ fingerprint, fromMs, untilMs }) => {
+        return { fingerprint, fromMs, untilMs };
+      }),
     };
   }
 }
@@ -249,6 +275,12 @@ function requestView(view: ClusterView, request: RequestRecord): RequestView {
 /** Null: one of them is gone meanwhile, and nothing is to be waited for. */
 function isAssigned(view: ClusterView, pair: { volume: number; host: number }): boolean | null {
   return view.volumes.get(pair.volume)?.hosts.includes(pair.host) ?? null;
+}
+
+/** As the portal has it: who shows a certificate is its host alone. */
+function isOf({ addresses, certificates }: HostRecord, one: AttachedFrom): boolean {
+  if (one.certificate === null) return isAllowed(addresses, addressOf(one));
+  return certificates.some(({ fingerprint }) => fingerprint === one.certificate);
 }
 
 /** Through the unix socket one comes from the unit itself. */

@@ -10,10 +10,10 @@ import type { ControlEnd } from "#machine/control-channel.ts";
 import type { ControlListener } from "#machine/control-socket.ts";
 import type { LinkDatagrams } from "#machine/datagram.ts";
 import type { StateDirectory } from "#machine/state-directory.ts";
-import type { TlsEnd } from "#machine/tls-channel.ts";
 import type { JoinKeys } from "#protocol/peer-channel/secret.ts";
 import type { ApplianceRole } from "./appliance-disks.ts";
 import type { Configuration } from "./configuration.ts";
+import type { NbdTls } from "./nbd-tls.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 
 export interface UnitOutside {
@@ -21,8 +21,8 @@ export interface UnitOutside {
   timers: Timers;
   /** Starts the reactor's Worker. */
   startReactor(options: { memoryBytes: number }): ControlEnd;
-  /** The TLS relay, running; null where no certificate is configured. */
-  tls: TlsEnd | null;
+  /** Of hosts' connections. */
+  tls: NbdTls;
   /** Unpacks the etcd that came with us; answers its path. */
   unpackEtcd(directory: string): Promise<string>;
   /** For whom it acts at the moment. */

@@ -15,6 +15,7 @@ import type { ReactorEnd } from "#machine/control-channel.ts";
 import { Listener, connect } from "#machine/listener.ts";
 import type { Reactor } from "#machine/reactor.ts";
 import { closeDescriptor } from "#machine/socket-pair.ts";
+import { receiveIdentity } from "#machine/relay-identity.ts";
 import { socketToRelay } from "#machine/stream-socket.ts";
 import { ClusterState, unitIdOf } from "#protocol/peer-channel/identity.ts";
 import { DataPlane } from "./data-plane.ts";
@@ -22,6 +23,7 @@ import type { ProposeDone } from "./data-plane.ts";
 import { DrillProbe } from "./drill-probe.ts";
 import { HeldDisks, describe } from "./held-disks.ts";
 import type { HeldDisk } from "./held-disks.ts";
+import type { Secured } from "#protocol/nbd/session.ts";
 import { NbdPortal } from "./nbd-portal.ts";
 import { PeerLinks } from "./peer-links.ts";
 import type {
@@ -176,6 +178,9 @@ export class UnitReactor {
       case "host":
         this.#portal?.setHost(message.host);
         return;
+      case "tls":
+        if (this.#portal !== null) this.#portal.hasTls = message.isThere;
+        return;
       case "hostGone":
         this.#portal?.removeHost(message.host);
         return;
@@ -200,10 +205,11 @@ export class UnitReactor {
         changed: () => {
           this.#changed = true;
         },
-        secure: message.tls ? (socket, done) => this.#secure(socket, done) : null,
+        secure: (socket, done) => this.#secure(socket, done),
         target: (volume) => this.#lateTarget((plane) => plane.volume(volume)),
         keptCopy: (volume, number) => this.#lateTarget((plane) => plane.keptCopy(volume, number)),
       });
+      this.#portal.hasTls = message.tls;
       const accept = (socket: StreamSocket) => this.#portal?.accepted(socket);
       const nbdPort = this.#listen(message.nbd, HOST_ALIVE_SECONDS, accept);
       const peerPort = this.#listen(message.peer, PEER_ALIVE_SECONDS, (socket) => {
@@ -236,14 +242,14 @@ export class UnitReactor {
   /**
    * Hands the connection to the TLS relay (docs/decisions/0020) and goes on with its plain side.
    */
-  #secure(socket: StreamSocket, done: (plain: StreamSocket | null) => void): void {
+  #secure(socket: StreamSocket, done: Secured): void {
     const { peerAddress, peerPort } = socket;
     socket.detach((encrypted) => {
-      if (encrypted === null) return done(null);
+      if (encrypted === null) return done(null, null);
       const plain = socketToRelay(this.#reactor, { address: peerAddress, port: peerPort });
       if (plain === null) {
         closeDescriptor(encrypted);
-        return done(null);
+        return done(null, null);
       }
       const { socket: own, other } = plain;
       const message = { kind: "secure", encrypted, plain: other, peer: peerAddress } as const;
@@ -252,7 +258,7 @@ export class UnitReactor {
         closeDescriptor(encrypted);
         closeDescriptor(other);
       }
-      done(own);
+      receiveIdentity(this.#reactor.memory, own, done);
     });
   }
 

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Pages and API of a unit over TLS: with the certificate that its owner gave it (for NBD too), else
-// with one of the cluster's own authority, made for the names and addresses that it has at the
-// moment and made anew when those change, or in time before it ends.
+// Pages and API of a unit over TLS, and its hosts' connections: with the certificate that its owner
+// gave it, else with one of the cluster's own authority, made for the names and addresses that it
+// has at the moment and made anew when those change, or in time before it ends.
 
 import { Fault } from "#base/fault.ts";
 import type { Seal, Timers, World } from "#base/world.ts";
 import { readTlsFiles, tlsFilesMark } from "#machine/tls-files.ts";
-import { issueWebCertificate, webAuthority } from "#machine/web-certificates.ts";
+import {
+  issueHostCertificate,
+  issueWebCertificate,
+  webAuthority,
+} from "#machine/web-certificates.ts";
 import type { AuthorityOptions, WebAuthority } from "#machine/web-certificates.ts";
+import { type NbdTls, hasHostCertificates, wantsTls } from "./nbd-tls.ts";
 import { joinKeys } from "#protocol/peer-channel/secret.ts";
 import type { ServedApi } from "./api/serve.ts";
 import type { Unit } from "./unit.ts";
@@ -30,6 +35,14 @@ function authorityOptions(unit: Unit, seal: Seal): AuthorityOptions | null {
   const { clusterId: clusterUuid, clusterName } = life;
   const { certificates } = joinKeys(seal, configuration.joinSecret);
   return { clusterSecret: certificates, clusterUuid, clusterName };
+}
+
+/** A certificate for a host to show; null: this unit cannot issue any. */
+export function issueForHost(unit: Unit, world: World, name: string) {
+  const options = authorityOptions(unit, world.seal);
+  if (options === null) return null;
+  const made = issueHostCertificate(options, { name, nowMs: world.clock.wallMs() });
+  return { made, authority: webAuthority(options).pem };
 }
 
 /** Where plain requests are led; null: they are answered. */
@@ -55,10 +68,12 @@ export function startWebTls(
   unit: Unit,
   world: World,
   timers: Timers,
-  api: Pick<ServedApi, "secure">,
+  served: { api: Pick<ServedApi, "secure">; nbd: NbdTls },
 ): { stop(): void } {
+  const { api, nbd } = served;
   const { apiAddress } = unit.configuration;
   let shown = "";
+  let given = "";
   let complaint = "";
   let cancel = () => {};
   let isStopped = false;
@@ -71,20 +86,37 @@ export function startWebTls(
     if (port !== null) unit.ports.apiTls = port;
     complaint = "";
   };
-  const round = async (address: string): Promise<void> => {
+  /** Hosts' connections: what the cluster has for them, once they want it. */
+  const give = async (): Promise<void> => {
+    const view = unit.life?.follower.view;
+    const options = authorityOptions(unit, world.seal);
+    if (view === undefined || options === null) return;
+    if (!nbd.isThere && !wantsTls(view)) return;
+    const wish = clusterWish(unit, world);
+    const isAsked = hasHostCertificates(view);
+    const mark = `${wish.mark} ${isAsked}`;
+    if (mark === given) return;
+    given = mark;
+    const authority = isAsked ? webAuthority(options).pem : null;
+    await nbd.setCluster({ authority, pair: wish.make() });
+    unit.reactor.send({ kind: "tls", isThere: true });
+  };
+  const round = async (address: string | null): Promise<void> => {
     try {
-      if (canSecure(unit)) await look(address);
+      if (address !== null && canSecure(unit)) await look(address);
+      await give();
     } catch (error) {
       if (!(error instanceof Fault)) throw error;
       shown = ""; // tried again
+      given = "";
       if (error.message !== complaint) {
-        world.log.write("warn", "pages cannot be served over TLS", { reason: error.message });
+        world.log.write("warn", "TLS cannot be served", { reason: error.message });
       }
       complaint = error.message;
     }
     if (!isStopped) cancel = timers.after(LOOK_MS, () => void round(address));
   };
-  if (apiAddress !== null) void round(apiAddress);
+  void round(apiAddress);
   return {
     stop: () => {
       isStopped = true;
@@ -105,6 +137,11 @@ function wishOf(unit: Unit, world: World): Wish {
       },
     };
   }
+  return clusterWish(unit, world);
+}
+
+/** Of the cluster's own authority. */
+function clusterWish(unit: Unit, world: World): Wish {
   const nowMs = world.clock.wallMs();
   const names = namesOf(unit);
   return {

@@ -8,6 +8,7 @@
 // headed needs the control store, so that goes last.
 
 import { Fault } from "#base/fault.ts";
+import { DECISION_FILES_MAX, DECISION_FILE_BYTES_MAX } from "#base/limits.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { Catalog } from "#cluster/catalog.ts";
 import { Discovery } from "#cluster/discovery.ts";
@@ -21,6 +22,7 @@ import type { ControlListener, ControlSocket } from "#machine/control-socket.ts"
 import type { LinkDatagrams } from "#machine/datagram.ts";
 import { clearEtcdDirectory } from "#machine/etcd-child.ts";
 import { type Link as MachineLink, hasAddress } from "#machine/network.ts";
+import { LineFiles } from "#machine/line-files.ts";
 import type { StateDirectory } from "#machine/state-directory.ts";
 import { ShutdownKind } from "#protocol/autoconfig/autoconfig.wire.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
@@ -58,6 +60,7 @@ import { unitName } from "./unit-identity.ts";
 import { peersOf, toldAddresses, usableLinks } from "./unit-links.ts";
 import { FEATURE_LEVEL, VERSION } from "./version.ts";
 
+const DECISION_FILES = { filesMax: DECISION_FILES_MAX, bytesMax: DECISION_FILE_BYTES_MAX };
 const TICK_MS = 100;
 /** In a cluster nothing that hangs on a tick is more urgent. */
 const TICK_MEMBER_MS = 500;
@@ -508,6 +511,7 @@ export class Unit {
       exportsUnclaimed: this.exportsUnclaimed,
       actor: () => this.#outside.actors.current,
       near: () => this.discovery.formation.near,
+      journalLines: new LineFiles(this.state, "decisions", DECISION_FILES),
       takeDiskAgain: (uuid) => this.disks.takeAgain(uuid),
       removed: () => this.#wasRemoved(saved),
       diskRetired: (disk) => tellRetired(this.discovery, disk),

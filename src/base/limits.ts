@@ -67,3 +67,7 @@ export const SCRUB_BYTES_PER_SECOND_MAX = 50 << 20;
 /** A disk on which so many places were found wrong within DISK_ERRORS_WITHIN_MS is replaced. */
 export const DISK_ERRORS_MAX = 50;
 export const DISK_ERRORS_WITHIN_MS = DAY_MS;
+
+/** Files of the control station's decisions in a state directory, and bytes of each. */
+export const DECISION_FILES_MAX = 3;
+export const DECISION_FILE_BYTES_MAX = 8 << 20;

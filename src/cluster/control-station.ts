@@ -16,6 +16,7 @@ import { DecisionJournal } from "./decision-journal.ts";
 import type { Decision } from "./decision-journal.ts";
 import { Draft } from "./draft.ts";
 import { nextTelling } from "./events.ts";
+import type { JournalRecorder } from "./journal-recorder.ts";
 import type { NearCluster } from "./formation.ts";
 import { maintenanceOver } from "./maintenance.ts";
 import { keys } from "./state.ts";
@@ -50,6 +51,8 @@ export interface StationParts {
   votingUnits(): readonly UnitNumber[] | null;
   /** Other clusters in use with our join secret that are heard; null: not known (yet). */
   near?(): readonly NearCluster[] | null;
+  /** Where decisions are kept beyond this run; null: nowhere. */
+  recorder?: JournalRecorder | null;
   /** Patience with the units of a rolling update; shorter in tests. */
   updateLimits?: UpdateLimits;
 }
@@ -77,7 +80,7 @@ export class ControlStation {
     this.#world = world;
     this.#timers = timers;
     this.#parts = parts;
-    this.journal = new DecisionJournal(parts.follower.view);
+    this.journal = new DecisionJournal(parts.follower.view, parts.recorder ?? null);
     if (parts.voters !== null) {
       parts.voters.onEvent = (sentence, unit) => void this.#tellVoters(sentence, unit);
     }

@@ -7,11 +7,13 @@
 // Invariants
 // - Bounded: the oldest changes are folded into the state that the rest begins from, the decisions
 //   among them are forgotten.
-// - It holds references to records, which are replaced and never changed, and costs no I/O.
+// - It holds references to records, which are replaced and never changed.
+// - Each step is told to `recorder`, if there is one, before it is a part of the state.
 // - Secrets are in it as hashes only; whoever hands it out takes those away as well (redact.ts).
 
 import { z } from "zod";
 import type { Transaction } from "./control-store.ts";
+import type { EarlierJournal, JournalRecorder } from "./journal-recorder.ts";
 import type { ClusterView, ViewChange } from "./view.ts";
 
 /** Changes and decisions kept. */
@@ -66,7 +68,10 @@ export class DecisionJournal {
   readonly #base = new Map<string, unknown>();
   #steps: Step[] = [];
 
-  constructor(view: ClusterView) {
+  readonly #recorder: JournalRecorder | null;
+
+  constructor(view: ClusterView, recorder: JournalRecorder | null = null) {
+    this.#recorder = recorder;
     view.onChange((changes) => this.#changed(changes));
   }
 
@@ -85,10 +90,23 @@ export class DecisionJournal {
   }
 
   #push(step: Step): void {
+    this.#recorder?.step(step, () => this.#state());
     this.#steps.push(step);
     if (this.#steps.length <= STEPS_MAX) return;
     const oldest = this.#steps.shift();
     if (oldest?.kind === "changes") applyChanges(this.#base, oldest.changes);
+  }
+
+  /** The control state after all steps. */
+  #state(): Map<string, unknown> {
+    const state = new Map(this.#base);
+    for (const step of this.#steps) if (step.kind === "changes") applyChanges(state, step.changes);
+    return state;
+  }
+
+  /** What runs before this one left on disk, oldest first. */
+  earlier(): EarlierJournal[] {
+    return this.#recorder?.earlier() ?? [];
   }
 
   journal(): Journal {

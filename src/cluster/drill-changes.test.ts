@@ -53,6 +53,21 @@ describe("a drill", () => {
     }
   });
 
+  test("its takeover is told with its outcome, and as no failover besides", () => {
+    const made = rack();
+    const volume = begin(made);
+    made.createVolume("v", 1, "mirror-2");
+    const takeover = { from: 2, slices: 1, pauseMs: 2440 };
+    made.ask("tellTakeover", { volume, ...takeover });
+    const failovers = () => [...made.view().events.values()].filter((e) => e.kind === "failover");
+    expect(failovers()).toEqual([]);
+    made.ask("tellTakeover", { volume: made.view().volumeByName("v")?.number ?? 0, ...takeover });
+    expect(failovers()).toHaveLength(1);
+    made.ask("endDrill", { volume, outcome: OUTCOME }, made.units.get(1));
+    made.time.pass(200);
+    expect(told(made).join()).toContain("box2 fell silent to a canary volume, box3 took it over");
+  });
+
   test("one at a time; of one copy none", () => {
     const made = rack();
     begin(made);

@@ -7,7 +7,13 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { drainMicrotasks } from "bun:jsc";
 import { Fault } from "#base/fault.ts";
 import { adoptRanges } from "./host-changes.ts";
-import { HOSTS_MAX, VOLUME_HOSTS_MAX, hostsOfVolume, volumesOfHost } from "./host-state.ts";
+import {
+  HOSTS_MAX,
+  HOST_CERTIFICATES_MAX,
+  VOLUME_HOSTS_MAX,
+  hostsOfVolume,
+  volumesOfHost,
+} from "./host-state.ts";
 import { keys, valueText } from "./state.ts";
 import { StationFixture } from "./station-fixture.ts";
 import type { UpdateRecord } from "./update-state.ts";
@@ -99,7 +105,6 @@ describe("one name, one range → one host", () => {
       ["", ["10.0.0.1"]],
       ["7", ["10.0.0.1"]],
       ["a/b", ["10.0.0.1"]],
-      ["a", []],
       ["a", ["10.0.0.1/33"]],
       ["a", Array(65).fill("10.0.0.1")],
     ];
@@ -171,5 +176,48 @@ describe("a list of before there were hosts", () => {
       old.update = { state } as UpdateRecord;
       expect([state, adoptRanges(old) !== null]).toEqual([state, adopts]);
     }
+  });
+});
+
+describe("certificates", () => {
+  const certificate = (digit: string, untilMs = 2e12) => {
+    return { fingerprint: digit.repeat(64), fromMs: 1, untilMs };
+  };
+  const issue = (host: number, digit: string, untilMs?: number) =>
+    made.ask("addCertificate", { host, certificate: certificate(digit, untilMs) });
+  const known = (host: number) =>
+    view()
+      .hosts.get(host)
+      ?.certificates.map(({ fingerprint }) => fingerprint[0]);
+
+  test("issued, revoked → in the host's record, told; what is not there → notFound", () => {
+    const host = add("db1");
+    expect(view().hosts.get(host)).toMatchObject({ addresses: [], certificates: [] });
+    issue(host, "a");
+    issue(host, "b");
+    expect(known(host)).toEqual(["a", "b"]);
+    const revoke = (digit: string) =>
+      made.ask("revokeCertificate", { host, fingerprint: digit.repeat(64) });
+    revoke("a");
+    expect(known(host)).toEqual(["b"]);
+    expect(codeOf(() => revoke("a"))).toBe("notFound");
+    expect(codeOf(() => made.ask("revokeCertificate", { host, fingerprint: "b" }))).toBe(
+      "badRequest",
+    );
+    expect(codeOf(() => issue(99, "c"))).toBe("notFound");
+    const told = [...view().events.values()].map(({ sentence }) => sentence).join("; ");
+    expect(told).toContain("host db1 was added: it is known by certificates alone");
+    expect(told).toContain("a certificate was issued to host db1");
+    expect(told).toContain("a certificate of host db1 was revoked");
+  });
+
+  test("a change of name or addresses keeps them; too many → refused, ended make room", () => {
+    const host = add("db1", "10.0.0.7");
+    issue(host, "a", 5);
+    made.ask("changeHost", { host, name: "db2", addresses: [] });
+    expect(known(host)).toEqual(["a"]);
+    for (let count = 0; count < HOST_CERTIFICATES_MAX; count++) issue(host, "b");
+    expect(known(host)).toHaveLength(HOST_CERTIFICATES_MAX);
+    expect(codeOf(() => issue(host, "c"))).toBe("tooLarge");
   });
 });

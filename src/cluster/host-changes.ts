@@ -10,7 +10,8 @@ import type { HostNumber, VolumeNumber } from "#base/record.ts";
 import { parseRange, rangeKey } from "./address-range.ts";
 import type { CommandArguments } from "./commands.ts";
 import { Draft } from "./draft.ts";
-import { HOSTS_MAX, NO_POLICY, VOLUME_HOSTS_MAX } from "./host-state.ts";
+import { HOSTS_MAX, HOST_CERTIFICATES_MAX, NO_POLICY, VOLUME_HOSTS_MAX } from "./host-state.ts";
+import { HostCertificateSchema, fingerprintSchema } from "./host-state.ts";
 import { hostAddressesSchema, hostByName } from "./host-state.ts";
 import type { HostRecord } from "./host-state.ts";
 import { spokenNameSchema } from "./name-schema.ts";
@@ -19,9 +20,10 @@ import type { VolumeRecord } from "./state.ts";
 import type { ClusterView } from "./view.ts";
 
 const positive = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER);
-const addresses = hostAddressesSchema
-  .min(1)
-  .refine((list) => list.every((text) => parseRange(text) !== null), "address ranges (CIDR)");
+const addresses = hostAddressesSchema.refine(
+  (list) => list.every((text) => parseRange(text) !== null),
+  "address ranges (CIDR)",
+);
 
 /** Arguments of the commands decided here. */
 export const hostCommands = {
@@ -35,6 +37,9 @@ export const hostCommands = {
   removeHost: z.object({ host: positive }),
   assignVolume: z.object({ volume: positive, host: positive }),
   revokeVolume: z.object({ volume: positive, host: positive }),
+  /** The asking unit issued it, and gave it away with its key. */
+  addCertificate: z.object({ host: positive, certificate: HostCertificateSchema }),
+  revokeCertificate: z.object({ host: positive, fingerprint: fingerprintSchema }),
 } as const;
 
 export interface HostAnswers {
@@ -43,6 +48,8 @@ export interface HostAnswers {
   removeHost: Record<string, never>;
   assignVolume: Record<string, never>;
   revokeVolume: Record<string, never>;
+  addCertificate: Record<string, never>;
+  revokeCertificate: Record<string, never>;
 }
 
 /** Volumes whose record is written anew in one transaction, because a host is gone. */
@@ -63,7 +70,8 @@ export function addHost(
   const ranges = freeRanges(view, args.addresses, number);
   const createdAtMs = Math.max(0, Math.floor(facts.wallMs));
   const policy = NO_POLICY;
-  putNew(draft, { number, name: args.name, addresses: ranges, createdAtMs, policy });
+  const { name } = args;
+  putNew(draft, { number, name, addresses: ranges, certificates: [], createdAtMs, policy });
   return { host: number };
 }
 
@@ -73,7 +81,7 @@ function putNew(draft: Draft, host: HostRecord): void {
   draft.tell({
     kind: "host-added",
     severity: "info",
-    sentence: `host ${host.name} was added: it comes from ${host.addresses.join(", ")}`,
+    sentence: `host ${host.name} was added: it ${whence(host.addresses)}`,
   });
 }
 
@@ -96,7 +104,54 @@ export function changeHost(
   draft.tell({
     kind: "host-changed",
     severity: "info",
-    sentence: `host ${name}${was} comes from ${ranges.join(", ")}`,
+    sentence: `host ${name}${was} ${whence(ranges)}`,
+  });
+  return {};
+}
+
+function whence(addresses: readonly string[]): string {
+  return addresses.length === 0
+    ? "is known by certificates alone"
+    : `comes from ${addresses.join(", ")}`;
+}
+
+/** Those that ended make room for it. */
+export function addCertificate(
+  draft: Draft,
+  args: CommandArguments<"addCertificate">,
+  facts: { wallMs: number },
+): Record<string, never> {
+  const known = hostOf(draft.view, args.host);
+  const kept = known.certificates.filter(({ untilMs }) => untilMs > facts.wallMs);
+  if (kept.length >= HOST_CERTIFICATES_MAX) {
+    const most = `a host has at most ${HOST_CERTIFICATES_MAX} certificates; revoke one first`;
+    throw new Fault("tooLarge", most);
+  }
+  draft.put(keys.host(known.number), { ...known, certificates: [...kept, args.certificate] });
+  draft.tell({
+    kind: "host-certificate",
+    severity: "info",
+    sentence: `a certificate was issued to host ${known.name}`,
+  });
+  return {};
+}
+
+export function revokeCertificate(
+  draft: Draft,
+  args: CommandArguments<"revokeCertificate">,
+): Record<string, never> {
+  const known = hostOf(draft.view, args.host);
+  const certificates = known.certificates.filter(
+    ({ fingerprint }) => fingerprint !== args.fingerprint,
+  );
+  if (certificates.length === known.certificates.length) {
+    throw new Fault("notFound", `host ${known.name} has no such certificate`);
+  }
+  draft.put(keys.host(known.number), { ...known, certificates });
+  draft.tell({
+    kind: "host-certificate-revoked",
+    severity: "warning",
+    sentence: `a certificate of host ${known.name} was revoked; what it had attached has ended`,
   });
   return {};
 }
@@ -232,7 +287,8 @@ export function adoptRanges(view: ClusterView): Draft | null {
     if (left.length > 0) {
       const number = draft.take("host");
       const name = adoptedName(view, volume);
-      putNew(draft, { number, name, addresses: left, createdAtMs: 0, policy: NO_POLICY });
+      const rest = { certificates: [], createdAtMs: 0, policy: NO_POLICY };
+      putNew(draft, { number, name, addresses: left, ...rest });
       hosts.add(number);
     }
     const named = [...hosts].slice(0, VOLUME_HOSTS_MAX);

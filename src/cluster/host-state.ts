@@ -5,7 +5,10 @@
 // has asked for by itself.
 //
 // Invariants
-// - Deny by default: an address that no assigned host has sees and opens nothing.
+// - Deny by default: who comes from no address of an assigned host, and shows no certificate of
+//   one, sees and opens nothing. Who shows a certificate is its host, wherever the address says it
+//   is.
+// - A certificate that was revoked is in no record, and so nobody's.
 // - A number of a host is never given again, so that what still names a host that was removed
 //   names nobody (upkeep forgets it).
 // - The same range belongs to one host at most. Where ranges of two hosts overlap, an address is
@@ -67,11 +70,27 @@ export function poolsOf({ pools }: HostPolicy): string[] {
 /** SHA-256 of a host's token, hex: the token itself is nowhere but with the host. */
 export const tokenHashSchema = z.string().regex(/^[0-9a-f]{64}$/);
 
+/** Certificates of one host at a time: an old one beside the new, on each of its machines. */
+export const HOST_CERTIFICATES_MAX = 16;
+/** SHA-256 of a certificate, hex. */
+export const fingerprintSchema = z.string().regex(/^[0-9a-f]{64}$/);
+const wallMs = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+/** One that the cluster's authority issued; its key is nowhere but with the host. */
+export const HostCertificateSchema = z.looseObject({
+  fingerprint: fingerprintSchema,
+  /** Wall clock. The end is in the certificate too, and holds by that. */
+  fromMs: wallMs,
+  untilMs: wallMs,
+});
+export type HostCertificate = z.infer<typeof HostCertificateSchema>;
+
 export const HostSchema = z.looseObject({
   number: positive,
   name: nameSchema,
-  /** Addresses and ranges that it comes from, each as `rangeText` writes it. */
+  /** Addresses and ranges that it comes from, as they were written; none: it is known otherwise. */
   addresses: hostAddressesSchema,
+  /** What it may show over TLS, wherever it comes from. */
+  certificates: z.array(HostCertificateSchema).max(HOST_CERTIFICATES_MAX).default([]),
   /** Wall clock, for people only. */
   createdAtMs: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
   /** Not there: it cannot ask. */

@@ -79,6 +79,12 @@ describe("an owner is asked", () => {
       { answer: "yes: bring it back", costs: "nothing; the volume serves again by itself" },
       { answer: "no: cairn volume delete single", costs: "all that is on single (1 GiB)" },
     ]);
+    // Deleted, it can be taken back for a day: until then nobody is asked about it.
+    const [volume] = made.view().volumes.keys();
+    made.ask("deleteVolume", { volume: volume ?? 0, graceMs: DAY_MS });
+    expect(asked(made)).toEqual([]);
+    made.ask("restoreVolume", { volume: volume ?? 0 });
+    expect(asked(made)).toHaveLength(1);
   });
 
   test("whether there is to be more room, where a copy finds none", () => {

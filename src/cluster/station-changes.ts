@@ -110,6 +110,8 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   removeHost: hosts.removeHost,
   assignVolume: hosts.assignVolume,
   revokeVolume: hosts.revokeVolume,
+  addCertificate: hosts.addCertificate,
+  revokeCertificate: hosts.revokeCertificate,
   setHostToken: requests.setHostToken,
   setHostPolicy: requests.setHostPolicy,
   requestVolume: (draft, args, facts) =>

@@ -11,6 +11,8 @@ import type { World } from "#base/world.ts";
 import { CommandClient } from "./commands.ts";
 import type { CommandAnswers, CommandArguments, CommandName } from "./commands.ts";
 import { ControlStation } from "./control-station.ts";
+import { JournalRecorder } from "./journal-recorder.ts";
+import type { JournalLines } from "./journal-recorder.ts";
 import { MemoryControlStore } from "./memory-control-store.ts";
 import type { MemoryControlClient } from "./memory-control-store.ts";
 import { firstState, keys, valueText } from "./state.ts";
@@ -45,6 +47,8 @@ export class StationFixture {
   /** Who votes in the control store, as stations are told. */
   voters: number[] | null = [1];
   updateLimits: UpdateLimits | null = null;
+  /** Where a unit's station keeps its decisions; null: nowhere. */
+  lines: ((unit: number) => JournalLines) | null = null;
   readonly #world: Pick<World, "clock" | "log" | "random">;
 
   constructor(drain: () => void, options: { seed?: number; latencyMs?: number } = {}) {
@@ -119,6 +123,7 @@ export class StationFixture {
       voters: null,
       leads: () => lease.leads,
       votingUnits: () => this.voters,
+      recorder: this.#recorder(unit, () => lease.leads),
       ...(this.updateLimits === null ? {} : { updateLimits: this.updateLimits }),
     });
     lease.onLead = (leads) => {
@@ -133,6 +138,13 @@ export class StationFixture {
     lease.start();
     station.start();
     return made;
+  }
+
+  #recorder(unit: number, leads: () => boolean): JournalRecorder | null {
+    if (this.lines === null) return null;
+    const { log } = this.#world;
+    const how = { version: "test", leads, wallMs: () => this.time.wallMs() };
+    return new JournalRecorder(this.lines(unit), log, how);
   }
 
   /** Since when a unit is known to be dead, and every unit that runs looks at once. */

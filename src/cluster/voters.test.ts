@@ -2,17 +2,23 @@
 //
 // Who votes: decisions by example, and by a walk through growth, loss and removal.
 
+import { drainMicrotasks } from "bun:jsc";
 import { describe, expect, test } from "bun:test";
+import type { StoreMember } from "./control-store.ts";
+import { StationFixture } from "./station-fixture.ts";
 import {
   LEARNER_DEAD_MS,
   LEARNER_STUCK_MS,
   VOTER_DEAD_MS,
+  VoterKeeper,
   nextVoterStep,
+  peerUrlOf,
   voterAct,
+  voterName,
   voterTarget,
 } from "./voters.ts";
 import type { VoterMember, VoterStep, VoterUnit } from "./voters.ts";
-import type { VoterRecord } from "./state.ts";
+import type { UnitRecord, VoterRecord } from "./state.ts";
 
 function unit(number: number, more: Partial<VoterUnit> = {}): VoterUnit {
   return {
@@ -244,4 +250,51 @@ describe("R12: what a unit does with its etcd directory", () => {
   for (const [name, local, held, expected] of rows) {
     test(`${name} → ${expected}`, () => expect(voterAct(local, held).kind).toBe(expected as never));
   }
+});
+
+test("a third unit is there → asked in the step in which the second is promoted", () => {
+  const made = new StationFixture(drainMicrotasks);
+  made.found();
+  for (let unit = 2; unit <= 3; unit++) made.admit();
+  const view = made.view();
+  const url = (unit: number) => peerUrlOf(view.units.get(unit) as UnitRecord);
+  const members: StoreMember[] = [1, 2].map((unit) => {
+    return {
+      id: `m${unit}`,
+      name: voterName(unit),
+      peerUrls: [url(unit)],
+      learner: unit === 2,
+      leader: unit === 1,
+    };
+  });
+  const asked: string[] = [];
+  const changes = {
+    addLearner: async (peerUrl: string) => {
+      asked.push(`add ${peerUrl}`);
+      members.push({ id: "m3", name: "", peerUrls: [peerUrl], learner: true, leader: false });
+      return "m3";
+    },
+    promote: async (id: string) => {
+      asked.push(`promote ${id}`);
+      Object.assign(members.find((member) => member.id === id) ?? {}, { learner: false });
+      return true;
+    },
+    removeMember: async (id: string) => void asked.push(`remove ${id}`),
+  };
+  const { client } = made.any();
+  const store = new Proxy(client, {
+    get: (target, name) => {
+      if (name === "members") return async () => members.map((member) => ({ ...member }));
+      const found: unknown = Reflect.get(target, name);
+      return typeof found === "function" ? found.bind(target) : found;
+    },
+  });
+  const world = {
+    clock: made.time,
+    log: { write: () => {} },
+    random: { fraction: () => 0.5, fill: (bytes: Uint8Array) => void bytes.fill(7) },
+  };
+  const keeper = new VoterKeeper(world, store, changes);
+  expect(made.wait(keeper.step(view))).toBe(true);
+  expect(asked).toEqual(["promote m2", `add ${url(3)}`]);
 });

@@ -17,6 +17,9 @@
 //   replacement's add.
 // - A unit that is being evacuated gives its vote to another one first, and then leaves; where that
 //   would leave two voters it keeps it, until it is removed.
+// - From one voter to three it has two for some seconds, and the loss of either stops the control
+//   store until it is back: etcd takes one learner at a time. So the second is promoted only once
+//   there is a third unit, and that one is added in the same step.
 // - Two stations at once are harmless: etcd takes one change at a time and checks each one, and a
 //   ticket is written only where none is (compare-and-swap).
 
@@ -333,6 +336,8 @@ export class VoterKeeper {
     if (!(await this.#changes.promote(member.id))) return false;
     const name = nameOf(view, member.unit);
     this.onEvent(`${name} votes in the control store now`, member.unit);
+    // etcd takes one learner at a time: with two voters the next one is wanted at once.
+    await this.#step(view);
     return true;
   }
 

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Between the control thread and the TLS relay's Worker: files at the start, then connections to
-// secure. They are descriptors of this one process, and travel as numbers; whoever receives one
-// closes it. Nothing comes back: the reactor sees how it went on its end of the pair.
+// secure, and what the cluster gives to show. Connections are descriptors of this one process, and
+// travel as numbers; whoever receives one closes it. Nothing comes back: the reactor sees how it
+// went on its end of the pair.
 
 import { Fault } from "#base/fault.ts";
 import type { LogLevel } from "#base/world.ts";
 import { createClock } from "./clock.ts";
 import { createLog } from "./log.ts";
 import { createTimers } from "./timers.ts";
-import type { TlsClientFiles, TlsFiles } from "./tls-files.ts";
+import type { ClusterTls, TlsClientFiles, TlsFiles } from "./tls-files.ts";
 import type { Upgrade } from "./tls-relay.ts";
 import { TlsRelay } from "./tls-relay.ts";
 
 interface Seed {
-  files: TlsFiles | TlsClientFiles;
+  files: TlsFiles | TlsClientFiles | null;
   logLeast: LogLevel;
 }
+type Asked = { upgrade: Upgrade } | { cluster: ClusterTls };
 /** What the Worker says, once: that it is ready, or why it cannot be. */
 type Answer = { refused: string | null };
 
@@ -31,7 +33,7 @@ export class TlsEnd {
   /** Rejects with Fault badConfiguration where the files cannot be used. */
   static start(
     worker: Worker,
-    files: TlsFiles | TlsClientFiles,
+    files: TlsFiles | TlsClientFiles | null,
     logLeast: LogLevel,
   ): Promise<TlsEnd> {
     return new Promise((resolve, reject) => {
@@ -45,7 +47,12 @@ export class TlsEnd {
   }
 
   take(upgrade: Upgrade): void {
-    this.#worker.postMessage(upgrade);
+    this.#worker.postMessage({ upgrade } satisfies Asked);
+  }
+
+  /** What the cluster gives from now on. */
+  setCluster(cluster: ClusterTls): void {
+    this.#worker.postMessage({ cluster } satisfies Asked);
   }
 
   /** Cuts all that is in its hands. */
@@ -72,7 +79,11 @@ export function serveTls(): void {
       if (!(error instanceof Fault)) throw error;
       return self.postMessage({ refused: error.message.slice(error.message.indexOf(": ") + 2) });
     }
-    self.onmessage = ({ data }) => relay.take(data as Upgrade);
+    self.onmessage = ({ data }) => {
+      const asked = data as Asked;
+      if ("upgrade" in asked) relay.take(asked.upgrade);
+      else relay.setCluster(asked.cluster);
+    };
     self.postMessage({ refused: null });
   };
 }

@@ -27,11 +27,19 @@ export interface TlsClientFiles {
   own: { certificateFile: string; keyFile: string } | null;
 }
 
+/** What a unit shows and believes that has it from its cluster, PEM. */
+export interface ClusterTls {
+  /** The cluster's own authority; null: no host has a certificate of it, and none is asked for. */
+  authority: string | null;
+  /** Shown where there are no files. */
+  pair: { cert: string; key: string };
+}
+
 /** What Bun wants to be told. */
 export interface TlsIdentity {
   cert?: string;
   key?: string;
-  ca?: string;
+  ca?: string | string[];
   requestCert: boolean;
   rejectUnauthorized: boolean;
 }
@@ -71,6 +79,19 @@ function pairOf({ certificateFile, keyFile }: { certificateFile: string; keyFile
   }
   if (!matches) throw fault(keyFile, `is not the key of ${certificateFile}`);
   return { cert, key };
+}
+
+/**
+ * A server's: from its files, else as the cluster gave it. A certificate of the cluster's authority
+ * may be shown, one of `clientAuthorityFile` or of the cluster's must be where that is said.
+ */
+export function serverTls(files: TlsFiles | null, cluster: ClusterTls | null): TlsIdentity | null {
+  if (cluster === null) return files === null ? null : serverIdentity(files);
+  const unasked = { requestCert: false, rejectUnauthorized: false };
+  const own: TlsIdentity = files === null ? { ...cluster.pair, ...unasked } : serverIdentity(files);
+  if (cluster.authority === null) return own;
+  const believed = typeof own.ca === "string" ? [own.ca] : [];
+  return { ...own, requestCert: true, ca: [...believed, cluster.authority] };
 }
 
 /** When each of the files changed last; another text means that they are to be read again. */

@@ -13,8 +13,9 @@ import { closeDescriptor, socketPair } from "./socket-pair.ts";
 import { setNonBlocking } from "./socket-pair.ts";
 import { createTimers } from "./timers.ts";
 import { readTlsFiles } from "./tls-files.ts";
-import type { TlsClientFiles, TlsFiles } from "./tls-files.ts";
+import type { ClusterTls, TlsClientFiles, TlsFiles } from "./tls-files.ts";
 import { TlsRelay } from "./tls-relay.ts";
+import { issueHostCertificate, issueWebCertificate, webAuthority } from "./web-certificates.ts";
 
 const VECTORS = path.join(import.meta.dir, "../../test/vectors/tls");
 const file = (name: string) => path.join(VECTORS, name);
@@ -37,12 +38,26 @@ class End {
   #unsent = Buffer.alloc(0);
   #changed: (() => void)[] = [];
 
+  /** What the reactor is told first: of whose certificate the rest is. */
+  identity = Buffer.alloc(0);
+  #identityBytes = 0;
+
+  /** The reactor's end. */
+  static async ofReactor(fd: number): Promise<End> {
+    const end = await End.at(fd, null);
+    end.#identityBytes = 32;
+    return end;
+  }
+
   /** `tls`: as a client. */
   static async at(fd: number, tls: object | null): Promise<End> {
     const end = new End();
     setNonBlocking(fd);
     const socket: Bun.SocketHandler<undefined> = {
-      data: (_, bytes) => {
+      data: (_, all) => {
+        const first = end.#identityBytes - end.identity.length;
+        end.identity = Buffer.concat([end.identity, all.subarray(0, first)]);
+        const bytes = all.subarray(first);
         end.receivedBytes += bytes.length;
         end.#pieces.push(bytes);
         end.#change();
@@ -92,7 +107,7 @@ class Bench {
   /** Act as the timers that were set. */
   readonly due: (() => void)[] = [];
 
-  constructor(files: TlsFiles | TlsClientFiles, options: { realTimers?: boolean } = {}) {
+  constructor(files: TlsFiles | TlsClientFiles | null, options: { realTimers?: boolean } = {}) {
     const real = createTimers();
     this.relay = new TlsRelay(files, {
       log: { write: (level, sentence, facts) => void this.note(level, sentence, facts) },
@@ -115,7 +130,7 @@ class Bench {
   async connect(tls: object = {}): Promise<{ host: End; reactor: End }> {
     const [encrypted, hostFd] = socketPair();
     const [plain, reactorFd] = socketPair();
-    const reactor = await End.at(reactorFd, null);
+    const reactor = await End.ofReactor(reactorFd);
     this.relay.take({ encrypted, plain, peer: "192.0.2.7" });
     const ca = text("authority.pem");
     const host = await End.at(hostFd, { ca, serverName: "localhost", ...tls });
@@ -124,7 +139,7 @@ class Bench {
 }
 
 const benches: Bench[] = [];
-function bench(files: TlsFiles | TlsClientFiles = FILES): Bench {
+function bench(files: TlsFiles | TlsClientFiles | null = FILES): Bench {
   const made = new Bench(files);
   benches.push(made);
   return made;
@@ -151,6 +166,7 @@ describe("a handshake", () => {
     expect(reactor.received.equals(bytes)).toBe(true);
     expect(host.received.equals(bytes)).toBe(true);
     expect(made.sentences).toEqual(["info TLS begins 192.0.2.7 TLSv1.3"]);
+    expect(reactor.identity.equals(Buffer.alloc(32))).toBe(true);
   });
 
   test("with a certificate of the authority → in, and named in the log", async () => {
@@ -182,7 +198,7 @@ describe("a handshake", () => {
     const made = bench();
     const [encrypted, hostFd] = socketPair();
     const [plain, reactorFd] = socketPair();
-    const reactor = await End.at(reactorFd, null);
+    const reactor = await End.ofReactor(reactorFd);
     made.relay.take({ encrypted, plain, peer: "192.0.2.7" });
     const host = await End.at(hostFd, null);
     host.send(Buffer.from("IHAVEOPT and no idea of TLS"));
@@ -194,7 +210,7 @@ describe("a handshake", () => {
     const made = bench();
     const [encrypted, hostFd] = socketPair();
     const [plain, reactorFd] = socketPair();
-    const reactor = await End.at(reactorFd, null);
+    const reactor = await End.ofReactor(reactorFd);
     made.relay.take({ encrypted, plain, peer: "192.0.2.7" });
     expect(made.due).toHaveLength(1);
     made.due[0]?.();
@@ -211,6 +227,93 @@ describe("a handshake", () => {
     const host = await End.at(hostFd, null);
     closeDescriptor(reactorFd);
     await host.until(() => host.isOver);
+    expect(made.relay.count).toBe(0);
+  });
+});
+
+describe("with what the cluster gives", () => {
+  const cluster = {
+    clusterSecret: new Uint8Array(32).fill(7),
+    clusterUuid: "0123456789abcdef".repeat(2),
+    clusterName: "attic",
+  };
+  const nowMs = Date.now();
+  const authority = webAuthority(cluster).pem;
+  const given: ClusterTls = {
+    authority,
+    pair: issueWebCertificate(cluster, { name: "box", names: ["localhost"], nowMs }),
+  };
+  const db1 = issueHostCertificate(cluster, { name: "db1", nowMs });
+  const shows = ({ cert, key }: { cert: string; key: string }) => ({ ca: authority, cert, key });
+
+  test("no files → its certificate is shown; a host without one gets in as nobody", async () => {
+    const made = bench(null);
+    made.relay.setCluster(given);
+    const { host, reactor } = await made.connect({ ca: authority });
+    host.send(Buffer.from("x"));
+    await reactor.until(() => reactor.receivedBytes === 1);
+    expect(reactor.identity.equals(Buffer.alloc(32))).toBe(true);
+  });
+
+  test("a host that shows its certificate → the reactor is told which, before a byte", async () => {
+    const made = bench(null);
+    made.relay.setCluster(given);
+    const { host, reactor } = await made.connect(shows(db1));
+    host.send(Buffer.from("x"));
+    await reactor.until(() => reactor.receivedBytes === 1);
+    expect(reactor.identity.toString("hex")).toBe(db1.fingerprint);
+    expect(made.sentences).toEqual(["info TLS begins 192.0.2.7 TLSv1.3 db1"]);
+  });
+
+  const elsewhere = { ...cluster, clusterUuid: "f".repeat(32) };
+  const old = issueHostCertificate(cluster, { name: "db1", nowMs: nowMs - 400 * 86_400_000 });
+  for (const [what, shown] of [
+    ["of another cluster", issueHostCertificate(elsewhere, { name: "db1", nowMs })],
+    ["signed by itself", { cert: STRANGER.cert, key: STRANGER.key }],
+    ["whose time is over", old],
+  ] as const) {
+    test(`a certificate ${what} → cut, though none had to be shown`, async () => {
+      const made = bench(null);
+      made.relay.setCluster(given);
+      const { host, reactor } = await made.connect(shows(shown));
+      host.send(Buffer.from("x"));
+      await reactor.until(() => reactor.isOver);
+      expect([reactor.receivedBytes, reactor.identity.length]).toEqual([0, 0]);
+      expect(made.sentences[0]).toContain("TLS did not come about");
+    });
+  }
+
+  test("the owner's authority besides → either gets in, only the cluster's is told", async () => {
+    const made = bench(MUTUAL);
+    made.relay.setCluster(given);
+    const theirs = await made.connect(CLIENT);
+    theirs.host.send(Buffer.from("x"));
+    await theirs.reactor.until(() => theirs.reactor.receivedBytes === 1);
+    expect(theirs.reactor.identity.equals(Buffer.alloc(32))).toBe(true);
+    const ours = await made.connect({ cert: db1.cert, key: db1.key });
+    ours.host.send(Buffer.from("x"));
+    await ours.reactor.until(() => ours.reactor.receivedBytes === 1);
+    expect(ours.reactor.identity.toString("hex")).toBe(db1.fingerprint);
+    const nobody = await made.connect();
+    nobody.host.send(Buffer.from("x"));
+    await nobody.reactor.until(() => nobody.reactor.isOver);
+    expect(nobody.reactor.receivedBytes).toBe(0);
+  });
+
+  test("no host has a certificate → none is asked for, nor sent", async () => {
+    const made = bench(null);
+    made.relay.setCluster({ ...given, authority: null });
+    const { host, reactor } = await made.connect({ ca: authority, ...STRANGER });
+    host.send(Buffer.from("x"));
+    await reactor.until(() => reactor.receivedBytes === 1);
+    expect(made.sentences).toEqual(["info TLS begins 192.0.2.7 TLSv1.3"]);
+  });
+
+  test("nothing given yet, and no files → cut", async () => {
+    const made = bench(null);
+    const { reactor } = await made.connect();
+    await reactor.until(() => reactor.isOver);
+    expect(made.sentences[0]).toContain("no certificate yet");
     expect(made.relay.count).toBe(0);
   });
 });
@@ -234,7 +337,7 @@ describe("as the client of a unit", () => {
     const [outside, inside] = socketPair();
     const [plain, reactorFd] = socketPair();
     const [kernelSide, kernelFd] = socketPair();
-    const reactor = await End.at(reactorFd, null);
+    const reactor = await End.ofReactor(reactorFd);
     const kernel = await End.at(kernelFd, null);
     unit.relay.take({ encrypted: inside, plain, peer: "192.0.2.7" });
     client.relay.take({ encrypted: outside, plain: kernelSide, peer: serverName, serverName });

@@ -7,20 +7,23 @@
 // we are the host it is the unit.
 //
 // Invariants
-// - Nothing is passed on before the handshake ended well, a client's certificate included where
-//   one is asked for.
+// - Nothing is passed on before the handshake ended well, a client's certificate included: one that
+//   is shown must be good, and where one must be shown it is. What the reactor gets first is whose
+//   certificate that is (relay-identity.ts).
 // - Back-pressure: of each direction at most what one read gave is held here; while the one side
 //   does not take it, the other one is not read. So a host that does not read holds up nobody, and
 //   the reactor sees it as on a plain connection.
 // - What came before an orderly end is passed on before the end is; after an error nothing is.
 // - Both descriptors are this side's from `take` on, and closed together.
 
+import { X509Certificate } from "node:crypto";
 import { checkServerIdentity } from "node:tls";
 import { Fault } from "#base/fault.ts";
 import type { Log, Timers } from "#base/world.ts";
+import { identityBytes } from "./relay-identity.ts";
 import { closeDescriptor, setNonBlocking } from "./socket-pair.ts";
-import type { TlsClientFiles, TlsFiles, TlsIdentity } from "./tls-files.ts";
-import { readTlsFiles, tlsFilesMark } from "./tls-files.ts";
+import type { ClusterTls, TlsClientFiles, TlsFiles, TlsIdentity } from "./tls-files.ts";
+import { readTlsFiles, serverTls, tlsFilesMark } from "./tls-files.ts";
 
 /** A handshake that takes longer is given up. */
 const HANDSHAKE_MS = 15_000;
@@ -48,6 +51,11 @@ export interface TlsRelayParts {
 }
 
 type Socket = Bun.Socket<undefined>;
+type PeerCertificate = { raw?: Uint8Array<ArrayBuffer> };
+
+function hasShown(socket: Socket): boolean {
+  return (socket.getPeerCertificate() as PeerCertificate | undefined)?.raw !== undefined;
+}
 
 /** What Bun offers and its types do not know: a descriptor to connect by, TLS as the server. */
 interface Adopting {
@@ -62,20 +70,35 @@ interface Upgrading {
 }
 
 export class TlsRelay {
-  readonly #files: TlsFiles | TlsClientFiles;
+  /** Null: the cluster gives a unit what it shows. */
+  readonly #files: TlsFiles | TlsClientFiles | null;
   readonly #parts: TlsRelayParts;
   readonly #relays = new Set<Relay>();
-  #identity: TlsIdentity;
-  #mark: string;
+  #identity: TlsIdentity | null = null;
+  #cluster: ClusterTls | null = null;
+  #mark = "";
   #lookedMs: number;
 
   /** Throws Fault badConfiguration. */
-  constructor(files: TlsFiles | TlsClientFiles, parts: TlsRelayParts) {
+  constructor(files: TlsFiles | TlsClientFiles | null, parts: TlsRelayParts) {
     this.#files = files;
     this.#parts = parts;
-    this.#mark = tlsFilesMark(files);
-    this.#identity = readTlsFiles(files);
     this.#lookedMs = parts.nowMs();
+    if (files === null) return;
+    this.#mark = tlsFilesMark(files);
+    this.#identity = this.#read(files);
+  }
+
+  /** What the cluster gives from now on; connections that stand go on. */
+  setCluster(cluster: ClusterTls): void {
+    this.#cluster = cluster;
+    const files = this.#files;
+    if (files === null) this.#identity = serverTls(null, cluster);
+    else this.#readAgain(files);
+  }
+
+  #read(files: TlsFiles | TlsClientFiles): TlsIdentity | null {
+    return "authorityFile" in files ? readTlsFiles(files) : serverTls(files, this.#cluster);
   }
 
   /** Connections in its hands. */
@@ -85,9 +108,12 @@ export class TlsRelay {
 
   take(upgrade: Upgrade): void {
     this.#lookForChanges();
-    const relay: Relay = new Relay(this.#parts, upgrade, () => this.#relays.delete(relay));
+    const gone = () => this.#relays.delete(relay);
+    const authority = this.#cluster?.authority ?? null;
+    const relay: Relay = new Relay(this.#parts, { ...upgrade, authority }, gone);
     this.#relays.add(relay);
-    relay.start(this.#identity);
+    if (this.#identity === null) relay.refuse("this unit has no certificate yet");
+    else relay.start(this.#identity);
   }
 
   /** Cuts all connections. */
@@ -99,11 +125,16 @@ export class TlsRelay {
     const nowMs = this.#parts.nowMs();
     if (nowMs - this.#lookedMs < LOOK_EVERY_MS) return;
     this.#lookedMs = nowMs;
-    const mark = tlsFilesMark(this.#files);
-    if (mark === this.#mark) return;
+    const files = this.#files;
+    const mark = files === null ? this.#mark : tlsFilesMark(files);
+    if (files === null || mark === this.#mark) return;
     this.#mark = mark;
+    this.#readAgain(files);
+  }
+
+  #readAgain(files: TlsFiles | TlsClientFiles): void {
     try {
-      this.#identity = readTlsFiles(this.#files);
+      this.#identity = this.#read(files);
       this.#parts.log.write("info", "the certificate for TLS was read anew", {});
     } catch (error) {
       if (!(error instanceof Fault)) throw error;
@@ -161,7 +192,7 @@ class Lane {
 
 class Relay {
   readonly #parts: TlsRelayParts;
-  readonly #upgrade: Upgrade;
+  readonly #upgrade: Upgrade & { authority: string | null };
   readonly #gone: () => void;
   readonly #inward = new Lane();
   readonly #outward = new Lane();
@@ -172,10 +203,21 @@ class Relay {
   #over = false;
   #cancelTimer: () => void = () => {};
 
-  constructor(parts: TlsRelayParts, upgrade: Upgrade, gone: () => void) {
+  constructor(
+    parts: TlsRelayParts,
+    upgrade: Upgrade & { authority: string | null },
+    gone: () => void,
+  ) {
     this.#parts = parts;
     this.#upgrade = upgrade;
     this.#gone = gone;
+  }
+
+  /** Instead of a start. */
+  refuse(reason: string): void {
+    closeDescriptor(this.#upgrade.encrypted);
+    closeDescriptor(this.#upgrade.plain);
+    this.cut(reason);
   }
 
   start(identity: TlsIdentity): void {
@@ -224,8 +266,9 @@ class Relay {
   #tlsHandler(identity: TlsIdentity): Bun.SocketHandler<undefined> {
     return {
       handshake: (socket, isDone, error) => {
-        // Where no certificate is asked for, `error` complains that there is none.
-        const isKnown = !identity.requestCert || (error === null && socket.authorized);
+        // Where none is asked for, or none has to be shown, `error` complains that there is none.
+        const mayLack = !identity.requestCert || !identity.rejectUnauthorized;
+        const isKnown = (error === null && socket.authorized) || (mayLack && !hasShown(socket));
         const other = this.#otherThanWanted(socket);
         if (isDone && isKnown && other === null) return this.#begin(socket);
         this.cut(`TLS failed: ${error?.message ?? other ?? "the host is not authorized"}`);
@@ -267,6 +310,9 @@ class Relay {
 
   #begin(socket: Socket): void {
     this.#cancelTimer();
+    // The first bytes into an empty pair of sockets: taken whole.
+    if (this.#upgrade.serverName === undefined)
+      this.#plain?.write(identityBytes(this.#who(socket)));
     this.#secured = true;
     if (this.#plain !== null) this.#outward.join(this.#plain, socket);
     this.#outward.drain();
@@ -276,6 +322,16 @@ class Relay {
       version: String(socket.getTLSVersion()),
       ...(subject?.CN === undefined ? {} : { certificate: subject.CN }),
     });
+  }
+
+  /** The certificate that was shown, if it is of the cluster's own authority. */
+  #who(socket: Socket): string | null {
+    const { authority } = this.#upgrade;
+    const raw = (socket.getPeerCertificate() as PeerCertificate | undefined)?.raw;
+    if (authority === null || raw === undefined) return null;
+    const shown = new X509Certificate(raw);
+    if (!shown.verify(new X509Certificate(authority).publicKey)) return null;
+    return shown.fingerprint256.replaceAll(":", "").toLowerCase();
   }
 
   /** The reactor is done with the host: what it said last goes out first. */

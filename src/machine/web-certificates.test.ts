@@ -8,7 +8,12 @@ import { X509Certificate, createPrivateKey } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { issueWebCertificate, signP256, webAuthority } from "./web-certificates.ts";
+import {
+  issueHostCertificate,
+  issueWebCertificate,
+  signP256,
+  webAuthority,
+} from "./web-certificates.ts";
 
 const NOW_MS = Date.UTC(2026, 5, 1);
 const cluster = {
@@ -66,6 +71,33 @@ test("OpenSSL's command finds the chain good, strictly, today and for a server",
     const words = ["verify", "-x509_strict", "-purpose", "sslserver", "-verify_hostname", "box"];
     const run = spawnSync("openssl", [...words, "-CAfile", authority, leaf], { encoding: "utf8" });
     expect(run.stdout + run.stderr).toBe(`${leaf}: OK\n`);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("a host's → of the authority, for a client and no server, known by its fingerprint", () => {
+  const folder = mkdtempSync(path.join(tmpdir(), "cairn-web-"));
+  try {
+    const made = issueHostCertificate(cluster, { name: "db1", nowMs: Date.now() });
+    const leaf = new X509Certificate(made.cert);
+    expect(leaf.checkPrivateKey(createPrivateKey(made.key))).toBe(true);
+    expect(leaf.fingerprint256.replaceAll(":", "").toLowerCase()).toBe(made.fingerprint);
+    expect([leaf.validFromDate.getTime(), leaf.validToDate.getTime()]).toEqual([
+      made.fromMs,
+      made.untilMs,
+    ]);
+    writeFileSync(path.join(folder, "ca.pem"), webAuthority(cluster).pem);
+    writeFileSync(path.join(folder, "host.pem"), made.cert);
+    const verify = (purpose: string) =>
+      spawnSync(
+        "openssl",
+        ["verify", "-x509_strict", "-purpose", purpose, "-CAfile", "ca.pem", "host.pem"],
+        { cwd: folder, encoding: "utf8" },
+      ).status;
+    expect([verify("sslclient"), verify("sslserver")]).toEqual([0, 2]);
+    const again = issueHostCertificate(cluster, { name: "db1", nowMs: Date.now() });
+    expect(again.fingerprint).not.toBe(made.fingerprint);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -87,13 +87,47 @@ export function issueWebCertificate(
   options: AuthorityOptions,
   own: { name: string; names: readonly string[]; nowMs: number },
 ): WebCertificate {
-  const { signer, publicKey, subject } = authorityOf(options);
-  const pair = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const names = own.names.slice(0, NAMES_MAX).map((name) => {
     return isIP(name) === 0
       ? der(TAG.dnsName, Buffer.from(name))
       : der(TAG.ipAddress, ipBytes(name));
   });
+  return issue(options, own, [
+    extension(OID.extendedKeyUsage, sequence(oid(OID.serverAuth))),
+    extension(OID.subjectAltName, sequence(...names)),
+  ]);
+}
+
+export interface HostCertificateMade extends WebCertificate {
+  /** SHA-256, hex. */
+  fingerprint: string;
+  fromMs: number;
+  untilMs: number;
+}
+
+/** For a host to show at NBD portals, with a key of its own that is kept nowhere here. */
+export function issueHostCertificate(
+  options: AuthorityOptions,
+  host: { name: string; nowMs: number },
+): HostCertificateMade {
+  const usage = extension(OID.extendedKeyUsage, sequence(oid(OID.clientAuth)));
+  const made = issue(options, host, [usage]);
+  const parsed = new X509Certificate(made.cert);
+  return {
+    ...made,
+    fingerprint: parsed.fingerprint256.replaceAll(":", "").toLowerCase(),
+    fromMs: Math.max(0, Date.parse(parsed.validFrom)),
+    untilMs: Math.max(0, Date.parse(parsed.validTo)),
+  };
+}
+
+function issue(
+  options: AuthorityOptions,
+  own: { name: string; nowMs: number },
+  extensions: Buffer[],
+): WebCertificate {
+  const { signer, publicKey, subject } = authorityOf(options);
+  const pair = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const authorityId = der(TAG.keyIdentifier, keyIdentifier(publicKey));
   const cert = certificate(signer, {
     serial: Buffer.concat([Buffer.of(1), randomBytes(15)]),
@@ -104,8 +138,7 @@ export function issueWebCertificate(
     extensions: [
       extension(OID.basicConstraints, sequence(), { critical: true }),
       extension(OID.keyUsage, DIGITAL_SIGNATURE, { critical: true }),
-      extension(OID.extendedKeyUsage, sequence(oid(OID.serverAuth))),
-      extension(OID.subjectAltName, sequence(...names)),
+      ...extensions,
       extension(OID.authorityKeyIdentifier, sequence(authorityId)),
     ],
   });

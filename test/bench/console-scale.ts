@@ -159,6 +159,7 @@ async function main(): Promise<void> {
     neighbours,
     timers,
     authority: () => null,
+    issue: () => null,
   });
   const parts = consoleParts(backend);
   const api = createApi(backend, { ...parts, timers });

@@ -9,18 +9,18 @@
 // meanwhile.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { headOf, voters } from "./assembled.ts";
+import { headOf } from "./assembled.ts";
 import {
   LIMIT_MS,
   Probes,
   SLICE_BYTES,
   VOLUME,
   anotherHead,
+  safeAgain,
   startCluster,
 } from "./cluster-fixture.ts";
 import type { Lab } from "./lab.ts";
 import type { LabUnit } from "./lab-unit.ts";
-import { need } from "./until.ts";
 
 const TIMES = 10;
 
@@ -29,15 +29,6 @@ beforeAll(async () => {
   lab = await startCluster({ volumeBytes: SLICE_BYTES, protection: "mirror-3" });
 }, 3 * LIMIT_MS);
 afterAll(() => lab?.end());
-
-/** All vote again, and somebody else can take over. */
-async function safe(): Promise<true> {
-  await voters(lab, 3);
-  const [first] = (await lab.anyApi().volume(VOLUME)).slices;
-  const inSync = first?.members.filter(({ state }) => state === "in-sync").length ?? 0;
-  need(inSync >= 2, `${inSync} copies are in sync`);
-  return true;
-}
 
 const ways = [
   {
@@ -67,7 +58,7 @@ for (const { name, away, back } of ways) {
         back(head);
         // A daemon that finds itself wrong about the time may end; then it is started, as on a box.
         if (!head.running) head.start();
-        await lab.until("three voters, two copies", safe, LIMIT_MS);
+        await safeAgain(lab);
       }
       expect(heads.size).toBeGreaterThan(1);
       await probes.finish();

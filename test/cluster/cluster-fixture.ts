@@ -111,6 +111,18 @@ export async function keepsWriting(lab: Lab, probe: GapProbe): Promise<void> {
   await lab.until("the probe writes", look, LIMIT_MS);
 }
 
+/** All vote again, and somebody else can take over: less than whole, and sooner (R13's delay). */
+export async function safeAgain(lab: Lab): Promise<void> {
+  const look = async (): Promise<true> => {
+    await voters(lab, 3);
+    const [first] = (await lab.anyApi().volume(VOLUME)).slices;
+    const inSync = first?.members.filter(({ state }) => state === "in-sync").length ?? 0;
+    need(inSync >= 2, `${inSync} copies are in sync`);
+    return true;
+  };
+  await lab.until("three voters, two copies", look, LIMIT_MS);
+}
+
 /** The head as another unit sees it, since that one may not answer. */
 export async function anotherHead(lab: Lab, than: LabUnit): Promise<LabUnit> {
   const witness = lab.running.find((unit) => unit !== than);

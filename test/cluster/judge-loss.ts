@@ -7,7 +7,7 @@
 
 import { headOf, protectedEverywhere, resyncedBytes } from "./assembled.ts";
 import { LIMIT_MS, MIB, Probes, SLICE_BYTES, VOLUME } from "./cluster-fixture.ts";
-import { arrange, healed, leads, startCluster } from "./cluster-fixture.ts";
+import { arrange, healed, leads, safeAgain, startCluster } from "./cluster-fixture.ts";
 import { moveEtcdLead } from "./etcd-leader.ts";
 import type { Judgement } from "./judge-figures.ts";
 import type { Lab } from "./lab.ts";
@@ -32,9 +32,11 @@ interface Loss {
   act: (unit: LabUnit) => Promise<void>;
   restore?: (unit: LabUnit) => Promise<void>;
   promise: typeof KILL_GAP;
+  /** Before the next one; not said: everything is whole. */
+  ready?: (lab: Lab) => Promise<void>;
 }
 
-/** The gap of one loss, both ways; everything is whole again afterwards. */
+/** The gap of one loss, both ways. */
 async function lose(judgement: Judgement, lab: Lab, victim: LabUnit, how: Loss): Promise<void> {
   const doors = lab.units.filter((unit) => unit !== victim);
   await using probes = new Probes(lab, doors);
@@ -46,7 +48,7 @@ async function lose(judgement: Judgement, lab: Lab, victim: LabUnit, how: Loss):
   await how.restore?.(victim);
   // A daemon that finds itself wrong about the time may end; then it is started, as on a box.
   if (!victim.running) victim.start();
-  await healed(lab);
+  await (how.ready ?? healed)(lab);
   await probes.write();
   await probes.finish();
   judgement.add(`${how.name}, direct`, directMs / 1000, how.promise);
@@ -88,9 +90,12 @@ export async function judgeStops(judgement: Judgement, times: number): Promise<v
   }
 }
 
-/** Its cable is pulled while hosts write, and put back when they go on. */
+/**
+ * Its cable is pulled while hosts write, and put back when they go on. Three copies: a member that
+ * left soon before waits longer each time before it comes back (R13).
+ */
 export async function judgeCuts(judgement: Judgement, times: number): Promise<void> {
-  await using lab = await startCluster();
+  await using lab = await startCluster({ protection: "mirror-3", volumeBytes: SLICE_BYTES });
   for (let time = 1; time <= times; time++) {
     const { head } = await leads(lab);
     judgement.note(`cut ${time} of ${times}: ${head.name}`);
@@ -99,6 +104,7 @@ export async function judgeCuts(judgement: Judgement, times: number): Promise<vo
       act: async (unit) => lab.network.cut(unit.place),
       restore: async (unit) => lab.network.heal(unit.place),
       promise: CUT_GAP,
+      ready: safeAgain,
     });
   }
 }

@@ -13,6 +13,7 @@ import { Reactor } from "#machine/reactor.ts";
 import { HostCredit } from "#protocol/nbd/credit.ts";
 import { MemoryVolume } from "#protocol/nbd/memory-volume-fixture.ts";
 import { NbdSession } from "#protocol/nbd/session.ts";
+import type { Secured } from "#protocol/nbd/session.ts";
 
 const sizeBytes = Number(process.argv[2]);
 const reactor = new Reactor({ memoryBytes: 128 << 20 });
@@ -39,7 +40,7 @@ const options = {
 const sessions = new Set<NbdSession>();
 const effects = {
   entered: () => {},
-  secure: (socket: StreamSocket, done: (plain: null) => void) => socket.detach(() => done(null)),
+  secure: (socket: StreamSocket, done: Secured) => socket.detach(() => done(null, null)),
   finished: (session: NbdSession) => void sessions.delete(session),
 };
 const listener = new Listener(reactor, { address: "127.0.0.1", port: 0 }, {}, (socket) => {

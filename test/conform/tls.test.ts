@@ -22,7 +22,7 @@ import type { TlsRule } from "#base/tls.ts";
 import { infoData } from "#protocol/nbd/host-fixture.ts";
 import { Command, Option, Reply } from "#protocol/nbd/nbd.wire.ts";
 import { assembled, createVolume, protectedEverywhere } from "#test/cluster/assembled.ts";
-import { Lab } from "#test/cluster/lab.ts";
+import { Lab, executable } from "#test/cluster/lab.ts";
 import type { LabUnit } from "#test/cluster/lab-unit.ts";
 import { need, pause } from "#test/cluster/until.ts";
 import type { Certificates } from "./certificates.ts";
@@ -256,6 +256,65 @@ describe("real clients over TLS", () => {
     } finally {
       rmSync(home, { recursive: true });
     }
+  });
+});
+
+describe("a host known by its certificate", () => {
+  /** As `cairn host certificate` writes them, under the names that libnbd looks for. */
+  async function issue(name: string): Promise<{ folder: string; fingerprint: string }> {
+    const folder = path.join(lab.folder, `host-${name}`);
+    mkdirSync(folder);
+    const said = await cairn("host", "certificate", "roaming", "--save", path.join(folder, "own"));
+    for (const part of ["cert", "key"]) {
+      copyFileSync(path.join(folder, `own-${part}.pem`), path.join(folder, `client-${part}.pem`));
+    }
+    copyFileSync(trusted.authority, path.join(folder, "ca-cert.pem"));
+    return { folder, fingerprint: (JSON.parse(said) as { fingerprint: string }).fingerprint };
+  }
+  const cairn = async (...words: string[]) => {
+    const all = [...words, "-o", "json", "--state-directory", unit.stateFolder];
+    const { exitCode, stdout, stderr } = await outcome(executable(), all);
+    expect([words, exitCode, stderr]).toEqual([words, 0, ""]);
+    return stdout;
+  };
+
+  test("by it alone → in with it, nothing without; revoked → out within a second", async () => {
+    const wish = ["--size", "64M", "--protection", "none", "--tls", "required"];
+    await cairn("volume", "create", "roams", ...wish);
+    await cairn("host", "add", "roaming", "--by-certificate");
+    await cairn("volume", "assign", "roams", "roaming");
+    const [one, two] = [await issue("one"), await issue("two")];
+    const isIn = async () => {
+      const { exitCode, stderr } = await sizeOf("roams", one.folder);
+      need(exitCode === 0, stderr);
+      return true as const;
+    };
+    await lab.until("known by it", isIn, 15_000);
+    expect((await sizeOf("roams", anonymous)).stderr).toContain("export");
+    // It is that host and no other, whatever its address may use.
+    expect((await sizeOf("vault", one.folder)).exitCode).not.toBe(0);
+
+    const pem = (name: string) => readFileSync(path.join(one.folder, name), "utf8");
+    using held = await RawClient.haggling(facts("roams"));
+    await held.ask(Option.STARTTLS);
+    await held.secure({
+      ...{ ca: pem("ca-cert.pem"), cert: pem("client-cert.pem"), key: pem("client-key.pem") },
+      serverName: unit.address,
+    });
+    expect((await held.ask(Option.GO, infoData("roams"))).at(-1)?.type).toBe(Reply.ACK);
+    const sessions = JSON.parse(await cairn("host", "show", "roaming")) as {
+      sessions: { certificate: string | null }[];
+    };
+    expect(sessions.sessions.map(({ certificate }) => certificate)).toEqual([one.fingerprint]);
+    const start = performance.now();
+    await cairn("host", "certificate", "roaming", "--revoke", one.fingerprint);
+    await held.ended();
+    console.log(`out ${Math.round(performance.now() - start)} ms after it was asked for`);
+    expect((await sizeOf("roams", one.folder)).exitCode).not.toBe(0);
+    expect((await sizeOf("roams", two.folder)).exitCode).toBe(0);
+    // Through the unit that asks every host for a certificate, by the owner's authority or ours.
+    expect((await sizeOf("roams", two.folder, strict)).exitCode).toBe(0);
+    await cairn("host", "remove", "roaming", "--yes");
   });
 });
 

@@ -17,6 +17,8 @@ import type { Scenario } from "./scenario-fixture.ts";
 // Of the fixture it holds for the first file alone that imports it.
 setDefaultTimeout(120_000);
 
+const SOME = { seeds: 2 };
+
 /** Disk 2 leaves, disk 1 goes on alone and takes writes. */
 function alone(s: Scenario): Moment {
   const leftAt = s.cluster.history.moment();
@@ -79,7 +81,7 @@ function givenUp(s: Scenario, lost: LostLineage): void {
 for (const end of ["kill", "powerCut"] as const) {
   scenario(
     `keep-both: the newer copy is lost by ${end}, and comes back after an override`,
-    {},
+    SOME,
     (s) => {
       const leftAt = alone(s);
       quiet(s);

@@ -20,6 +20,7 @@ import { MEMORY_CODE, MemoryBackend } from "./memory-backend-fixture.ts";
 import {
   HostSchema,
   HostTokenSchema,
+  MadeCertificateSchema,
   OwnHostSchema,
   RequestSchema,
   RequestsSchema,
@@ -398,11 +399,27 @@ describe("hosts", () => {
     expect(await expectFault(same, 409, "conflict")).toContain("10.0.0.7 is host db1 already");
   });
 
+  test("certificates → told once with the key, listed, revoked by the fingerprint", async () => {
+    await send("POST", "/api/v1/hosts", { name: "db1", addresses: [] });
+    const issued = await send("POST", "/api/v1/hosts/db1/certificates", {});
+    expect(issued.status).toBe(201);
+    const { fingerprint, key } = MadeCertificateSchema.parse(await issued.json());
+    expect(key).toContain("PRIVATE KEY");
+    const seen = await (await ask("/api/v1/hosts/db1")).text();
+    expect(HostSchema.parse(JSON.parse(seen)).certificates).toMatchObject([{ fingerprint }]);
+    expect(seen).not.toContain("PRIVATE");
+    const at = (print: string) =>
+      ask(`/api/v1/hosts/db1/certificates/${print}`, { method: "DELETE" });
+    await expectFault(await at("xyz"), 400, "badRequest");
+    expect((await at(fingerprint)).status).toBe(204);
+    await expectFault(await at(fingerprint), 404, "notFound");
+  });
+
   const BAD: [string, unknown][] = [
     ["no name", { addresses: ["10.0.0.7"] }],
     ["name of digits", { ...DB1, name: "12" }],
     ["name with a slash", { ...DB1, name: "a/b" }],
-    ["no address", { name: "db1", addresses: [] }],
+    ["nothing said of addresses", { name: "db1" }],
     ["range that is none", { ...DB1, addresses: ["10.0.0.0/33"] }],
     ["too many ranges", { ...DB1, addresses: Array(65).fill("10.0.0.1") }],
     ["unknown field", { ...DB1, iqn: "x" }],

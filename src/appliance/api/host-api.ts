@@ -36,6 +36,14 @@ export function addHosts(api: Api, backend: Backend): void {
     await hosts.revoke(id, host);
     return context.json(backend.volume(id), 200);
   });
+  api.openapi(routes.makeCertificateRoute, async (context) =>
+    context.json(await hosts.makeCertificate(context.req.valid("param").host), 201),
+  );
+  api.openapi(routes.revokeCertificateRoute, async (context) => {
+    const { host, fingerprint } = context.req.valid("param");
+    await hosts.revokeCertificate(host, fingerprint);
+    return context.body(null, 204);
+  });
   addRequests(api, backend);
   addOwn(api, backend);
 }

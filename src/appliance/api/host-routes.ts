@@ -9,11 +9,13 @@ import {
   AddHostSchema,
   AskVolumeSchema,
   AssignmentPathSchema,
+  CertificatePathSchema,
   ChangeHostSchema,
   HostPathSchema,
   HostSchema,
   HostTokenSchema,
   HostsSchema,
+  MadeCertificateSchema,
   OwnHostSchema,
   RefuseSchema,
   RequestPathSchema,
@@ -36,6 +38,22 @@ export const hostRoute = createRoute({
   summary: "One host, by name or number",
   request: { params: HostPathSchema },
   responses: { 200: json(HostSchema, "the host"), ...faults },
+});
+
+export const makeCertificateRoute = createRoute({
+  method: "post",
+  path: "/api/v1/hosts/{host}/certificates",
+  summary: "Issue a certificate for a host to show over TLS; with its key, told this once",
+  request: { params: HostPathSchema },
+  responses: { 201: json(MadeCertificateSchema, "issued"), ...faults },
+});
+
+export const revokeCertificateRoute = createRoute({
+  method: "delete",
+  path: "/api/v1/hosts/{host}/certificates/{fingerprint}",
+  summary: "Revoke a host's certificate; what was attached by it ends at once",
+  request: { params: CertificatePathSchema },
+  responses: { 204: { description: "revoked" }, ...faults },
 });
 
 export const addHostRoute = createRoute({

@@ -10,7 +10,12 @@ import type { Protection } from "#base/layout.ts";
 import { POOLS_MAX } from "#base/limits.ts";
 import { HOST_ADDRESSES_MAX, REQUEST_STATES, whySchema } from "#cluster/host-state.ts";
 import { nameSchema, spokenNameSchema } from "#cluster/name-schema.ts";
-import type { HostView, OwnHostView, RequestView } from "#appliance/host-backend.ts";
+import type {
+  HostView,
+  MadeCertificateView,
+  OwnHostView,
+  RequestView,
+} from "#appliance/host-backend.ts";
 import { CreateVolumeSchema, type Same, VolumePathSchema, VolumeSchema } from "./schemas.ts";
 import { reference } from "./schemas.ts";
 
@@ -33,6 +38,21 @@ const HostPolicySchema = z
   })
   .openapi("HostPolicy");
 
+const certificateShape = {
+  fingerprint: z.string().describe("SHA-256 of the certificate, hex"),
+  fromMs: number,
+  untilMs: number.describe("wall clock; it is worth nothing afterwards"),
+};
+export const HostCertificateSchema = z.object(certificateShape).openapi("HostCertificate");
+export const MadeCertificateSchema = z
+  .object({
+    ...certificateShape,
+    certificate: z.string().describe("PEM"),
+    key: z.string().describe("PEM; told this once and kept nowhere"),
+    authority: z.string().describe("PEM: of the units that have no certificates of their own"),
+  })
+  .openapi("MadeCertificate");
+
 export const HostSchema = z
   .object({
     host: number,
@@ -44,12 +64,21 @@ export const HostSchema = z
       .describe("what it is assigned; it sees nothing else"),
     sessions: z
       .array(
-        z.object({ volume: number, address: z.string(), tls: z.boolean(), connections: number }),
+        z.object({
+          volume: number,
+          address: z.string(),
+          tls: z.boolean(),
+          certificate: z.string().nullable().describe("its fingerprint; null: by its address"),
+          connections: number,
+        }),
       )
       .describe("what it has attached through the unit that answers"),
     policy: HostPolicySchema.describe("what it may have by asking for it"),
     askedBytes: number.describe("counts towards its quota"),
     hasToken: z.boolean().describe("whether it has a token to ask with"),
+    certificates: z
+      .array(HostCertificateSchema)
+      .describe("what it may show over TLS, wherever it comes from"),
   })
   .openapi("Host");
 export const HostsSchema = z.object({ hosts: z.array(HostSchema) }).openapi("Hosts");
@@ -61,8 +90,8 @@ const addresses = z
       .max(64)
       .refine((text) => parseRange(text) !== null, "an address or range, such as 10.0.0.0/24"),
   )
-  .min(1)
-  .max(HOST_ADDRESSES_MAX);
+  .max(HOST_ADDRESSES_MAX)
+  .describe("empty: it is known by certificates alone");
 
 export const AddHostSchema = z
   .strictObject({ name: spokenNameSchema, addresses })
@@ -77,6 +106,17 @@ export const ChangeHostSchema = z
   .refine((change) => Object.keys(change).length > 0, "name, addresses or policy")
   .openapi("ChangeHost");
 
+export const CertificatePathSchema = z.object({
+  host: reference("host", "host-1"),
+  fingerprint: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/, "64 hex digits")
+    .openapi({
+      param: { name: "fingerprint", in: "path" },
+      description: "SHA-256 of the certificate, hex",
+      example: "ab".repeat(32),
+    }),
+});
 export const HostPathSchema = z.object({ host: reference("host", "host-1") });
 export const AssignmentPathSchema = VolumePathSchema.extend(HostPathSchema.shape);
 
@@ -147,5 +187,6 @@ export const AskVolumeSchema = z
 export const HOST_SCHEMAS_MATCH_BACKEND: [
   Same<z.infer<typeof HostSchema>, HostView>,
   Same<z.infer<typeof RequestSchema>, RequestView>,
+  Same<z.infer<typeof MadeCertificateSchema>, MadeCertificateView>,
   Same<z.infer<typeof OwnHostSchema>, OwnHostView>,
-] = [true, true, true];
+] = [true, true, true, true];

@@ -12,6 +12,7 @@ import type {
   ChangeHost,
   HostBackend,
   HostView,
+  MadeCertificateView,
   OwnHostView,
   RequestView,
 } from "#appliance/host-backend.ts";
@@ -57,7 +58,8 @@ export class MemoryHosts implements HostBackend {
     this.#check(addresses, 0);
     const host = this.#next++;
     const policy = { quotaBytes: 0, protections: [], pools: [], grants: false };
-    const nothing = { createdAtMs: 0, sessions: [], askedBytes: 0, hasToken: false };
+    const asked = { askedBytes: 0, hasToken: false };
+    const nothing = { createdAtMs: 0, sessions: [], certificates: [], ...asked };
     this.#hosts.push({ host, name, addresses, policy, ...nothing });
     return this.one(name);
   }
@@ -76,6 +78,29 @@ export class MemoryHosts implements HostBackend {
     const known = this.#hosts.find((one) => one.host === host);
     if (known === undefined) throw new Fault("notFound", `there is no host ${host}`);
     return known;
+  }
+
+  #issued = 0;
+  async makeCertificate(nameOrNumber: string): Promise<MadeCertificateView> {
+    const { host } = this.one(nameOrNumber);
+    const fingerprint = String(++this.#issued).padStart(64, "0");
+    const certificate = { fingerprint, fromMs: 0, untilMs: 397 * 86_400_000 };
+    this.#known(host).certificates.push(certificate);
+    const pem = (what: string) =>
+      `-----BEGIN ${what}-----\n${this.#issued}\n-----END ${what}-----\n`;
+    return {
+      ...certificate,
+      certificate: pem("CERTIFICATE"),
+      key: pem("PRIVATE KEY"),
+      authority: pem("CERTIFICATE"),
+    };
+  }
+
+  async revokeCertificate(nameOrNumber: string, fingerprint: string): Promise<void> {
+    const { certificates } = this.#known(this.one(nameOrNumber).host);
+    const at = certificates.findIndex((one) => one.fingerprint === fingerprint);
+    if (at < 0) throw new Fault("notFound", "the host has no such certificate");
+    certificates.splice(at, 1);
   }
 
   async makeToken(nameOrNumber: string): Promise<{ token: string }> {

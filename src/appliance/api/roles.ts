@@ -29,8 +29,9 @@ type Env = { Bindings: Asking };
 
 export function byRole(backend: Backend, parts: RoleParts): MiddlewareHandler<Env> {
   return async (context, next) => {
+    if (isReading(context.req)) return next();
     const who = whoAsks(context, backend, parts.sessions);
-    const fault = isReading(context.req) ? null : changeFault(context.req.path, who);
+    const fault = changeFault(context.req.path, who);
     if (fault !== null) throw fault;
     await parts.actors.run(who?.actor ?? null, next);
   };
@@ -51,8 +52,7 @@ function whoAsks(context: Context<Env>, backend: Backend, sessions: Sessions): W
   const asker = askerOf(context.env as Partial<Asking> | undefined);
   if (asker === "anybody") return null;
   if (typeof asker === "string" || !("host" in asker)) return knownOf(asker, backend.status().name);
-  const host = backend.hosts.list().find((one) => one.host === asker.host);
-  return { role: "host", actor: `host ${host?.name ?? asker.host}` };
+  return { role: "host", actor: `host ${backend.hosts.one(String(asker.host)).name}` };
 }
 
 /** Who it is by name; a Fault unauthorised: nobody that is known. */

@@ -111,14 +111,22 @@ describe("hosts", () => {
     expect(out).toContain("db1, number 1");
     expect(await run(DB1)).toBe(5);
     await run("volume create one --size 1G --host db1");
-    backend.hosts.attach("db1", { volume: 1, address: "10.0.0.7", tls: true, connections: 4 });
+    backend.hosts.attach("db1", {
+      volume: 1,
+      address: "10.0.0.7",
+      tls: true,
+      certificate: null,
+      connections: 4,
+    });
     expect(await run("host list")).toBe(0);
     expect(out).toBe(
       "HOST  NAME  ADDRESSES            VOLUMES  ATTACHED HERE\n" +
         "1     db1   10.0.0.7, fd00::/64  one      one\n",
     );
     expect(await run("host show db1")).toBe(0);
-    expect(out).toContain("VOLUME  FROM      TLS  CONNECTIONS\none     10.0.0.7  yes  4\n");
+    expect(out).toContain(
+      "VOLUME  FROM      TLS  KNOWN BY  CONNECTIONS\none     10.0.0.7  yes  address   4\n",
+    );
     expect(await run("host change db1 --address 10.0.0.8 --rename db2")).toBe(0);
     expect(backend.hosts.one("db2").addresses).toEqual(["10.0.0.8"]);
     expect(await run("host remove db2 --dry-run")).toBe(0);
@@ -130,6 +138,36 @@ describe("hosts", () => {
     expect(await run("host remove db2 --yes")).toBe(0);
     expect([backend.hosts.list(), backend.volume("one").hosts]).toEqual([[], []]);
     expect(await run("host show db2")).toBe(4);
+  });
+
+  test("by certificate → files made first, never over others; revoked by a beginning", async () => {
+    expect(await run("host add db1")).toBe(2);
+    expect(await run("host add db1 --by-certificate --address 10.0.0.7")).toBe(2);
+    expect(await run("host add db1 --by-certificate")).toBe(0);
+    expect(out).toContain("none: by certificate alone");
+    const beginning = path.join(folder, "db1");
+    expect(await run(`host certificate db1 --save ${beginning}`)).toBe(0);
+    expect(out).toContain(`--certificate ${beginning}-cert.pem --key ${beginning}-key.pem`);
+    expect(out).not.toContain("PRIVATE");
+    expect(readFileSync(`${beginning}-key.pem`, "utf8")).toContain("PRIVATE KEY");
+    expect(readFileSync(`${beginning}-cert.pem`, "utf8")).toContain("CERTIFICATE");
+    expect(readFileSync(`${beginning}-ca.pem`, "utf8")).toContain("CERTIFICATE");
+    const before = backend.hosts.one("db1").certificates.length;
+    expect(await run(`host certificate db1 --save ${beginning}`)).toBe(5);
+    expect(backend.hosts.one("db1").certificates).toHaveLength(before);
+    expect(readFileSync(`${beginning}-key.pem`, "utf8")).toContain("PRIVATE KEY");
+    await run(`host certificate db1 --save ${beginning}-2`);
+    const [first] = backend.hosts.one("db1").certificates;
+    const fingerprint = first?.fingerprint ?? "";
+    expect(await run("host certificate db1 --revoke 0000000")).toBe(2);
+    expect(await run("host certificate db1 --revoke 00000000")).toBe(2);
+    expect(err).toContain("several begin so");
+    expect(await run(`host certificate db1 --revoke ${fingerprint}`)).toBe(0);
+    expect(backend.hosts.one("db1").certificates).toHaveLength(1);
+    expect(await run(`host certificate db1 --revoke ${fingerprint}`)).toBe(2);
+    expect(await run("host change db1 --address 10.0.0.7")).toBe(0);
+    expect(await run("host change db1 --by-certificate")).toBe(0);
+    expect(backend.hosts.one("db1").addresses).toEqual([]);
   });
 
   test("assign and revoke → several at once; one that is not there → none", async () => {

@@ -21,6 +21,7 @@ import {
   WATCH_FLAG,
   WIDE_FLAG,
 } from "./command.ts";
+import { certificatesInWords } from "./commands-certificate.ts";
 import { policyInWords } from "./commands-request.ts";
 import { Misuse } from "./failure.ts";
 import type { FlagDefinition } from "./flags.ts";
@@ -35,13 +36,18 @@ const ADDRESS_FLAG: FlagDefinition = {
   value: "RANGE",
   sentence: "where it comes from: an address or 10.0.0.0/24; may be repeated",
 };
+const BY_CERTIFICATE_FLAG: FlagDefinition = {
+  name: "by-certificate",
+  kind: "yesno",
+  sentence: "it comes from no address: it is known by its certificates alone (host certificate)",
+};
 const DRY_RUN_NOTE = "dry run: nothing was changed";
 const PLACE = "/api/v1/hosts";
 
 const columns: Column<HostView>[] = [
   { head: "HOST", cell: (host) => String(host.host) },
   { head: "NAME", cell: (host) => host.name },
-  { head: "ADDRESSES", cell: (host) => host.addresses.join(", ") },
+  { head: "ADDRESSES", cell: (host) => host.addresses.join(", ") || "by certificate" },
   { head: "VOLUMES", cell: (host) => host.volumes.map(({ name }) => name).join(", ") || "none" },
   { head: "ATTACHED HERE", cell: attachedInWords },
 ];
@@ -56,17 +62,22 @@ const sessionColumns: Column<HostView["sessions"][number] & { name: string }>[] 
   { head: "VOLUME", cell: (session) => session.name },
   { head: "FROM", cell: (session) => session.address },
   { head: "TLS", cell: (session) => (session.tls ? "yes" : "no") },
+  {
+    head: "KNOWN BY",
+    cell: ({ certificate }) => (certificate === null ? "address" : "certificate"),
+  },
   { head: "CONNECTIONS", cell: (session) => String(session.connections) },
 ];
 
 function hostText(host: HostView): string {
   const facts = factsText([
     ["Host", `${host.name}, number ${host.host}`],
-    ["Addresses", host.addresses.join(", ")],
+    ["Addresses", host.addresses.join(", ") || "none: by certificate alone"],
     ["Volumes", host.volumes.map(({ name }) => name).join(", ") || "none"],
     ["Policy", policyInWords(host.policy)],
     ["Asked for", sizeInWords(host.askedBytes)],
     ["Token", host.hasToken ? "it has one" : "none: it cannot ask"],
+    ["Certificates", certificatesInWords(host)],
   ]);
   if (host.sessions.length === 0) return `${facts}\nIt has nothing attached through this unit.\n`;
   const names = new Map(host.volumes.map(({ volume, name }) => [volume, name]));
@@ -74,6 +85,14 @@ function hostText(host: HostView): string {
     return { ...session, name: names.get(session.volume) ?? String(session.volume) };
   });
   return `${facts}\n${tableText(sessions, sessionColumns, { wide: false })}`;
+}
+
+/** Null: nothing is said of where it comes from. */
+function addressesIn(call: Call): string[] | null {
+  const addresses = call.flags.words("address");
+  if (!call.flags.isSet("by-certificate")) return addresses === null ? null : [...addresses];
+  if (addresses !== null) throw new Misuse("say --address or --by-certificate");
+  return [];
 }
 
 function pathOf(call: Call): string {
@@ -108,11 +127,13 @@ const show: Command = {
 const add: Command = {
   words: ["host", "add"],
   operands: [{ name: "NAME", kind: "one" }],
-  flags: [...ASKING_FLAGS, ADDRESS_FLAG, DRY_RUN_FLAG],
+  flags: [...ASKING_FLAGS, ADDRESS_FLAG, BY_CERTIFICATE_FLAG, DRY_RUN_FLAG],
   sentence: "add a host; it sees nothing before a volume is assigned to it",
   run: async (call) => {
-    const addresses = call.flags.words("address");
-    if (addresses === null) throw new Misuse("--address is needed, such as --address 10.0.0.7");
+    const addresses = addressesIn(call);
+    if (addresses === null) {
+      throw new Misuse("say --address, such as --address 10.0.0.7, or --by-certificate");
+    }
     const request = { name: call.operands[0], addresses };
     if (call.flags.isSet("dry-run")) {
       const wish = AddHostSchema.safeParse(request);
@@ -137,14 +158,17 @@ const change: Command = {
   flags: [
     ...ASKING_FLAGS,
     ADDRESS_FLAG,
+    BY_CERTIFICATE_FLAG,
     { name: "rename", kind: "text", value: "NAME", sentence: "another name" },
     DRY_RUN_FLAG,
   ],
   sentence: "say where a host comes from, instead of what was said before; or rename it",
   run: async (call) => {
-    const addresses = call.flags.words("address");
+    const addresses = addressesIn(call);
     const name = call.flags.word("rename");
-    if (addresses === null && name === null) throw new Misuse("say --address or --rename");
+    if (addresses === null && name === null) {
+      throw new Misuse("say --address, --by-certificate or --rename");
+    }
     const request = {
       ...(addresses === null ? {} : { addresses }),
       ...(name === null ? {} : { name }),

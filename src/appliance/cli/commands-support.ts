@@ -9,6 +9,7 @@ import {
   SupportBundleSchema,
   replayBundle,
 } from "#appliance/support-bundle.ts";
+import type { ReplayedRun } from "#appliance/support-bundle.ts";
 import { timeInWords } from "#appliance/api/words.ts";
 import type { Replayed } from "#cluster/replay.ts";
 import { fromHere } from "./appliance-places.ts";
@@ -55,20 +56,26 @@ const replay: Command = {
     const bytesMax = BUNDLE_CHARACTERS_MAX * BYTES_PER_CHARACTER;
     const text = call.machine.readText(fromHere(call, file), bytesMax);
     if (text === null) throw new Fault("notFound", `${file}: no such file`);
-    const { version, replayed } = replayBundle(text);
-    const count = (outcome: Replayed["outcome"]) =>
-      replayed.filter((one) => one.outcome === outcome).length;
-    const different = count("different");
-    const shown = call.flags.isSet("all")
-      ? replayed
-      : replayed.filter((one) => one.outcome !== "same");
-    const sum =
-      `${replayed.length} decisions of version ${version}: ${count("same")} the same now, ` +
-      `${different} different, ${count("not replayed")} not replayed\n`;
-    const table = shown.length === 0 ? "" : tableText(shown, columns, { wide: false });
-    await call.print({ version, decisions: shown }, () => table + sum);
-    return different === 0 ? 0 : 1;
+    const runs = replayBundle(text);
+    const shown = runs.map(({ version, replayed }) => {
+      const isShown = (one: Replayed) => call.flags.isSet("all") || one.outcome !== "same";
+      return { version, decisions: replayed.filter(isShown) };
+    });
+    const words = runs.map((run, at) => runText(run, shown[at]?.decisions ?? []));
+    await call.print({ runs: shown }, () => words.join("\n"));
+    const isOther = ({ outcome }: Replayed) => outcome === "different";
+    return runs.some(({ replayed }) => replayed.some(isOther)) ? 1 : 0;
   },
 };
+
+function runText({ version, replayed }: ReplayedRun, shown: readonly Replayed[]): string {
+  const count = (outcome: Replayed["outcome"]) =>
+    replayed.filter((one) => one.outcome === outcome).length;
+  const sum =
+    `${replayed.length} decisions of version ${version}: ${count("same")} the same now, ` +
+    `${count("different")} different, ${count("not replayed")} not replayed\n`;
+  const table = shown.length === 0 ? "" : tableText(shown, columns, { wide: false });
+  return table + sum;
+}
 
 export const supportCommands: readonly Command[] = [bundle, replay];

@@ -78,6 +78,8 @@ describe("everything the pages can do", () => {
     "POST /hosts/:id/policy": "host policy",
     "POST /hosts/:id/token": "host token",
     "POST /hosts/:id/remove": "host remove",
+    "POST /hosts/:id/certificate": "host certificate",
+    "POST /hosts/:id/certificate/revoke": "host certificate",
     "POST /settings": "setting set",
     "POST /settings/backup": "control backup",
     "POST /settings/users": "user add",

@@ -7,6 +7,7 @@ import { VERSION } from "#appliance/version.ts";
 import { type Command, Call, checkOutput } from "./command.ts";
 import { attachCommands } from "./commands-attach.ts";
 import { bootCommands } from "./commands-boot.ts";
+import { certificateCommands } from "./commands-certificate.ts";
 import { claimCommands } from "./commands-claim.ts";
 import { applianceCommands } from "./commands-appliance.ts";
 import { clusterCommands } from "./commands-cluster.ts";
@@ -69,6 +70,7 @@ export const commands: readonly Command[] = [
   ...figureCommands,
   ...volumeCommands,
   ...hostCommands,
+  ...certificateCommands,
   ...requestCommands,
   ...attachCommands,
   ...settingCommands,

@@ -606,7 +606,7 @@ describe("hosts", () => {
     const tries: [Record<string, string>, number, string][] = [
       [{ ...DB1, name: "a/b" }, 400, "Name: letters, digits"],
       [{ name: "db2", addresses: "nowhere" }, 400, "Addresses: an address or range"],
-      [{ name: "db2", addresses: " " }, 400, "Addresses: 1 to 64 addresses"],
+      [{ name: "db2", addresses: "10.0.0.9 ".repeat(65) }, 400, "Addresses: at most 64"],
       [{ name: "db2", addresses: "10.0.0.1" }, 409, "10.0.0.1 is host db1 already"],
     ];
     for (const [typed, status, words] of tries) {
@@ -623,7 +623,13 @@ describe("hosts", () => {
     const wish = { name: "one", sizeBytes: 1 << 30, protection: "none" as const };
     await backend.createVolume(wish, { dryRun: false });
     expect(await led(send("/hosts/1/assign", { volume: "1" }))).toEqual([303, "/hosts/1"]);
-    backend.hosts.attach("db1", { volume: 1, address: "10.0.0.1", tls: false, connections: 3 });
+    backend.hosts.attach("db1", {
+      volume: 1,
+      address: "10.0.0.1",
+      tls: false,
+      certificate: null,
+      connections: 3,
+    });
     const html = await text("/hosts/1");
     expect(html).toContain('aria-label="Revoke one"');
     expect(html).toContain("<code>10.0.0.1</code>");
@@ -633,6 +639,25 @@ describe("hosts", () => {
     await send("/hosts/1/revoke", { volume: "1" });
     expect(backend.volume("one").hosts).toEqual([]);
     expect((await send("/hosts/1/assign", { volume: "9" })).status).toBe(404);
+  });
+
+  test("a certificate → shown in its answer alone, with its key; revoked", async () => {
+    expect(await led(send("/hosts", { name: "db1", addresses: "" }))).toEqual([303, "/hosts/1"]);
+    const answer = await send("/hosts/1/certificate", {});
+    const made = await answer.text();
+    expect([answer.status, made.includes("BEGIN PRIVATE KEY")]).toEqual([200, true]);
+    const [issued] = backend.hosts.one("db1").certificates;
+    const html = await text("/hosts/1");
+    expect(html).not.toContain("PRIVATE KEY");
+    expect(html).toContain(issued?.fingerprint.slice(0, 16) ?? "-");
+    const fingerprint = issued?.fingerprint ?? "";
+    expect(await led(send("/hosts/1/certificate/revoke", { fingerprint }))).toEqual([
+      303,
+      "/hosts/1",
+    ]);
+    expect(backend.hosts.one("db1").certificates).toEqual([]);
+    expect((await send("/hosts/1/certificate/revoke", { fingerprint })).status).toBe(404);
+    expect((await send("/hosts/9/certificate", {})).status).toBe(404);
   });
 
   test("policy and token → saved; the token is shown once, to a person", async () => {

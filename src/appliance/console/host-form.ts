@@ -22,8 +22,8 @@ export function wantedHost(form: HostForm): AddHost {
   const parsed = AddHostSchema.safeParse({ name: form.name, addresses: linesOf(form.addresses) });
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
-  const isEmpty = issue?.path.length === 1 && issue.path[0] === "addresses";
-  const message = isEmpty ? "1 to 64 addresses or ranges" : (issue?.message ?? "");
+  const isTooLong = issue?.path.length === 1 && issue.path[0] === "addresses";
+  const message = isTooLong ? "at most 64 addresses or ranges" : (issue?.message ?? "");
   throw new Fault("badRequest", `${String(issue?.path[0] ?? "")}: ${message}`);
 }
 

@@ -9,17 +9,16 @@ import { FIRST_POOL } from "#cluster/pool-state.ts";
 import { layouts } from "#base/layout.ts";
 import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { VolumeView } from "#appliance/backend.ts";
-import type { HostView, RequestView } from "#appliance/host-backend.ts";
+import type { HostView, MadeCertificateView, RequestView } from "#appliance/host-backend.ts";
 import { Bar, Copyable, Field, Form, Live, Notice, Pages, Search, State, Table } from "./frame.tsx";
 import { PolicyPools } from "./pool-pages.tsx";
 import { volumePath } from "./health.ts";
 import type { HostForm } from "./host-form.ts";
 import type { ListQuery } from "./pages.tsx";
 import { partOf, type Reading } from "./reading.ts";
+import { Assignments } from "./assignments.tsx";
+import { CertificateSection } from "./certificate-section.tsx";
 import type { Session } from "./sessions.ts";
-
-/** Of a longer list a form offers so many; the rest by the other side's page. */
-const OFFERED_MAX = 200;
 
 export function hostPath({ host }: Pick<HostView, "host">): string {
   return `/hosts/${host}`;
@@ -87,7 +86,8 @@ export function HostsPage(options: HostsPageOptions) {
 }
 
 function AddressWords({ addresses }: { addresses: readonly string[] }) {
-  const [first = "", ...more] = addresses;
+  const [first, ...more] = addresses;
+  if (first === undefined) return <span>by certificate alone</span>;
   return (
     <span>
       <code>{first}</code>
@@ -101,10 +101,10 @@ function AddressField({ value, from }: { value: string; from: string }) {
     <div class="field">
       <label for="addresses">Addresses and ranges</label>
       <p class="hint" id="addresses-hint">
-        One a line, such as 10.0.0.7 or 10.0.0.0/24.
+        One a line, such as 10.0.0.7 or 10.0.0.0/24. None: it is known by certificates alone.
         {from === "" ? "" : ` You ask from ${from}.`}
       </p>
-      <textarea id="addresses" name="addresses" rows={3} required aria-describedby="addresses-hint">
+      <textarea id="addresses" name="addresses" rows={3} aria-describedby="addresses-hint">
         {value}
       </textarea>
     </div>
@@ -119,18 +119,19 @@ export interface HostPageOptions {
   form: HostForm | null;
   fault: string | null;
   from: string;
+  /** A certificate that was just issued, shown this once. */
+  made: MadeCertificateView | null;
 }
 
 export function HostPage(options: HostPageOptions) {
-  const { host, seen, session, form, fault, from } = options;
+  const { host, seen, session, form, fault, from, made } = options;
   const { name, addresses } = form ?? { name: host.name, addresses: host.addresses.join("\n") };
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
       <section aria-labelledby="assigned">
         <h2 id="assigned">What it may use</h2>
-        <AssignedVolumes host={host} session={session} />
-        <AssignVolume host={host} volumes={seen.volumes ?? []} session={session} />
+        <AssignedVolumes host={host} volumes={seen.volumes ?? []} session={session} />
       </section>
       <section aria-labelledby="sessions">
         <h2 id="sessions">What it has attached</h2>
@@ -141,6 +142,7 @@ export function HostPage(options: HostPageOptions) {
           Through {seen.status.name} alone; what goes through other units stands on their pages.
         </p>
       </section>
+      <CertificateSection page={hostPath(host)} {...{ host, made, session }} />
       <AskingSection {...{ host, seen, session }} />
       <section aria-labelledby="change">
         <h2 id="change">Name and addresses</h2>
@@ -164,85 +166,30 @@ export function HostPage(options: HostPageOptions) {
   );
 }
 
-function AssignedVolumes({ host, session }: { host: HostView; session: Session }) {
-  return (
-    <Table
-      id="assigned-table"
-      caption="Volumes that are assigned to it"
-      columns={["Volume", "Assignment"]}
-      empty="No volume is assigned to it: it sees nothing."
-      rows={host.volumes.map((volume) => [
-        <a href={volumePath(volume)}>{volume.name}</a>,
-        <RevokeForm
-          action={`${hostPath(host)}/revoke`}
-          session={session}
-          field={["volume", String(volume.volume)]}
-          what={volume.name}
-        />,
-      ])}
-    />
-  );
-}
-
-function RevokeForm(options: {
-  action: string;
-  session: Session;
-  field: readonly [name: string, value: string];
-  what: string;
-}) {
-  const { action, session, field, what } = options;
-  return (
-    <Form session={session} action={action}>
-      <input type="hidden" name={field[0]} value={field[1]} />
-      <button type="submit" class="second" aria-label={`Revoke ${what}`}>
-        Revoke
-      </button>
-    </Form>
-  );
-}
-
-function AssignVolume(options: {
+function AssignedVolumes(options: {
   host: HostView;
   volumes: readonly VolumeView[];
   session: Session;
 }) {
   const { host, volumes, session } = options;
-  const has = new Set(host.volumes.map(({ volume }) => volume));
-  const free = volumes.filter(({ volume }) => !has.has(volume)).slice(0, OFFERED_MAX);
-  const choices = free.map(({ volume, name }) => ({ value: String(volume), name }));
-  if (choices.length === 0) return <p class="hint">There is no other volume to assign.</p>;
+  const one = ({ volume, name }: { volume: number; name: string }) => {
+    return { number: volume, name, href: volumePath({ volume, name }) };
+  };
   return (
-    <ChoiceForm
-      {...{ session, choices }}
-      action={`${hostPath(host)}/assign`}
-      id="volume"
-      label="Volume"
-      button="Assign the volume"
+    <Assignments
+      session={session}
+      place={hostPath(host)}
+      assigned={host.volumes.map(one)}
+      all={volumes.map(one)}
+      words={{
+        field: "volume",
+        head: "Volume",
+        caption: "Volumes that are assigned to it",
+        empty: "No volume is assigned to it: it sees nothing.",
+        assign: "Assign the volume",
+        rest: "There is no other volume to assign.",
+      }}
     />
-  );
-}
-
-function ChoiceForm(options: {
-  session: Session;
-  action: string;
-  id: string;
-  label: string;
-  button: string;
-  choices: readonly { value: string; name: string }[];
-}) {
-  const { session, action, id, label, button, choices } = options;
-  return (
-    <Form session={session} action={action} class="search">
-      <label for={id}>{label}</label>
-      <select id={id} name={id}>
-        {choices.map(({ value, name }) => (
-          <option value={value}>{name}</option>
-        ))}
-      </select>
-      <button type="submit" class="second">
-        {button}
-      </button>
-    </Form>
   );
 }
 
@@ -252,12 +199,13 @@ function Sessions({ host }: { host: HostView }) {
     <Table
       id="session-table"
       caption="Volumes that it has attached here"
-      columns={["Volume", "From", "TLS", { head: "Connections", isNumber: true }]}
+      columns={["Volume", "From", "TLS", "Known by", { head: "Connections", isNumber: true }]}
       empty="Nothing at the moment."
       rows={host.sessions.map((session) => [
         names.get(session.volume) ?? String(session.volume),
         <code>{session.address}</code>,
         session.tls ? "yes" : "no",
+        session.certificate === null ? "its address" : "its certificate",
         String(session.connections),
       ])}
     />
@@ -479,40 +427,30 @@ export function VolumeHosts(options: {
   session: Session;
 }) {
   const { volume, hosts, session } = options;
-  const has = new Set(volume.hosts.map(({ host }) => host));
-  const free = hosts.filter(({ host }) => !has.has(host)).slice(0, OFFERED_MAX);
-  const choices = free.map(({ host, name }) => ({ value: String(host), name }));
+  const one = ({ host, name }: { host: number; name: string }) => {
+    return { number: host, name, href: hostPath({ host }) };
+  };
   return (
     <section aria-labelledby="hosts">
       <h2 id="hosts">Who may attach</h2>
-      <Table
-        id="volume-hosts"
-        caption="Hosts that it is assigned to"
-        columns={["Host", "Assignment"]}
-        empty="No host yet: nobody sees it."
-        rows={volume.hosts.map((host) => [
-          <a href={hostPath(host)}>{host.name}</a>,
-          <RevokeForm
-            action={`${volumePath(volume)}/revoke`}
-            session={session}
-            field={["host", String(host.host)]}
-            what={host.name}
-          />,
-        ])}
+      <Assignments
+        session={session}
+        place={volumePath(volume)}
+        assigned={volume.hosts.map(one)}
+        all={hosts.map(one)}
+        words={{
+          field: "host",
+          head: "Host",
+          caption: "Hosts that it is assigned to",
+          empty: "No host yet: nobody sees it.",
+          assign: "Assign to the host",
+          rest: (
+            <span>
+              There is no other host to assign it to. <a href="/hosts">Add a host</a>.
+            </span>
+          ),
+        }}
       />
-      {choices.length === 0 ? (
-        <p class="hint">
-          There is no other host to assign it to. <a href="/hosts">Add a host</a>.
-        </p>
-      ) : (
-        <ChoiceForm
-          {...{ session, choices }}
-          action={`${volumePath(volume)}/assign`}
-          id="host"
-          label="Host"
-          button="Assign to the host"
-        />
-      )}
     </section>
   );
 }

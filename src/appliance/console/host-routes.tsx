@@ -6,7 +6,7 @@
 /** @jsxImportSource hono/jsx */
 
 import { Fault } from "#base/fault.ts";
-import type { HostView } from "#appliance/host-backend.ts";
+import type { HostView, MadeCertificateView } from "#appliance/host-backend.ts";
 import {
   type Call,
   type ConsoleApp,
@@ -30,6 +30,7 @@ export function addHostPages(app: ConsoleApp, desk: Desk): void {
   addOne(app, desk);
   addAssignments(app, desk);
   addAsking(app, desk);
+  addCertificates(app, desk);
   addRemoval(app, desk);
 }
 
@@ -73,13 +74,15 @@ interface ShownHost {
   host: HostView;
   form: HostForm | null;
   fault: Fault | null;
+  /** A certificate that was just issued. */
+  made?: MadeCertificateView;
 }
 
 function showHost(desk: Desk, call: Call, session: Session, made: ShownHost): Response {
   const { host, form, fault } = made;
   const words = fault === null ? null : sentenceOf(fault);
   const parts = { host, form, session, seen: readAll(desk.backend), from: fromOf(call) };
-  const content = <HostPage {...parts} fault={words} />;
+  const content = <HostPage {...parts} fault={words} made={made.made ?? null} />;
   const shown = desk.show(call, { title: host.name, place: PLACE, content, fault });
   if (isByPerson(call)) session.hostToken = null;
   return shown;
@@ -158,6 +161,40 @@ function addAsking(app: ConsoleApp, desk: Desk): void {
     session.hostToken = { host: host.host, token };
     return "A token is made.";
   });
+}
+
+function addCertificates(app: ConsoleApp, desk: Desk): void {
+  const { hosts } = desk.backend;
+  app.post(
+    `${PLACE}/:id/certificate`,
+    desk.guarded(async (call, session) => {
+      await desk.form(call, session);
+      const name = nameIn(call);
+      const issued: MadeCertificateView[] = [];
+      const fault = await desk.attempt(call, async () => {
+        issued.push(await hosts.makeCertificate(name));
+      });
+      const [made] = issued;
+      const host = hosts.one(name);
+      return showHost(desk, call, session, {
+        ...{ host, form: null, fault },
+        ...(made === undefined ? {} : { made }),
+      });
+    }),
+  );
+  app.post(
+    `${PLACE}/:id/certificate/revoke`,
+    desk.guarded(async (call, session) => {
+      const fingerprint = (await desk.form(call, session)).get("fingerprint") ?? "";
+      const host = hosts.one(nameIn(call));
+      const fault = await desk.attempt(call, async () => {
+        await hosts.revokeCertificate(String(host.host), fingerprint);
+      });
+      if (fault !== null) return showHost(desk, call, session, { host, form: null, fault });
+      session.note = "The certificate is revoked; what was attached by it has ended.";
+      return desk.lead(call, hostPath(host));
+    }),
+  );
 }
 
 function addAnswers(app: ConsoleApp, desk: Desk): void {

@@ -8,6 +8,7 @@ import { Memory } from "#base/memory.ts";
 import { HostCredit } from "./credit.ts";
 import { MemorySocket } from "./memory-socket-fixture.ts";
 import { HANDSHAKE_MS, Info, OPTIONS_MAX, Option, Reply } from "./nbd.wire.ts";
+import type { NbdPeer } from "./handshake.ts";
 import { NbdSession } from "./session.ts";
 
 const GREETING = "4e42444d4147494349484156454f50540003";
@@ -180,11 +181,11 @@ describe("options", () => {
       secure: () => expect.unreachable(),
       finished: () => {},
     };
-    function find(name: string, from: string) {
-      return from === "192.0.2.7" && name === "vol" ? allowed.exported : null;
+    function find(name: string, from: NbdPeer) {
+      return from.address === "192.0.2.7" && name === "vol" ? allowed.exported : null;
     }
-    function list(from: string) {
-      return from === "192.0.2.7" ? [allowed.exported] : [];
+    function list(from: NbdPeer) {
+      return from.address === "192.0.2.7" ? [allowed.exported] : [];
     }
     new NbdSession(memory, options, effects, socket);
     socket.arrive(Buffer.concat([u32s(3), option(Option.LIST)]));

@@ -59,10 +59,19 @@ export interface NbdExport {
   readonly meter?: RequestMeter;
 }
 
-/** What may be seen from an address. */
+/** Who is at the other end, as far as it is known at the moment. */
+export interface NbdPeer {
+  readonly address: string;
+  /**
+   * Of the certificate that it showed over TLS, if one was asked for: its name for who knows it.
+   */
+  certificate: string | null;
+}
+
+/** What may be seen by somebody. */
 export interface NbdExports {
-  find(name: string, peerAddress: string): NbdExport | null;
-  list(peerAddress: string): NbdExport[];
+  find(name: string, peer: NbdPeer): NbdExport | null;
+  list(peer: NbdPeer): NbdExport[];
 }
 
 /**
@@ -90,7 +99,7 @@ const encoder = new TextEncoder();
 
 export interface HandshakeOptions {
   exports: NbdExports;
-  peerAddress: string;
+  peer: NbdPeer;
   tls: TlsMode;
 }
 
@@ -234,7 +243,7 @@ export class Handshake {
   }
 
   #find(name: Uint8Array): NbdExport | null {
-    return this.#options.exports.find(decoder.decode(name), this.#options.peerAddress);
+    return this.#options.exports.find(decoder.decode(name), this.#options.peer);
   }
 
   /** Why an export may not be entered as the connection is now; null: it may. */
@@ -269,8 +278,8 @@ export class Handshake {
 
   #list(data: Uint8Array): Next {
     if (data.length > 0) return this.#refuse(Reply.ERR_INVALID, "unexpected option data");
-    const { exports, peerAddress } = this.#options;
-    const all = exports.list(peerAddress).filter((one) => this.#refusalOf(one) === null);
+    const { exports, peer } = this.#options;
+    const all = exports.list(peer).filter((one) => this.#refusalOf(one) === null);
     this.#listing = all.reverse(); // taken from its end
     this.#listPart();
     return "option";

@@ -88,17 +88,17 @@ export class Host {
         tls: options.tls ?? "none",
         defer: (act) => void this.deferred.push(act),
         exports: {
-          find: (name, from) => (allowed(from) && name === "vol" ? this.exported : null),
-          list: (from) => (allowed(from) ? (this.listed ?? [this.exported]) : []),
+          find: (name, from) => (allowed(from.address) && name === "vol" ? this.exported : null),
+          list: (from) => (allowed(from.address) ? (this.listed ?? [this.exported]) : []),
         },
       },
       {
         entered: () => this.entered++,
         secure: (socket, done) =>
           socket.detach((handle) => {
-            if (handle === null || this.withoutTls) return done(null);
+            if (handle === null || this.withoutTls) return done(null, null);
             this.socket = new MemorySocket(this.memory, address);
-            done(this.socket);
+            done(this.socket, null);
           }),
         finished: (_, reason) => this.finished.push(reason),
       },

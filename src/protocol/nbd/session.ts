@@ -18,7 +18,7 @@ import type { Memory } from "#base/memory.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import type { StreamSocket } from "#base/stream.ts";
 import type { HostAccount, HostCredit } from "./credit.ts";
-import type { NbdExport, NbdExports, Next, TlsMode } from "./handshake.ts";
+import type { NbdExport, NbdExports, NbdPeer, Next, TlsMode } from "./handshake.ts";
 import { Handshake } from "./handshake.ts";
 import {
   CLIENT_FLAGS,
@@ -44,14 +44,17 @@ export interface NbdSessionOptions {
   defer(act: () => void): void;
 }
 
+export type Secured = (plain: StreamSocket | null, certificate: string | null) => void;
+
 export interface NbdSessionEffects {
   /** The host chose an export. */
   entered(session: NbdSession): void;
   /**
    * The host is told that TLS begins: `socket`, with nothing queued, is the callee's from now on.
-   * `done` with what carries its plain side, or null where there can be none.
+   * `done` with what carries its plain side, or null where there can be none, and with the
+   * certificate that the host showed, if one was asked for.
    */
-  secure(socket: StreamSocket, done: (plain: StreamSocket | null) => void): void;
+  secure(socket: StreamSocket, done: Secured): void;
   /** The connection and everything it asked for is over; `reason` is for the log. */
   finished(session: NbdSession, reason: string): void;
 }
@@ -68,7 +71,7 @@ const PHASE_AFTER = {
 } as const satisfies Record<Exclude<Next, "close">, Phase>;
 
 export class NbdSession {
-  readonly peerAddress: string;
+  readonly peer: NbdPeer;
   readonly #memory: Memory;
   readonly #options: NbdSessionOptions;
   readonly #effects: NbdSessionEffects;
@@ -103,13 +106,13 @@ export class NbdSession {
     effects: NbdSessionEffects,
     socket: StreamSocket,
   ) {
-    this.peerAddress = socket.peerAddress;
+    this.peer = { address: socket.peerAddress, certificate: null };
     this.#memory = memory;
     this.#options = options;
     this.#effects = effects;
     this.#account = options.credit.open(socket.peerAddress, () => this.#transmission?.resume());
     const { exports, tls } = options;
-    this.#handshake = new Handshake({ exports, peerAddress: socket.peerAddress, tls });
+    this.#handshake = new Handshake({ exports, peer: this.peer, tls });
     this.#socket = socket;
     this.#listen(socket);
     this.#send(this.#handshake.greeting(), null);
@@ -120,6 +123,9 @@ export class NbdSession {
     socket.onClose = (reason) => this.#onClose(reason);
   }
 
+  get peerAddress(): string {
+    return this.peer.address;
+  }
   /** The export in use; null before one was chosen. */
   get volume(): NbdExport | null {
     return this.#transmission === null ? null : (this.#handshake.negotiated?.volume ?? null);
@@ -333,9 +339,10 @@ export class NbdSession {
 
   #secure(): void {
     this.#isAway = true;
-    this.#effects.secure(this.#socket, (plain) => {
+    this.#effects.secure(this.#socket, (plain, certificate) => {
       this.#isAway = false;
       if (plain === null) return this.#onClose(this.#reason || "no TLS");
+      this.peer.certificate = certificate;
       this.#socket = plain;
       this.#listen(plain);
       if (this.#phase === "over") return plain.close();
