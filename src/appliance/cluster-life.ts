@@ -46,13 +46,11 @@ import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import type { Unwelcome } from "#protocol/peer-channel/channel.ts";
 import type { PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import { refusalTable } from "#protocol/peer-channel/refusal.ts";
-import { placeOf, voterPlaces } from "./assembly.ts";
-import type { UnitFacts } from "./assembly.ts";
+import { type UnitFacts, placeOf, voterPlaces } from "./assembly.ts";
 import { ControlBackups } from "./control-backups.ts";
 import { callUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
-import { GenerationWatch } from "./generation-watch.ts";
-import type { Coming } from "./generation-watch.ts";
+import { type Coming, GenerationWatch } from "./generation-watch.ts";
 import { HeldTelling } from "./held-telling.ts";
 import type { SavedMembership, VoterPlace } from "./membership.ts";
 import { headReports } from "./head-reports.ts";
@@ -231,18 +229,15 @@ export class ClusterLife {
   }
 
   #makeHeldTelling(): HeldTelling {
-    const { unit, commands } = this;
-    const { view } = this.follower;
-    const { reactor } = this.#parts;
-    return new HeldTelling(this.#world, this.#timers, { unit, view, commands, reactor });
+    const { unit, commands, follower } = this;
+    const parts = { unit, commands, view: follower.view, reactor: this.#parts.reactor };
+    return new HeldTelling(this.#world, this.#timers, parts);
   }
 
   #makeBackups(): ControlBackups {
     const { state, backupKey: key } = this.#parts;
-    const { unit, store } = this;
-    return new ControlBackups(this.#world, this.#timers, {
-      ...{ unit, state, key, store, view: this.follower.view },
-    });
+    const parts = { unit: this.unit, state, key, store: this.store, view: this.follower.view };
+    return new ControlBackups(this.#world, this.#timers, parts);
   }
 
   #watchGenerations(): GenerationWatch {
