@@ -46,11 +46,11 @@ import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import type { Unwelcome } from "#protocol/peer-channel/channel.ts";
 import type { PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import { refusalTable } from "#protocol/peer-channel/refusal.ts";
-import { type UnitFacts, placeOf, voterPlaces } from "./assembly.ts";
+import { type UnitFacts, voterPlaces } from "./assembly.ts";
 import { ControlBackups } from "./control-backups.ts";
 import { callUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
-import { type Coming, GenerationWatch } from "./generation-watch.ts";
+import { type Coming, GenerationWatch, otherUnits } from "./generation-watch.ts";
 import { HeldTelling } from "./held-telling.ts";
 import type { SavedMembership, VoterPlace } from "./membership.ts";
 import { headReports } from "./head-reports.ts";
@@ -176,19 +176,7 @@ export class ClusterLife {
       },
     });
     this.deaths = this.#watchDeaths();
-    this.#station = new ControlStation(world, timers, {
-      store: this.store,
-      follower: this.follower,
-      voters: new VoterKeeper(world, this.store, this.store),
-      leads: () => this.lease.leads,
-      votingUnits: () => this.knownVoters,
-      near: () => parts.near(),
-      recorder: new JournalRecorder(parts.journalLines, world.log, {
-        version: VERSION,
-        leads: () => this.lease.leads,
-        wallMs: () => world.clock.wallMs(),
-      }),
-    });
+    this.#station = this.#makeStation();
     this.lease.onLead = (leads, term) => this.#led(leads, term);
     this.#records = new RecordKeeper(world, timers, this.store, {
       recordChanged: (record) => parts.reactor.send({ kind: "records", records: [record] }),
@@ -210,6 +198,24 @@ export class ClusterLife {
       exportsUnclaimed: parts.exportsUnclaimed,
     });
     this.follower.view.onChange((changes) => this.#viewChanged(changes));
+  }
+
+  #makeStation(): ControlStation {
+    const { near, journalLines } = this.#parts;
+    const world = this.#world;
+    return new ControlStation(world, this.#timers, {
+      store: this.store,
+      follower: this.follower,
+      voters: new VoterKeeper(world, this.store, this.store),
+      leads: () => this.lease.leads,
+      votingUnits: () => this.knownVoters,
+      near: () => near(),
+      recorder: new JournalRecorder(journalLines, world.log, {
+        version: VERSION,
+        leads: () => this.lease.leads,
+        wallMs: () => world.clock.wallMs(),
+      }),
+    });
   }
 
   #makeVoter(transport: EtcdUnixTransport): Voter {
@@ -248,28 +254,13 @@ export class ClusterLife {
       facts,
       storeAway: () => this.store.voter === null,
       leads: () => this.lease.leads,
-      others: () => this.#others(),
+      others: () => otherUnits(view, this.#places, idText(this.#parts.identity.unitId)),
       call: (place) => this.#callPlace(place, Purpose.generation),
       admit: async (unit) => (await this.commands.ask("admitUnit", unit)).unit,
       voters: () => voterPlaces(view),
       clusterName: () => view.cluster?.name ?? this.clusterName,
       come: (coming) => come({ clusterId: this.clusterId, ...coming }),
     });
-  }
-
-  /** Other units as the view has them, or voters as they were saved. */
-  #others(): { place: VoterPlace; alive: boolean }[] {
-    const { view } = this.follower;
-    const known = [...view.units.values()].filter((unit) => unit.state === "admitted");
-    const places = known.map((unit) => ({
-      place: placeOf(unit),
-      alive: view.isAlive(unit.number),
-    }));
-    const saved = this.#places
-      .filter(({ unitId }) => !known.some(({ id }) => id === unitId))
-      .map((place) => ({ place, alive: false }));
-    const own = idText(this.#parts.identity.unitId);
-    return [...places, ...saved].filter(({ place }) => place.unitId !== own && place.port > 0);
   }
 
   #watchDeaths(): DeathProof {
