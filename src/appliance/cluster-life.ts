@@ -45,11 +45,11 @@ import type { Unwelcome } from "#protocol/peer-channel/channel.ts";
 import type { PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import { refusalTable } from "#protocol/peer-channel/refusal.ts";
 import { decideDry } from "./dry-run.ts";
-import { type UnitFacts, placeOf, voterPlaces } from "./assembly.ts";
+import { type UnitFacts, voterPlaces } from "./assembly.ts";
 import { ControlBackups } from "./control-backups.ts";
-import { type PipeSecurity, callUnit } from "./control-pipe.ts";
-import { GenerationWatch } from "./generation-watch.ts";
-import type { Coming } from "./generation-watch.ts";
+import { callUnit } from "./control-pipe.ts";
+import type { PipeSecurity } from "./control-pipe.ts";
+import { type Coming, GenerationWatch, otherUnits } from "./generation-watch.ts";
 import { HeldTelling } from "./held-telling.ts";
 import type { SavedMembership, VoterPlace } from "./membership.ts";
 import { headReports } from "./head-reports.ts";
@@ -183,9 +183,7 @@ export class ClusterLife {
       takeAgain: (uuid) => parts.takeDiskAgain(uuid),
       retired: (disk) => parts.diskRetired(disk),
     });
-    this.#held = new HeldTelling(world, timers, {
-      ...{ unit, view: this.follower.view, commands: this.commands, reactor: parts.reactor },
-    });
+    this.#held = this.#makeHeldTelling();
     this.backups = this.#makeBackups();
     this.generations = this.#watchGenerations();
     new ReactorFeed(parts.reactor, this.follower.view, {
@@ -243,12 +241,16 @@ export class ClusterLife {
     });
   }
 
+  #makeHeldTelling(): HeldTelling {
+    const { unit, commands, follower } = this;
+    const parts = { unit, commands, view: follower.view, reactor: this.#parts.reactor };
+    return new HeldTelling(this.#world, this.#timers, parts);
+  }
+
   #makeBackups(): ControlBackups {
     const { state, backupKey: key } = this.#parts;
-    const { unit, store } = this;
-    return new ControlBackups(this.#world, this.#timers, {
-      ...{ unit, state, key, store, view: this.follower.view },
-    });
+    const parts = { unit: this.unit, state, key, store: this.store, view: this.follower.view };
+    return new ControlBackups(this.#world, this.#timers, parts);
   }
 
   #watchGenerations(): GenerationWatch {
@@ -259,28 +261,13 @@ export class ClusterLife {
       facts,
       storeAway: () => this.store.voter === null,
       leads: () => this.lease.leads,
-      others: () => this.#others(),
+      others: () => otherUnits(view, this.#places, idText(this.#parts.identity.unitId)),
       call: (place) => this.#callPlace(place, Purpose.generation),
       admit: async (unit) => (await this.commands.ask("admitUnit", unit)).unit,
       voters: () => voterPlaces(view),
       clusterName: () => view.cluster?.name ?? this.clusterName,
       come: (coming) => come({ clusterId: this.clusterId, ...coming }),
     });
-  }
-
-  /** Other units as the view has them, or voters as they were saved. */
-  #others(): { place: VoterPlace; alive: boolean }[] {
-    const { view } = this.follower;
-    const known = [...view.units.values()].filter((unit) => unit.state === "admitted");
-    const places = known.map((unit) => ({
-      place: placeOf(unit),
-      alive: view.isAlive(unit.number),
-    }));
-    const saved = this.#places
-      .filter(({ unitId }) => !known.some(({ id }) => id === unitId))
-      .map((place) => ({ place, alive: false }));
-    const own = idText(this.#parts.identity.unitId);
-    return [...places, ...saved].filter(({ place }) => place.unitId !== own && place.port > 0);
   }
 
   #watchDeaths(): DeathProof {

@@ -21,6 +21,7 @@ import { readNamedFile } from "#machine/state-directory.ts";
 import { timeInWords } from "./api/words.ts";
 import { keptBackups } from "./control-backups.ts";
 import type { KeptBackup } from "./control-backups.ts";
+import { MEMBERSHIP_FILE } from "./membership.ts";
 import type { Unit } from "./unit.ts";
 
 /** The control store must be away at least this long before it is taken for lost. */
@@ -102,10 +103,7 @@ export class ControlDesk implements ControlBackend {
   restore(request: RestoreRequest): RestoreView {
     const { life, removal } = this.#unit;
     if (removal !== null) throw new Fault("removed", "this unit was removed from its cluster");
-    if (life !== null && (life.store.voter !== null || life.staleMs < LOST_AFTER_MS)) {
-      const why = "the control store answers, or did so a moment ago: there is nothing to restore";
-      throw new Fault("conflict", why);
-    }
+    this.#checkLost();
     const file = this.#chosen(request);
     const facts = backupFacts(this.#world, file);
     const clusterId = life?.clusterId ?? facts.clusterId;
@@ -128,6 +126,20 @@ export class ControlDesk implements ControlBackend {
     const next = { clusterId, clusterName, unit: life?.unit ?? 1, voters: [], generation };
     this.#unit.enterNext(next, file);
     return view;
+  }
+
+  /** Throws where the control store answers, or may yet: a restore is the end of what there was. */
+  #checkLost(): void {
+    const { life, state } = this.#unit;
+    const isMember = life !== null || state.readText(MEMBERSHIP_FILE) !== null;
+    // Before it is in its cluster, and just after its start, it has heard of nobody.
+    const isEarly =
+      this.#unit.uptimeSeconds() * 1000 < LOST_AFTER_MS || (isMember && life === null);
+    if (isEarly)
+      throw new Fault("notReady", "this unit has just started, and looks for its cluster");
+    if (life === null || (life.store.voter === null && life.staleMs >= LOST_AFTER_MS)) return;
+    const why = "the control store answers, or did so a moment ago: there is nothing to restore";
+    throw new Fault("conflict", why);
   }
 
   #chosen({ name, file }: RestoreRequest): Uint8Array {

@@ -16,8 +16,9 @@ import { FIRST_GENERATION, GenerationSchema, compareGenerations } from "#cluster
 import type { Generation } from "#cluster/generation.ts";
 import { idText } from "#cluster/identity.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
+import type { ClusterView } from "#cluster/view.ts";
 import type { PeerIdentity } from "#protocol/peer-channel/identity.ts";
-import type { UnitFacts } from "./assembly.ts";
+import { type UnitFacts, placeOf } from "./assembly.ts";
 import { VoterPlaceSchema } from "./membership.ts";
 import type { VoterPlace } from "./membership.ts";
 
@@ -159,4 +160,18 @@ export class GenerationWatch {
     this.#world.log.write("warn", "the cluster has a newer generation", { ...generation });
     this.#parts.come({ generation, unit, clusterName, voters });
   }
+}
+
+/** Other units as the view has them, or voters as they were saved. */
+export function otherUnits(
+  view: ClusterView,
+  saved: readonly VoterPlace[],
+  ownId: string,
+): { place: VoterPlace; alive: boolean }[] {
+  const known = [...view.units.values()].filter((unit) => unit.state === "admitted");
+  const places = known.map((unit) => ({ place: placeOf(unit), alive: view.isAlive(unit.number) }));
+  const unknown = saved
+    .filter(({ unitId }) => !known.some(({ id }) => id === unitId))
+    .map((place) => ({ place, alive: false }));
+  return [...places, ...unknown].filter(({ place }) => place.unitId !== ownId && place.port > 0);
 }

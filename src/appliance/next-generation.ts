@@ -66,7 +66,8 @@ export async function takeNext(
   const isTaken =
     current === null
       ? !restores
-      : compareGenerations(current.generation, membership.generation) >= 0;
+      : current.clusterId !== membership.clusterId ||
+        compareGenerations(current.generation, membership.generation) >= 0;
   const folder = state.pathOf(ETCD_FOLDER);
   const { id } = membership.generation;
   if (!isTaken) {

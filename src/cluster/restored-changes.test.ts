@@ -207,6 +207,54 @@ describe("what disks tell", () => {
   });
 });
 
+describe("histories (R8)", () => {
+  test("a lineage that grew from the backup's wins, whatever its number; what lost is kept", () => {
+    const made = cluster();
+    const [one, other] = [sliceOf(made), sliceOf(made)].map((record) => ({
+      ...record,
+      lineage: 900,
+      epoch: 7,
+    }));
+    if (one === undefined || other === undefined) throw new Error("no slice");
+    const backup = backupOf(made).map(([key, value]): BackupEntry => {
+      return key === keys.slice(1) ? [key, valueText(one)] : [key, value];
+    });
+    const after = restored(backup);
+    // Its owner went on with disk 1 after the backup: a lower number, and a later history.
+    const went = { ...one, lineage: 30, ancestry: [900], epoch: 8, inSync: one.inSync.slice(0, 1) };
+    tell(after, 2, 2, [other]);
+    tell(after, 1, 1, [{ ...went, head: 1 }]);
+    after.until("settled", () => after.view().slices.size === 1);
+    const { lineage, inSync, kept } = sliceOf(after);
+    expect([lineage, inSync.map(({ disk }) => disk)]).toEqual([30, [1]]);
+    expect(kept).toMatchObject([{ disk: 2, lineage: 900, epoch: 7, before: 1 }]);
+  });
+
+  test("two histories of which neither grew from the other → the owner is asked", () => {
+    const made = cluster();
+    const record = sliceOf(made);
+    const after = restored(backupOf(made));
+    const one = {
+      ...record,
+      lineage: 30,
+      ancestry: [1],
+      inSync: record.inSync.slice(0, 1),
+      head: 1,
+    };
+    const two = { ...record, lineage: 40, ancestry: [1], inSync: record.inSync.slice(1), head: 2 };
+    tell(after, 1, 1, [one]);
+    tell(after, 2, 2, [two]);
+    after.time.pass(3000);
+    expect(after.view().slices.size).toBe(0);
+    expect(questionsOf(after.view(), 0)).toHaveLength(1);
+    after.ask("acceptVolume", { volume: 1 });
+    after.until("settled", () => after.view().slices.size === 1);
+    const { ancestry, inSync, kept } = sliceOf(after);
+    expect([ancestry, inSync.map(({ disk }) => disk)]).toEqual([[1, 30], [1]]);
+    expect(kept?.map(({ disk }) => disk)).toEqual([2]);
+  });
+});
+
 describe("volumes that only the disks know", () => {
   test("they come back by number, whatever order their slices are told in", () => {
     const made = cluster();

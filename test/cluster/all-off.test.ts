@@ -90,6 +90,12 @@ test(
     // Since then the truth is on the other copy alone, and there is a volume that no backup knows.
     await head.kill();
     await fill(lab, EXTENTS, "after the backup");
+    const isMissed = async () => {
+      const known = (await lab.anyApi().units()).find(({ name }) => name === head.name);
+      need(known?.alive === false, `${head.name} still counts as alive`);
+      return true;
+    };
+    await lab.until("the unit of the first copy is missed", isMissed, LIMIT_MS);
     const { volume: number } = await createVolume(lab, { name: "later", sizeBytes: SLICE_BYTES });
     await fill(lab, EXTENTS, "of no backup", "later");
     await expect(third.api.restoreControl(true)).rejects.toThrow("the control store answers");

@@ -22,8 +22,8 @@ const REFUSED: Record<string, string> = {
   "POST /api/v1/arrivals/admit": "no unit without a join secret waits (test/cluster/assembly)",
   "POST /api/v1/volumes/{id}/go-on": "it does not stand still (test/cluster/rejoin)",
   "DELETE /api/v1/volumes/{id}/kept/{number}": "nothing is kept (test/cluster/rejoin)",
-  "POST /api/v1/volumes/{id}/accept": "no volume waits after a restore",
-  "POST /api/v1/control/restore": "the control store answers",
+  "POST /api/v1/control/restore": "the control store answers (test/cluster/all-off)",
+  "POST /api/v1/volumes/{id}/accept": "nothing was restored (test/cluster/all-off)",
   "POST /api/v1/renew": "the asked unit was not removed (test/cluster/evacuate)",
   ...Object.fromEntries(
     ["upload", "load", "plan", "start", "alone"].map((word) => [

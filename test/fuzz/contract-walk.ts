@@ -105,6 +105,7 @@ function volumeSteps({ units: [asked], volumeBytes, protection }: WalkFacts): St
     { does: v1("POST /volumes/{id}/restore"), ...volume },
     { does: v1("POST /volumes/{id}/go-on"), ...volume },
     { does: v1("DELETE /volumes/{id}/kept/{number}"), path: { id: "walked", number: "1" } },
+    { does: v1("POST /volumes/{id}/accept"), ...volume },
   ];
 }
 
@@ -133,6 +134,10 @@ function unitSteps({ units, disk, words }: WalkFacts): Step[] {
     { does: v1("POST /units/{unit}/replace"), ...away, body: { by: asked } },
     { does: v1("POST /units/{unit}/keep"), ...away },
     { does: v1("POST /drill"), body: {} },
+    { does: v1("POST /control/backups") },
+    { does: v1("GET /control/backups") },
+    { does: v1("GET /control/backups/{name}"), path: { name: "control-backup-0" } },
+    { does: v1("POST /control/restore"), body: { dryRun: true } },
   ];
 }
 
@@ -175,9 +180,6 @@ function lastSteps({ units: [, other] }: WalkFacts): Step[] {
     { does: v1("POST /control/backups"), keeps: "name" },
     { does: v1("GET /control/backups/{name}"), path: { name: "=name" } },
     { does: v1("POST /control/restore"), body: { dryRun: true } },
-    { does: v1("POST /volumes/{id}/accept"), path: { id: "walked" } },
-    { does: v1("POST /volumes/{id}/go-on"), path: { id: "walked" } },
-    { does: v1("DELETE /volumes/{id}/kept/{number}"), path: { id: "walked", number: "1" } },
     { does: v1("DELETE /units/{unit}"), ...away, query: "force=true" },
     { does: v1("POST /renew") },
   ];
