@@ -16,7 +16,7 @@ import { MemoryControlStore } from "./memory-control-store.ts";
 import type { MemoryControlClient } from "./memory-control-store.ts";
 import { pipePair } from "./message-pipe.ts";
 import type { MessagePipe } from "./message-pipe.ts";
-import { transactionRefusal } from "./proxy-rules.ts";
+import { proxyRules, transactionRefusal } from "./proxy-rules.ts";
 import { StationFixture } from "./station-fixture.ts";
 import { keys, valueText } from "./state.ts";
 import { VirtualTime } from "./virtual-time-fixture.ts";
@@ -317,6 +317,19 @@ describe("who may write what", () => {
     expect(transactionRefusal(view, head, { ifs: ahead, puts: [put] })).toContain("not know");
     const stale = [{ key, modRevision: view.revisionOf(key) - 1 }];
     expect(transactionRefusal(view, head, { ifs: stale, puts: [put] })).toBeNull();
+  });
+
+  test("a voter whose view is behind → it is away for this, and refuses nothing", async () => {
+    const put = { key, value: valueText(shrunk) };
+    const ahead = { ifs: [{ key, modRevision: view.revisionOf(key) + 1 }], puts: [put] };
+    const store = { get: () => Promise.resolve({ entry: null, revision: view.revision + 1 }) };
+    let isReached = false;
+    const mayWrite = proxyRules(store, { view, reached: () => Promise.resolve(isReached) });
+    await expect(mayWrite(head, ahead)).rejects.toMatchObject({ code: "controlStoreAway" });
+    isReached = true;
+    expect(await mayWrite(head, ahead)).toContain("not know");
+    const own = { ifs: [view.compare(key)], puts: [put] };
+    expect(await mayWrite(head, own)).toBeNull();
   });
 
   test("liveness, station and commands: only one's own", () => {

@@ -20,13 +20,24 @@ const CATCH_UP_MS = 2000;
 /** Why a unit may not do this, or null. */
 export type MayWrite = (unit: UnitNumber, transaction: Transaction) => Promise<string | null>;
 
-/** The rules over a voter's own view, which is brought up to date before it refuses anything. */
-export function proxyRules(store: ControlStore, follower: ViewFollower): MayWrite {
+/**
+ * The rules over a voter's own view, which is brought up to date before it refuses anything; Fault
+ * controlStoreAway where that does not succeed in time.
+ */
+export function proxyRules(
+  store: Pick<ControlStore, "get">,
+  follower: Pick<ViewFollower, "view" | "reached">,
+): MayWrite {
   return async (unit, transaction) => {
     const first = transactionRefusal(follower.view, unit, transaction);
     if (first === null) return null;
     const { entry, revision } = await store.get(keys.station);
-    await follower.reached(revision, CATCH_UP_MS);
+    if (!(await follower.reached(revision, CATCH_UP_MS))) {
+      throw new Fault(
+        "controlStoreAway",
+        "this voter is behind: it cannot tell who may write what",
+      );
+    }
     const isStation =
       entry !== null && parseValue(StationSchema, keys.station, entry.value).unit === unit;
     return transactionRefusal(follower.view, unit, transaction, isStation);

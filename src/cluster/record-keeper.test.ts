@@ -5,6 +5,7 @@
 
 import { drainMicrotasks } from "bun:jsc";
 import { describe, expect, test } from "bun:test";
+import { Fault } from "#base/fault.ts";
 import { Prng } from "#base/prng.ts";
 import { Outcome, carriedOver } from "#base/record.ts";
 import type { SliceRecord } from "#base/record.ts";
@@ -159,6 +160,39 @@ describe("proposals", () => {
     time.pass(100);
     expect(result).toEqual({ outcome: Outcome.refused, current: null });
     expect(one.removed).toEqual([4]);
+  });
+
+  test("not allowed by a voter → refused and told as such; the next one is made", () => {
+    const { time, stored, one, log } = make();
+    time.pass(100);
+    const { client } = one;
+    const transaction = client.transaction.bind(client);
+    client.transaction = () => Promise.reject(new Fault("forbidden", "it is another unit's"));
+    const first = propose(one, WITHOUT_2, FIRST);
+    time.pass(5000);
+    expect(first).toMatchObject({ outcome: Outcome.refused, current: FIRST });
+    expect(log).toEqual(["a proposal is not allowed"]);
+    client.transaction = transaction;
+    const second = propose(one, WITHOUT_2, FIRST);
+    time.pass(100);
+    expect(second.outcome).toBe(Outcome.committed);
+    expect(stored()).toEqual(STORED_WITHOUT_2);
+  });
+
+  test("a store that fails in another way → said, refused, and not in the way of the next", () => {
+    const { time, one, log } = make();
+    time.pass(100);
+    const { client } = one;
+    const transaction = client.transaction.bind(client);
+    client.transaction = () => Promise.reject(new Error("a bug"));
+    const first = propose(one, WITHOUT_2, FIRST);
+    time.pass(100);
+    expect(first).toEqual({ outcome: Outcome.refused, current: null });
+    expect(log).toEqual(["the slice records cannot be followed"]);
+    client.transaction = transaction;
+    const second = propose(one, WITHOUT_2, FIRST);
+    time.pass(100);
+    expect(second.outcome).toBe(Outcome.committed);
   });
 
   test("a rule broken → refused, the record unchanged, and said in the log", () => {

@@ -97,7 +97,11 @@ export class RecordKeeper {
         this.#proposing.delete(next.slice);
         if (!this.#stopped) done(outcome, current);
       },
-      (cause: unknown) => this.#broken(cause),
+      (cause: unknown) => {
+        this.#broken(cause);
+        this.#proposing.delete(next.slice);
+        if (!this.#stopped) done(Outcome.refused, null);
+      },
     );
   }
 
@@ -127,6 +131,11 @@ export class RecordKeeper {
       }
       const revision = await this.#swap(key, whole, modRevision);
       if (revision === null) continue;
+      if (revision instanceof Fault) {
+        const { message: reason } = revision;
+        this.#world.log.write("error", "a proposal is not allowed", { reason, next });
+        return { outcome: Outcome.refused, current };
+      }
       this.#known.set(next.slice, { record: whole, modRevision: revision });
       return { outcome: Outcome.committed, current: whole };
     }
@@ -153,8 +162,11 @@ export class RecordKeeper {
     }
   }
 
-  /** The revision of the commit, or null: not committed, or nobody knows; look again. */
-  async #swap(key: string, next: SliceRecord, modRevision: number): Promise<number | null> {
+  /**
+   * The revision of the commit; null: not committed, or nobody knows, look again; a Fault: it may
+   * not be.
+   */
+  async #swap(key: string, next: SliceRecord, modRevision: number): Promise<number | null | Fault> {
     try {
       const result = await this.#store.transaction({
         ifs: [{ key, modRevision }],
@@ -163,6 +175,7 @@ export class RecordKeeper {
       return result.committed ? result.revision : null;
     } catch (cause) {
       if (isOutage(cause)) return null;
+      if (cause instanceof Fault && cause.code === "forbidden") return cause;
       throw cause;
     }
   }

@@ -7,7 +7,7 @@
 
 import { headOf, protectedEverywhere, resyncedBytes } from "./assembled.ts";
 import { LIMIT_MS, MIB, Probes, SLICE_BYTES, VOLUME } from "./cluster-fixture.ts";
-import { arrange, healed, leads, safeAgain, startCluster } from "./cluster-fixture.ts";
+import { arrange, healed, leads, startCluster } from "./cluster-fixture.ts";
 import { moveEtcdLead } from "./etcd-leader.ts";
 import type { Judgement } from "./judge-figures.ts";
 import type { Lab } from "./lab.ts";
@@ -20,6 +20,8 @@ const STOP_GAP = { unit: "s", most: 2 };
 const CUT_GAP = { unit: "s", most: 8 };
 const HANG_GAP = { unit: "s", most: 12 };
 const HANG_MS = 60_000;
+/** In sync so long, a member has shown that it stays (src/raid/membership.ts). */
+const STEADY_MS = 60_000;
 const ALL_IN_ONE_EVERY = 4;
 /** Regions without writes become inactive within this (R6). */
 const QUIET_MS = 8_000;
@@ -32,11 +34,9 @@ interface Loss {
   act: (unit: LabUnit) => Promise<void>;
   restore?: (unit: LabUnit) => Promise<void>;
   promise: typeof KILL_GAP;
-  /** Before the next one; not said: everything is whole. */
-  ready?: (lab: Lab) => Promise<void>;
 }
 
-/** The gap of one loss, both ways. */
+/** The gap of one loss, both ways; everything is whole again afterwards. */
 async function lose(judgement: Judgement, lab: Lab, victim: LabUnit, how: Loss): Promise<void> {
   const doors = lab.units.filter((unit) => unit !== victim);
   await using probes = new Probes(lab, doors);
@@ -48,7 +48,7 @@ async function lose(judgement: Judgement, lab: Lab, victim: LabUnit, how: Loss):
   await how.restore?.(victim);
   // A daemon that finds itself wrong about the time may end; then it is started, as on a box.
   if (!victim.running) victim.start();
-  await (how.ready ?? healed)(lab);
+  await healed(lab);
   await probes.write();
   await probes.finish();
   judgement.add(`${how.name}, direct`, directMs / 1000, how.promise);
@@ -90,12 +90,9 @@ export async function judgeStops(judgement: Judgement, times: number): Promise<v
   }
 }
 
-/**
- * Its cable is pulled while hosts write, and put back when they go on. Three copies: a member that
- * left soon before waits longer each time before it comes back (R13).
- */
+/** Its cable is pulled while hosts write, and put back when they go on. */
 export async function judgeCuts(judgement: Judgement, times: number): Promise<void> {
-  await using lab = await startCluster({ protection: "mirror-3", volumeBytes: SLICE_BYTES });
+  await using lab = await startCluster();
   for (let time = 1; time <= times; time++) {
     const { head } = await leads(lab);
     judgement.note(`cut ${time} of ${times}: ${head.name}`);
@@ -104,8 +101,9 @@ export async function judgeCuts(judgement: Judgement, times: number): Promise<vo
       act: async (unit) => lab.network.cut(unit.place),
       restore: async (unit) => lab.network.heal(unit.place),
       promise: CUT_GAP,
-      ready: safeAgain,
     });
+    // A member that left soon before waits longer each time before it comes back (R13).
+    await pause(STEADY_MS);
   }
 }
 
