@@ -104,7 +104,7 @@ function UsersPage(options: { users: Backend["users"]; session: Session; fault: 
         <h2 id="users">Users</h2>
         <Table
           id="user-table"
-          caption="Users"
+          caption="Who can sign in"
           columns={["Name", "Role", "Since (UTC)", "What they did"]}
           empty="Nobody has a password yet; sign in with a token and set one under Account."
           rows={people.map((one) => [one.name, one.role, since(one), <Deeds actor={one.name} />])}
@@ -116,7 +116,7 @@ function UsersPage(options: { users: Backend["users"]; session: Session; fault: 
         <h2 id="tokens">Tokens</h2>
         <Table
           id="token-table"
-          caption="Tokens"
+          caption="What opens the API"
           columns={["Name", "Role", "Since (UTC)", "What it did", "Void it"]}
           empty="There is none."
           rows={users
