@@ -26,7 +26,7 @@ export interface PlaceParts {
   store: Pick<ControlStore, "transaction">;
   /** As it is now. */
   place(): Place;
-  /** Whether some link has the unit's address among units. */
+  /** Whether some link has the unit's address among units; also while none is up. */
   hasOwnAddress(): boolean;
   takeOwnAddress(): Promise<void>;
 }

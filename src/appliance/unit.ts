@@ -554,7 +554,7 @@ export class Unit {
     this.#place = new OwnPlace(this.#world.log, {
       ...{ unit, store, view: follower.view },
       place: () => this.#placeBut(ula),
-      hasOwnAddress: () => hasAddress(this.#links, ula),
+      hasOwnAddress: () => this.#links.length === 0 || hasAddress(this.#links, ula),
       takeOwnAddress: () => this.#etcd.takeAddress(ula),
     });
   }
