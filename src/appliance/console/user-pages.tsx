@@ -151,7 +151,7 @@ function MadeToken({ made }: { made: Session["madeToken"] }) {
   if (made === null) return null;
   return (
     <section class="card" aria-labelledby="made-token">
-      <h3 id="made-token">The token {made.name}</h3>
+      <h2 id="made-token">A new token: {made.name}</h2>
       <p>Shown this once. Keep it where only who needs it can read it.</p>
       <Copyable id="made-token-text" label={`The token ${made.name}`} text={made.token} />
     </section>
