@@ -127,7 +127,9 @@ export class HttpFuzz {
     const { status } = given;
     this.figures.statuses.set(status, (this.figures.statuses.get(status) ?? 0) + 1);
     const answer = { status, text };
-    if (status >= 500) throw this.#violation(operation, `5xx to ${path}, ${body}`, answer);
+    // 507 (RFC 4918, 11.5) says that the pool has no room: the server is well.
+    const isWrong = status >= 500 && status !== 507;
+    if (isWrong) throw this.#violation(operation, `5xx to ${path}, ${body}`, answer);
     // A path that was mangled may be another one's.
     const isOwn = path.split("?")[0]?.split("/").length === operation.path.split("/").length;
     if (!isOwn && status < 400) return answer;
