@@ -106,7 +106,7 @@ export class DescriptorCache {
     descriptor.waiters.push(user);
     new DescriptorLoad(this.#io, this.#buffers, {
       offsetBytes: this.#plan.descriptorOffset + where.physical * DESCRIPTOR_PAIR_BYTES,
-      done: (buffer, unreadable) => this.#loaded(descriptor, buffer, unreadable),
+      done: (buffer, found) => this.#loaded(descriptor, buffer, found),
     }).begin();
   }
 
@@ -162,7 +162,7 @@ export class DescriptorCache {
     return descriptor;
   }
 
-  #loaded(descriptor: Descriptor, buffer: number, unreadable: boolean): void {
+  #loaded(descriptor: Descriptor, buffer: number, { unreadable, giveBack }: Loaded): void {
     if (buffer !== NO_BUFFER) {
       const bytes = this.#io.memory.bytes;
       descriptor.maybeTorn = this.afterCrash || this.#unsettled.has(descriptor.mapping);
@@ -179,6 +179,8 @@ export class DescriptorCache {
     const waiters = descriptor.waiters.splice(0);
     // Pinned for all before the first is told: it might be let go when that one is done with it.
     if (buffer !== NO_BUFFER) descriptor.pins += waiters.length;
+    // Before: who is told may be the last that a store waits for to close, with all its buffers.
+    giveBack();
     for (const user of waiters) user.descriptorReady(buffer === NO_BUFFER ? null : descriptor);
   }
 
@@ -233,18 +235,24 @@ function isIdle({ pins, dirty, writing }: Descriptor): boolean {
   return pins === 0 && !dirty && !writing;
 }
 
+interface Loaded {
+  unreadable: boolean;
+  /** Of the buffer, once what is in it was taken. */
+  giveBack(): void;
+}
+
 /** One reading of a descriptor's two slots; each on its own when the disk cannot read both. */
 class DescriptorLoad implements BufferWaiter {
   readonly #io: DiskIo;
   readonly #buffers: BufferPool;
   readonly #offsetBytes: number;
-  readonly #done: (buffer: number, unreadable: boolean) => void;
+  readonly #done: (buffer: number, found: Loaded) => void;
   #unreadable = false;
 
   constructor(
     io: DiskIo,
     buffers: BufferPool,
-    options: { offsetBytes: number; done: (buffer: number, unreadable: boolean) => void },
+    options: { offsetBytes: number; done: (buffer: number, found: Loaded) => void },
   ) {
     this.#io = io;
     this.#buffers = buffers;
@@ -278,7 +286,7 @@ class DescriptorLoad implements BufferWaiter {
   }
 
   #end(buffer: number): void {
-    this.#done(this.#io.failed ? NO_BUFFER : buffer, this.#unreadable);
-    this.#buffers.give(buffer);
+    const giveBack = () => this.#buffers.give(buffer);
+    this.#done(this.#io.failed ? NO_BUFFER : buffer, { unreadable: this.#unreadable, giveBack });
   }
 }

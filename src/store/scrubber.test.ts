@@ -248,6 +248,23 @@ describe("a scrub under way", () => {
     }
   });
 
+  test("ejected and closed at any moment → it ends, all buffers are back", () => {
+    for (let steps = 0; steps < 40; steps++) {
+      const bench = filledBench();
+      bench.reboot();
+      bench.store?.scrub.start({ urgent: true });
+      for (let step = 0; step <= steps; step++) {
+        bench.disk.step();
+        bench.nowMs += TICK_MS;
+        bench.store?.tick(bench.nowMs);
+      }
+      bench.store?.eject("pulled");
+      expect(bench.wait((done) => bench.store?.close(done))).toBe(Status.ioError);
+      bench.disk.run();
+      expect(bench.memory.usedBytes).toBe(0);
+    }
+  });
+
   test("closed at any moment → it ends, all buffers are back", () => {
     for (let steps = 0; steps < 60; steps++) {
       const bench = filledBench();
