@@ -219,6 +219,44 @@ describe("links that die", () => {
   });
 });
 
+describe("a better voter appears while a change is under way", () => {
+  const change = (key: string) => ({ ifs: [], puts: [{ key, value: "1" }] });
+
+  test("the change ends first, without a doubt; what comes meanwhile goes there", () => {
+    for (let underWayMs = 0; underWayMs < 8; underWayMs++) {
+      const rig = new Rig();
+      const order = [2];
+      const client = rig.client(order);
+      rig.outcome(client.get("/k"));
+      rig.time.pass(50);
+      const first = rig.outcome(client.transaction(change("/first")));
+      rig.time.pass(underWayMs);
+      order.unshift(1);
+      client.votersChanged();
+      const second = rig.outcome(client.transaction(change("/second")));
+      rig.time.pass(200);
+      expect([first.value?.committed, second.value?.committed]).toEqual([true, true]);
+      expect(client.voter).toBe(1);
+    }
+  });
+
+  test("its link dies before it ended → an unknown outcome, and on to the better one", () => {
+    const rig = new Rig();
+    const order = [2];
+    const client = rig.client(order);
+    rig.outcome(client.get("/k"));
+    rig.time.pass(50);
+    const first = rig.outcome(client.transaction(change("/first")));
+    rig.time.pass(1);
+    order.unshift(1);
+    client.votersChanged();
+    for (const { pipe } of rig.links) pipe.close("cut");
+    rig.time.pass(2000);
+    expect(first.code).toBe("unknownOutcome");
+    expect(client.voter).toBe(1);
+  });
+});
+
 describe("the server", () => {
   test("requests that make no sense end the link, and nothing else", () => {
     const rig = new Rig();

@@ -88,6 +88,8 @@ export class ControlProxyClient implements ControlStore, VoterChanges {
   /** Where the round of voters goes on after a failure. */
   #round = 0;
   #dialing = false;
+  /** A better voter is there: nothing new is sent over this link. */
+  #isLeaving = false;
   #redialMs = REDIAL_LEAST_MS;
   #cancelRedial: (() => void) | null = null;
   #nextId = 1;
@@ -104,22 +106,32 @@ export class ControlProxyClient implements ControlStore, VoterChanges {
     return this.#voter;
   }
 
-  /** The list of voters has changed for the better, such as by one of our own: use the first. */
+  /**
+   * The list of voters has changed for the better, such as by one of our own: use the first, once
+   * nothing is under way that may not be sent twice. A change for the better leaves no doubts.
+   */
   votersChanged(): void {
     this.#round = 0;
     this.#cancelRedial?.();
     this.#cancelRedial = null;
     const pipe = this.#pipe;
     const best = this.#dial.voters()[0];
-    if (pipe !== null && best !== undefined && best !== this.#voter) {
-      pipe.close("a better voter is there");
-      this.#release("a better voter is there");
-    }
+    this.#isLeaving = pipe !== null && best !== undefined && best !== this.#voter;
+    if (this.#isLeaving) this.#leave();
+    else this.#connect();
+  }
+
+  #leave(): void {
+    for (const { sent, repeatable } of this.#pending.values()) if (sent && !repeatable) return;
+    const reason = "a better voter is there";
+    this.#pipe?.close(reason);
+    this.#release(reason);
     this.#connect();
   }
 
   stop(): void {
     this.#stopped = true;
+    this.#isLeaving = false;
     this.#cancelRedial?.();
     this.#watches.clear();
     const pipe = this.#pipe;
@@ -262,10 +274,12 @@ export class ControlProxyClient implements ControlStore, VoterChanges {
     pending.cancelLimit();
     pending.cancelAttempt();
     this.#pending.delete(pending.id);
+    if (this.#isLeaving) this.#leave();
   }
 
   /** Sends what waits, as far as there is room. */
   #pump(pipe: MessagePipe): void {
+    if (this.#isLeaving) return;
     let running = 0;
     for (const pending of this.#pending.values()) if (pending.sent) running++;
     for (const pending of this.#pending.values()) {
@@ -339,12 +353,15 @@ export class ControlProxyClient implements ControlStore, VoterChanges {
   }
 
   #lost(reason: string): void {
+    const isBetterThere = this.#isLeaving;
     this.#release(reason);
-    this.#next(reason);
+    if (isBetterThere) this.#connect();
+    else this.#next(reason);
   }
 
   /** What was under way on the link is asked again over the next one, or its outcome is unknown. */
   #release(reason: string): void {
+    this.#isLeaving = false;
     this.#pipe = null;
     this.#voter = null;
     for (const pending of [...this.#pending.values()]) {

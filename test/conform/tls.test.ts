@@ -302,10 +302,15 @@ describe("a host known by its certificate", () => {
       serverName: unit.address,
     });
     expect((await held.ask(Option.GO, infoData("roams"))).at(-1)?.type).toBe(Reply.ACK);
-    const sessions = JSON.parse(await cairn("host", "show", "roaming")) as {
-      sessions: { certificate: string | null }[];
+    const isTold = async () => {
+      const { sessions } = JSON.parse(await cairn("host", "show", "roaming")) as {
+        sessions: { certificate: string | null }[];
+      };
+      const shown = sessions.map(({ certificate }) => certificate);
+      need(shown.join() === one.fingerprint, `its sessions: ${shown.join()}`);
+      return true as const;
     };
-    expect(sessions.sessions.map(({ certificate }) => certificate)).toEqual([one.fingerprint]);
+    await lab.until("its session is told, with the certificate", isTold, 15_000);
     const start = performance.now();
     await cairn("host", "certificate", "roaming", "--revoke", one.fingerprint);
     await held.ended();
