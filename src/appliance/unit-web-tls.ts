@@ -18,7 +18,7 @@ import { joinKeys } from "#protocol/peer-channel/secret.ts";
 import type { ServedApi } from "./api/serve.ts";
 import type { Unit } from "./unit.ts";
 
-const LOOK_MS = 5000;
+const LOOK_MS = 2000;
 /** A certificate is issued anew so often. */
 const FRESH_MS = 30 * 86_400_000;
 const ALWAYS_OURS = ["cairn.local", "localhost", "127.0.0.1", "::1"];

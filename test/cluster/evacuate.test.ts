@@ -16,6 +16,8 @@ import { Hopeless, need, pause } from "./until.ts";
 setDefaultTimeout(4 * LIMIT_MS);
 
 /** As of an orderly stop. */
+/** In a row; some seconds, of which a hand-over takes one at most. */
+const WAITING_LOOKS_MAX = 30;
 const HANDED_ON_GAP_MS = 8_000;
 /** Longer than what is set for copies to be made anew, and for the station to notice. */
 const AWAY_MS = 6_000;
@@ -36,12 +38,17 @@ async function viewOf(asker: LabUnit, name: string): Promise<UnitView | null> {
   return (await asker.api.units()).find((unit) => unit.name === name) ?? null;
 }
 
-/** Looks at the volume again and again until `ends`; every look must find it online and whole. */
+/**
+ * Looks at the volume again and again until `ends`; every look must find it protected, and online
+ * but for the moment in which another one begins to head it.
+ */
 async function staysWhole(asker: LabUnit, what: string, ends: () => Promise<boolean>) {
   let looks = 0;
+  let waiting = 0;
   const look = async () => {
     const { availability, state, sentence } = await asker.api.volume(VOLUME);
-    if (availability !== "online" || state !== "protected") {
+    waiting = availability === "online" ? 0 : waiting + 1;
+    if (waiting > WAITING_LOOKS_MAX || state !== "protected") {
       throw new Hopeless(`the volume is ${availability}, ${state}: ${sentence}`);
     }
     looks++;
