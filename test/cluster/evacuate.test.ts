@@ -15,9 +15,9 @@ import { Hopeless, need, pause } from "./until.ts";
 
 setDefaultTimeout(4 * LIMIT_MS);
 
-/** As of an orderly stop. */
 /** In a row; some seconds, of which a hand-over takes one at most. */
 const WAITING_LOOKS_MAX = 30;
+/** As of an orderly stop. */
 const HANDED_ON_GAP_MS = 8_000;
 /** Longer than what is set for copies to be made anew, and for the station to notice. */
 const AWAY_MS = 6_000;
