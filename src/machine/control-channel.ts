@@ -21,8 +21,12 @@ import { libc } from "./libc.ts";
 import type { Reactor } from "./reactor.ts";
 import { createTimers } from "./timers.ts";
 
-/** A control thread silent this long makes the reactor release its heads. */
-export const CONTROL_SILENT_MS = 5000;
+/**
+ * A control thread silent this long makes the reactor release its heads. Hosts are served without
+ * it, so that there is no hurry; on a busy slow box (three of them emulated on two cores) 5 s were
+ * met again and again, each restart making it busier.
+ */
+export const CONTROL_SILENT_MS = 15_000;
 /** A reactor silent this long ends the process. */
 export const REACTOR_SILENT_MS = 2000;
 /** Messages of one direction under way. */
