@@ -59,6 +59,13 @@ async function staysWhole(asker: LabUnit, what: string, ends: () => Promise<bool
   return looks;
 }
 
+/** What hosts see of it, in-band as well. */
+function expectHandedOn(probes: Probes, since: number): void {
+  const { directMs, inbandMs } = probes.gapsSince(since);
+  expect(directMs).toBeLessThan(HANDED_ON_GAP_MS);
+  expect(inbandMs).toBeLessThan(HANDED_ON_GAP_MS);
+}
+
 test("a drill: a chosen unit falls silent to a canary → taken over, every byte right", async () => {
   const silent = await headOf(lab, VOLUME);
   const asker = lab.units.find((unit) => unit !== silent) as LabUnit;
@@ -146,6 +153,7 @@ test("the head's unit: asked, evacuated, removed → whole all the while, nothin
   expect(plan.withoutRoom).toBe(0);
   expect((await viewOf(asker, leaving.name))?.evacuation).toBeNull();
 
+  const since = performance.now();
   await asker.api.evacuate(leaving.name, {});
   const { unit: number } = await leaving.api.status();
   const looks = await staysWhole(asker, `${leaving.name} is empty`, async () => {
@@ -156,6 +164,7 @@ test("the head's unit: asked, evacuated, removed → whole all the while, nothin
   expect(looks).toBeGreaterThan(2);
   await lab.until("the votes of all that stay", () => voters(lab, 4), LIMIT_MS);
   await probes.write();
+  expectHandedOn(probes, since);
 
   await asker.api.remove(leaving.name);
   expect(await viewOf(asker, leaving.name)).toBeNull();
@@ -178,12 +187,14 @@ test("another one: replaced by the spare → holds what it held, and is gone by 
   const asker = lab.running.find((unit) => unit !== leaving && unit !== spare) as LabUnit;
   await using probes = new Probes(lab, [asker]);
   await probes.write();
+  const since = performance.now();
   await asker.api.replace(leaving.name, spare.name);
   await staysWhole(asker, `${leaving.name} is removed`, async () => {
     return (await viewOf(asker, leaving.name)) === null;
   });
   expect(await viewOf(asker, spare.name)).toMatchObject({ role: "member", pool: "pool" });
   await probes.write();
+  expectHandedOn(probes, since);
   await leaving.stop();
   const left = await asker.api.units();
   expect(left.map((unit) => unit.name)).not.toContain(leaving.name);
