@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a person asks about the control state itself: backups that are kept, one more, and a restore
-// when the majority of the voters is gone for good. What a restore will do is said beforehand, and
-// it is refused while the control store answers.
+// when the majority of the voters is gone for good; where no backup is left, a rebuild from what
+// this unit remembers and what disks hold. What either will do is said beforehand, and both are
+// refused while the control store answers.
 
 import { Fault } from "#base/fault.ts";
 import type { UnitNumber } from "#base/record.ts";
@@ -11,18 +12,25 @@ import {
   BACKUP_FILE_BYTES_MAX,
   backupFacts,
   backupOfFile,
+  makeBackup,
   openBackup,
 } from "#cluster/control-backup.ts";
 import { FIRST_GENERATION, generationInWords } from "#cluster/generation.ts";
 import type { Generation } from "#cluster/generation.ts";
+import { NOTHING_REMEMBERED, rebuiltState } from "#cluster/rebuilt-state.ts";
+import type { Remembered } from "#cluster/rebuilt-state.ts";
 import { restoredState } from "#cluster/restored-state.ts";
+import { entryOf } from "#cluster/view.ts";
 import { newId } from "#cluster/voters.ts";
 import { readNamedFile } from "#machine/state-directory.ts";
 import { timeInWords } from "./api/words.ts";
 import { keptBackups } from "./control-backups.ts";
 import type { KeptBackup } from "./control-backups.ts";
+import type { ClusterLife } from "./cluster-life.ts";
 import { MEMBERSHIP_FILE } from "./membership.ts";
 import type { Unit } from "./unit.ts";
+import { FEATURE_LEVEL } from "./version.ts";
+import { untilHolds } from "./view-wait.ts";
 
 /** The control store must be away at least this long before it is taken for lost. */
 const LOST_AFTER_MS = 15_000;
@@ -61,12 +69,27 @@ export interface RestoreView {
   begun: boolean;
 }
 
+export interface RebuildView extends Omit<RestoreView, "backup"> {
+  /** As of when this unit remembers units and volumes, by its wall clock; null: nothing of them. */
+  remembersAtMs: number | null;
+}
+
+export interface SettleView {
+  /** That have told what they hold. */
+  disks: number;
+}
+
 /** What the console asks about the control state. */
 export interface ControlBackend {
+  /** It was rebuilt, and its owner has not said yet that all disks are there that are left. */
+  readonly gathering: boolean;
   backups(): BackupsView;
   takeBackup(): Promise<KeptBackup>;
   readBackup(name: string): Uint8Array;
   restore(request: RestoreRequest): RestoreView;
+  rebuild(request: { dryRun: boolean }): RebuildView;
+  /** A Fault conflict where nothing is gathered, notReady while a disk has yet to tell. */
+  settle(): Promise<SettleView>;
 }
 
 export class ControlDesk implements ControlBackend {
@@ -101,8 +124,7 @@ export class ControlDesk implements ControlBackend {
   }
 
   restore(request: RestoreRequest): RestoreView {
-    const { life, removal } = this.#unit;
-    if (removal !== null) throw new Fault("removed", "this unit was removed from its cluster");
+    const { life } = this.#unit;
     this.#checkLost();
     const file = this.#chosen(request);
     const facts = backupFacts(this.#world, file);
@@ -128,9 +150,79 @@ export class ControlDesk implements ControlBackend {
     return view;
   }
 
+  get gathering(): boolean {
+    return this.#unit.life?.follower.view.cluster?.gathering === true;
+  }
+
+  rebuild({ dryRun }: { dryRun: boolean }): RebuildView {
+    this.#checkLost();
+    const { life } = this.#unit;
+    if (life === null) {
+      throw new Fault("notReady", "this unit is in no cluster: rebuild on one that still is");
+    }
+    const { clusterId, unit } = life;
+    const generation = { number: life.generation.number + 1, id: newId(this.#world) };
+    const { file, remembersAtMs } = this.#remembered(life);
+    const { state } = openBackup(this.#world, this.#unit.backupKey, file, clusterId);
+    const { units, volumes, cluster } = restoredState(state, generation);
+    const view: RebuildView = {
+      remembersAtMs,
+      generation: generation.number,
+      sentences: this.#rebuildSentences(generation, { remembersAtMs, units, volumes }),
+      begun: !dryRun,
+    };
+    if (dryRun) return view;
+    this.#unit.enterNext(
+      { clusterId, clusterName: cluster.name, unit, voters: [], generation },
+      file,
+    );
+    return view;
+  }
+
+  /** In the form of a backup: from here on a rebuild goes a restore's way. */
+  #remembered(life: ClusterLife): { file: Uint8Array; remembersAtMs: number | null } {
+    const { catalog, configuration, backupKey } = this.#unit;
+    const { clusterId: uuid, clusterName: name, generation, follower } = life;
+    const known = catalog.state();
+    const isOurs = known !== null && known.clusterUuid === uuid;
+    const remembered: Remembered = isOurs
+      ? {
+          units: catalog.units(),
+          disks: catalog.disks(),
+          volumes: catalog.volumes(),
+          slices: catalog.slices(),
+        }
+      : NOTHING_REMEMBERED;
+    const { reprotectAfterMs } = configuration;
+    const sliceBytes =
+      follower.view.cluster?.sliceBytes ??
+      remembered.volumes[0]?.sliceBytes ??
+      configuration.sliceBytes;
+    const entries = rebuiltState(remembered, {
+      ...{ uuid, name, generation, sliceBytes },
+      featureLevel: FEATURE_LEVEL,
+      settings: { reprotectAfterMs },
+    });
+    const reading = {
+      revision: isOurs ? known.revision : 1,
+      entries: entries.map(([key, value]) => entryOf(key, JSON.parse(value), 1)),
+    };
+    const remembersAtMs = isOurs ? known.takenAtMs : null;
+    return { file: makeBackup(this.#world, backupKey, reading, remembersAtMs ?? 0), remembersAtMs };
+  }
+
+  async settle(): Promise<SettleView> {
+    const { life } = this.#unit;
+    if (life === null) throw new Fault("notReady", "this unit is in no cluster");
+    const { disks } = await life.commands.ask("endGathering", {});
+    await untilHolds(this.#world.clock, life, () => !this.gathering);
+    return { disks };
+  }
+
   /** Throws where the control store answers, or may yet: a restore is the end of what there was. */
   #checkLost(): void {
-    const { life, state } = this.#unit;
+    const { life, removal, state } = this.#unit;
+    if (removal !== null) throw new Fault("removed", "this unit was removed from its cluster");
     const isMember = life !== null || state.readText(MEMBERSHIP_FILE) !== null;
     // Before it is in its cluster, and just after its start, it has heard of nobody.
     const isEarly =
@@ -161,17 +253,46 @@ export class ControlDesk implements ControlBackend {
     state: { units: number; volumes: number; claims: number },
   ): string[] {
     const { units, volumes, claims } = state;
-    const voters = this.#votersInWords();
     return [
-      `right only if a majority of the voters${voters} is gone for good`,
+      `right only if a majority of the voters${this.#votersInWords()} is gone for good`,
       `a new control store begins on this unit, with it as the only voter, from the backup of ` +
         `${timeInWords(facts.takenAtMs)} UTC: ${units} units, ${volumes} volumes, ${claims} slices`,
-      `${generationInWords(generation)} of the cluster begins; units of older ones stop serving ` +
-        "when they hear of it, for some seconds, and come along; none of them is asked again",
+      beginsInWords(generation),
       "lost is what was changed in the control state after the backup: names, hosts, " +
         "assignments, settings, deletions; volumes made since come back by number, as found-N",
       "nothing on disks is lost: a slice serves again once every disk that may hold its newest " +
         "writes has told what it holds; what waits, and for whom, is in `cairn question list`",
+    ];
+  }
+
+  #rebuildSentences(
+    generation: Generation,
+    known: { remembersAtMs: number | null; units: number; volumes: number },
+  ): string[] {
+    const { remembersAtMs, units, volumes } = known;
+    const [newest] = keptBackups(this.#world, this.#unit.state);
+    const better =
+      newest === undefined
+        ? ""
+        : `; here a backup of ${timeInWords(newest.takenAtMs)} UTC is kept: ` +
+          "cairn control restore loses less";
+    const from =
+      remembersAtMs === null
+        ? "from nothing: this unit remembers neither units nor volumes"
+        : "from what this unit remembers, last as of " +
+          `${timeInWords(remembersAtMs)} UTC: ${units} units, ${volumes} volumes with their names`;
+    return [
+      `right only if a majority of the voters${this.#votersInWords()} is gone for good, and no ` +
+        `backup is left on any unit${better}`,
+      `a new control store begins on this unit, with it as the only voter, ${from}`,
+      beginsInWords(generation),
+      "lost are users, tokens and settings, hosts and which volume is assigned to whom, and the " +
+        "names of volumes that this unit does not remember: they come back by number, as found-N",
+      "the cluster is nobody's afterwards: claim it anew, by the claim code of any of its units, " +
+        "or by cairn claim on one; a boot medium that names the owner does so by itself",
+      "nothing on disks is lost, and nothing is served at first: let all units start that are " +
+        "left, with their disks, then say cairn control settle; from there a volume serves once " +
+        "every disk that may hold its newest writes has told; see cairn question list",
     ];
   }
 
@@ -182,4 +303,11 @@ export class ControlDesk implements ControlBackend {
     );
     return names.length === 0 ? "" : ` (${names.join(", ")})`;
   }
+}
+
+function beginsInWords(generation: Generation): string {
+  return (
+    `${generationInWords(generation)} of the cluster begins; units of older ones stop serving ` +
+    "when they hear of it, for some seconds, and come along; none of them is asked again"
+  );
 }

@@ -159,6 +159,7 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers, LineageAnsw
   failDrill: { unit: number };
   endDrill: Record<string, never>;
   tellHeld: Record<string, never>;
+  endGathering: { disks: number };
   acceptVolume: { slices: number; left: number };
 }
 

@@ -37,7 +37,7 @@ import { createPool, deletePool, moveUnit } from "./pool-changes.ts";
 import { FIRST_POOL } from "./pool-state.ts";
 import { headedBytes, poolRooms } from "./rooms.ts";
 import * as requests from "./request-changes.ts";
-import { acceptVolume, tellHeld } from "./restored-changes.ts";
+import { acceptVolume, endGathering, tellHeld } from "./restored-changes.ts";
 import { ADMITTED_UNITS_MAX, keys, ownerRecord } from "./state.ts";
 import type { CommandRecord, DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
 import { evacuateUnit, keepUnit, removeUnit, replaceUnit, tellLead } from "./unit-changes.ts";
@@ -119,6 +119,7 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   answerRequest: (draft, args, facts) =>
     requests.answerRequest(draft, args, requestFacts(draft, facts)),
   tellHeld,
+  endGathering,
   acceptVolume,
   addUser: users.addUser,
   changeUser: users.changeUser,
@@ -304,6 +305,10 @@ export function planVolume(
   if (cluster === null) throw new Fault("notReady", "the control state is not read");
   if (cluster.state === "yielding") {
     throw new Fault("notReady", "this cluster is giving way to another one");
+  }
+  if (cluster.gathering === true) {
+    const why = "the control state is being rebuilt from disks: cairn control settle, when all";
+    throw new Fault("notReady", `${why} of them are there`);
   }
   if (view.volumeByName(args.name) !== null) {
     throw new Fault("conflict", `a volume named ${args.name} exists`);

@@ -120,6 +120,9 @@ export function volumeState(
 function absentWaitsFor(view: ClusterView, volume: VolumeRecord, slice: SliceNumber): string {
   if (volume.state === "deleting") return "it is being deleted";
   const claim = view.restored.get(slice);
+  if (claim === undefined && volume.foundOnDisks === true) {
+    return "a disk that holds it to be found, after the restore";
+  }
   if (claim === undefined) return "its slices are still being placed";
   return claimWaitsFor(view, claim) ?? "its slices are being settled, after the restore";
 }

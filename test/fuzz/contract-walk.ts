@@ -138,6 +138,8 @@ function unitSteps({ units, disk, words }: WalkFacts): Step[] {
     { does: v1("GET /control/backups") },
     { does: v1("GET /control/backups/{name}"), path: { name: "control-backup-0" } },
     { does: v1("POST /control/restore"), body: { dryRun: true } },
+    { does: v1("POST /control/rebuild"), body: { dryRun: true } },
+    { does: v1("POST /control/settle") },
   ];
 }
 

@@ -82,6 +82,7 @@ describe("everything the pages can do", () => {
     "POST /hosts/:id/certificate/revoke": "host certificate",
     "POST /settings": "setting set",
     "POST /settings/backup": "control backup",
+    "POST /settings/settle": "control settle",
     "POST /settings/users": "user add",
     "POST /settings/users/role": "user change",
     "POST /settings/users/password": "password set",

@@ -492,7 +492,7 @@ describe("the cluster", () => {
     expect(await run("control restore")).toBe(EXIT.usage[0]);
     answers = ["no"];
     expect(await run("control restore")).toBe(EXIT.usage[0]);
-    expect(err).toContain("nothing was restored");
+    expect(err).toContain("nothing was changed");
     expect(backend.control.restored).toEqual([]);
     answers = ["yes"];
     expect(await run("control restore")).toBe(0);
@@ -505,6 +505,33 @@ describe("the cluster", () => {
     const elsewhere = `--url http://127.0.0.1:${served.port} --token-file ${folder}/token`;
     const asked = await runPlain(`control restore kept --yes ${elsewhere}`);
     expect(asked).toBe(exitCodeOf("forbidden"));
+  });
+
+  test("control rebuild, settle: said beforehand, only after a yes, not without need", async () => {
+    expect(await run("control rebuild --dry-run")).toBe(exitCodeOf("conflict"));
+    backend.control.answers = false;
+    expect(await run("control rebuild --dry-run")).toBe(0);
+    expect(out).toBe("1. right only if no backup is left\n2. generation 2 begins\n");
+    expect(await run("control rebuild")).toBe(EXIT.usage[0]);
+    expect(err).toContain("--yes");
+    answers = ["no"];
+    expect(await run("control rebuild")).toBe(EXIT.usage[0]);
+    expect(backend.control.rebuilds).toBe(0);
+    answers = ["yes"];
+    expect(await run("control rebuild")).toBe(0);
+    expect(await run("control rebuild --yes")).toBe(0);
+    expect(await run("control rebuild kept --yes")).toBe(EXIT.usage[0]);
+    expect(backend.control.rebuilds).toBe(2);
+    expect(await run("control settle --yes")).toBe(exitCodeOf("conflict"));
+    backend.control.told = 3;
+    expect(await run("control settle --dry-run")).toBe(0);
+    answers = ["later"];
+    expect(await run("control settle")).toBe(EXIT.usage[0]);
+    expect(backend.control.gathering).toBe(true);
+    answers = ["yes"];
+    expect(await run("control settle")).toBe(0);
+    expect(out).toContain("settled: 3 disks have told");
+    expect(backend.control.gathering).toBe(false);
   });
 
   test("volume accept: only after its name was typed", async () => {

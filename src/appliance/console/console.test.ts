@@ -881,6 +881,15 @@ describe("pages", () => {
     expect(file.headers.get("content-type")).toBe("application/octet-stream");
     expect(await file.text()).toBe("a sealed backup");
     expect((await get("/settings/backups/identity.json")).status).toBe(404);
+    expect(page).not.toContain("/settings/settle");
+  });
+
+  test("a rebuilt control state → asked whether all disks are there, and settled", async () => {
+    backend.control.told = 2;
+    expect(await text("/settings")).toContain('action="/settings/settle"');
+    await post("/settings/settle", { token: await formToken("/settings") });
+    expect(backend.control.gathering).toBe(false);
+    expect(await text("/settings")).toContain("Volumes go on by what 2 disks told.");
   });
 
   test("many volumes → in parts, found by name, no page over 200 KB", async () => {
