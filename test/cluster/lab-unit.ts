@@ -189,6 +189,22 @@ export class LabUnit {
     rmSync(path.join(this.stateFolder, "etcd", "data"), { recursive: true });
   }
 
+  /** And what it keeps of the control state besides: all backups. It must not run. */
+  loseBackups(): void {
+    this.#loseFiles("control-backup-");
+  }
+
+  /** The copy that pages are shown from, by which it remembers names. It must not run. */
+  loseCatalogue(): void {
+    this.#loseFiles("catalog.sqlite");
+  }
+
+  #loseFiles(beginning: string): void {
+    if (this.#child !== null) throw new Error(`${this.name} runs: it loses nothing`);
+    const lost = readdirSync(this.stateFolder).filter((name) => name.startsWith(beginning));
+    for (const name of lost) rmSync(path.join(this.stateFolder, name));
+  }
+
   /** What it keeps in memory over a kill is gone, as after a power cut. It must not run. */
   forget(): void {
     if (this.#child !== null) throw new Error(`${this.name} runs: it forgets nothing`);
