@@ -86,6 +86,7 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   discardCopy,
   tellKept: (draft, args, facts) => tellKept(draft, args, facts.asker),
   setTls,
+  renameVolume,
   claimCluster,
   setSettings,
   announceUpdate,
@@ -391,6 +392,32 @@ const TLS_SENTENCES: Record<TlsRule, string> = {
   optional: "with or without TLS",
   required: "over TLS only",
 };
+
+function renameVolume(draft: Draft, args: CommandArguments<"renameVolume">): Record<string, never> {
+  const { view } = draft;
+  const volume = view.volumes.get(args.volume);
+  if (volume === undefined || volume.state === "deleting") {
+    throw new Fault("notFound", `no volume ${args.volume}`);
+  }
+  const { name } = args;
+  if (name === volume.name) return {};
+  if (view.volumeByName(name) !== null) {
+    throw new Fault("conflict", `a volume named ${name} exists`);
+  }
+  if (volume.canary !== undefined) throw new Fault("conflict", "it is a drill's, and goes with it");
+  draft.put(keys.volume(volume.number), { ...volume, name });
+  draft.delete(keys.volumeName(volume.name));
+  draft.put(keys.volumeName(name), { volume: volume.number });
+  draft.tell({
+    kind: "volume-renamed",
+    severity: "info",
+    sentence:
+      `volume ${volume.name} is called ${name}: hosts attach by that name from now on, ` +
+      "those that are attached go on until they connect anew",
+    volume: volume.number,
+  });
+  return {};
+}
 
 function claimCluster(
   draft: Draft,

@@ -206,6 +206,9 @@ test(
     const found = `found-${number}`;
     await settled(found);
     await expectFilled(lab, EXTENTS, "between the losses", found);
+    await lab.anyApi().changeVolume(found, { name: VOLUME });
+    await healed(lab);
+    await expectFilled(lab, EXTENTS, "between the losses");
     expect(await isClaimed()).toBe(false);
     // What disks hold is above all that is given out from now on.
     const anew = await createVolume(lab, { name: "anew", sizeBytes: SLICE_BYTES });

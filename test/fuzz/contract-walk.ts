@@ -83,6 +83,7 @@ function volumeSteps({ units: [asked], volumeBytes, protection }: WalkFacts): St
     { does: v1("GET /volumes/{id}"), ...volume },
     { does: v1("GET /volumes/{id}/chart"), ...volume },
     { does: v1("PATCH /volumes/{id}"), ...volume, body: { tls: "off" } },
+    { does: v1("PATCH /volumes/{id}"), ...volume, body: { name: "walked" } },
     { does: v1("POST /hosts"), body: { name: "walker", addresses: ["10.9.8.7"] } },
     { does: v1("GET /hosts/{host}"), ...host },
     { does: v1("PATCH /hosts/{host}"), ...host, body: { policy } },

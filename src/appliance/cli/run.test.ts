@@ -159,6 +159,19 @@ describe("volumes", () => {
     expect([out, backend.volumes()]).toEqual(["one is deleted\n", []]);
   });
 
+  test("rename: tried, done; a name of digits, or of no volume → refused", async () => {
+    await run("volume create one --size 1G");
+    expect(await run("volume rename one uno --dry-run")).toBe(0);
+    expect(out).toBe("it would be told: volume one is called uno\n");
+    expect(await run("volume rename one uno")).toBe(0);
+    expect([out, backend.volumes().map(({ name }) => name)]).toEqual([
+      "it is called uno\n",
+      ["uno"],
+    ]);
+    expect(await run("volume rename uno 12")).toBe(exitCodeOf("badRequest"));
+    expect(await run("volume rename one two")).toBe(exitCodeOf("notFound"));
+  });
+
   test("tls: said at creation, changed, shown; another word → misuse", async () => {
     expect(await run("volume create one --size 1G --tls required")).toBe(0);
     expect(backend.volume("one").tls).toBe("required");

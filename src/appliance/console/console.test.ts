@@ -336,6 +336,16 @@ describe("volumes", () => {
     expect(page.length).toBeLessThan(PAGE_BYTES_MAX / 2);
   });
 
+  test("renamed; another one's name, or none that is taken → refused, and said", async () => {
+    await send("/volumes/new", { ...form, intent: "create" });
+    expect(await led(send("/volumes/one/rename", { name: "uno" }))).toEqual([303, "/volumes/uno"]);
+    expect(await text("/volumes/uno")).toContain("one is called uno.");
+    await send("/volumes/new", { ...form, intent: "create" });
+    expect((await send("/volumes/one/rename", { name: "uno" })).status).toBe(409);
+    expect((await send("/volumes/one/rename", { name: "a b" })).status).toBe(400);
+    expect(backend.volumes().map(({ name }) => name)).toEqual(["uno", "one"]);
+  });
+
   test("deleted only when its name is typed", async () => {
     await send("/volumes/new", { ...form, intent: "create" });
     expect(await text("/volumes/one/delete")).toContain("For a day it can be taken back");
