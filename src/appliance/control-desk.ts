@@ -26,12 +26,15 @@ import { readNamedFile } from "#machine/state-directory.ts";
 import { timeInWords } from "./api/words.ts";
 import { keptBackups } from "./control-backups.ts";
 import type { KeptBackup } from "./control-backups.ts";
-import type { ClusterLife } from "./cluster-life.ts";
 import { MEMBERSHIP_FILE } from "./membership.ts";
 import type { Unit } from "./unit.ts";
 import { FEATURE_LEVEL } from "./version.ts";
 import { untilHolds } from "./view-wait.ts";
 
+/**
+ * Taken for the last generation of a cluster of which disks alone are left: more than any restores.
+ */
+const GENERATION_UNKNOWN = 99;
 /** The control store must be away at least this long before it is taken for lost. */
 const LOST_AFTER_MS = 15_000;
 /** Kept by one unit. */
@@ -90,6 +93,17 @@ export interface ControlBackend {
   rebuild(request: { dryRun: boolean }): RebuildView;
   /** A Fault conflict where nothing is gathered, notReady while a disk has yet to tell. */
   settle(): Promise<SettleView>;
+}
+
+/** Of which no control state is left. */
+interface LostCluster {
+  uuid: string;
+  name: string;
+  /** This unit in it, as far as it knows. */
+  unit: UnitNumber;
+  generation: Generation;
+  /** The name of the cluster that this unit leaves for it; null: it is in it. */
+  leaves: string | null;
 }
 
 export class ControlDesk implements ControlBackend {
@@ -155,34 +169,61 @@ export class ControlDesk implements ControlBackend {
   }
 
   rebuild({ dryRun }: { dryRun: boolean }): RebuildView {
-    this.#checkLost();
-    const { life } = this.#unit;
-    if (life === null) {
-      throw new Fault("notReady", "this unit is in no cluster: rebuild on one that still is");
-    }
-    const { clusterId, unit } = life;
-    const generation = { number: life.generation.number + 1, id: newId(this.#world) };
-    const { file, remembersAtMs } = this.#remembered(life);
+    const lost = this.#lostByDisks() ?? this.#lostOwn();
+    const { uuid: clusterId, unit } = lost;
+    const generation = { number: lost.generation.number + 1, id: newId(this.#world) };
+    const { file, remembersAtMs } = this.#remembered(lost);
     const { state } = openBackup(this.#world, this.#unit.backupKey, file, clusterId);
     const { units, volumes, cluster } = restoredState(state, generation);
     const view: RebuildView = {
       remembersAtMs,
       generation: generation.number,
-      sentences: this.#rebuildSentences(generation, { remembersAtMs, units, volumes }),
+      sentences: this.#rebuildSentences(lost, generation, { remembersAtMs, units, volumes }),
       begun: !dryRun,
     };
     if (dryRun) return view;
-    this.#unit.enterNext(
-      { clusterId, clusterName: cluster.name, unit, voters: [], generation },
-      file,
-    );
+    const next = { clusterId, clusterName: cluster.name, unit, voters: [], generation };
+    this.#unit.enterNext(next, file);
     return view;
   }
 
+  #lostOwn(): LostCluster {
+    this.#checkLost();
+    const { life } = this.#unit;
+    if (life === null) {
+      const why = "this unit is in no cluster, and finds no disk of one: rebuild on one that does";
+      throw new Fault("notReady", why);
+    }
+    const { clusterId: uuid, clusterName: name, unit, generation } = life;
+    return { uuid, name, unit, generation, leaves: null };
+  }
+
+  /**
+   * The cluster of disks that are left alone here, where this unit's own holds nothing: its boot
+   * medium was made anew. Null: nothing of that kind.
+   */
+  #lostByDisks(): LostCluster | null {
+    const { life, disks, configuration } = this.#unit;
+    const view = life?.follower.view;
+    if (life === null || view?.cluster == null || view.volumes.size > 0) return null;
+    const admitted = [...view.units.values()].filter(({ state }) => state === "admitted");
+    if (view.cluster.state !== "virgin" && admitted.length > 1) return null;
+    const found = disks.disks.flatMap(({ ofCluster }) => ofCluster ?? []);
+    const [uuid, ...others] = new Set(found);
+    if (uuid === undefined) return null;
+    if (others.length > 0) {
+      const why = "disks of several clusters are here: take out those that are not meant";
+      throw new Fault("conflict", why);
+    }
+    const generation = { number: GENERATION_UNKNOWN, id: FIRST_GENERATION.id };
+    const { clusterName: name } = configuration;
+    return { uuid, name, unit: 1, generation, leaves: view.cluster.name };
+  }
+
   /** In the form of a backup: from here on a rebuild goes a restore's way. */
-  #remembered(life: ClusterLife): { file: Uint8Array; remembersAtMs: number | null } {
-    const { catalog, configuration, backupKey } = this.#unit;
-    const { clusterId: uuid, clusterName: name, generation, follower } = life;
+  #remembered(lost: LostCluster): { file: Uint8Array; remembersAtMs: number | null } {
+    const { catalog, configuration, backupKey, life } = this.#unit;
+    const { uuid, name, generation } = lost;
     const known = catalog.state();
     const isOurs = known !== null && known.clusterUuid === uuid;
     const remembered: Remembered = isOurs
@@ -194,10 +235,9 @@ export class ControlDesk implements ControlBackend {
         }
       : NOTHING_REMEMBERED;
     const { reprotectAfterMs } = configuration;
+    const own = lost.leaves === null ? life?.follower.view.cluster : null;
     const sliceBytes =
-      follower.view.cluster?.sliceBytes ??
-      remembered.volumes[0]?.sliceBytes ??
-      configuration.sliceBytes;
+      own?.sliceBytes ?? remembered.volumes[0]?.sliceBytes ?? configuration.sliceBytes;
     const entries = rebuiltState(remembered, {
       ...{ uuid, name, generation, sliceBytes },
       featureLevel: FEATURE_LEVEL,
@@ -266,6 +306,7 @@ export class ControlDesk implements ControlBackend {
   }
 
   #rebuildSentences(
+    { leaves }: LostCluster,
     generation: Generation,
     known: { remembersAtMs: number | null; units: number; volumes: number },
   ): string[] {
@@ -281,9 +322,15 @@ export class ControlDesk implements ControlBackend {
         ? "from nothing: this unit remembers neither units nor volumes"
         : "from what this unit remembers, last as of " +
           `${timeInWords(remembersAtMs)} UTC: ${units} units, ${volumes} volumes with their names`;
+    const right =
+      leaves === null
+        ? `right only if a majority of the voters${this.#votersInWords()} is gone for good, and no ` +
+          `backup is left on any unit${better}`
+        : "right only if a majority of the voters of the cluster that disks here are of is gone " +
+          `for good, and no backup of it is left: this unit leaves the cluster ${leaves}, which ` +
+          "holds nothing, for that one";
     return [
-      `right only if a majority of the voters${this.#votersInWords()} is gone for good, and no ` +
-        `backup is left on any unit${better}`,
+      right,
       `a new control store begins on this unit, with it as the only voter, ${from}`,
       beginsInWords(generation),
       "lost are users, tokens and settings, hosts and which volume is assigned to whom, and the " +

@@ -191,18 +191,15 @@ export class LabUnit {
 
   /** And what it keeps of the control state besides: all backups. It must not run. */
   loseBackups(): void {
-    this.#loseFiles("control-backup-");
-  }
-
-  /** The copy that pages are shown from, by which it remembers names. It must not run. */
-  loseCatalogue(): void {
-    this.#loseFiles("catalog.sqlite");
-  }
-
-  #loseFiles(beginning: string): void {
     if (this.#child !== null) throw new Error(`${this.name} runs: it loses nothing`);
-    const lost = readdirSync(this.stateFolder).filter((name) => name.startsWith(beginning));
+    const lost = readdirSync(this.stateFolder).filter((name) => name.startsWith("control-backup-"));
     for (const name of lost) rmSync(path.join(this.stateFolder, name));
+  }
+
+  /** All but its disks is gone, as of a box whose boot medium was made anew. It must not run. */
+  loseState(): void {
+    if (this.#child !== null) throw new Error(`${this.name} runs: it loses nothing`);
+    rmSync(this.stateFolder, { recursive: true });
   }
 
   /** What it keeps in memory over a kill is gone, as after a power cut. It must not run. */
