@@ -324,8 +324,8 @@ export class ControlDesk implements ControlBackend {
           `${timeInWords(remembersAtMs)} UTC: ${units} units, ${volumes} volumes with their names`;
     const right =
       leaves === null
-        ? `right only if a majority of the voters${this.#votersInWords()} is gone for good, and no ` +
-          `backup is left on any unit${better}`
+        ? `right only if a majority of the voters${this.#votersInWords()} is gone for good, and ` +
+          `no backup is left on any unit${better}`
         : "right only if a majority of the voters of the cluster that disks here are of is gone " +
           `for good, and no backup of it is left: this unit leaves the cluster ${leaves}, which ` +
           "holds nothing, for that one";
