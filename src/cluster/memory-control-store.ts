@@ -242,6 +242,8 @@ export class MemoryControlClient implements ControlStore {
   readonly name: string;
   /** Added to the latency of watch events. */
   watchDelayMs = 0;
+  /** Asked first, as a voter between a unit and the store: why the unit may not, or null. */
+  mayWrite: ((transaction: Transaction) => Promise<string | null>) | null = null;
   readonly #store: MemoryControlStore;
   #connected = true;
   #watches: MemoryWatch[] = [];
@@ -271,6 +273,10 @@ export class MemoryControlClient implements ControlStore {
     checkTransaction(transaction);
     // As sent: a caller that changes its object later changes nothing.
     const sent = structuredClone(transaction) as Transaction;
+    if (this.mayWrite !== null) {
+      const refusal = await this.mayWrite(sent);
+      if (refusal !== null) throw new Fault("forbidden", refusal);
+    }
     return this.#ask("unknownOutcome", () => this.#store.commit(sent));
   }
 

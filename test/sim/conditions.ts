@@ -28,6 +28,7 @@ export const CONDITIONS = [
   "a scrub came to its end",
   "a pulled disk was taken again",
   "the control state was rebuilt from disks",
+  "a unit wrote through a voter that was behind",
 ] as const;
 export type Condition = (typeof CONDITIONS)[number];
 

@@ -22,6 +22,7 @@ import type { VolumeShape } from "#appliance/forwarder.ts";
 import type { ControlStore } from "#cluster/control-store.ts";
 import { keys, parseSlice } from "#cluster/state.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
+import { ViewFollower } from "#cluster/view-follower.ts";
 import { Head } from "#raid/head.ts";
 import { Mender } from "#raid/mender.ts";
 import { RangeLock, Ticket } from "#raid/range-lock.ts";
@@ -87,6 +88,11 @@ function isHostWrite(operation: Operation): boolean {
 }
 
 const stable: Mutant[] = [
+  {
+    name: "stale-voter",
+    sentence: "a voter that is behind refuses what a unit writes, and that never hears of it",
+    install: installStaleVoter,
+  },
   {
     name: "lost-flush",
     sentence: "a flush is acked and not done",
@@ -342,6 +348,24 @@ function ownMember(
     if (member !== null && member.record !== null) return member;
   }
   return null;
+}
+
+function installStaleVoter(): () => void {
+  const undo = [
+    patch(ViewFollower.prototype, "reached", () => () => Promise.resolve(true)),
+    patch(
+      RecordKeeper.prototype,
+      "propose",
+      (original) =>
+        function (this: RecordKeeper, next, expected, done, proposer) {
+          const told: typeof done = (outcome, current) => {
+            if (outcome !== Outcome.refused) done(outcome, current);
+          };
+          original.call(this, next, expected, told, proposer);
+        },
+    ),
+  ];
+  return () => undo.forEach((one) => one());
 }
 
 /** One attempt; no answer is taken for a good one. */

@@ -40,6 +40,7 @@ export const HARMS = [
   "misdirectedWrite",
   "pullDisk",
   "loseControl",
+  "voterLate",
 ] as const;
 export type Harm = (typeof HARMS)[number];
 
@@ -71,9 +72,10 @@ const USUAL: Record<Harm, number> = {
   misdirectedWrite: 1,
   pullDisk: 4,
   loseControl: 0,
+  voterLate: 6,
 };
 /** Not drawn. */
-const BY_SEED: readonly Harm[] = ["pullDisk", "loseControl"];
+const BY_SEED: readonly Harm[] = ["pullDisk", "loseControl", "voterLate"];
 /** One seed in so many pulls disks. */
 const PULLS_EVERY = 10;
 /** One seed in so many loses the control state, once; not those that are known to find mutants. */
@@ -100,6 +102,7 @@ export class Nemesis {
     this.#weights = drawn.map((harm) => [harm, USUAL[harm] * prng.pick([0.5, 1, 1, 3])]);
     // By the seed's number: what other seeds are known to find they go on finding.
     if (cluster.plan.seed % PULLS_EVERY === 0) this.#weights.push(["pullDisk", USUAL.pullDisk]);
+    if (cluster.voters !== null) this.#weights.push(["voterLate", USUAL.voterLate]);
     this.#losesControl = cluster.plan.seed % REBUILDS_EVERY === REBUILDS_AT;
     this.#pauseMs = prng.pick([300, 800, 1500, 3000]);
   }
@@ -386,6 +389,11 @@ export class Nemesis {
           Object.assign(controlStore.faults, { requestLost: 0, answerLost: 0, late: 0 }),
         );
         return true;
+      case "voterLate": {
+        const inTime = this.#cluster.voters?.late(this.#prng.pick([300, 1500, 6000]));
+        this.#after(durationMs, () => inTime?.());
+        return true;
+      }
       case "loseControl":
         this.#loseControl();
         return true;

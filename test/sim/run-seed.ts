@@ -28,6 +28,9 @@ export interface SeedOptions {
 }
 
 const MIB = 1 << 20;
+/** One seed in so many has voters between units and control store; the others stay as they are. */
+const VOTERS_EVERY = 10;
+const VOTERS_AT = 7;
 
 export interface SeedPlan extends ClusterPlan {
   /** While the nemesis works a bit flips on some disk this often, ms; 0: only as a harm. */
@@ -78,6 +81,7 @@ export function planOf(seed: number): SeedPlan {
       bytesPerSecondMax: prng.pick([MIB, 8 * MIB, 100 * MIB]),
     },
     decayMs: prng.pick([0, 0, 30, 100]),
+    voters: seed % VOTERS_EVERY === VOTERS_AT,
   };
 }
 

@@ -39,6 +39,7 @@ import { NET_USUAL, SimNet } from "./sim-net.ts";
 import type { NetOptions } from "./sim-net.ts";
 import { SimRestore } from "./sim-restore.ts";
 import type { RestoreOptions } from "./sim-restore.ts";
+import { SimVoters } from "./sim-voters.ts";
 import { ARENA_BYTES, SimUnit } from "./sim-unit.ts";
 import type { UnitProcess, UnitWorld } from "./sim-unit.ts";
 import { Simulation } from "./simulation.ts";
@@ -63,6 +64,8 @@ export interface ClusterPlan {
   clockRates?: number[];
   /** Absent: never, but at the end. */
   scrub?: ScrubPace;
+  /** What units write goes through voters, whose views may be behind (sim-voters.ts). */
+  voters?: boolean;
 }
 
 export const MIX_USUAL: WorkMix = {
@@ -94,6 +97,7 @@ export class SimCluster {
   /** Of the newest generation. */
   controlStore: MemoryControlStore;
   readonly #stores = new Map<number, MemoryControlStore>();
+  readonly #voters = new Map<MemoryControlStore, SimVoters>();
   restore: SimRestore | null = null;
   readonly history = new History();
   readonly losses: MemoryLosses;
@@ -136,6 +140,7 @@ export class SimCluster {
     });
     this.controlStore = this.#makeStore(1);
     for (let number = 1; number <= plan.units; number++) this.#addUnit(number);
+    this.#addVoters();
     for (let number = 1; number <= plan.hosts; number++) {
       this.hosts.push(new SimHost(this.hostWorld(), number, plan.mix));
     }
@@ -160,6 +165,19 @@ export class SimCluster {
     return store;
   }
 
+  #addVoters(): void {
+    if (this.plan.voters !== true) return;
+    const { simulation, controlStore, plan } = this;
+    const voters = new SimVoters(simulation, controlStore, this.#placement, plan.units);
+    voters.onBehind = () => this.sometimes("a unit wrote through a voter that was behind");
+    this.#voters.set(controlStore, voters);
+  }
+
+  /** Of the newest generation; null: units ask the control store themselves. */
+  get voters(): SimVoters | null {
+    return this.#voters.get(this.controlStore) ?? null;
+  }
+
   /** The slice records as the control store has them: what a backup taken now holds of them. */
   backup(): SliceRecord[] {
     const { entries } = this.controlStore.read(keys.slices);
@@ -170,6 +188,7 @@ export class SimCluster {
   beginGeneration(backup: readonly SliceRecord[], options?: RestoreOptions): SimRestore {
     const generation = this.#stores.size + 1;
     this.controlStore = this.#makeStore(generation);
+    this.#addVoters();
     this.restore = new SimRestore(this, backup, generation, options);
     return this.restore;
   }
@@ -202,6 +221,7 @@ export class SimCluster {
     from.disks.delete(number);
     from.outDisks.delete(number);
     this.#placement.set(number, to);
+    this.voters?.placed(number, to);
     this.unit(to).insert(number, disk);
     // As the view tells them, once the disk is registered there.
     for (const { process } of this.units) {
@@ -273,7 +293,12 @@ export class SimCluster {
     return {
       simulation: this.simulation,
       net: this.net,
-      controlStore: (generation) => this.#stores.get(generation) as MemoryControlStore,
+      controlClient: (generation, unit) => {
+        const store = this.#stores.get(generation) as MemoryControlStore;
+        const client = store.client(`unit ${unit}`);
+        this.#voters.get(store)?.join(unit, client);
+        return client;
+      },
       opened: (process) => {
         const { restore } = this;
         if (restore?.generation === process.generation) restore.opened(process);
@@ -502,6 +527,7 @@ export class SimCluster {
     this.net.healAll();
     this.controlStore.setAway(false);
     Object.assign(this.controlStore.faults, { requestLost: 0, answerLost: 0, late: 0 });
+    this.voters?.heal();
     this.restore?.enterAll();
     for (const unit of this.units) {
       unit.resume();

@@ -13,7 +13,7 @@ import type { ScrubPace } from "#base/disk-health.ts";
 import { DataPlane } from "#appliance/data-plane.ts";
 import type { SliceHappening } from "#appliance/slice-happenings.ts";
 import type { VolumeShape } from "#appliance/forwarder.ts";
-import type { MemoryControlClient, MemoryControlStore } from "#cluster/memory-control-store.ts";
+import type { MemoryControlClient } from "#cluster/memory-control-store.ts";
 import { RecordKeeper } from "#cluster/record-keeper.ts";
 import type { SliceOptions } from "#raid/slice.ts";
 import { openDisk } from "#store/open-disk.ts";
@@ -31,8 +31,8 @@ const SLICE: SliceOptions = { rejoinDelayMs: 400, rejoinDelayMaxMs: 3000 };
 export interface UnitWorld {
   simulation: Simulation;
   net: SimNet;
-  /** The one of a generation. */
-  controlStore(generation: number): MemoryControlStore;
+  /** A unit's way to the control store of a generation. */
+  controlClient(generation: number, unit: UnitNumber): MemoryControlClient;
   /** A process has opened its disks. */
   opened(process: UnitProcess): void;
   shapes: readonly VolumeShape[];
@@ -271,7 +271,7 @@ export class UnitProcess implements Endpoint {
         },
       },
     };
-    this.client = shared.controlStore(this.generation).client(`unit ${machine.number}`);
+    this.client = shared.controlClient(this.generation, machine.number);
     if (!machine.storeReachable) this.client.setConnected(false);
     this.plane = this.#makePlane();
     this.keeper = this.#makeKeeper();
