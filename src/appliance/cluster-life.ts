@@ -18,7 +18,7 @@ import type { Journal } from "#cluster/decision-journal.ts";
 import { JournalRecorder } from "#cluster/journal-recorder.ts";
 import type { EarlierJournal, JournalLines } from "#cluster/journal-recorder.ts";
 import { EtcdControlStore } from "#cluster/etcd-control-store.ts";
-import type { NearCluster } from "#cluster/formation.ts";
+import type { NearCluster, StationFact } from "#cluster/formation.ts";
 import type { Generation } from "#cluster/generation.ts";
 import { giveWay } from "#cluster/giving-way.ts";
 import { type UnitIdentity, idBytes, idText, unitAddress } from "#cluster/identity.ts";
@@ -49,7 +49,7 @@ import { type UnitFacts, voterPlaces } from "./assembly.ts";
 import { ControlBackups } from "./control-backups.ts";
 import { callUnit } from "./control-pipe.ts";
 import type { PipeSecurity } from "./control-pipe.ts";
-import { type Coming, GenerationWatch, otherUnits } from "./generation-watch.ts";
+import { type Coming, GenerationWatch, otherUnits, stationPlaces } from "./generation-watch.ts";
 import { HeldTelling } from "./held-telling.ts";
 import type { SavedMembership, VoterPlace } from "./membership.ts";
 import { headReports } from "./head-reports.ts";
@@ -86,6 +86,8 @@ export interface LifeParts {
   journalLines: JournalLines;
   /** Other clusters in use with our join secret that this unit hears; null: not known. */
   near(): readonly NearCluster[] | null;
+  /** The control station of this cluster, of whatever generation; null: none is heard. */
+  stationHeard(): StationFact | null;
   /** This unit was removed from the cluster. */
   removed(): void;
   /** A disk here is to leave, or not any more. */
@@ -254,14 +256,16 @@ export class ClusterLife {
   }
 
   #watchGenerations(): GenerationWatch {
-    const { membership, facts, come } = this.#parts;
+    const { membership, facts, come, identity, stationHeard } = this.#parts;
     const { view } = this.follower;
+    // Nobody here may know the unit that began a later generation.
+    const known = () => [...this.#places, ...stationPlaces(stationHeard())];
     return new GenerationWatch(this.#world, this.#timers, {
       generation: membership.generation,
       facts,
       storeAway: () => this.store.voter === null,
       leads: () => this.lease.leads,
-      others: () => otherUnits(view, this.#places, idText(this.#parts.identity.unitId)),
+      others: () => otherUnits(view, known(), idText(identity.unitId)),
       call: (place) => this.#callPlace(place, Purpose.generation),
       admit: async (unit) => (await this.commands.ask("admitUnit", unit)).unit,
       voters: () => voterPlaces(view),

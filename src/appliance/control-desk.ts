@@ -37,6 +37,7 @@ import { untilHolds } from "./view-wait.ts";
 const GENERATION_UNKNOWN = 99;
 /** The control store must be away at least this long before it is taken for lost. */
 const LOST_AFTER_MS = 15_000;
+const JUST_STARTED = "this unit has just started, and looks for its cluster";
 /** Kept by one unit. */
 const NAME = /^control-backup-\d$/;
 
@@ -164,6 +165,12 @@ export class ControlDesk implements ControlBackend {
     return view;
   }
 
+  /** Just after its start it has heard of nobody. */
+  #checkNotEarly(): void {
+    if (this.#unit.uptimeSeconds() * 1000 < LOST_AFTER_MS)
+      throw new Fault("notReady", JUST_STARTED);
+  }
+
   get gathering(): boolean {
     return this.#unit.life?.follower.view.cluster?.gathering === true;
   }
@@ -211,9 +218,15 @@ export class ControlDesk implements ControlBackend {
     const found = disks.disks.flatMap(({ ofCluster }) => ofCluster ?? []);
     const [uuid, ...others] = new Set(found);
     if (uuid === undefined) return null;
+    this.#checkNotEarly();
     if (others.length > 0) {
       const why = "disks of several clusters are here: take out those that are not meant";
       throw new Fault("conflict", why);
+    }
+    const station = this.#unit.discovery.formation.stationOf(uuid);
+    if (station !== null) {
+      const why = `the cluster ${station.clusterName}, which disks here are of, is there`;
+      throw new Fault("conflict", `${why}: there is nothing to rebuild; bring them back to it`);
     }
     const generation = { number: GENERATION_UNKNOWN, id: FIRST_GENERATION.id };
     const { clusterName: name } = configuration;
@@ -264,11 +277,8 @@ export class ControlDesk implements ControlBackend {
     const { life, removal, state } = this.#unit;
     if (removal !== null) throw new Fault("removed", "this unit was removed from its cluster");
     const isMember = life !== null || state.readText(MEMBERSHIP_FILE) !== null;
-    // Before it is in its cluster, and just after its start, it has heard of nobody.
-    const isEarly =
-      this.#unit.uptimeSeconds() * 1000 < LOST_AFTER_MS || (isMember && life === null);
-    if (isEarly)
-      throw new Fault("notReady", "this unit has just started, and looks for its cluster");
+    this.#checkNotEarly();
+    if (isMember && life === null) throw new Fault("notReady", JUST_STARTED);
     if (life === null || (life.store.voter === null && life.staleMs >= LOST_AFTER_MS)) return;
     const why = "the control store answers, or did so a moment ago: there is nothing to restore";
     throw new Fault("conflict", why);

@@ -12,7 +12,9 @@ import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
 import { ClusterState } from "#protocol/peer-channel/identity.ts";
 import type { PeerIdentity } from "#protocol/peer-channel/identity.ts";
 import type { UnitFacts } from "./assembly.ts";
-import { GenerationWatch } from "./generation-watch.ts";
+import { ClusterView } from "#cluster/view.ts";
+import { GenerationWatch, otherUnits, stationPlaces } from "./generation-watch.ts";
+import type { VoterPlace } from "./membership.ts";
 import type { Coming, GenerationParts } from "./generation-watch.ts";
 
 const SECOND: Generation = { number: 2, id: "a0".repeat(16) };
@@ -127,5 +129,25 @@ describe("two units meet", () => {
     await meet(low, high, { one: a, other: b });
     await meet(low, high, { one: a, other: b });
     expect(low.came.length).toBe(1);
+  });
+});
+
+describe("who is called", () => {
+  test("a control station that nobody here knows is, itself and what is known are not twice", () => {
+    const station = {
+      ...{ clusterId: "c".repeat(32), clusterName: "attic", clusterState: "used" as const },
+      ...{ featureLevel: 1, stationUnitId: "9".repeat(32), publicKey: new Uint8Array(32), term: 1 },
+      ...{ addresses: ["10.0.0.9"], channelPort: 10811 },
+    };
+    const view = new ClusterView();
+    const called = (ownId: string, saved: VoterPlace[]) =>
+      otherUnits(view, [...saved, ...stationPlaces(station)], ownId).map(
+        ({ place }) => place.unitId,
+      );
+    const [voter] = VOTERS;
+    if (voter === undefined) throw new Error("no voter");
+    expect(called("a".repeat(32), VOTERS)).toEqual([voter.unitId, station.stationUnitId]);
+    expect(called(station.stationUnitId, VOTERS)).toEqual([voter.unitId]);
+    expect(stationPlaces(null)).toEqual([]);
   });
 });

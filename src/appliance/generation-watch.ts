@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How units of one cluster learn of its newest generation (a restored backup starts one): whoever
-// does not reach the control store asks the units that it knows, and the control station of a later
-// generation calls the units that it misses. Both say which generation they are in; the higher one
-// admits the other, which comes along (next-generation.ts).
+// does not reach the control store asks the units that it knows, and a control station that it
+// hears; and the control station of a later generation calls the units that it misses. Both say
+// which generation they are in; the higher one admits the other, which comes along
+// (next-generation.ts).
 //
 // Only over links that prove the join secret and the unit's key; units of two generations open no
 // other link to each other (generationKey).
@@ -14,6 +15,7 @@ import type { Timers, World } from "#base/world.ts";
 import { commandArguments } from "#cluster/commands.ts";
 import { FIRST_GENERATION, GenerationSchema, compareGenerations } from "#cluster/generation.ts";
 import type { Generation } from "#cluster/generation.ts";
+import type { StationFact } from "#cluster/formation.ts";
 import { idText } from "#cluster/identity.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
 import type { ClusterView } from "#cluster/view.ts";
@@ -174,4 +176,11 @@ export function otherUnits(
     .filter(({ unitId }) => !known.some(({ id }) => id === unitId))
     .map((place) => ({ place, alive: false }));
   return [...places, ...unknown].filter(({ place }) => place.unitId !== ownId && place.port > 0);
+}
+
+/** Where a control station that is heard can be called, though its number is not known. */
+export function stationPlaces(station: StationFact | null): VoterPlace[] {
+  if (station === null) return [];
+  const { stationUnitId: unitId, addresses, channelPort: port } = station;
+  return [{ unit: 0, unitId, addresses, port }];
 }

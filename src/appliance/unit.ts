@@ -519,6 +519,7 @@ export class Unit {
       exportsUnclaimed: this.exportsUnclaimed,
       actor: () => this.#outside.actors.current,
       near: () => this.discovery.formation.near,
+      stationHeard: () => this.discovery.formation.stationOf(saved.clusterId),
       journalLines: new LineFiles(this.state, "decisions", DECISION_FILES),
       takeDiskAgain: (uuid) => this.disks.takeAgain(uuid),
       removed: () => this.#wasRemoved(saved),

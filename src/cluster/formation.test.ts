@@ -328,3 +328,12 @@ describe("formation", () => {
     expect([outside.calls, outside.machine.state]).toEqual([[], "noSecret"]);
   });
 });
+
+test("the control station of a cluster → known as long as it is heard", () => {
+  const outside = new Outside({});
+  outside.station("b", "used");
+  expect(outside.machine.stationOf(id("b"))?.stationUnitId).toBe(id("9"));
+  expect(outside.machine.stationOf(id("c"))).toBeNull();
+  outside.nowMs += HEARD_MS + 1;
+  expect(outside.machine.stationOf(id("b"))).toBeNull();
+});

@@ -204,6 +204,11 @@ export class Formation {
     return this.#stations.inUse(now, NEAR_MS).filter(({ clusterId }) => clusterId !== own);
   }
 
+  /** The control station of a cluster; null: none is heard at the moment. */
+  stationOf(clusterId: string): StationFact | null {
+    return this.#stations.there(this.#now()).find((fact) => fact.clusterId === clusterId) ?? null;
+  }
+
   // What was heard
   // ----------------------------------------------------------------------------------
 
