@@ -29,6 +29,8 @@ function same(catalog: Catalog, view: ClusterView): void {
     const there = view.slicesOfVolume(volume).filter((record) => record !== null);
     expect(catalog.slicesOfVolume(volume.number)).toEqual(there);
   }
+  const bySlice = [...view.slices.values()].sort((a, b) => a.slice - b.slice);
+  expect(catalog.slices().sort((a, b) => a.slice - b.slice)).toEqual(bySlice);
   const members = catalog.membersByDisk().reduce((sum, row) => sum + row.slices, 0);
   const named = [...view.slices.values()].reduce(
     (sum, record) => sum + record.inSync.length + record.resyncing.length,

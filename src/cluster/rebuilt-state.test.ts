@@ -223,6 +223,23 @@ describe("gathering", () => {
     ]);
   });
 
+  test("a disk that is remembered and not there → nobody waits for it to tell", () => {
+    const before = cluster();
+    const { disks, slices } = truth(before);
+    const [first, second] = disks;
+    if (first === undefined || second === undefined) throw new Error("no disks");
+    const made = rebuilt(rememberedOf(before));
+    come(made, 2);
+    tell(made, come(made, 1), first, slices);
+    expect(made.view().disks.get(2)?.state).toBe("failed");
+    expect(made.ask("endGathering", {})).toEqual({ disks: 1 });
+    // Put into another unit than the one that is remembered, which is up.
+    tell(made, come(made, 3), second, slices);
+    made.until("settled", () => made.view().slices.size === 1);
+    expect(made.view().volumeByName("mail")?.slices).toEqual([1]);
+    expect([...made.view().disks.values()].map(({ state }) => state)).toEqual(["ready", "ready"]);
+  });
+
   test("a number that only a disk knows → not given out, nor taken as deleted", () => {
     const { disks, slices } = truth(cluster());
     const [first] = disks;

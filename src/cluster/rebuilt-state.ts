@@ -66,7 +66,7 @@ export function rebuiltState(
     put(keys.unitId(unit.id), { unit: unit.number });
   }
   for (const disk of disks) {
-    put(keys.disk(disk.number), disk);
+    put(keys.disk(disk.number), unseen(disk));
     put(keys.diskUuid(disk.uuid), { disk: disk.number });
   }
   for (const volume of volumes) {
@@ -84,6 +84,13 @@ export function rebuiltState(
   };
   put(keys.cluster, cluster);
   return [...entries];
+}
+
+/** Out, until its unit, or another one, registers it: nobody knows whether it is there. */
+function unseen(disk: DiskRecord): DiskRecord {
+  if (disk.state === "gone") return disk;
+  const reason = "not seen since the control state was rebuilt";
+  return { ...disk, state: "failed", lost: { isOut: true, reason } };
 }
 
 /** Assigned to nobody; one that was deleted, and could be taken back, is back. */
