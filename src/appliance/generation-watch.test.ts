@@ -133,7 +133,7 @@ describe("two units meet", () => {
 });
 
 describe("who is called", () => {
-  test("a control station that nobody here knows is, itself and what is known are not twice", () => {
+  test("a control station that nobody here knows is; nobody twice, nor itself", () => {
     const station = {
       ...{ clusterId: "c".repeat(32), clusterName: "attic", clusterState: "used" as const },
       ...{ featureLevel: 1, stationUnitId: "9".repeat(32), publicKey: new Uint8Array(32), term: 1 },
