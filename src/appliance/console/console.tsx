@@ -71,14 +71,21 @@ export interface ConsoleOptions {
 export type ConsoleApp = Hono<{ Bindings: Asking }>;
 export type Call = Context<{ Bindings: Asking }>;
 
-export function createConsole(backend: Backend, options: ConsoleOptions): ConsoleApp {
+export interface Console {
+  app: ConsoleApp;
+  /** The page that says why another one is not shown, or something not done. */
+  refuse(error: Error, call: Call): Response;
+}
+
+export function createConsole(backend: Backend, options: ConsoleOptions): Console {
   const app: ConsoleApp = new Hono<{ Bindings: Asking }>();
   const desk = new Desk(backend, options);
-  app.onError((error, call) => {
+  const refuse = (error: Error, call: Call) => {
     const fault = faultOf(error, options.world.log, `${call.req.method} ${call.req.path}`);
     const content = <pages.NotFoundPage what={sentenceOf(fault)} />;
     return desk.show(call, { title: "That did not work", place: "", content, fault });
-  });
+  };
+  app.onError(refuse);
   addAssets(app);
   // A certificate is no secret; whoever adds it compares its fingerprint.
   app.get("/ca.pem", (call) =>
@@ -101,7 +108,7 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
   addEventPages(app, desk);
   addSettingsPage(app, desk);
   addUserPages(app, desk);
-  return app;
+  return { app, refuse };
 }
 
 export interface Shown {

@@ -124,15 +124,18 @@ function Navigation({ place, session, name }: { place: string; session: Session;
       </nav>
       <form method="post" action="/logout">
         <FormToken session={session} />
-        <p class="who">
-          {session.who.actor}, {session.who.role}
-        </p>
+        <p class="who">{whoInWords(session)}</p>
         <button class="quiet-button" type="submit">
           Sign out
         </button>
       </form>
     </header>
   );
+}
+
+/** `anna (viewer)`; whoever is called as the role is said once. */
+function whoInWords({ who: { actor, role } }: Session): string {
+  return actor === role ? actor : `${actor} (${role})`;
 }
 
 const VIEWER = "A viewer sees everything and changes nothing: ask an administrator.";
