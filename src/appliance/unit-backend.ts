@@ -213,7 +213,9 @@ export class UnitBackend implements Backend {
         state: view.isAlive(disk.unit) ? disk.state : "away",
         reason: view.isAlive(disk.unit) ? useOf(disk) : "its unit is away",
         health: recordedHealth(disk.health),
-        slices: slicesOn(view, disk.number),
+        get slices() {
+          return slicesOn(view, disk.number);
+        },
       }));
     return [...own.map((disk) => this.#ownDisk(disk, life)), ...others];
   }
@@ -234,7 +236,9 @@ export class UnitBackend implements Backend {
       state: view?.disks.get(number)?.state === "leaving" ? "leaving" : disk.state,
       reason: retiredReason(view?.disks.get(number)) ?? disk.reason,
       health: opened === null ? null : ownHealth(opened.health),
-      slices: view === null || number === 0 ? [] : slicesOn(view, number),
+      get slices() {
+        return view === null || number === 0 ? [] : slicesOn(view, number);
+      },
     };
   }
 
@@ -288,7 +292,8 @@ export class UnitBackend implements Backend {
   }
 
   volume(nameOrNumber: string): VolumeView {
-    return volumeView(this.#find(nameOrNumber), this.#shared());
+    // Copied: it may be kept, as the answer to a key is.
+    return { ...volumeView(this.#find(nameOrNumber), this.#shared()) };
   }
 
   async createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView> {

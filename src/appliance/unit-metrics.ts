@@ -31,6 +31,7 @@ export function unitMetrics(sources: MetricSources): MetricSample[] {
     report.slices.reduce((total, slice) => total + of(slice), 0);
   const memory = machineMemory();
   const byNumber = new Map(units.map((unit) => [unit.unit, unit]));
+  const someWork = units.some(({ maintenance }) => maintenance !== null);
   return [
     gauge("cairn_unit_memory_size_bytes", "Memory of the machine.", memory.sizeBytes),
     gauge(
@@ -85,7 +86,9 @@ export function unitMetrics(sources: MetricSources): MetricSample[] {
     ...report.disks.flatMap(diskMetrics),
     ...clusterMetrics(units),
     ...pools.flatMap(poolMetrics),
-    ...volumes.flatMap((volume) => volumeMetrics(volume, byNumber)),
+    ...volumes.flatMap((volume) =>
+      volumeMetrics(volume, someWork && lacksByMaintenance(volume, byNumber)),
+    ),
     ...volumes.flatMap((volume) => askedMetrics(volume, sources.asked(volume.volume))),
   ];
 }
@@ -198,14 +201,14 @@ function lacksByMaintenance(volume: VolumeView, units: ReadonlyMap<number, UnitV
   return lacks;
 }
 
-function volumeMetrics(volume: VolumeView, units: ReadonlyMap<number, UnitView>): MetricSample[] {
+function volumeMetrics(volume: VolumeView, isWaiting: boolean): MetricSample[] {
   const labels = { volume: volume.name };
   return [
     gauge("cairn_volume_size_bytes", "Size.", volume.sizeBytes, labels),
     gauge(
       "cairn_volume_maintenance_state",
       "1: it lacks copies, and those of units in maintenance alone.",
-      Number(lacksByMaintenance(volume, units)),
+      Number(isWaiting),
       labels,
     ),
     ...AVAILABILITIES.map((state) =>
