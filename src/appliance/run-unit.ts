@@ -7,6 +7,7 @@ import etcdArchive from "#embedded/etcd.zst" with { type: "file" };
 import { hostByToken } from "#cluster/host-state.ts";
 import { tokensOf } from "#cluster/user-state.ts";
 import { ActorScope } from "#machine/actor-scope.ts";
+import { ApplianceBox } from "#machine/appliance-box.ts";
 import { createTimers } from "#machine/timers.ts";
 import { createMainWorld } from "#machine/main-world.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
@@ -41,6 +42,7 @@ import { NbdTls } from "./nbd-tls.ts";
 import { authorityOf, issueForHost, startWebTls, tlsPortOnly } from "./unit-web-tls.ts";
 import { UnitBackend } from "./unit-backend.ts";
 import { UnitNeighbours } from "./unit-neighbours.ts";
+import { startTimeServers } from "./time-servers.ts";
 import { startUpdates } from "./unit-updates.ts";
 import type { UnitUpdates } from "./unit-updates.ts";
 import { makeUnit } from "./make-unit.ts";
@@ -94,11 +96,16 @@ export async function runUnit(
     const syslog = startSyslog(unit, world, outside.timers);
     log.also = (level, sentence, facts) => syslog.log(level, sentence, facts);
     const group = startGroupAddress(unit, world, outside.timers);
+    const noTime = startTimeServers({
+      ...{ log: world.log, timers: outside.timers, box: new ApplianceBox() },
+      wanted: () => unit.life?.follower.view.settings.timeServers,
+    });
     const web = startWebTls(unit, world, outside.timers, { api, nbd: tls });
     const reason = await Promise.race([told, unit.ended]);
     updates.stop();
     neighbours.stop();
     syslog.stop();
+    noTime();
     await group.stop();
     web.stop();
     await unit.stop(reason);

@@ -262,11 +262,13 @@ export class UnitBackend implements Backend {
   }
 
   settings(): SettingsView {
-    const { settings } = this.#life().follower.view;
+    const { settings, cluster } = this.#life().follower.view;
     const { reprotectAfterMs, protectWithinMs, scrubEveryMs, scrubBytesPerSecondMax } = settings;
-    const { diskErrorsMax, groupAddress, httpsOnly, syslogTarget } = settings;
+    const { diskErrorsMax, groupAddress, httpsOnly, syslogTarget, timeServers } = settings;
     const scrub = { scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax };
-    return { reprotectAfterMs, protectWithinMs, ...scrub, groupAddress, httpsOnly, syslogTarget };
+    const copies = { reprotectAfterMs, protectWithinMs, ...scrub };
+    const clusterName = cluster?.name ?? "";
+    return { clusterName, ...copies, groupAddress, httpsOnly, syslogTarget, timeServers };
   }
 
   authority(): AuthorityView {
@@ -279,8 +281,10 @@ export class UnitBackend implements Backend {
     const life = this.#life();
     const changes = Object.entries(change).filter(([, value]) => value !== undefined);
     await life.commands.ask("setSettings", Object.fromEntries(changes));
-    const { view } = life.follower;
-    await this.#until(life, () => changes.every(([name, value]) => view.settings[name] === value));
+    await this.#until(life, () => {
+      const now = new Map(Object.entries(this.settings()));
+      return changes.every(([name, value]) => now.get(name) === value);
+    });
     return this.settings();
   }
 

@@ -108,7 +108,7 @@ export class MemoryBackend implements Backend {
       sentence: "serves and is well",
       phase: "joined",
       cluster: this.inCluster
-        ? { uuid: "cd".repeat(16), name: "attic", state: "used", generation: 1 }
+        ? { uuid: "cd".repeat(16), name: this.#settings.clusterName, state: "used", generation: 1 }
         : null,
       role: "member",
       pool: "pool",
@@ -212,6 +212,8 @@ export class MemoryBackend implements Backend {
     groupAddress: null,
     httpsOnly: false,
     syslogTarget: null,
+    timeServers: null,
+    clusterName: "attic",
   };
   authority() {
     return { pem: "-----BEGIN CERTIFICATE-----\n", fingerprint: "AA:BB" };

@@ -556,12 +556,19 @@ describe("the cluster", () => {
     expect(await run("setting set groupAddress 10.0.0.50")).toBe(0);
     expect(out).toContain("groupAddress            10.0.0.50");
     expect(await run("setting set httpsOnly yes")).toBe(0);
+    expect(await run("setting set clusterName cellar")).toBe(0);
+    expect(await run("setting set clusterName two words")).toBe(2);
+    expect(await run("setting set timeServers 10.0.0.1,ntp.example.org")).toBe(0);
+    expect(out).toContain("timeServers             10.0.0.1,ntp.example.org");
+    expect(await run("setting set timeServers 10.0.0.999")).not.toBe(0);
     expect(await run("setting set httpsOnly perhaps")).toBe(2);
     expect(await run("authority show")).toBe(0);
     expect(out).toContain("SHA-256 AA:BB");
     expect(await run("setting list -o json")).toBe(0);
     expect(printed()).toEqual({
       syslogTarget: null,
+      timeServers: "10.0.0.1,ntp.example.org",
+      clusterName: "cellar",
       reprotectAfterMs: 600_000,
       protectWithinMs: 0,
       scrubEveryMs: 7 * 86_400_000,

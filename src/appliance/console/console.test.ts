@@ -122,6 +122,13 @@ describe("ways in", () => {
     expect(second).not.toContain("The cluster is yours.");
   });
 
+  test("claimed with another name → the cluster is called so", async () => {
+    expect(await text("/claim")).toContain('name="cluster" type="text" value="attic"');
+    await post("/claim", { code: MEMORY_CODE, password: PASSWORD, cluster: " cellar " });
+    expect(backend.status().cluster?.name).toBe("cellar");
+    expect(await text("/setup")).toContain("· cellar · Cairn</title>");
+  });
+
   test("wrong code, short password, claimed already → said, nobody is signed in", async () => {
     const wrong = await post("/claim", { code: "sesame", password: PASSWORD });
     expect(wrong.status).toBe(403);
@@ -129,6 +136,12 @@ describe("ways in", () => {
     const short = await post("/claim", { code: MEMORY_CODE, password: "short" });
     expect(short.status).toBe(400);
     expect(await short.text()).toContain("at least 10 characters");
+    const named = { code: MEMORY_CODE, password: PASSWORD, cluster: "two words" };
+    const badName = await post("/claim", named);
+    expect(badName.status).toBe(400);
+    const again = await badName.text();
+    expect(again).toContain("name has letters, digits, dots");
+    expect(again).toContain('value="two words"');
     expect(backend.claims).toHaveLength(1); // the short one cost no try
     backend.ownerToken = "f".repeat(64);
     expect((await post("/claim", { code: MEMORY_CODE, password: PASSWORD })).status).toBe(409);

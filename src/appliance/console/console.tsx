@@ -17,6 +17,7 @@ import type { Child } from "hono/jsx";
 import { Fault } from "#base/fault.ts";
 import { NAME_CHARACTERS_MAX } from "#base/limits.ts";
 import type { World } from "#base/world.ts";
+import { nameSchema } from "#cluster/name-schema.ts";
 import { FIRST_USER } from "#cluster/user-state.ts";
 import type { Asking } from "#appliance/api/api.ts";
 import { jobsOf } from "#appliance/jobs.ts";
@@ -94,7 +95,8 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
       "content-disposition": 'attachment; filename="cairn-ca.pem"',
     }),
   );
-  addEntry(app, desk);
+  addClaim(app, desk);
+  addSignIn(app, desk);
   addAccount(app, desk);
   addReading(app, desk);
   addVolumePages(app, desk);
@@ -234,19 +236,17 @@ export function fromOf(call: Call): string {
   return from.replace(/^::ffff:/i, "").replace(/%.*$/, "");
 }
 
-function addEntry(app: ConsoleApp, desk: Desk): void {
-  const { backend, credentials, limit } = desk;
-  const words = (fault: Fault | null) => (fault === null ? null : sentenceOf(fault));
-  const claimPage = (call: Call, fault: Fault | null) => {
-    const content = <ClaimPage status={backend.status()} fault={words(fault)} />;
-    return desk.show(call, { title: "Claim this cluster", place: "", content, fault });
-  };
-  const loginPage = (call: Call, fault: Fault | null, user = FIRST_USER) => {
-    const { hasPassword } = credentials;
+function wordsOf(fault: Fault | null): string | null {
+  return fault === null ? null : sentenceOf(fault);
+}
+
+function addClaim(app: ConsoleApp, desk: Desk): void {
+  const { backend, credentials } = desk;
+  const claimPage = (call: Call, fault: Fault | null, clusterName: string | null = null) => {
     const content = (
-      <LoginPage {...{ hasPassword, status: backend.status(), fault: words(fault), user }} />
+      <ClaimPage {...{ status: backend.status(), fault: wordsOf(fault), clusterName }} />
     );
-    return desk.show(call, { title: "Sign in", place: "", content, fault });
+    return desk.show(call, { title: "Claim this cluster", place: "", content, fault });
   };
 
   app.get("/claim", (call) => {
@@ -256,11 +256,18 @@ function addEntry(app: ConsoleApp, desk: Desk): void {
   app.post("/claim", async (call) => {
     const form = await desk.form(call, null);
     const code = form.get("code") ?? "";
+    const name = (form.get("cluster") ?? backend.status().cluster?.name ?? "").trim();
     const password = form.get("password") ?? "";
     const fault = await desk.attempt(call, async () => {
       // Before the code, so that a password too short costs no try.
       const wrong = passwordFault(password);
       if (wrong !== null) throw new Fault("badRequest", wrong);
+      if (!nameSchema.safeParse(name).success) {
+        throw new Fault(
+          "badRequest",
+          "a cluster's name has letters, digits, dots, dashes and underscores, and no blanks",
+        );
+      }
       const { token } = await backend.claim({ code, password, replace: false }, "anybody");
       const credential =
         credentials.ofUser(FIRST_USER) ?? (await credentials.prove(FIRST_USER, token));
@@ -268,9 +275,27 @@ function addEntry(app: ConsoleApp, desk: Desk): void {
       const session = desk.begin(call, credential);
       session.ownerToken = token;
       session.note = "The cluster is yours.";
+      if (name === backend.status().cluster?.name) return;
+      // It is claimed by now: a name that does not get through is no reason to stay out.
+      const unnamed = await desk.attempt(call, async () => {
+        await backend.changeSettings({ clusterName: name });
+      });
+      if (unnamed !== null) session.note += ` It has its old name: ${sentenceOf(unnamed)}`;
     });
-    return fault === null ? desk.lead(call, "/setup") : claimPage(call, fault);
+    return fault === null ? desk.lead(call, "/setup") : claimPage(call, fault, name);
   });
+}
+
+function addSignIn(app: ConsoleApp, desk: Desk): void {
+  const { backend, credentials, limit } = desk;
+  const loginPage = (call: Call, fault: Fault | null, user = FIRST_USER) => {
+    const { hasPassword } = credentials;
+    const content = (
+      <LoginPage {...{ hasPassword, status: backend.status(), fault: wordsOf(fault), user }} />
+    );
+    return desk.show(call, { title: "Sign in", place: "", content, fault });
+  };
+
   app.get("/login", (call) => {
     if (desk.session(call) !== null) return desk.lead(call, "/");
     return loginPage(call, null);
@@ -303,9 +328,9 @@ function addAccount(app: ConsoleApp, desk: Desk): void {
   const userOf = ({ who }: Session) => who.user ?? (credentials.hasPassword ? null : FIRST_USER);
   const show = (call: Call, session: Session, fault: Fault | null) => {
     const { hasPassword } = credentials;
-    const words = fault === null ? null : sentenceOf(fault);
     const user = userOf(session);
-    const content = <AccountPage {...{ session, hasPassword, fault: words, user }} />;
+    const fields = { session, hasPassword, fault: wordsOf(fault), user };
+    const content = <AccountPage {...fields} />;
     return desk.show(call, { title: "Account", place: "/account", content, fault });
   };
   app.get(

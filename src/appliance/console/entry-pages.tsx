@@ -4,6 +4,7 @@
 
 /** @jsxImportSource hono/jsx */
 
+import { NAME_CHARACTERS_MAX } from "#base/limits.ts";
 import { PASSWORD_CHARACTERS_MIN } from "#appliance/password-rule.ts";
 import type { UnitStatus, VolumeView } from "#appliance/backend.ts";
 import { FIRST_USER } from "#cluster/user-state.ts";
@@ -25,7 +26,13 @@ function UserName({ name }: { name: string }) {
   return <input type="text" name="user" value={name} autocomplete="username" hidden readonly />;
 }
 
-export function ClaimPage({ status, fault }: { status: UnitStatus; fault: string | null }) {
+export function ClaimPage(options: {
+  status: UnitStatus;
+  fault: string | null;
+  /** As it was typed; null: nothing was. */
+  clusterName: string | null;
+}) {
+  const { status, fault, clusterName } = options;
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
@@ -38,6 +45,15 @@ export function ClaimPage({ status, fault }: { status: UnitStatus; fault: string
             of {status.name}.
           </p>
           <UserName name={FIRST_USER} />
+          <Field
+            id="cluster"
+            label="Name of the cluster"
+            value={clusterName ?? status.cluster.name}
+            maxlength={NAME_CHARACTERS_MAX}
+            required
+            autocomplete="off"
+            hint="Letters, digits, dot, dash and underscore. It can be changed later."
+          />
           <Field
             id="code"
             label="Claim code"

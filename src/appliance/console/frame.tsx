@@ -323,6 +323,7 @@ export interface FieldOptions {
   autocomplete?: string;
   required?: boolean;
   minlength?: number;
+  maxlength?: number;
 }
 
 export function Field(options: FieldOptions) {

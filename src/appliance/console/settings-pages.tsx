@@ -19,6 +19,7 @@ import { USERS_PLACE } from "./user-pages.tsx";
 
 const PLACE = "/settings";
 const LABELS: Record<keyof SettingsView, string> = {
+  clusterName: "Name of the cluster",
   reprotectAfterMs: "Make a missing copy anew after",
   protectWithinMs: "Protected again within",
   scrubEveryMs: "Read every block at least every",
@@ -27,6 +28,7 @@ const LABELS: Record<keyof SettingsView, string> = {
   groupAddress: "Group address",
   httpsOnly: "Answer over TLS alone",
   syslogTarget: "Send logs and events to",
+  timeServers: "Time servers",
 };
 
 export function addSettingsPage(app: ConsoleApp, desk: Desk): void {
