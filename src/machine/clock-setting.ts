@@ -6,6 +6,7 @@
 
 import { closeSync, openSync } from "node:fs";
 import { Fault } from "#base/fault.ts";
+import { WALL_MS_MAX, WALL_MS_MIN } from "#base/limits.ts";
 import { errno, errnoName, libc } from "./libc.ts";
 
 const CLOCK_REALTIME = 0;
@@ -18,9 +19,6 @@ const HARDWARE_CLOCK = "/dev/rtc0";
 /** _IOW('p', 0x0a, struct rtc_time), linux/rtc.h. */
 const RTC_SET_TIME = 0x4024_700a;
 const RTC_TIME_BYTES = 36;
-/** 2020 to 2100: whatever lies outside is a typing error. */
-export const WALL_MS_MIN = Date.UTC(2020, 0);
-export const WALL_MS_MAX = Date.UTC(2100, 0);
 
 /** Whether the kernel was told lately how far its clock is off, as time servers do. */
 export function isClockKept(): boolean {

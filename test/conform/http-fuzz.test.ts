@@ -26,6 +26,12 @@ const REFUSED: Record<string, string> = {
   "POST /api/v1/volumes/{id}/accept": "nothing was restored (test/cluster/all-off)",
   "POST /api/v1/renew": "the asked unit was not removed (test/cluster/evacuate)",
   ...Object.fromEntries(
+    ["PUT clock", "PUT network", "POST network/keep", "POST network/undo"].map((words) => [
+      words.replace(" ", " /api/v1/units/{unit}/"),
+      "no appliance: network and clock are the machine's (src/appliance/unit-box.test.ts)",
+    ]),
+  ),
+  ...Object.fromEntries(
     ["upload", "load", "plan", "start", "alone"].map((word) => [
       `POST /api/v1/update/${word}`,
       "no appliance: nothing is loaded there (test/update, test/image)",

@@ -27,6 +27,7 @@ import { faultOf, faultResponse } from "./fault-answer.ts";
 import { addControl } from "./control-api.ts";
 import { addDrills } from "./drill-api.ts";
 import { addArrivals } from "./arrival-api.ts";
+import { addBoxes } from "./box-api.ts";
 import { addFigures } from "./figure-api.ts";
 import { addFleet } from "./fleet-api.ts";
 import { addHosts } from "./host-api.ts";
@@ -86,6 +87,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addArrivals(api, backend);
   addSupport(api, backend);
   addFigures(api, backend, options.world.clock);
+  addBoxes(api, backend);
   addUsers(api, backend.users, () => backend.status().name);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);

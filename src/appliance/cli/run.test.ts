@@ -547,6 +547,42 @@ describe("the cluster", () => {
     expect(await run("disk scrub 1 --urgent")).toBe(2);
   });
 
+  test("box: shown; a network tried, kept, taken back; the clock; nonsense is usage", async () => {
+    expect(await run("box show cairn-0001")).toBe(0);
+    expect(out).toContain("eth0  52:54:00:00:00:01  yes    DHCP  10.0.0.1/24");
+    expect(out).toContain("clock: 2026-01-01 00:00:00 UTC, kept right by nobody");
+    const tries = "box network 1 --card eth0 --address 10.0.0.5/24";
+    expect(await run(`${tries} --gateway 10.0.0.254 --dry-run`)).toBe(0);
+    expect(backend.neighbours.trial).toBeNull();
+    expect(await run(`${tries} --gateway 10.0.0.254`)).toBe(0);
+    expect(err).toContain("cairn box keep 1");
+    expect(await run("box keep 1")).toBe(0);
+    expect(await run("box show 1 -o json")).toBe(0);
+    expect(printed()).toMatchObject({
+      network: [{ interface: "eth0", addresses: ["10.0.0.5/24"], gateways: ["10.0.0.254"] }],
+    });
+    expect(await run("box network 1 --card 52:54:00:00:00:01 --dhcp")).toBe(0);
+    expect(backend.neighbours.trial).toEqual([]);
+    expect(await run("box undo 1")).toBe(0);
+    expect(await run("box undo 1")).toBe(5);
+    for (const wrong of [
+      "box network 1 --card eth0",
+      "box network 1 --dhcp",
+      "box network 1 --card eth9 --dhcp",
+      "box network 1 --card eth0 --address 10.0.0.5",
+      "box network 1 --card eth0 --address 10.0.0.5/24 --gateway 10.9.9.9",
+      "box network 1 --card eth0 --dhcp --dns 10.0.0.1",
+      "box clock 1 noon",
+    ]) {
+      expect([wrong, await run(wrong)]).toEqual([wrong, 2]);
+    }
+    expect(await run("box clock 1 2026-11-28T20:15:00Z")).toBe(0);
+    expect(out).toContain("its clock says 2026-11-28 20:15:00 UTC");
+    backend.neighbours.isAppliance = false;
+    expect(await run("box clock 1 2026-11-28T20:15:00Z")).not.toBe(0);
+    expect(err).toContain("this unit is not an appliance");
+  });
+
   test("settings: listed and changed in the words of people; nonsense is refused", async () => {
     expect(await run("setting list")).toBe(0);
     expect(out).toContain("scrubEveryMs            14d");

@@ -485,6 +485,71 @@ describe("one unit", () => {
     expect(backend.fleet.maintained.size).toBe(0);
   });
 
+  test("its network → tried, kept, taken back; what is wrong is said by its field", async () => {
+    const page = await text("/units/1");
+    for (const word of ["10.0.0.1/24", "DHCP, else link-local", "Try this network"]) {
+      expect(page).toContain(word);
+    }
+    const token = await formToken("/units/1");
+    const wish = { token, card: "eth0", by: "fixed", addresses: "10.0.0.5/24", dns: "" };
+    const ask = (fields: Record<string, string>) =>
+      post("/units/1/network", { ...wish, gateways: "10.0.0.254", ...fields });
+    for (const [fields, said] of [
+      [{ gateways: "10.9.9.9" }, "ateways 10.9.9.9: it lies in the network of none"],
+      [{ addresses: "10.0.0.5" }, "an address with its prefix length"],
+      [{ addresses: "" }, "say at least one fixed address"],
+      [{ card: "eth9" }, "choose one of its cards"],
+    ] as [Record<string, string>, string][]) {
+      const answer = await ask(fields);
+      expect([answer.status, await answer.text()]).toEqual([400, expect.stringContaining(said)]);
+    }
+    expect(backend.neighbours.trial).toBeNull();
+    expect(await led(ask({}))).toEqual([303, "/units/1"]);
+    const tried = await text("/units/1");
+    expect(tried).toContain("http://10.0.0.5:7480/units/1#box");
+    expect(tried).toContain("taken back in 120 seconds");
+    expect(await led(post("/units/1/keep-network", { token }))).toEqual([303, "/units/1"]);
+    expect(backend.neighbours.network).toEqual([
+      { interface: "eth0", addresses: ["10.0.0.5/24"], gateways: ["10.0.0.254"], dns: [] },
+    ]);
+    expect(await led(ask({ by: "dhcp" }))).toEqual([303, "/units/1"]);
+    expect(backend.neighbours.trial).toEqual([]);
+    expect(await led(post("/units/1/undo-network", { token }))).toEqual([303, "/units/1"]);
+    expect((await post("/units/1/undo-network", { token })).status).toBe(409);
+  });
+
+  test("its clock → set by hand, unless it is kept; a program's is its machine's", async () => {
+    expect(await text("/units/1")).toContain("nobody keeps it right");
+    const token = await formToken("/units/1");
+    expect((await post("/units/1/clock", { token, time: "noon" })).status).toBe(400);
+    const set = post("/units/1/clock", { token, time: "2026-11-28T20:15" });
+    expect(await led(set)).toEqual([303, "/units/1"]);
+    expect(backend.neighbours.wallMs).toBe(Date.UTC(2026, 10, 28, 20, 15));
+    backend.neighbours.isClockKept = true;
+    expect(await text("/units/1")).not.toContain("Set the clock");
+    expect((await post("/units/1/clock", { token, time: "2026-11-28 20:16" })).status).toBe(409);
+    backend.neighbours.isAppliance = false;
+    const page = await text("/units/1");
+    expect(page).toContain("is a program on somebody&#39;s machine");
+    expect(page).not.toContain("Try this network");
+    expect(await text("/units/2")).toContain("does not tell of its network and clock");
+  });
+
+  test("first steps → network, clock and the time servers of all boxes", async () => {
+    expect(await text("/setup")).toContain("3. Network and time");
+    const token = await formToken("/setup");
+    const time = (servers: string) => post("/setup/time", { token, servers });
+    expect(await led(time("10.0.0.1"))).toEqual([303, "/setup#box"]);
+    expect(backend.settings().timeServers).toBe("10.0.0.1");
+    const wrong = await time("10.0.0.999");
+    expect([wrong.status, await wrong.text()]).toEqual([
+      400,
+      expect.stringContaining("names or addresses, such as"),
+    ]);
+    expect(await led(time(""))).toEqual([303, "/setup#box"]);
+    expect(backend.settings().timeServers).toBeNull();
+  });
+
   test("its figures, its drives, its screen; one that is away is said to be silent", async () => {
     const page = await text("/units/1");
     expect(page).toContain("18 % of 4 cores");

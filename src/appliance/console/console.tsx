@@ -24,6 +24,7 @@ import { jobsOf } from "#appliance/jobs.ts";
 import { faultOf } from "#appliance/api/fault-answer.ts";
 import { originOf } from "#appliance/api/origin.ts";
 import { STALE_HEADER } from "#appliance/api/convention.ts";
+import { ChangeSettingsSchema } from "#appliance/api/schemas.ts";
 import type { Backend } from "#appliance/backend.ts";
 import { passwordFault } from "#appliance/password-rule.ts";
 import { addAssets } from "./assets.ts";
@@ -32,11 +33,11 @@ import { addDiskPages } from "./disk-pages.tsx";
 import { addDrill } from "./drill-section.tsx";
 import { AccountPage, ClaimPage, LoginPage, SetupPage } from "./entry-pages.tsx";
 import { addEventPages } from "./event-pages.tsx";
-import { page } from "./frame.tsx";
+import { Notice, page } from "./frame.tsx";
 import { addHostPages } from "./host-routes.tsx";
 import * as pages from "./pages.tsx";
 import { addRecoveryPage } from "./recovery-pages.tsx";
-import { ifAnswered, readAll, readEvents } from "./reading.ts";
+import { ifAnswered, ifReady, readAll, readEvents } from "./reading.ts";
 import { addPoolPages } from "./pool-pages.tsx";
 import type { Session, Sessions } from "./sessions.ts";
 import { sessionCookie, shownSession } from "./sessions.ts";
@@ -99,6 +100,7 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
   addSignIn(app, desk);
   addAccount(app, desk);
   addReading(app, desk);
+  addSetup(app, desk);
   addVolumePages(app, desk);
   addDiskPages(app, desk);
   addArrivalPages(app, desk);
@@ -388,14 +390,41 @@ function addReading(app: ConsoleApp, desk: Desk): void {
       return desk.show(call, { title: "Disks", place: "/disks", content });
     }),
   );
+}
+
+function addSetup(app: ConsoleApp, desk: Desk): void {
+  const { backend } = desk;
+  const show = async (call: Call, session: Session, fault: Fault | null) => {
+    const { unit } = backend.status();
+    const box = unit === 0 ? null : await ifAnswered(backend.neighbours.box(unit));
+    const seen = readAll(backend);
+    const timeServers = ifReady(() => backend.settings())?.timeServers ?? null;
+    const content = (
+      <div>
+        {fault === null ? null : <Notice tone="bad" text={sentenceOf(fault)} isNews />}
+        <SetupPage {...{ seen, session, from: fromOf(call), box, timeServers }} />
+      </div>
+    );
+    const shown = desk.show(call, { title: "First steps", place: "/", content, fault });
+    if (isByPerson(call)) session.ownerToken = null;
+    return shown;
+  };
   app.get(
     "/setup",
-    desk.guarded((call, session) => {
-      const seen = readAll(backend);
-      const content = <SetupPage {...{ seen, session, from: fromOf(call) }} />;
-      const shown = desk.show(call, { title: "First steps", place: "/", content });
-      if (isByPerson(call)) session.ownerToken = null;
-      return shown;
+    desk.guarded((call, session) => show(call, session, null)),
+  );
+  app.post(
+    "/setup/time",
+    desk.guarded(async (call, session) => {
+      const servers = ((await desk.form(call, session)).get("servers") ?? "").trim();
+      const fault = await desk.attempt(call, async () => {
+        const wish = ChangeSettingsSchema.safeParse({ timeServers: servers || null });
+        if (!wish.success) throw new Fault("badRequest", wish.error.issues[0]?.message ?? "");
+        await backend.changeSettings(wish.data);
+      });
+      if (fault !== null) return show(call, session, fault);
+      session.note = "The time servers are saved.";
+      return desk.lead(call, "/setup#box");
     }),
   );
 }

@@ -8,7 +8,9 @@ import { NAME_CHARACTERS_MAX } from "#base/limits.ts";
 import { PASSWORD_CHARACTERS_MIN } from "#appliance/password-rule.ts";
 import type { UnitStatus, VolumeView } from "#appliance/backend.ts";
 import { FIRST_USER } from "#cluster/user-state.ts";
-import { Copyable, Field, FormToken, Notice, Live } from "./frame.tsx";
+import type { BoxView } from "#appliance/box-view.ts";
+import { BoxSection } from "./box-section.tsx";
+import { Copyable, Field, Form, FormToken, Notice, Live } from "./frame.tsx";
 import { capacityOf, volumePath } from "./health.ts";
 import { DiskTable, Strangers, UnitTable, WitnessOffer } from "./pages.tsx";
 import type { Reading } from "./reading.ts";
@@ -153,9 +155,18 @@ export function LoginPage(options: {
 }
 
 /** First boot: what was found, what happens to the disks, the first volume. */
-export function SetupPage(options: { seen: Reading; session: Session; from: string }) {
-  const { seen, session, from } = options;
+export function SetupPage(options: {
+  seen: Reading;
+  session: Session;
+  from: string;
+  /** Of the unit that answers; null: not known. */
+  box: BoxView | null;
+  /** As the setting has it. */
+  timeServers: string | null;
+}) {
+  const { seen, session, from, box, timeServers } = options;
   const { units, volumes, status, strangers, disks } = seen;
+  const own = units?.find(({ unit }) => unit === status.unit);
   const first = volumes?.[0] ?? null;
   return (
     <div>
@@ -179,8 +190,19 @@ export function SetupPage(options: { seen: Reading; session: Session; from: stri
           <DiskTable disks={disks.slice(0, 50)} units={units} />
         </Live>
       </section>
+      {own === undefined ? null : (
+        <section aria-labelledby="box">
+          <h2 id="box">3. Network and time</h2>
+          <p class="lead">
+            As it is now it works. What you change of {own.name} here, other units have on pages of
+            their own.
+          </p>
+          <BoxSection {...{ unit: own, box, session, port: status.ports["api"] ?? 0 }} />
+          {box?.isAppliance === true ? <TimeServers {...{ session, timeServers }} /> : null}
+        </section>
+      )}
       <section aria-labelledby="first">
-        <h2 id="first">3. First volume</h2>
+        <h2 id="first">{own === undefined ? 3 : 4}. First volume</h2>
         {first === null && status.cluster !== null ? (
           <NewVolumePage
             {...{ seen, session, from, fault: null, preview: null }}
@@ -191,6 +213,26 @@ export function SetupPage(options: { seen: Reading; session: Session; from: stri
         )}
       </section>
     </div>
+  );
+}
+
+/** Who tells all boxes the time. */
+function TimeServers({ session, timeServers }: { session: Session; timeServers: string | null }) {
+  return (
+    <Form session={session} action="/setup/time" class="card form">
+      <Field
+        id="servers"
+        label="Time servers of all boxes"
+        value={timeServers ?? ""}
+        autocomplete="off"
+        hint="Such as 10.0.0.1,ntp.example.org. Empty: those that DHCP names, else Debian's."
+      />
+      <p class="actions">
+        <button type="submit" class="second">
+          Save the time servers
+        </button>
+      </p>
+    </Form>
   );
 }
 
