@@ -65,9 +65,11 @@ interface SectionOptions {
   session: Session;
   /** Of its pages. */
   port: number;
+  /** What was typed and refused; not there: nothing was. */
+  typed?: URLSearchParams | null;
 }
 
-export function BoxSection({ unit, box, session, port }: SectionOptions) {
+export function BoxSection({ unit, box, session, port, typed = null }: SectionOptions) {
   if (box === null) return <p class="empty">{unit.name} does not tell of its network and clock.</p>;
   return (
     <div>
@@ -79,14 +81,14 @@ export function BoxSection({ unit, box, session, port }: SectionOptions) {
       {box.isAppliance ? (
         <div>
           <Trial {...{ unit, box, session, port }} />
-          <details class="card">
+          <details class="card" open={typed?.has("card") === true}>
             <summary>Change its network</summary>
-            <NetworkForm {...{ unit, box, session }} />
+            <NetworkForm {...{ unit, box, session, typed }} />
           </details>
           {box.isClockKept ? null : (
-            <details class="card">
+            <details class="card" open={typed?.has("time") === true}>
               <summary>Set its clock by hand</summary>
-              <ClockForm {...{ unit, box, session }} />
+              <ClockForm {...{ unit, box, session, typed }} />
             </details>
           )}
         </div>
@@ -165,22 +167,26 @@ function Trial({ unit, box: { trial }, session, port }: SectionOptions & { box: 
   );
 }
 
-function NetworkForm({ unit, box, session }: Omit<SectionOptions, "port"> & { box: BoxView }) {
+type FormOptions = Omit<SectionOptions, "port" | "box"> & { box: BoxView };
+
+function NetworkForm({ unit, box, session, typed }: FormOptions) {
   const first = box.cards.find(({ cable }) => cable === true) ?? box.cards[0];
   const entry = box.network.find((one) => first !== undefined && isFixed([one], first));
-  const line = (words: readonly string[] | undefined) => (words ?? []).join(" ");
+  const line = (field: "addresses" | "gateways" | "dns") =>
+    typed?.get(field) ?? (entry?.[field] ?? []).join(" ");
+  const chosen = typed?.get("card") ?? first?.name;
+  const isByYou = typed?.has("by") === true ? typed.get("by") === "fixed" : entry !== undefined;
   return (
     <Form session={session} action={`${unitPath(unit)}/network`} class="form">
       <p>
-        Nothing is cut off for good: what is not kept within two minutes is taken back. Hosts find
-        volumes at the new address by themselves where they attach with{" "}
-        <code>cairn host attach</code>; others need it told.
+        What is not kept within two minutes is taken back, so nothing is cut off for good. Hosts
+        that attach with <code>cairn host attach</code> find the new address by themselves.
       </p>
       <div class="field">
         <label for="card">Card</label>
         <select id="card" name="card">
           {box.cards.map(({ name, mac }) => (
-            <option value={name} selected={name === first?.name}>
+            <option value={name} selected={name === chosen}>
               {name} ({mac})
             </option>
           ))}
@@ -189,13 +195,13 @@ function NetworkForm({ unit, box, session }: Omit<SectionOptions, "port"> & { bo
       <fieldset class="field">
         <legend>Its addresses</legend>
         <p class="choice">
-          <input type="radio" id="by-dhcp" name="by" value="dhcp" checked={entry === undefined} />
+          <input type="radio" id="by-dhcp" name="by" value="dhcp" checked={!isByYou} />
           <label for="by-dhcp">
             <strong>By DHCP</strong> and link-local where nobody answers
           </label>
         </p>
         <p class="choice">
-          <input type="radio" id="by-you" name="by" value="fixed" checked={entry !== undefined} />
+          <input type="radio" id="by-you" name="by" value="fixed" checked={isByYou} />
           <label for="by-you">
             <strong>Fixed</strong>, as follows
           </label>
@@ -204,21 +210,21 @@ function NetworkForm({ unit, box, session }: Omit<SectionOptions, "port"> & { bo
       <Field
         id="addresses"
         label="Fixed addresses"
-        value={line(entry?.addresses)}
+        value={line("addresses")}
         autocomplete="off"
         hint="Each with its prefix length, such as 192.168.1.10/24; several with blanks between."
       />
       <Field
         id="gateways"
         label="Gateway"
-        value={line(entry?.gateways)}
+        value={line("gateways")}
         autocomplete="off"
         hint="Such as 192.168.1.1; one each for IPv4 and IPv6. Empty: none."
       />
       <Field
         id="dns"
         label="Name servers"
-        value={line(entry?.dns)}
+        value={line("dns")}
         autocomplete="off"
         hint="Such as 192.168.1.1. Empty: none."
       />
@@ -229,7 +235,7 @@ function NetworkForm({ unit, box, session }: Omit<SectionOptions, "port"> & { bo
   );
 }
 
-function ClockForm({ unit, box, session }: Omit<SectionOptions, "port"> & { box: BoxView }) {
+function ClockForm({ unit, box, session, typed }: FormOptions) {
   return (
     <Form session={session} action={`${unitPath(unit)}/clock`} class="form">
       <p>
@@ -239,7 +245,7 @@ function ClockForm({ unit, box, session }: Omit<SectionOptions, "port"> & { box:
       <Field
         id="time"
         label="Time (UTC)"
-        value={timeInWords(box.wallMs)}
+        value={typed?.get("time") ?? timeInWords(box.wallMs)}
         required
         autocomplete="off"
         hint="Such as 2026-11-28 20:15:00."

@@ -497,11 +497,15 @@ describe("one unit", () => {
     for (const [fields, said] of [
       [{ gateways: "10.9.9.9" }, "ateways 10.9.9.9: it lies in the network of none"],
       [{ addresses: "10.0.0.5" }, "an address with its prefix length"],
-      [{ addresses: "" }, "say at least one fixed address"],
-      [{ card: "eth9" }, "choose one of its cards"],
+      [{ addresses: "" }, "at least one fixed address"],
+      [{ card: "eth9" }, "one of its cards"],
     ] as [Record<string, string>, string][]) {
       const answer = await ask(fields);
-      expect([answer.status, await answer.text()]).toEqual([400, expect.stringContaining(said)]);
+      const page = await answer.text();
+      expect([answer.status, page]).toEqual([400, expect.stringContaining(said)]);
+      // What was typed is still there, and seen.
+      expect(page).toContain('<details class="card" open=""><summary>Change its network');
+      expect(page).toContain(`value="${fields["gateways"] ?? "10.0.0.254"}"`);
     }
     expect(backend.neighbours.trial).toBeNull();
     expect(await led(ask({}))).toEqual([303, "/units/1"]);

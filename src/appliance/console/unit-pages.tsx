@@ -33,7 +33,12 @@ const MAINTENANCE_HOURS = [0.5, 1, 2, 4, 8, 24];
 
 export function addUnitPages(app: ConsoleApp, desk: Desk): void {
   const { fleet, neighbours } = desk.backend;
-  const show = async (call: Call, session: Session, fault: Fault | null) => {
+  const show = async (
+    call: Call,
+    session: Session,
+    fault: Fault | null,
+    typed: URLSearchParams | null = null,
+  ) => {
     const { unit: number } = unitIn(call, desk.backend);
     const [figures, box] = await Promise.all([
       ifAnswered(neighbours.figures(number)),
@@ -47,7 +52,7 @@ export function addUnitPages(app: ConsoleApp, desk: Desk): void {
     const isAsked = isSmall && unit.maintenance === null;
     const away = isAsked ? fleet.whatIf({ maintenance: unit.name }) : null;
     const words = fault === null ? null : sentenceOf(fault);
-    const known = { unit, figures, box, loss, away, seen, session, fault: words };
+    const known = { unit, figures, box, typed, loss, away, seen, session, fault: words };
     const content = <UnitPage {...known} />;
     return desk.show(call, { title: unit.name, place: PLACE, content, fault });
   };
@@ -61,7 +66,7 @@ export function addUnitPages(app: ConsoleApp, desk: Desk): void {
         const fault = await desk.attempt(call, async () => {
           note = await act(unit, form);
         });
-        if (fault !== null) return show(call, session, fault);
+        if (fault !== null) return show(call, session, fault, form);
         session.note = note;
         return desk.lead(call, word === "remove" ? PLACE : unitPath(unit));
       }),
@@ -137,6 +142,8 @@ interface PageOptions {
   figures: UnitFigures | null;
   /** Its network and clock; null: it does not answer. */
   box: BoxView | null;
+  /** What was typed and refused. */
+  typed: URLSearchParams | null;
   /** What its loss would mean now; null: not asked yet. */
   loss: WhatIf | null;
   /** The same for its absence in maintenance; null: not asked, or it is in maintenance. */
@@ -146,7 +153,7 @@ interface PageOptions {
   fault: string | null;
 }
 
-function UnitPage({ unit, figures, box, loss, away, seen, session, fault }: PageOptions) {
+function UnitPage({ unit, figures, box, typed, loss, away, seen, session, fault }: PageOptions) {
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
@@ -178,7 +185,7 @@ function UnitPage({ unit, figures, box, loss, away, seen, session, fault }: Page
       </Live>
       <section aria-labelledby="box">
         <h2 id="box">Network and clock</h2>
-        <BoxSection {...{ unit, box, session, port: seen.status.ports["api"] ?? 0 }} />
+        <BoxSection {...{ unit, box, typed, session }} port={seen.status.ports["api"] ?? 0} />
       </section>
       <LocateForm {...{ unit, figures, session }} />
       <MaintenanceForm {...{ unit, session, away }} />
