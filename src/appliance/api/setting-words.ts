@@ -22,7 +22,10 @@ function ofNumber(parse: (word: string) => number | null, show: (value: number) 
     show: (value: SettingsView[Name]) => (typeof value === "number" ? show(value) : ""),
   };
 }
-const duration = ofNumber((word) => (word === "0" ? 0 : parseDuration(word)), durationInWords);
+const duration = ofNumber(
+  (word) => (word === "0" ? 0 : parseDuration(word)),
+  (ms) => (ms === 0 ? "0" : durationInWords(ms)),
+);
 const whole = ofNumber((word) => (/^\d{1,15}$/.test(word) ? Number(word) : null), String);
 
 const orNone = {

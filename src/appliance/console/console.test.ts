@@ -8,6 +8,7 @@ import { beforeEach, describe, expect, test } from "bun:test";
 import { type Api, createApi } from "#appliance/api/api.ts";
 import { MEMORY_CODE, MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
 import { drillOver } from "#appliance/api/memory-drills-fixture.ts";
+import { SupportBundleSchema } from "#appliance/support-bundle.ts";
 import { consoleParts, UNIT_TOKEN } from "./console-parts-fixture.ts";
 import { ROWS_OF_PAGE } from "./reading.ts";
 import { IDLE_MS } from "./sessions.ts";
@@ -951,6 +952,58 @@ describe("pages", () => {
       expect([answer.status, (await answer.text()).includes(words)]).toEqual([400, true]);
     }
     expect(backend.settings()).toEqual({ ...before, ...changed });
+  });
+
+  test("settings → in groups, each once; yes or no is chosen, not typed", async () => {
+    const page = await text("/settings");
+    for (const name of Object.keys(backend.settings())) {
+      expect([name, page.split(` name="${name}"`).length - 1]).toEqual([name, 1]);
+    }
+    expect(page).toMatch(/<select id="httpsOnly"[^>]*><option value="no" selected/);
+  });
+
+  test("support bundle → handed out whole, to whoever is signed in", async () => {
+    const file = await get("/settings/support-bundle");
+    expect(file.headers.get("content-disposition")).toContain("cairn-support.json");
+    expect(SupportBundleSchema.safeParse(await file.json()).success).toBe(true);
+    cookie = "";
+    expect((await get("/settings/support-bundle")).status).toBe(303);
+  });
+
+  test("update → loaded, planned with what it costs, started, stopped, by itself", async () => {
+    const { update } = backend;
+    expect(await text("/settings/update")).toContain("No update is loaded");
+    const token = await formToken("/settings/update");
+    const send = (word: string, more: Record<string, string> = {}) =>
+      post(`/settings/update/${word}`, { token, ...more });
+    expect((await send("load", { source: " " })).status).toBe(400);
+    await send("load", { source: "/media/stick/cairn-0.2.0" });
+    expect(update.loads).toEqual(["/media/stick/cairn-0.2.0"]);
+    expect(await text("/settings/update")).toContain("loads from /media/stick/cairn-0.2.0");
+    const roll = { version: "0.2.0", state: "loaded" as const, sentence: "ready", current: null };
+    update.state = { ...update.state, work: null, roll: { ...roll, done: [], waiting: [1, 2] } };
+    update.consequences = ["one: offline while box1 restarts"];
+    update.refusals = ["box2 is away"];
+    const page = await text("/settings/update");
+    for (const words of [
+      "box2, box1",
+      "one: offline while box1 restarts",
+      "Not now: box2 is away",
+    ]) {
+      expect(page).toContain(words);
+    }
+    await send("start", { accept: "yes" });
+    expect(update.starts).toEqual([{ version: null, only: null, accept: true, downgrade: false }]);
+    expect(await text("/settings/update")).toContain("Stop the update");
+    await send("stop");
+    expect(update.state.roll?.state).toBe("stopped");
+    expect((await send("automatic", { auto: "yes", from: "late", to: "" })).status).toBe(400);
+    await send("automatic", { auto: "yes", from: "02:00", to: "04:00" });
+    expect(update.state.automatic).toEqual({ auto: true, window: { from: "02:00", to: "04:00" } });
+    update.state = { ...update.state, appliance: false };
+    const program = await text("/settings/update");
+    expect(program).toContain("is a program on somebody&#39;s machine");
+    expect(program).not.toContain('name="source"');
   });
 
   test("backups of the control state → shown, taken, handed out when signed in", async () => {

@@ -46,6 +46,7 @@ import { sentenceOf } from "./fault-words.ts";
 import { TryLimit } from "./try-limit.ts";
 import { addArrivalPages } from "./arrival-pages.tsx";
 import { addUnitPages } from "./unit-pages.tsx";
+import { addUpdatePages } from "./update-pages.tsx";
 import { addUserPages } from "./user-pages.tsx";
 import { addVolumePages } from "./volume-routes.tsx";
 
@@ -112,6 +113,7 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
   addEventPages(app, desk);
   addSettingsPage(app, desk);
   addUserPages(app, desk);
+  addUpdatePages(app, desk);
   return { app, refuse };
 }
 

@@ -182,7 +182,7 @@ export function Notice(options: { tone: Tone; text: Child; isNews?: boolean }) {
   return (
     <div class={`note ${tone}`} role={isNews ? (tone === "bad" ? "alert" : "status") : undefined}>
       <Mark tone={tone} />
-      <p>{text}</p>
+      <p>{typeof text === "string" ? <Words text={text} /> : text}</p>
     </div>
   );
 }
@@ -198,6 +198,13 @@ export function State({ tone, words }: { tone: Tone; words: string }) {
       <Mark tone={tone} />
       {words}
     </span>
+  );
+}
+
+/** A sentence, with what stands between backticks in it as code. */
+export function Words({ text }: { text: string }) {
+  return (
+    <span>{text.split("`").map((part, at) => (at % 2 === 1 ? <code>{part}</code> : part))}</span>
   );
 }
 
@@ -348,10 +355,11 @@ export function Field(options: FieldOptions) {
   );
 }
 
-export function Choice({ id, name, label }: { id: string; name: string; label: string }) {
+export function Choice(options: { id: string; name: string; label: string; checked?: boolean }) {
+  const { id, name, label, checked = false } = options;
   return (
     <p class="choice">
-      <input type="checkbox" id={id} name={name} value="yes" />
+      <input type="checkbox" id={id} name={name} value="yes" checked={checked} />
       <label for={id}>{label}</label>
     </p>
   );

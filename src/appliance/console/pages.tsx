@@ -165,7 +165,8 @@ function Now({ seen, jobs }: { seen: Reading; jobs: readonly JobView[] }) {
       </ul>
       {more > 0 ? <p class="hint">and {more} more</p> : null}
       <p class="hint">
-        {seen.status.sentence} <a href="/recovery">Recovery</a>
+        {seen.status.cluster === null ? `${seen.status.sentence} ` : null}
+        <a href="/recovery">Recovery</a> says more, and what there was.
       </p>
     </section>
   );
