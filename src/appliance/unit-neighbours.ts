@@ -56,6 +56,8 @@ export interface Neighbours {
   lightDisk(disk: DiskNumber, on: boolean): Promise<void>;
   /** The unit's screen says that it is the one looked for; ends by itself after 15 minutes. */
   search(unit: UnitNumber, on: boolean): Promise<void>;
+  /** Erases what is on a disk that was left alone, and uses it; a Fault where that may not be. */
+  eraseDisk(unit: UnitNumber, path: string): Promise<void>;
   /** Its network and clock. */
   box(unit: UnitNumber): Promise<BoxView>;
   /** Goes by these fixed addresses for two minutes, and from then on if they are kept. */
@@ -152,6 +154,12 @@ export class UnitNeighbours implements Neighbours {
     await this.#client.ask(unit, { kind: "search", on });
   }
 
+  async eraseDisk(unit: UnitNumber, path: string): Promise<void> {
+    await this.#client.ask(unit, { kind: "eraseDisk", path, isTry: true });
+    endDryRun(`all that is on ${path} is erased, and the cluster uses it`);
+    await this.#client.ask(unit, { kind: "eraseDisk", path, isTry: false });
+  }
+
   box(unit: UnitNumber): Promise<BoxView> {
     return this.#client.ask(unit, { kind: "box" });
   }
@@ -207,6 +215,10 @@ export class UnitNeighbours implements Neighbours {
         this.#searchedUntilMs = this.#world.clock.nowMs() + forMs;
         return {};
       }
+      case "eraseDisk":
+        if (question.isTry) await this.#unit.disks.eraseAndClaim(question.path, question);
+        else this.#erase(question.path);
+        return {};
       case "tryNetwork":
         this.#box.tryNetwork(question.network);
         break;
@@ -273,6 +285,14 @@ export class UnitNeighbours implements Neighbours {
     return disks.flatMap(({ path, opened }) => {
       const found = read.get(path);
       return found === undefined ? [] : [{ disk: opened?.number ?? 0, path, ...found }];
+    });
+  }
+
+  /** Takes longer than an answer may; the list of disks says how it went. */
+  #erase(path: string): void {
+    this.#unit.disks.eraseAndClaim(path, { isTry: false }).catch((error: unknown) => {
+      if (!(error instanceof Fault)) throw error;
+      this.#world.log.write("warn", "a disk was not erased", { path, why: error.message });
     });
   }
 

@@ -24,12 +24,19 @@ const PIPES_MAX = 32;
 /** Units answered at once. */
 const ASKERS_MAX = 64;
 
+const PATH_CHARACTERS_MAX = 4096;
+
 const positive = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER);
 const QuestionSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("figures") }),
   z.strictObject({ kind: z.literal("chart"), volume: positive }),
   z.strictObject({ kind: z.literal("drive"), disk: positive, light: z.boolean() }),
   z.strictObject({ kind: z.literal("search"), on: z.boolean() }),
+  z.strictObject({
+    kind: z.literal("eraseDisk"),
+    path: z.string().max(PATH_CHARACTERS_MAX),
+    isTry: z.boolean(),
+  }),
   z.strictObject({ kind: z.literal("box") }),
   z.strictObject({ kind: z.literal("tryNetwork"), network: networkSchema }),
   z.strictObject({ kind: z.literal("endTrial"), keep: z.boolean() }),
@@ -42,6 +49,7 @@ const answers = {
   chart: IoChartSchema,
   drive: z.strictObject({}),
   search: z.strictObject({}),
+  eraseDisk: z.strictObject({}),
   box: BoxSchema,
   tryNetwork: BoxSchema,
   endTrial: BoxSchema,

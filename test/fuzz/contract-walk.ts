@@ -120,6 +120,11 @@ function unitSteps({ units, disk, words }: WalkFacts): Step[] {
     { does: v1("POST /disks/{disk}/retire"), ...own },
     { does: v1("POST /disks/{disk}/return"), ...own },
     { does: v1("POST /units/{unit}/locate"), path: { unit: asked }, body: { on: true } },
+    {
+      does: v1("POST /units/{unit}/claim-disk"),
+      path: { unit: asked },
+      body: { path: "/disks/other", erase: true },
+    },
     { does: v1("GET /units/{unit}/box"), path: { unit: asked } },
     {
       does: v1("PUT /units/{unit}/clock"),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Routes about a unit's box: its network, tried before it is kept, and its clock.
+// Routes about a unit's box: its network, tried before it is kept, its clock, and a disk of it that
+// is used although something is on it.
 
 import { createRoute, z } from "@hono/zod-openapi";
 import type { Backend } from "#appliance/backend.ts";
@@ -19,6 +20,23 @@ const NetworkSchema = z
   })
   .openapi("SetNetwork");
 const ClockSchema = z.strictObject({ wallMs: wallSchema }).openapi("SetClock");
+
+const EraseSchema = z
+  .strictObject({
+    path: z.string().min(1).max(4096).describe("as the unit's list of disks has it"),
+    erase: z.literal(true).describe("all that is on the disk is lost: said on purpose"),
+  })
+  .openapi("ClaimDisk");
+
+const eraseRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/units/{unit}/claim-disk",
+    summary: "Erase a disk that was left alone because something is on it, and use it",
+    request: { params: UnitPathSchema, body: body(EraseSchema) },
+    responses: { 202: { description: "erased; it comes into use by itself" }, ...faults },
+  }),
+);
 
 const boxRoute = createRoute({
   method: "get",
@@ -70,6 +88,11 @@ const clockRoute = tried(
 
 export function addBoxes(api: Api, backend: Backend): void {
   const { neighbours } = backend;
+  api.openapi(eraseRoute, async (context) => {
+    const { unit } = unitNamed(backend, context.req.valid("param").unit);
+    await neighbours.eraseDisk(unit, context.req.valid("json").path);
+    return context.body(null, 202);
+  });
   api.openapi(boxRoute, async (context) => {
     const { unit } = unitNamed(backend, context.req.valid("param").unit);
     return context.json(await neighbours.box(unit), 200);

@@ -178,7 +178,13 @@ export class MemoryBackend implements Backend {
     };
     return [
       ...ours,
-      { ...other, state: "left alone", reason: "it holds ext4", slices: [], health: null },
+      {
+        ...other,
+        state: "left alone",
+        reason: "left alone: it holds ext4",
+        slices: [],
+        health: null,
+      },
     ];
   }
 

@@ -96,6 +96,15 @@ export class MemoryNeighbours implements Neighbours {
     return this.copied;
   }
 
+  readonly erased: string[] = [];
+
+  async eraseDisk(unit: number, path: string): Promise<void> {
+    if (unit !== 1) throw new Fault("notReady", "the unit does not answer");
+    if (path !== "/disks/other") throw new Fault("notFound", `no disk ${path} here`);
+    endDryRun(`all that is on ${path} is erased`);
+    this.erased.push(path);
+  }
+
   /** The first unit's box; what no appliance refuses is refused where this is set. */
   isAppliance = true;
   isClockKept = false;

@@ -547,6 +547,15 @@ describe("the cluster", () => {
     expect(await run("disk scrub 1 --urgent")).toBe(2);
   });
 
+  test("disk claim: tried, typed by its path, or --yes; else nothing is erased", async () => {
+    expect(await run("disk claim cairn-0001 /disks/other --dry-run")).toBe(0);
+    expect(await run("disk claim cairn-0001 /disks/other")).toBe(2);
+    expect(backend.neighbours.erased).toEqual([]);
+    expect(await run("disk claim cairn-0001 /disks/other --yes")).toBe(0);
+    expect(backend.neighbours.erased).toEqual(["/disks/other"]);
+    expect(await run("disk claim cairn-0001 /dev/none --yes")).toBe(4);
+  });
+
   test("box: shown; a network tried, kept, taken back; the clock; nonsense is usage", async () => {
     expect(await run("box show cairn-0001")).toBe(0);
     expect(out).toContain("eth0  52:54:00:00:00:01  yes    DHCP  10.0.0.1/24");

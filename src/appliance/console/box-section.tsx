@@ -203,7 +203,7 @@ function NetworkForm({ unit, box, session, typed }: FormOptions) {
         <p class="choice">
           <input type="radio" id="by-you" name="by" value="fixed" checked={isByYou} />
           <label for="by-you">
-            <strong>Fixed</strong>, as follows
+            <strong>Fixed</strong> as follows
           </label>
         </p>
       </fieldset>

@@ -437,6 +437,19 @@ describe("one disk", () => {
     expect((await post("/disks/2/locate", { token })).status).toBe(404);
   });
 
+  test("not blank → used by its owner's word alone: its path typed in full", async () => {
+    expect(await text("/disks")).toContain('href="/disks/claim?path=%2Fdisks%2Fother"');
+    const place = "/disks/claim?path=%2Fdisks%2Fother";
+    expect(await text(place)).toContain("it holds ext4. All that is on it is lost.");
+    const token = await formToken(place);
+    const wrong = await post(place, { token, confirm: "other" });
+    expect([wrong.status, backend.neighbours.erased]).toEqual([400, []]);
+    expect(await led(post(place, { token, confirm: "/disks/other" }))).toEqual([303, "/disks"]);
+    expect(backend.neighbours.erased).toEqual(["/disks/other"]);
+    expect((await get("/disks/claim?path=%2Fdev%2Fsda")).status).toBe(404);
+    expect((await get("/disks/claim")).status).toBe(404);
+  });
+
   test("no such disk, not ours, somebody else's form → nothing is done", async () => {
     for (const path of ["/disks/0", "/disks/77", "/disks/%2Fdev"]) {
       expect((await get(path)).status).toBe(404);

@@ -185,7 +185,9 @@ export function SetupPage(options: {
       </section>
       <section aria-labelledby="plan">
         <h2 id="plan">2. Disks</h2>
-        <p class="lead">What is on a disk is never overwritten. These are used or left alone:</p>
+        <p class="lead">
+          Nothing on a disk is overwritten unless you say so. These are used or left alone:
+        </p>
         <Live id="setup-disks">
           <DiskTable disks={disks.slice(0, 50)} units={units} />
         </Live>

@@ -126,7 +126,7 @@ function UpdatePage({ state, plan, session, page, fault }: PageOptions) {
   );
 }
 
-const ROLL_TONES = { loaded: "notice", rolling: "notice", stopped: "bad", done: "good" } as const;
+const ROLL_TONES = { loaded: "good", rolling: "notice", stopped: "bad", done: "good" } as const;
 
 function Roll({ state: { roll, work, failed, sentence } }: { state: UpdateStatusView }) {
   return (
