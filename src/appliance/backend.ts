@@ -249,6 +249,10 @@ export interface SettingsView {
   httpsOnly: boolean;
   /** Where logs and events are sent besides, by syslog; null: nowhere. */
   syslogTarget: string | null;
+  /** Who tells boxes the time, with commas between; null: whom DHCP names, else Debian's. */
+  timeServers: string | null;
+  /** What the cluster is called. */
+  clusterName: string;
 }
 
 /** Whose certificates units show over HTTPS, where no other were given to them. */

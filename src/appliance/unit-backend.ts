@@ -213,7 +213,9 @@ export class UnitBackend implements Backend {
         state: view.isAlive(disk.unit) ? disk.state : "away",
         reason: view.isAlive(disk.unit) ? useOf(disk) : "its unit is away",
         health: recordedHealth(disk.health),
-        slices: slicesOn(view, disk.number),
+        get slices() {
+          return slicesOn(view, disk.number);
+        },
       }));
     return [...own.map((disk) => this.#ownDisk(disk, life)), ...others];
   }
@@ -234,7 +236,9 @@ export class UnitBackend implements Backend {
       state: view?.disks.get(number)?.state === "leaving" ? "leaving" : disk.state,
       reason: retiredReason(view?.disks.get(number)) ?? disk.reason,
       health: opened === null ? null : ownHealth(opened.health),
-      slices: view === null || number === 0 ? [] : slicesOn(view, number),
+      get slices() {
+        return view === null || number === 0 ? [] : slicesOn(view, number);
+      },
     };
   }
 
@@ -258,11 +262,13 @@ export class UnitBackend implements Backend {
   }
 
   settings(): SettingsView {
-    const { settings } = this.#life().follower.view;
+    const { settings, cluster } = this.#life().follower.view;
     const { reprotectAfterMs, protectWithinMs, scrubEveryMs, scrubBytesPerSecondMax } = settings;
-    const { diskErrorsMax, groupAddress, httpsOnly, syslogTarget } = settings;
+    const { diskErrorsMax, groupAddress, httpsOnly, syslogTarget, timeServers } = settings;
     const scrub = { scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax };
-    return { reprotectAfterMs, protectWithinMs, ...scrub, groupAddress, httpsOnly, syslogTarget };
+    const copies = { reprotectAfterMs, protectWithinMs, ...scrub };
+    const clusterName = cluster?.name ?? "";
+    return { clusterName, ...copies, groupAddress, httpsOnly, syslogTarget, timeServers };
   }
 
   authority(): AuthorityView {
@@ -275,8 +281,10 @@ export class UnitBackend implements Backend {
     const life = this.#life();
     const changes = Object.entries(change).filter(([, value]) => value !== undefined);
     await life.commands.ask("setSettings", Object.fromEntries(changes));
-    const { view } = life.follower;
-    await this.#until(life, () => changes.every(([name, value]) => view.settings[name] === value));
+    await this.#until(life, () => {
+      const now = new Map(Object.entries(this.settings()));
+      return changes.every(([name, value]) => now.get(name) === value);
+    });
     return this.settings();
   }
 
@@ -288,7 +296,8 @@ export class UnitBackend implements Backend {
   }
 
   volume(nameOrNumber: string): VolumeView {
-    return volumeView(this.#find(nameOrNumber), this.#shared());
+    // Copied: it may be kept, as the answer to a key is.
+    return { ...volumeView(this.#find(nameOrNumber), this.#shared()) };
   }
 
   async createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView> {

@@ -252,7 +252,6 @@ describe("with what the cluster gives", () => {
   const cluster = {
     clusterSecret: new Uint8Array(32).fill(7),
     clusterUuid: "0123456789abcdef".repeat(2),
-    clusterName: "attic",
   };
   const nowMs = Date.now();
   const authority = webAuthority(cluster).pem;

@@ -108,7 +108,7 @@ export class MemoryBackend implements Backend {
       sentence: "serves and is well",
       phase: "joined",
       cluster: this.inCluster
-        ? { uuid: "cd".repeat(16), name: "attic", state: "used", generation: 1 }
+        ? { uuid: "cd".repeat(16), name: this.#settings.clusterName, state: "used", generation: 1 }
         : null,
       role: "member",
       pool: "pool",
@@ -178,7 +178,13 @@ export class MemoryBackend implements Backend {
     };
     return [
       ...ours,
-      { ...other, state: "left alone", reason: "it holds ext4", slices: [], health: null },
+      {
+        ...other,
+        state: "left alone",
+        reason: "left alone: it holds ext4",
+        slices: [],
+        health: null,
+      },
     ];
   }
 
@@ -212,6 +218,8 @@ export class MemoryBackend implements Backend {
     groupAddress: null,
     httpsOnly: false,
     syslogTarget: null,
+    timeServers: null,
+    clusterName: "attic",
   };
   authority() {
     return { pem: "-----BEGIN CERTIFICATE-----\n", fingerprint: "AA:BB" };

@@ -239,6 +239,10 @@ export const SettingsSchema = z
     syslogTarget: settingShapes.syslogTarget.describe(
       "where logs and events are sent by syslog over UDP, such as 10.0.0.5:514; null: nowhere",
     ),
+    timeServers: settingShapes.timeServers.describe(
+      "who tells boxes the time by NTP, such as 10.0.0.1,ntp.example.org; null: whom DHCP names",
+    ),
+    clusterName: nameSchema.describe("what the cluster is called"),
   })
   .openapi("Settings");
 

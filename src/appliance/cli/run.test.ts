@@ -547,6 +547,51 @@ describe("the cluster", () => {
     expect(await run("disk scrub 1 --urgent")).toBe(2);
   });
 
+  test("disk claim: tried, typed by its path, or --yes; else nothing is erased", async () => {
+    expect(await run("disk claim cairn-0001 /disks/other --dry-run")).toBe(0);
+    expect(await run("disk claim cairn-0001 /disks/other")).toBe(2);
+    expect(backend.neighbours.erased).toEqual([]);
+    expect(await run("disk claim cairn-0001 /disks/other --yes")).toBe(0);
+    expect(backend.neighbours.erased).toEqual(["/disks/other"]);
+    expect(await run("disk claim cairn-0001 /dev/none --yes")).toBe(4);
+  });
+
+  test("box: shown; a network tried, kept, taken back; the clock; nonsense is usage", async () => {
+    expect(await run("box show cairn-0001")).toBe(0);
+    expect(out).toContain("eth0  52:54:00:00:00:01  yes    DHCP  10.0.0.1/24");
+    expect(out).toContain("clock: 2026-01-01 00:00:00 UTC, kept right by nobody");
+    const tries = "box network 1 --card eth0 --address 10.0.0.5/24";
+    expect(await run(`${tries} --gateway 10.0.0.254 --dry-run`)).toBe(0);
+    expect(backend.neighbours.trial).toBeNull();
+    expect(await run(`${tries} --gateway 10.0.0.254`)).toBe(0);
+    expect(err).toContain("cairn box keep 1");
+    expect(await run("box keep 1")).toBe(0);
+    expect(await run("box show 1 -o json")).toBe(0);
+    expect(printed()).toMatchObject({
+      network: [{ interface: "eth0", addresses: ["10.0.0.5/24"], gateways: ["10.0.0.254"] }],
+    });
+    expect(await run("box network 1 --card 52:54:00:00:00:01 --dhcp")).toBe(0);
+    expect(backend.neighbours.trial).toEqual([]);
+    expect(await run("box undo 1")).toBe(0);
+    expect(await run("box undo 1")).toBe(5);
+    for (const wrong of [
+      "box network 1 --card eth0",
+      "box network 1 --dhcp",
+      "box network 1 --card eth9 --dhcp",
+      "box network 1 --card eth0 --address 10.0.0.5",
+      "box network 1 --card eth0 --address 10.0.0.5/24 --gateway 10.9.9.9",
+      "box network 1 --card eth0 --dhcp --dns 10.0.0.1",
+      "box clock 1 noon",
+    ]) {
+      expect([wrong, await run(wrong)]).toEqual([wrong, 2]);
+    }
+    expect(await run("box clock 1 2026-11-28T20:15:00Z")).toBe(0);
+    expect(out).toContain("its clock says 2026-11-28 20:15:00 UTC");
+    backend.neighbours.isAppliance = false;
+    expect(await run("box clock 1 2026-11-28T20:15:00Z")).not.toBe(0);
+    expect(err).toContain("this unit is not an appliance");
+  });
+
   test("settings: listed and changed in the words of people; nonsense is refused", async () => {
     expect(await run("setting list")).toBe(0);
     expect(out).toContain("scrubEveryMs            14d");
@@ -556,12 +601,19 @@ describe("the cluster", () => {
     expect(await run("setting set groupAddress 10.0.0.50")).toBe(0);
     expect(out).toContain("groupAddress            10.0.0.50");
     expect(await run("setting set httpsOnly yes")).toBe(0);
+    expect(await run("setting set clusterName cellar")).toBe(0);
+    expect(await run("setting set clusterName two words")).toBe(2);
+    expect(await run("setting set timeServers 10.0.0.1,ntp.example.org")).toBe(0);
+    expect(out).toContain("timeServers             10.0.0.1,ntp.example.org");
+    expect(await run("setting set timeServers 10.0.0.999")).not.toBe(0);
     expect(await run("setting set httpsOnly perhaps")).toBe(2);
     expect(await run("authority show")).toBe(0);
     expect(out).toContain("SHA-256 AA:BB");
     expect(await run("setting list -o json")).toBe(0);
     expect(printed()).toEqual({
       syslogTarget: null,
+      timeServers: "10.0.0.1,ntp.example.org",
+      clusterName: "cellar",
       reprotectAfterMs: 600_000,
       protectWithinMs: 0,
       scrubEveryMs: 7 * 86_400_000,
