@@ -227,8 +227,10 @@ export interface CreateVolume {
   pool?: string | undefined;
 }
 
+/** One of them. */
 export interface ChangeVolume {
-  tls: TlsRule;
+  tls?: TlsRule | undefined;
+  name?: string | undefined;
 }
 
 /** What the cluster's owner may set. */

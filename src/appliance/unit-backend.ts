@@ -383,9 +383,16 @@ export class UnitBackend implements Backend {
   async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
     const life = this.#life();
     const { number } = this.#find(nameOrNumber);
-    const { tls } = change;
-    await life.commands.ask("setTls", { volume: number, tls });
-    await this.#until(life, () => life.follower.view.volumes.get(number)?.tls === tls);
+    const { tls, name } = change;
+    const { volumes } = life.follower.view;
+    if (tls !== undefined) {
+      await life.commands.ask("setTls", { volume: number, tls });
+      await this.#until(life, () => volumes.get(number)?.tls === tls);
+    }
+    if (name !== undefined) {
+      await life.commands.ask("renameVolume", { volume: number, name });
+      await this.#until(life, () => volumes.get(number)?.name === name);
+    }
     return this.volume(String(number));
   }
 

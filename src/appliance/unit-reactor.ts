@@ -97,7 +97,8 @@ export class UnitReactor {
         this.#post({ kind: "diskOpened", disk: describe(held) });
         if (held.store.number !== 0) this.#ready(held);
       },
-      refused: (path, sentence) => this.#post({ kind: "diskRefused", path, sentence }),
+      refused: (path, sentence, ofCluster) =>
+        this.#post({ kind: "diskRefused", path, sentence, ofCluster }),
       failed: (held) => this.#diskFailed(held),
     });
     channel.onMessage = (message) => this.#take(message as ToReactor);

@@ -296,7 +296,16 @@ describe("volumes", () => {
     expect(volume.tls).toBe("optional");
     const secured = await send("PATCH", "/api/v1/volumes/one", { tls: "required" });
     expect(await secured.json()).toMatchObject({ tls: "required" });
-    for (const body of [{}, { tls: "no" }, { tls: "off", size: 1 }]) {
+    const renamed = await send("PATCH", "/api/v1/volumes/one", { name: "uno" });
+    expect(await renamed.json()).toMatchObject({ name: "uno", tls: "required" });
+    expect((await send("PATCH", "/api/v1/volumes/uno", { name: "one" })).status).toBe(200);
+    for (const body of [
+      {},
+      { tls: "no" },
+      { tls: "off", size: 1 },
+      { name: "7" },
+      { tls: "off", name: "two" },
+    ]) {
       await expectFault(await send("PATCH", "/api/v1/volumes/one", body), 400, "badRequest");
     }
     const gone = await ask("/api/v1/volumes/one", { method: "DELETE" });

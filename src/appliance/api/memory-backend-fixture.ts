@@ -294,8 +294,16 @@ export class MemoryBackend implements Backend {
 
   async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
     const volume = this.volume(nameOrNumber);
-    endDryRun(`TLS of volume ${volume.name} is ${change.tls}`);
-    volume.tls = change.tls;
+    const { tls = volume.tls, name = volume.name } = change;
+    if (name !== volume.name && this.volumes().some((one) => one.name === name)) {
+      throw new Fault("conflict", `a volume named ${name} exists`);
+    }
+    endDryRun(
+      name === volume.name
+        ? `TLS of volume ${volume.name} is ${tls}`
+        : `volume ${volume.name} is called ${name}`,
+    );
+    Object.assign(volume, { tls, name });
     return volume;
   }
 

@@ -166,7 +166,7 @@ export const changeVolumeRoute = tried(
   createRoute({
     method: "patch",
     path: "/api/v1/volumes/{id}",
-    summary: "Say whether hosts attach without TLS, over it, or either way",
+    summary: "Say whether hosts attach without TLS, over it, or either way; or rename it",
     request: { params: VolumePathSchema, body: body(ChangeVolumeSchema) },
     responses: { 200: json(VolumeSchema, "the volume"), ...faults },
   }),

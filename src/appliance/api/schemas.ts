@@ -327,7 +327,11 @@ export const CreateVolumeSchema = z
   .openapi("CreateVolume");
 
 export const ChangeVolumeSchema = z
-  .strictObject({ tls: z.enum(TLS_RULES) })
+  .strictObject({
+    tls: z.enum(TLS_RULES).optional(),
+    name: spokenNameSchema.optional().describe("another one: hosts attach by it from now on"),
+  })
+  .refine(({ tls, name }) => (tls === undefined) !== (name === undefined), "one of tls and name")
   .openapi("ChangeVolume");
 
 export const ClaimSchema = z

@@ -159,6 +159,19 @@ describe("volumes", () => {
     expect([out, backend.volumes()]).toEqual(["one is deleted\n", []]);
   });
 
+  test("rename: tried, done; a name of digits, or of no volume → refused", async () => {
+    await run("volume create one --size 1G");
+    expect(await run("volume rename one uno --dry-run")).toBe(0);
+    expect(out).toBe("it would be told: volume one is called uno\n");
+    expect(await run("volume rename one uno")).toBe(0);
+    expect([out, backend.volumes().map(({ name }) => name)]).toEqual([
+      "it is called uno\n",
+      ["uno"],
+    ]);
+    expect(await run("volume rename uno 12")).toBe(exitCodeOf("badRequest"));
+    expect(await run("volume rename one two")).toBe(exitCodeOf("notFound"));
+  });
+
   test("tls: said at creation, changed, shown; another word → misuse", async () => {
     expect(await run("volume create one --size 1G --tls required")).toBe(0);
     expect(backend.volume("one").tls).toBe("required");
@@ -492,7 +505,7 @@ describe("the cluster", () => {
     expect(await run("control restore")).toBe(EXIT.usage[0]);
     answers = ["no"];
     expect(await run("control restore")).toBe(EXIT.usage[0]);
-    expect(err).toContain("nothing was restored");
+    expect(err).toContain("nothing was changed");
     expect(backend.control.restored).toEqual([]);
     answers = ["yes"];
     expect(await run("control restore")).toBe(0);
@@ -505,6 +518,33 @@ describe("the cluster", () => {
     const elsewhere = `--url http://127.0.0.1:${served.port} --token-file ${folder}/token`;
     const asked = await runPlain(`control restore kept --yes ${elsewhere}`);
     expect(asked).toBe(exitCodeOf("forbidden"));
+  });
+
+  test("control rebuild, settle: said beforehand, only after a yes, not without need", async () => {
+    expect(await run("control rebuild --dry-run")).toBe(exitCodeOf("conflict"));
+    backend.control.answers = false;
+    expect(await run("control rebuild --dry-run")).toBe(0);
+    expect(out).toBe("1. right only if no backup is left\n2. generation 2 begins\n");
+    expect(await run("control rebuild")).toBe(EXIT.usage[0]);
+    expect(err).toContain("--yes");
+    answers = ["no"];
+    expect(await run("control rebuild")).toBe(EXIT.usage[0]);
+    expect(backend.control.rebuilds).toBe(0);
+    answers = ["yes"];
+    expect(await run("control rebuild")).toBe(0);
+    expect(await run("control rebuild --yes")).toBe(0);
+    expect(await run("control rebuild kept --yes")).toBe(EXIT.usage[0]);
+    expect(backend.control.rebuilds).toBe(2);
+    expect(await run("control settle --yes")).toBe(exitCodeOf("conflict"));
+    backend.control.told = 3;
+    expect(await run("control settle --dry-run")).toBe(0);
+    answers = ["later"];
+    expect(await run("control settle")).toBe(EXIT.usage[0]);
+    expect(backend.control.gathering).toBe(true);
+    answers = ["yes"];
+    expect(await run("control settle")).toBe(0);
+    expect(out).toContain("settled: 3 disks have told");
+    expect(backend.control.gathering).toBe(false);
   });
 
   test("volume accept: only after its name was typed", async () => {

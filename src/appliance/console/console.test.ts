@@ -350,6 +350,16 @@ describe("volumes", () => {
     expect(page.length).toBeLessThan(PAGE_BYTES_MAX / 2);
   });
 
+  test("renamed; another one's name, or none that is taken → refused, and said", async () => {
+    await send("/volumes/new", { ...form, intent: "create" });
+    expect(await led(send("/volumes/one/rename", { name: "uno" }))).toEqual([303, "/volumes/uno"]);
+    expect(await text("/volumes/uno")).toContain("one is called uno.");
+    await send("/volumes/new", { ...form, intent: "create" });
+    expect((await send("/volumes/one/rename", { name: "uno" })).status).toBe(409);
+    expect((await send("/volumes/one/rename", { name: "a b" })).status).toBe(400);
+    expect(backend.volumes().map(({ name }) => name)).toEqual(["uno", "one"]);
+  });
+
   test("deleted only when its name is typed", async () => {
     await send("/volumes/new", { ...form, intent: "create" });
     expect(await text("/volumes/one/delete")).toContain("For a day it can be taken back");
@@ -1029,6 +1039,15 @@ describe("pages", () => {
     expect(file.headers.get("content-type")).toBe("application/octet-stream");
     expect(await file.text()).toBe("a sealed backup");
     expect((await get("/settings/backups/identity.json")).status).toBe(404);
+    expect(page).not.toContain("/settings/settle");
+  });
+
+  test("a rebuilt control state → asked whether all disks are there, and settled", async () => {
+    backend.control.told = 2;
+    expect(await text("/settings")).toContain('action="/settings/settle"');
+    await post("/settings/settle", { token: await formToken("/settings") });
+    expect(backend.control.gathering).toBe(false);
+    expect(await text("/settings")).toContain("Volumes go on by what 2 disks told.");
   });
 
   test("many volumes → in parts, found by name, no page over 200 KB", async () => {
