@@ -9,8 +9,8 @@ import { generateKeyPairSync, sign as signBytes } from "node:crypto";
 import { cpSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { need } from "#test/cluster/until.ts";
-import { BOOT_MS, CHANGE_MS, answers, comesBack, newOwner, stampedImage } from "./appliances.ts";
-import type { Owner } from "./appliances.ts";
+import { BOOT_MS, CHANGE_MS, answers, claim, comesBack, newOwner } from "./appliances.ts";
+import { type Owner, stampedImage } from "./appliances.ts";
 import { type DiskPlace, flipByte } from "./altered-disk.ts";
 import type { Box } from "./box.ts";
 import { SHELL_CREDENTIALS } from "./inside-shell.ts";
@@ -88,6 +88,8 @@ describe("first boot", () => {
       say(`answers ${box.secondsOn().toFixed(0)} s after power-on`);
       await comesBack(rack, box, owner);
       say(`does its part ${box.secondsOn().toFixed(0)} s after power-on`);
+      // As if the first answer had been lost: the right code is no guess, however often it comes.
+      for (let again = 0; again < 6; again++) await claim(box, owner);
       const { output } = await box.shell.run("dmesg | grep -i 'secure boot'", SHELL_MS);
       expect(output).toMatch(/secure ?boot enabled/i);
     },
