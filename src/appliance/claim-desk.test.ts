@@ -42,7 +42,7 @@ test("the code, as people type it → taken; another → forbidden, and in no lo
   expect(logged.join()).not.toContain(WRONG);
 });
 
-test("more than five wrong tries within a minute → refused, the right code too; later → taken", () => {
+test("more than five wrong tries a minute → refused, the right code too; later → taken", () => {
   const { answer, clock } = desk();
   for (let at = 0; at < TRIES_MAX; at++) {
     expect(answer(WRONG)).toBe("forbidden");
