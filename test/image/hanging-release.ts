@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A release that stands still, each time it is tried in another way: PID 1 stops, then the kernel,
-// then the daemon. The first two only the hardware watchdog ends, which gets less patience here
-// than in the image: its three minutes would be waited for.
+// A release that fails each time it is tried in another way: the kernel stands still, a unit that
+// the boot needs fails, the daemon stands still. The first only the hardware watchdog ends, which
+// gets less patience here than in the image: its three minutes would be waited for.
 
 import type { ChangedFiles } from "./next-release.ts";
 
-/** What the box's console says just before PID 1 stops, and before the kernel does. */
-export const HANG_WORDS = {
-  pidOne: "cairn-test: PID 1 stops now",
-  kernel: "cairn-test: the kernel stops now",
-} as const;
+const KERNEL_STOPS = "cairn-test: the kernel stops now";
+/** What the box's console says of the first start, and of the second. */
+export const HANG_WORDS: readonly RegExp[] = [
+  new RegExp(KERNEL_STOPS),
+  /Cairn: this boot failed\. Restarting/,
+];
 
 const WATCHDOG_SECONDS = 45;
 const UNIT = "cairn-test-hang.service";
 
 /**
- * Counts starts on the state partition, durably, before each stop. A frozen init.scope is a PID 1
- * that runs no instruction; a panic without a restart is a kernel that does nothing any more.
+ * Counts its starts on the state partition, durably. A panic without a restart is a kernel that
+ * does nothing any more, and a boot without its file systems is one that failed.
  */
 const SCRIPT = `#!/bin/sh
 set -eu
@@ -25,14 +26,13 @@ mark=/var/lib/cairn-test-hang
 if [ ! -e $mark-1 ]; then
   : >$mark-1
   sync
-  echo "${HANG_WORDS.pidOne}" >/dev/console
-  echo 1 >/sys/fs/cgroup/init.scope/cgroup.freeze
+  echo "${KERNEL_STOPS}" >/dev/console
+  echo 0 >/proc/sys/kernel/panic
+  echo c >/proc/sysrq-trigger
 elif [ ! -e $mark-2 ]; then
   : >$mark-2
   sync
-  echo "${HANG_WORDS.kernel}" >/dev/console
-  echo 0 >/proc/sys/kernel/panic
-  echo c >/proc/sysrq-trigger
+  exit 1
 fi
 `;
 
@@ -47,8 +47,9 @@ DefaultDependencies=no
 Type=oneshot
 ExecStart=/bin/sh /usr/lib/cairn/test-hang
 `,
-  "etc/systemd/system/sysinit.target.d/90-hang.conf": `[Unit]
-Wants=${UNIT}
+  "etc/systemd/system/local-fs.target.d/90-hang.conf": `[Unit]
+Requires=${UNIT}
+After=${UNIT}
 `,
   // The daemon hangs from its start; its health is not waited for as long as a real one's.
   "etc/systemd/system/cairn.service.d/90-broken.conf":

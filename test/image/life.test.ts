@@ -171,7 +171,7 @@ describe("updates", () => {
   });
 
   story.stage(
-    "a release that hangs: PID 1, the kernel, the daemon → tried, left, the one before runs",
+    "a release whose kernel, boot and daemon fail in turn → left, and the one before runs",
     async () => {
       const since = box.secondsOn();
       const before = box.resets();
@@ -195,12 +195,10 @@ describe("updates", () => {
       ];
       const took = `${(box.secondsOn() - since).toFixed(0)} s`;
       say(`left ${versions.third} after ${tried} resets, ${byWatchdog} by the watchdog, ${took}`);
-      // Each hang was reached, and then nobody but the watchdog could end it.
-      for (const words of Object.values(HANG_WORDS)) {
-        expect(box.serial.find(new RegExp(words), mark)).not.toBeNull();
-      }
-      expect(byWatchdog).toBeGreaterThanOrEqual(2);
-      expect(tried).toBeGreaterThanOrEqual(2);
+      for (const words of HANG_WORDS) expect(box.serial.find(words, mark)).not.toBeNull();
+      // Nobody else ends a kernel that stands still.
+      expect(byWatchdog).toBeGreaterThanOrEqual(1);
+      expect(tried).toBeGreaterThanOrEqual(3);
       expect(status.roll?.state).toBe("stopped");
       await comesBack(rack, box, owner);
     },
