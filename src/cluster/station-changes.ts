@@ -429,7 +429,10 @@ function claimCluster(
   const known = view.administrators.get(OWNER);
   if (known?.tokenHash === tokenHash) return {};
   if (known !== undefined && !replaces) {
-    throw new Fault("conflict", "this cluster is claimed already; its owner's token is the way in");
+    throw new Fault(
+      "conflict",
+      "this cluster is claimed already: its token, its password or root on a unit is the way in",
+    );
   }
   if (byMedium) joinable(draft);
   else useCluster(draft);

@@ -149,6 +149,26 @@ describe("ways in", () => {
     expect(cookie).toBe("");
   });
 
+  test("the claim's form again, its answer was lost → signed in by the password", async () => {
+    const form = { code: MEMORY_CODE, password: PASSWORD };
+    await post("/claim", form);
+    cookie = "";
+    expect(await led(post("/claim", form))).toEqual([303, "/setup"]);
+    expect((await get("/volumes")).status).toBe(200);
+    expect(backend.claims).toHaveLength(1);
+  });
+
+  test("a guessed password in the claim's form → nobody's, and the tries are limited", async () => {
+    await post("/claim", { code: MEMORY_CODE, password: PASSWORD });
+    cookie = "";
+    const guess = async (password: string) =>
+      (await post("/claim", { code: MEMORY_CODE, password })).status;
+    const answers: number[] = [];
+    for (let at = 0; at < 6; at++) answers.push(await guess(`a-long-password-${at}`));
+    expect(answers).toEqual([409, 409, 409, 409, 409, 429]);
+    expect([await guess(PASSWORD), cookie]).toEqual([429, ""]);
+  });
+
   test("password, or a token → in; anything else → not; too often → 429", async () => {
     await signIn();
     cookie = "";
