@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which disks a unit takes and in which order things happen to one, on real files with the real
-// tools; reactor, control station and time are the test's. Long because all that may befall one disk
-// is played on the one bench that is made here.
+// tools; reactor, control station and time are the test's. Long because all that may befall one
+// disk is played on the one bench that is made here.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import {
@@ -236,7 +236,7 @@ test("Cairn's own, too small, not there → no word of the owner erases it", asy
   const before = [ours, small].map((file) => readFileSync(file));
   const bench = new Bench([ours, small]);
   await bench.enter();
-  bench.keeper.refused(ours, "it is of another cluster");
+  bench.keeper.refused(ours, "it is of another cluster", OTHER);
   const erase = (file: string) => bench.keeper.eraseAndClaim(file, { isTry: false });
   await expect(erase(ours)).rejects.toThrow("it is Cairn's already");
   await expect(erase(small)).rejects.toThrow("it is too small");
