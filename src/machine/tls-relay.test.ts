@@ -197,7 +197,7 @@ describe("a handshake", () => {
     });
   }
 
-  test("its host cannot be reached → cut, and what comes of it later is nobody's (H7)", async () => {
+  test("its host cannot be reached → cut; what comes of it later is void (H7)", async () => {
     const made = bench();
     const { host, reactor } = await made.connect();
     host.send(Buffer.from("x"));
