@@ -201,7 +201,8 @@ export class ControlDesk implements ControlBackend {
       const why = "this unit is in no cluster, and finds no disk of one: rebuild on one that does";
       throw new Fault("notReady", why);
     }
-    const { clusterId: uuid, clusterName: name, unit, generation } = life;
+    const { clusterId: uuid, clusterName, unit, generation, follower } = life;
+    const name = follower.view.cluster?.name ?? clusterName;
     return { uuid, name, unit, generation, leaves: null };
   }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which disks a unit takes and in which order things happen to one, on real files with the real
-// tools; reactor, control station and time are the test's.
+// tools; reactor, control station and time are the test's. Long because all that may befall one
+// disk is played on the one bench that is made here.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import {
@@ -207,6 +208,41 @@ test("in a cluster → the blank one is claimed and opened, the others stay", as
   ]);
   expect(bench.disk(absent)).toMatchObject({ state: "refused" });
   expect(readFileSync(used).equals(before)).toBe(true);
+});
+
+test("not blank, and its owner wants it → erased, opened; tried: untouched", async () => {
+  const used = makeFile("used.img", "somebody's bytes");
+  const before = readFileSync(used);
+  const bench = new Bench([used]);
+  const erase = (file: string, isTry = false) => bench.keeper.eraseAndClaim(file, { isTry });
+  await expect(erase(used)).rejects.toThrow("in no cluster yet");
+  await bench.enter();
+  expect(bench.opens).toEqual([]);
+  await erase(used, true);
+  expect(readFileSync(used).equals(before)).toBe(true);
+  await erase(used);
+  const ours = await findOurs(used);
+  expect(bench.opens[0]?.identity.uuid).toBe(ours?.partitionId.replaceAll("-", "") ?? "");
+  expect(readFileSync(used).includes("somebody's bytes")).toBe(false);
+  expect(bench.disk(used).state).toBe("opening");
+  await expect(erase(used)).rejects.toThrow("in use already");
+});
+
+test("Cairn's own, too small, not there → no word of the owner erases it", async () => {
+  const ours = makeFile("ours.img");
+  await claimDisk(ours, { evenIfNotBlank: false, name: "earlier" });
+  const small = makeFile("small.img", "somebody's bytes");
+  truncateSync(small, 1 << 20);
+  const before = [ours, small].map((file) => readFileSync(file));
+  const bench = new Bench([ours, small]);
+  await bench.enter();
+  bench.keeper.refused(ours, "it is of another cluster", OTHER);
+  const erase = (file: string) => bench.keeper.eraseAndClaim(file, { isTry: false });
+  await expect(erase(ours)).rejects.toThrow("it is Cairn's already");
+  await expect(erase(small)).rejects.toThrow("it is too small");
+  await expect(erase("/nowhere")).rejects.toThrow("no disk /nowhere here");
+  const after = [ours, small].map((file) => readFileSync(file));
+  expect(after.map((bytes, at) => bytes.equals(before[at] as Buffer))).toEqual([true, true]);
 });
 
 test("a disk claimed before → opened by its own identity, its GPT untouched", async () => {

@@ -103,7 +103,9 @@ export const commandArguments = {
     /** Of the first user. Not said: it stays as it is, if there is one. */
     passwordHash: passwordHashSchema.optional(),
   }),
-  setSettings: z.object({ ...settingShapes, update: UpdateSettingsSchema }).partial(),
+  setSettings: z
+    .object({ ...settingShapes, update: UpdateSettingsSchema, clusterName: nameSchema })
+    .partial(),
   /** The asking unit holds the whole payload of a signed manifest. */
   announceUpdate: UpdateSchema.pick({ digest: true, manifest: true, signature: true }),
   startUpdate: z.object({

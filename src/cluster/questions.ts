@@ -39,14 +39,16 @@ export interface Question {
 
 /** The worst first. */
 export function questionsOf(view: ClusterView, wallMs: number): Question[] {
+  const volumes = ready(view);
+  const unsound = volumes.filter((volume) => !isSound(view, volume));
   const found = [
     ...gathering(view),
-    ...unsettled(view),
-    ...stopped(view),
+    ...unsettled(view, volumes),
+    ...stopped(view, unsound),
     ...failed(view),
-    ...roomless(view),
+    ...roomless(view, unsound),
     ...stuck(view, wallMs),
-    ...keptCopies(view),
+    ...keptCopies(view, unsound),
     ...others(view),
   ];
   return found.slice(0, QUESTIONS_MAX);
@@ -56,6 +58,19 @@ function ready(view: ClusterView): VolumeRecord[] {
   // What is deleted, and can be taken back, is nothing to decide about.
   return [...view.volumes.values()].filter((volume) => {
     return volume.state === "ready" && volume.trash === undefined;
+  });
+}
+
+/** Whether every slice has all its copies, none with its memory lost, and nothing kept besides. */
+function isSound(view: ClusterView, volume: VolumeRecord): boolean {
+  return volume.slices.every((slice) => {
+    const record = view.slices.get(slice);
+    if (record === undefined) return true;
+    const { inSync, copies, kept } = record;
+    if (inSync.length < copies || (kept?.length ?? 0) > 0) return false;
+    return inSync.every(({ disk, incarnation }) => {
+      return view.diskServes(disk) && view.disks.get(disk)?.incarnation === incarnation;
+    });
   });
 }
 
@@ -90,9 +105,9 @@ function gathering(view: ClusterView): Question[] {
 }
 
 /** After a restore: volumes of which not every disk that may hold the truth has told it. */
-function unsettled(view: ClusterView): Question[] {
+function unsettled(view: ClusterView, volumes: readonly VolumeRecord[]): Question[] {
   if (view.cluster?.gathering === true) return [];
-  return ready(view).flatMap((volume) => {
+  return volumes.flatMap((volume) => {
     const waiting = waitingSlices(view, volume).filter((claim) => settledRecord(claim) === null);
     if (waiting.length === 0) return [];
     const missing = waiting.flatMap((claim) =>
@@ -125,8 +140,8 @@ function unsettled(view: ClusterView): Question[] {
 }
 
 /** Volumes that cannot serve before somebody brings something back. */
-function stopped(view: ClusterView): Question[] {
-  return ready(view).flatMap((volume) => {
+function stopped(view: ClusterView, volumes: readonly VolumeRecord[]): Question[] {
+  return volumes.flatMap((volume) => {
     const waiting = view
       .slicesOfVolume(volume)
       .filter((record): record is SliceRecord => record !== null && isStopped(view, record));
@@ -168,8 +183,8 @@ function goOnAnswer(view: ClusterView, volume: VolumeRecord): Answer[] {
 }
 
 /** Copies of before an override that are there, and may be wanted no more. */
-function keptCopies(view: ClusterView): Question[] {
-  return ready(view).flatMap((volume) => {
+function keptCopies(view: ClusterView, volumes: readonly VolumeRecord[]): Question[] {
+  return volumes.flatMap((volume) => {
     return keptVolumes(view, volume)
       .filter(({ isReadable }) => isReadable)
       .map((kept) => ({
@@ -229,12 +244,13 @@ function failedQuestion(view: ClusterView, disk: DiskRecord): Question {
 }
 
 /** Volumes that lack a copy, and nothing could take it. */
-function roomless(view: ClusterView): Question[] {
-  return ready(view).flatMap((volume) => {
+function roomless(view: ClusterView, volumes: readonly VolumeRecord[]): Question[] {
+  return volumes.flatMap((volume) => {
     const lacking = view.slicesOfVolume(volume).filter((record): record is SliceRecord => {
-      if (record === null || !view.diskServes(record.head)) return false;
-      const live = record.inSync.filter(({ disk }) => view.diskServes(disk)).length;
-      return live + record.resyncing.length < record.copies;
+      if (record === null) return false;
+      let copies = record.resyncing.length;
+      for (const { disk } of record.inSync) copies += Number(view.diskServes(disk));
+      return copies < record.copies && view.diskServes(record.head);
     });
     const without = lacking.slice(0, LOOKED_AT_MAX).filter((record) => !hasRoomFor(view, record));
     if (without.length === 0) return [];

@@ -429,7 +429,10 @@ function claimCluster(
   const known = view.administrators.get(OWNER);
   if (known?.tokenHash === tokenHash) return {};
   if (known !== undefined && !replaces) {
-    throw new Fault("conflict", "this cluster is claimed already; its owner's token is the way in");
+    throw new Fault(
+      "conflict",
+      "this cluster is claimed already: its token, its password or root on a unit is the way in",
+    );
   }
   if (byMedium) joinable(draft);
   else useCluster(draft);
@@ -449,8 +452,16 @@ function claimCluster(
 }
 
 function setSettings(draft: Draft, args: CommandArguments<"setSettings">): Record<string, never> {
-  draft.put(keys.settings, { ...draft.view.settings, ...args });
-  const sentence = `settings were changed: ${Object.keys(args).join(", ")}`;
+  const { clusterName, ...settings } = args;
+  const { cluster } = draft.view;
+  if (clusterName !== undefined && cluster !== null) {
+    draft.put(keys.cluster, { ...cluster, name: clusterName });
+    const sentence = `the cluster ${cluster.name} is called ${clusterName} now`;
+    draft.tell({ kind: "settings-changed", severity: "info", sentence });
+  }
+  if (Object.keys(settings).length === 0) return {};
+  draft.put(keys.settings, { ...draft.view.settings, ...settings });
+  const sentence = `settings were changed: ${Object.keys(settings).join(", ")}`;
   draft.tell({ kind: "settings-changed", severity: "info", sentence });
   return {};
 }

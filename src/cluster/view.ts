@@ -262,7 +262,9 @@ export class ClusterView {
   /** What the disk's slices may come to hold: thin members count in full, since they may fill. */
   promisedBytes(disk: DiskNumber): number {
     let bytes = 0;
-    for (const slice of this.slicesOfDisk(disk)) bytes += slice.sizeBytes;
+    for (const slice of this.#slicesOfDisk.get(disk) ?? []) {
+      bytes += this.slices.get(slice)?.sizeBytes ?? 0;
+    }
     return bytes;
   }
 

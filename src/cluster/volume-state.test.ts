@@ -135,7 +135,7 @@ describe("what units tell of the slices they head", () => {
     expect(now.state().waitsFor).toEqual([`disk ${other.number} of box${other.unit} to answer`]);
   });
 
-  test("the head is away → the other takes over, or, begun anew, says what it waits for", () => {
+  test("the head is away → the other takes over, or says what it waits for", () => {
     const now = new Situation("mirror-2").lose(0);
     expect(now.state().waitsFor).toEqual(["another member takes over as head"]);
     const { number, unit } = now.diskAt(0);

@@ -108,6 +108,7 @@ export function volumeState(
     const report = [reports.get(number), toldOf(view, record)].find(
       (one) => one?.epoch === record.epoch,
     );
+    if (report === undefined && isWhole(view, record)) continue;
     availability = worse(AVAILABILITY_ORDER, availability, sliceAvailability(view, record, report));
     protection = worse(PROTECTION_ORDER, protection, sliceProtection(view, record));
     if (isRebuilding(view, record)) shares.push(report?.rebuiltShare ?? 0);
@@ -118,6 +119,13 @@ export function volumeState(
   const sum = shares.reduce((total, share) => total + share, 0);
   const rebuiltShare = shares.length === 0 ? null : sum / shares.length;
   return { availability, protection, rebuiltShare, waitsFor: [...waits] };
+}
+
+/** It is served and has all its copies: most have, and there is no more to say of them. */
+function isWhole(view: ClusterView, record: SliceRecord): boolean {
+  const { head, inSync, copies, resyncing } = record;
+  if (resyncing.length > 0 || inSync.length < copies || !view.diskServes(head)) return false;
+  return inSync.every(({ disk }) => disk === head || view.diskServes(disk));
 }
 
 /** A slice without a record. */

@@ -197,7 +197,7 @@ export const claimRoute = tried(
   createRoute({
     method: "post",
     path: CLAIM_PATH,
-    summary: "Claim the cluster: with its code without a token, five tries a minute",
+    summary: "Claim the cluster: with its code without a token, five wrong ones a minute",
     request: { body: body(ClaimSchema) },
     responses: { 201: json(ClaimedSchema, "claimed"), ...faults },
   }),
