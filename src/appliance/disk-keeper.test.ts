@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which disks a unit takes and in which order things happen to one, on real files with the real
-// tools; reactor, control station and time are the test's. Long because all that may befall one disk
-// is played on the one bench that is made here.
+// tools; reactor, control station and time are the test's. Long because all that may befall one
+// disk is played on the one bench that is made here.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import {
