@@ -236,7 +236,7 @@ test("Cairn's own, too small, not there → no word of the owner erases it", asy
   const before = [ours, small].map((file) => readFileSync(file));
   const bench = new Bench([ours, small]);
   await bench.enter();
-  bench.keeper.refused(ours, "it is of another cluster");
+  bench.keeper.refused(ours, "it is of another cluster", OTHER);
   const erase = (file: string) => bench.keeper.eraseAndClaim(file, { isTry: false });
   await expect(erase(ours)).rejects.toThrow("it is Cairn's already");
   await expect(erase(small)).rejects.toThrow("it is too small");
@@ -302,11 +302,12 @@ test("the reactor refuses it → listed with the reason, looked at again, told o
   const file = makeFile("blank.img");
   const bench = new Bench([file]);
   await bench.enter();
-  const refuse = () => bench.keeper.refused(file, "it belongs to another cluster");
+  const refuse = () => bench.keeper.refused(file, "it belongs to another cluster", OTHER);
   refuse();
   const refused = {
     state: "refused",
     reason: "left alone: it belongs to another cluster",
+    ofCluster: OTHER,
   } as const;
   expect(bench.disk(file)).toMatchObject(refused);
   // While it is looked at again the reason stays, and the log is not filled with it.
@@ -323,7 +324,7 @@ test("held for a moment when it is opened → tried again soon, less and less", 
   const bench = new Bench([file]);
   await bench.enter();
   for (const delayMs of [1000, 2000, 4000, 8000, 16_000, 32_000, 64_000]) {
-    bench.keeper.refused(file, "it is in use");
+    bench.keeper.refused(file, "it is in use", null);
     expect(bench.disk(file).state).toBe("refused");
     const opens = bench.opens.length;
     expect(await bench.timePasses()).toEqual([delayMs]);
@@ -331,12 +332,12 @@ test("held for a moment when it is opened → tried again soon, less and less", 
     expect(bench.opens).toHaveLength(opens + 1);
   }
   // From now on it is looked at as any other that is left alone.
-  bench.keeper.refused(file, "it is in use");
+  bench.keeper.refused(file, "it is in use", null);
   expect(await bench.timePasses()).toEqual([15_000]);
   await bench.keeper.settled();
   bench.keeper.opened(opened(file));
   expect(bench.disk(file).state).toBe("open");
-  bench.keeper.refused(file, "it is in use");
+  bench.keeper.refused(file, "it is in use", null);
   expect(await bench.timePasses()).toEqual([1000]);
 });
 

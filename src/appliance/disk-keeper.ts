@@ -52,6 +52,8 @@ export interface KeptDisk {
   opened: OpenedDisk | null;
   /** While failed: it was taken out, so that it may come back by itself. */
   isOut: boolean;
+  /** The other cluster whose disk it is; null: it is not, or that is not known. */
+  ofCluster: string | null;
 }
 
 /** An appliance's own look at what disks there are. */
@@ -152,7 +154,8 @@ export class DiskKeeper {
   #add(path: string, sizeBytes: number): KeptDisk {
     const reason = "not looked at yet";
     const state = "examining";
-    const disk: KeptDisk = { path, sizeBytes, reason, state, opened: null, isOut: false };
+    const known = { opened: null, isOut: false, ofCluster: null };
+    const disk: KeptDisk = { path, sizeBytes, reason, state, ...known };
     this.#disks.set(path, disk);
     return disk;
   }
@@ -485,17 +488,20 @@ export class DiskKeeper {
         });
       }
       this.#refuse(disk, "left alone: it belongs to another cluster");
+      disk.ofCluster = opened.clusterId;
       this.#reactor.send({ kind: "closeDisk", uuid: opened.uuid });
       return;
     }
     disk.state = "open";
+    disk.ofCluster = null;
     disk.reason = "in use by this cluster";
     void this.#register(disk, opened);
   }
 
-  refused(path: string, sentence: string): void {
+  refused(path: string, sentence: string, ofCluster: string | null): void {
     const disk = this.#disks.get(path);
     if (disk === undefined) return;
+    disk.ofCluster = ofCluster;
     this.#refuse(disk, `left alone: ${sentence}`);
     this.#openAgain(disk);
   }

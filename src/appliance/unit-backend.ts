@@ -18,7 +18,7 @@ import { otherClusters } from "#cluster/events.ts";
 import { FIRST_POOL } from "#cluster/pool-state.ts";
 import type { DiskRecord, VolumeRecord } from "#cluster/state.ts";
 import { decisions, planVolume } from "#cluster/station-changes.ts";
-import { OWNER } from "#cluster/user-state.ts";
+import { FIRST_USER, OWNER } from "#cluster/user-state.ts";
 import type { ClusterView } from "#cluster/view.ts";
 import { headReports } from "./head-reports.ts";
 import { newId } from "#cluster/voters.ts";
@@ -383,9 +383,16 @@ export class UnitBackend implements Backend {
   async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
     const life = this.#life();
     const { number } = this.#find(nameOrNumber);
-    const { tls } = change;
-    await life.commands.ask("setTls", { volume: number, tls });
-    await this.#until(life, () => life.follower.view.volumes.get(number)?.tls === tls);
+    const { tls, name } = change;
+    const { volumes } = life.follower.view;
+    if (tls !== undefined) {
+      await life.commands.ask("setTls", { volume: number, tls });
+      await this.#until(life, () => volumes.get(number)?.tls === tls);
+    }
+    if (name !== undefined) {
+      await life.commands.ask("renameVolume", { volume: number, name });
+      await this.#until(life, () => volumes.get(number)?.name === name);
+    }
     return this.volume(String(number));
   }
 
@@ -405,24 +412,35 @@ export class UnitBackend implements Backend {
     await discardCopy(life.commands, { volume: number, number: copy });
   }
 
-  async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }> {
+  async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string | null }> {
     const life = this.#life();
-    const { code, replace } = request;
+    const { code, replace, password } = request;
     const isOwner = isAdmin(asker);
     if (!isOwner || code !== null) this.#unit.claims.check(code ?? "");
     const replaces = replace && isOwner;
-    const { token, tokenHash } = freshToken(this.#world);
-    const { password } = request;
-    const passwordHash = password === null ? null : await this.users.hash(password);
+    const brought = request.tokenHash;
+    const { token, tokenHash } =
+      brought === null ? freshToken(this.#world) : { token: null, tokenHash: brought };
+    const { administrators } = life.follower.view;
+    const isOwners = () => administrators.get(OWNER)?.tokenHash === tokenHash;
+    let passwordHash: string | null = null;
+    if (isOwners()) await this.#checkSame(password);
+    else if (password !== null) passwordHash = await this.users.hash(password);
     await life.commands.ask("claimCluster", {
       tokenHash,
       replaces,
       byMedium: false,
       ...(passwordHash === null ? {} : { passwordHash }),
     });
-    const { administrators } = life.follower.view;
-    await this.#until(life, () => administrators.get(OWNER)?.tokenHash === tokenHash);
+    await this.#until(life, isOwners);
     return { token };
+  }
+
+  /** Of a claim that is made again: nothing of it may be silently left out. */
+  async #checkSame(password: string | null): Promise<void> {
+    if (password === null || (await this.users.check(FIRST_USER, password))) return;
+    const how = "another password is set by cairn password set";
+    throw new Fault("conflict", `this cluster is claimed already, with this token: ${how}`);
   }
 
   /** From the catalogue: it keeps what the control store has let go of. */

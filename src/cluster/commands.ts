@@ -86,6 +86,7 @@ export const commandArguments = {
   ...endCommands,
   ...lineageCommands,
   setTls: z.object({ volume: positive, tls: z.enum(TLS_RULES) }),
+  renameVolume: z.object({ volume: positive, name: nameSchema }),
   /**
    * The asking unit has seen the claim code, a token, or its boot medium: whoever holds the token
    * with this hash administers the cluster.
@@ -145,6 +146,7 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers, LineageAnsw
   deleteVolume: Record<string, never>;
   restoreVolume: Record<string, never>;
   setTls: Record<string, never>;
+  renameVolume: Record<string, never>;
   claimCluster: Record<string, never>;
   setSettings: Record<string, never>;
   announceUpdate: Record<string, never>;
@@ -161,6 +163,7 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers, LineageAnsw
   failDrill: { unit: number };
   endDrill: Record<string, never>;
   tellHeld: Record<string, never>;
+  endGathering: { disks: number };
   acceptVolume: { slices: number; left: number };
 }
 

@@ -11,7 +11,7 @@ import { otherClusters } from "./events.ts";
 import { goOnOffer, isStopped, keptSentence, keptVolumes } from "./lineages.ts";
 import { bytesInWords } from "./placement.ts";
 import type { DiskRecord, VolumeRecord } from "./state.ts";
-import { holdsNothing, waitingSlices } from "./restored-changes.ts";
+import { gathered, holdsNothing, waitingSlices } from "./restored-changes.ts";
 import { missingDisks, settledRecord, strangerDisks } from "./restored-slices.ts";
 import { hasRoomFor } from "./upkeep.ts";
 import type { ClusterView } from "./view.ts";
@@ -42,6 +42,7 @@ export function questionsOf(view: ClusterView, wallMs: number): Question[] {
   const volumes = ready(view);
   const unsound = volumes.filter((volume) => !isSound(view, volume));
   const found = [
+    ...gathering(view),
     ...unsettled(view, volumes),
     ...stopped(view, unsound),
     ...failed(view),
@@ -73,8 +74,39 @@ function isSound(view: ClusterView, volume: VolumeRecord): boolean {
   });
 }
 
+/** After a rebuild: whether all disks are there that are left. */
+function gathering(view: ClusterView): Question[] {
+  if (view.cluster?.gathering !== true) return [];
+  const { told, telling } = gathered(view);
+  const named = [...view.restored.values()].flatMap(missingDisks);
+  const missing = [...new Set(named)].filter((disk) => !told.includes(disk));
+  const shown = missing.slice(0, PLACES_MAX).map((disk) => diskInWords(view, disk));
+  const more = missing.length > PLACES_MAX ? ` and ${missing.length - PLACES_MAX} more` : "";
+  const expected = missing.length === 0 ? "" : `; they name ${shown.join(" and ")}${more} besides`;
+  const yet = telling.length === 0 ? "" : ` (${telling.length} more about to)`;
+  const count = told.length === 1 ? "1 disk has" : `${told.length} disks have`;
+  return [
+    {
+      about: "the control state",
+      sentence:
+        `the control state is being rebuilt: ${count} told what they hold${yet}${expected}. ` +
+        "Is any other disk or unit of this cluster left that can be brought back?",
+      answers: [
+        { answer: "yes: bring it back, and let it start", costs: "nothing; no volume serves yet" },
+        {
+          answer: "no, those are all: cairn control settle",
+          costs:
+            "nothing that these disks hold; where you once had a volume go on from another disk, " +
+            "and that is not there, the volume goes on from before that",
+        },
+      ],
+    },
+  ];
+}
+
 /** After a restore: volumes of which not every disk that may hold the truth has told it. */
 function unsettled(view: ClusterView, volumes: readonly VolumeRecord[]): Question[] {
+  if (view.cluster?.gathering === true) return [];
   return volumes.flatMap((volume) => {
     const waiting = waitingSlices(view, volume).filter((claim) => settledRecord(claim) === null);
     if (waiting.length === 0) return [];

@@ -123,6 +123,8 @@ export const ClusterSchema = z.looseObject({
   generationId: idSchema.optional(),
   /** Slices from this number on were made in this generation; not said: all of them. */
   sliceFrom: positive.optional(),
+  /** Rebuilt from disks, and its owner has not said yet that all that are left are there. */
+  gathering: z.boolean().optional(),
   state: z.enum(["virgin", "used", "yielding"]),
   featureLevel: positive,
   sliceBytes: z.number().int().min(REGION_BYTES).max(SLICE_BYTES_MAX).multipleOf(REGION_BYTES),

@@ -271,10 +271,11 @@ export class ClusterView {
   /**
    * Whether a slice that a disk still holds has been deleted with its volume. Its number was given
    * out and its record is gone: since numbers are never given twice, it cannot come back. Of a
-   * slice made before a restored backup the disk knows better than the store.
+   * slice made before a restored backup the disk knows better than the store; of all of them while
+   * a rebuilt state gathers what disks hold.
    */
   sliceIsDeleted(slice: SliceNumber): boolean {
-    if (this.cluster === null || this.numbers === null) return false;
+    if (this.cluster === null || this.numbers === null || this.cluster.gathering) return false;
     if (slice < (this.cluster.sliceFrom ?? 1) || slice >= this.numbers.slice) return false;
     return !this.slices.has(slice) && !this.unreadable.has(keys.slice(slice));
   }

@@ -8,10 +8,13 @@
 //   members completed, and no reconciliation is due in it. Then it is ordered inactive everywhere.
 // - At most `activeRegionsMax` are entered by writes; more wait for the oldest to be made inactive.
 //   What members report when they attach is taken in regardless.
+// - A sole copy owes nobody anything for a region that is active, so neighbours of one that is
+//   written to are made active with the next tick, before their own first write has to wait for it.
+//   They count as any other.
 // - A target's regions that still await a copy are not ordered inactive there (R7: own active).
 
 import { REGION_IDLE_BUSY_MS, REGION_IDLE_BUSY_MS_EACH, REGION_IDLE_MS } from "#base/limits.ts";
-import { EXTENTS_PER_REGION } from "#base/grains.ts";
+import { EXTENTS_PER_REGION, REGION_BYTES } from "#base/grains.ts";
 import { VerbKind } from "#base/verbs.ts";
 import { Status } from "#base/status.ts";
 import type { Head } from "./head.ts";
@@ -25,12 +28,16 @@ interface Region {
 
 /** Under pressure at least this share of the regions is made inactive at once. */
 const PRESSURE_SHARE = 0.5;
+/** Regions, aligned, that a sole copy makes active together. */
+const TOGETHER = 16;
 
 export class Activity {
   readonly #head: Head;
   readonly #regions = new Map<number, Region>();
   readonly #waiters = new Set<() => void>();
   #cycling = false;
+  /** Entered by a write since the last tick, of a sole copy. */
+  #entered: number[] = [];
   /** When a write last ended in any region. */
   #usedMs = Number.NEGATIVE_INFINITY;
 
@@ -63,6 +70,7 @@ export class Activity {
       return false;
     }
     this.#waiters.delete(again);
+    if (missing > 0 && this.#isSole) this.#entered.push(first);
     this.enterAnyway(first, last);
     return true;
   }
@@ -94,6 +102,7 @@ export class Activity {
   }
 
   tick(nowMs: number): void {
+    if (this.#entered.length > 0) this.#goAhead();
     if (this.#waiters.size > 0) return this.#relieve();
     if (!this.#cycling) this.#cycle(this.#idleSince(nowMs - this.#idleMs(nowMs)));
   }
@@ -105,6 +114,38 @@ export class Activity {
       return;
     }
     this.#cycle(this.#idleSince(Number.POSITIVE_INFINITY), done);
+  }
+
+  /** Not what is left of several: what is active is copied to those that come back (R7). */
+  get #isSole(): boolean {
+    return this.#head.record.copies === 1 && this.#head.replicas.size === 0;
+  }
+
+  /** Neighbours of what was entered, as far as there is room for them. */
+  #goAhead(): void {
+    const { store, activeRegionsMax, ready } = this.#head;
+    const entered = this.#entered;
+    this.#entered = [];
+    if (!ready || !this.#isSole || this.#waiters.size > 0) return;
+    const regions = Math.ceil(store.sizeBytes / REGION_BYTES);
+    const ahead: number[] = [];
+    for (const one of entered) {
+      const from = one - (one % TOGETHER);
+      for (let region = from; region < Math.min(from + TOGETHER, regions); region++) {
+        if (this.#regions.has(region) || this.#regions.size >= activeRegionsMax) continue;
+        // In use until it is active: else it might be ordered inactive first.
+        this.#entry(region).users++;
+        ahead.push(region);
+      }
+    }
+    if (ahead.length > 0) store.activate(ahead, () => this.#left(ahead));
+  }
+
+  #left(regions: readonly number[]): void {
+    for (const region of regions) {
+      const entry = this.#regions.get(region);
+      if (entry !== undefined) entry.users--;
+    }
   }
 
   #idleMs(nowMs: number): number {

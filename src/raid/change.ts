@@ -211,9 +211,11 @@ export class Change implements Listed {
     head.activity.leave(Math.floor(offsetBytes / REGION_BYTES), last);
     if (ended.allocates) head.credit.end(Math.floor(offsetBytes / EXTENT_BYTES));
     if (ended.status !== Status.ok && this.#status === Status.ok) this.#status = ended.status;
+    const { allocates } = ended;
     this.#flying--;
-    if (head.ended) this.#finishEnded();
-    else this.pump();
+    if (head.ended) return this.#finishEnded();
+    this.pump();
+    if (allocates) head.creditGiven();
   };
 
   #finishIfDone(): void {

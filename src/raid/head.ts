@@ -336,6 +336,10 @@ export class Head {
   giveRead(read: HostRead): void {
     this.#spareReads.push(read);
   }
+  /** A change that spent credit has ended: others may wait for some (a sole copy hears nobody). */
+  creditGiven(): void {
+    if (this.blocked.size > 0 && !this.ended && this.ready) this.#unblock();
+  }
   giveChange(change: Change): void {
     this.#spareChanges.push(change);
   }

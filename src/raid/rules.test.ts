@@ -231,6 +231,29 @@ describe("R6: activity", () => {
     expect(cluster.node(2).store.activeRegions()).toEqual([]);
   });
 
+  test("a sole copy → regions beside one written to are active too, all inactive when idle", () => {
+    const cluster = new Cluster({ copies: 1, sizeBytes: 40 * (4 << 20) });
+    cluster.write(33 * 1024, 1);
+    cluster.run(200);
+    const active = () => cluster.node(1).store.activeRegions();
+    expect(active()).toEqual([32, 33, 34, 35, 36, 37, 38, 39]);
+    cluster.run(15_000);
+    expect(active()).toEqual([]);
+  });
+
+  test("the last of two copies → only what is written to, since the other is owed the rest", () => {
+    const cluster = new Cluster({ sizeBytes: 40 * (4 << 20) });
+    cluster.write(33 * 1024, 1);
+    cluster.run(200);
+    expect(cluster.node(1).store.activeRegions()).toEqual([33]);
+    cluster.kill(2);
+    cluster.until(() => cluster.inSync.length === 1);
+    cluster.write(3 * 1024, 2);
+    cluster.run(200);
+    const active = cluster.node(1).store.activeRegions();
+    expect(active.every((region) => region === 3 || region === 33)).toBe(true);
+  });
+
   test("more regions than may be active → writes wait for the oldest, none is refused", () => {
     const [regions, most] = [300, 256];
     const slice = { activeRegionsMax: most };
@@ -248,6 +271,22 @@ describe("R6: activity", () => {
     expect(requests.every((request) => request.status === Status.ok)).toBe(true);
     expect(seen).toBeGreaterThan(most / 2);
     expect(seen).toBeLessThanOrEqual(most);
+  });
+});
+
+describe("R10: credit", () => {
+  test("a sole copy, more new extents at once than its credit → none waits for a tick", () => {
+    const cluster = new Cluster({ copies: 1, sizeBytes: 64 << 20 });
+    cluster.write(0, 1);
+    const startMs = cluster.nowMs;
+    const requests: Request[] = [];
+    for (let extent = 1; extent < 64; extent++) {
+      const at = extent * EXTENT;
+      requests.push(cluster.submit(1, OperationKind.write, at, BLOCK, { tag: 1 }));
+    }
+    cluster.until(() => requests.every((request) => request.status !== null));
+    expect(requests.every((request) => request.status === Status.ok)).toBe(true);
+    expect(cluster.nowMs - startMs).toBeLessThan(50);
   });
 });
 

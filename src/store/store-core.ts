@@ -45,7 +45,7 @@ export interface StoreLimits {
 
 export const STORE_LIMITS: StoreLimits = {
   descriptorBytesMax: 32 << 20,
-  descriptorBuffers: 16,
+  descriptorBuffers: 64,
   edgeBuffers: 8,
   bounceBuffers: 4,
 };

@@ -54,6 +54,7 @@ export function cold(tell: (line: string) => void): void {
   disk.dataFromBytes = plan.dataOffset;
   const plane = planeWith(store, simulation, memory, world);
   const host = new Host(simulation, memory, plane);
+  host.awaitHead();
   const first = host.run(WRITES, (prng) => prng.below(VOLUME_BYTES / BLOCK_BYTES));
   let extent = 0;
   host.run(VOLUME_BYTES / EXTENT_BYTES, () => extent++ * (EXTENT_BYTES / BLOCK_BYTES));
@@ -147,6 +148,21 @@ class Host {
     this.#plane = plane;
     this.#buffers = Array.from({ length: DEPTH }, () => memory.allocate(BLOCK_BYTES));
     for (const at of this.#buffers) memory.bytes.fill(0x5a, at, at + BLOCK_BYTES);
+  }
+
+  /** A read, which leaves no trace: the slice is served from then on. */
+  awaitHead(): void {
+    const operation = new Operation();
+    operation.kind = OperationKind.read;
+    operation.lengthBytes = BLOCK_BYTES;
+    operation.bufferOffset = this.#buffers[0] as number;
+    let isServed = false;
+    operation.done = ({ status }) => {
+      if (status !== Status.ok) throw new Error(`a read ended: ${statusName(status)}`);
+      isServed = true;
+    };
+    this.#plane.volume(VOLUME).submit(operation);
+    this.#simulation.run(END_MS, () => isServed);
   }
 
   run(writes: number, blockOf: (prng: Prng) => number): Phase {

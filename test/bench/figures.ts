@@ -70,3 +70,23 @@ export function quantile(values: readonly number[], share: number): number {
 export function median(values: readonly number[]): number {
   return quantile(values, 0.5);
 }
+
+/** Anonymous and shared memory of a process. */
+export function heldMiB(pid: number): number {
+  const status = readFileSync(`/proc/${pid}/status`, "utf8");
+  const kibibytes = (name: string) =>
+    Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(status)?.[1] ?? 0);
+  return (kibibytes("RssAnon") + kibibytes("RssShmem")) / 1024;
+}
+
+/** Least squares, per step. */
+export function slopeOf(values: readonly number[]): number {
+  const middle = (values.length - 1) / 2;
+  const mean = values.reduce((sum, one) => sum + one, 0) / Math.max(1, values.length);
+  let [up, across] = [0, 0];
+  for (const [index, value] of values.entries()) {
+    up += (index - middle) * (value - mean);
+    across += (index - middle) ** 2;
+  }
+  return across === 0 ? 0 : up / across;
+}

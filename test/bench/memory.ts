@@ -3,8 +3,8 @@
 // `npm run bench -- --memory`: what a unit's process holds while millions of requests go through
 // it. A slope, in MiB per million requests: what is not given back.
 
-import { readFileSync } from "node:fs";
 import { Lab } from "#test/cluster/lab.ts";
+import { heldMiB, slopeOf } from "./figures.ts";
 import { fill, startOurs, type DiskMode } from "./servers.ts";
 import { measure } from "./workloads.ts";
 
@@ -41,23 +41,4 @@ export async function memory(
   const slope = slopeOf(held);
   const verdict = slope < SLOPE_MAX ? "met" : "missed";
   tell(`\nSlope ${slope.toFixed(2)} MiB per million requests (at most ${SLOPE_MAX}: ${verdict}).`);
-}
-
-function heldMiB(pid: number): number {
-  const status = readFileSync(`/proc/${pid}/status`, "utf8");
-  const kibibytes = (name: string) =>
-    Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(status)?.[1] ?? 0);
-  return (kibibytes("RssAnon") + kibibytes("RssShmem")) / 1024;
-}
-
-/** Least squares, per step. */
-function slopeOf(values: readonly number[]): number {
-  const middle = (values.length - 1) / 2;
-  const mean = values.reduce((sum, one) => sum + one, 0) / Math.max(1, values.length);
-  let [up, across] = [0, 0];
-  for (const [index, value] of values.entries()) {
-    up += (index - middle) * (value - mean);
-    across += (index - middle) ** 2;
-  }
-  return across === 0 ? 0 : up / across;
 }

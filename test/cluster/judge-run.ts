@@ -6,7 +6,8 @@
 //   bun test/cluster/judge-run.ts [SECTION ...] [--scale 1] [--json FILE]
 //
 // Sections: starts, idle, kills, stops, cuts, hangs, off, resync, thin, wiped, corrupt, group,
-// revocations, storm. Without names it runs all; with --scale 5 five times as often (100 kills).
+// revocations, storm, mutants. Without names it runs all; with --scale 5 five times as often (100
+// kills).
 // Prints a table; exit status 1 when a promise was not kept.
 
 import { writeFileSync } from "node:fs";
@@ -16,6 +17,7 @@ import { judgeCorrupt } from "./judge-corrupt.ts";
 import { Judgement } from "./judge-figures.ts";
 import { judgeCuts, judgeHangs, judgeKills, judgeResync } from "./judge-loss.ts";
 import { judgeStops, judgeThin, judgeWiped } from "./judge-loss.ts";
+import { judgeMutants } from "./judge-mutants.ts";
 import { judgeAllOff } from "./judge-off.ts";
 import { judgeIdle, judgeStarts, judgeStorm } from "./judge-quiet.ts";
 import { requireMachine } from "./lab.ts";
@@ -35,6 +37,7 @@ const SECTIONS: Record<string, (judgement: Judgement, scale: number) => Promise<
   revocations: (judgement, scale) => judgeRevocations(judgement, Math.ceil(20 * scale)),
   group: (judgement, scale) => judgeGroup(judgement, Math.ceil(10 * scale)),
   storm: (judgement, scale) => judgeStorm(judgement, 10 * scale),
+  mutants: (judgement, scale) => judgeMutants(judgement, Math.ceil(1_000_000 * scale)),
 };
 
 function say(line: string): void {

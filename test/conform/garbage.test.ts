@@ -25,6 +25,8 @@ import { Lab } from "#test/cluster/lab.ts";
 import type { LabUnit } from "#test/cluster/lab-unit.ts";
 import { NbdClient } from "#test/cluster/nbd-client.ts";
 import { need } from "#test/cluster/until.ts";
+import { MutantStorm } from "#test/fuzz/mutant-storm.ts";
+import { SteadyHost } from "#test/fuzz/steady-host.ts";
 import { run } from "./programs.ts";
 
 const MIB = 1 << 20;
@@ -36,6 +38,9 @@ const AT_ONCE = 16;
 const ROUNDS = 3;
 const CONNECTIONS_PER_ROUND = 90;
 const DATAGRAMS_PER_ROUND = 20_000;
+/** Packets of each kind; a million in all: `bun test/cluster/judge-run.ts mutants`. */
+const MUTANTS = { discovery: 3000, peers: 300, nbd: 3000 };
+const STEADY_BLOCKS = 256;
 /** The collector's slack. All rounds' receive buffers or datagrams, if kept, would be more. */
 const GROWTH_BYTES_MAX = 32 * MIB;
 
@@ -65,7 +70,9 @@ beforeAll(async () => {
     unit = lab.add({ diskBytes: 160 * MIB, settings: { sliceBytes: 32 * MIB, unicastPeers } });
     unit.start();
     await lab.until("one cluster", () => assembled(lab), START_MS);
-    await createVolume(lab, { name: "vol", sizeBytes: 32 * MIB, protection: "none" });
+    for (const name of ["vol", "mangled", "steady"]) {
+      await createVolume(lab, { name, sizeBytes: 32 * MIB, protection: "none" });
+    }
     written = Buffer.alloc(MIB, "what the host wrote ");
     using client = await lab.until("a host", () => attach(), START_MS);
     await client.write(0, written);
@@ -326,6 +333,36 @@ test("garbage on the UDP port → served on, no memory kept", async () => {
   const before = residentBytes();
   for (let count = 0; count < ROUNDS; count++) await round();
   expect(residentBytes() - before).toBeLessThan(GROWTH_BYTES_MAX);
+});
+
+test("conversations with changed packets → a host beside them reads what it wrote", async () => {
+  const { ports } = await unit.api.status();
+  await lab.until("a packet of the unit", () => (packets.length > 0 ? true : null), 40_000);
+  const storm = new MutantStorm(
+    {
+      address: unit.address,
+      nbdPort: 10809,
+      peerPort: ports.peer as number,
+      discoveryPort: ports.autoconfig as number,
+      volume: { name: "mangled", sizeBytes: 32 * MIB },
+      joinSecret: lab.joinSecret,
+      heard: packets,
+      settled: async () => void (await unit.api.status()),
+    },
+    22,
+  );
+  const descriptorsBefore = descriptors();
+  const host = { host: unit.address, port: 10809, name: "steady" };
+  const steady = await SteadyHost.begin(host, 22, STEADY_BLOCKS);
+  await storm.discovery(MUTANTS.discovery);
+  await storm.peers(MUTANTS.peers);
+  await storm.nbd(MUTANTS.nbd);
+  expect(storm.sent).toBeGreaterThan(6000);
+  const { writes, reads } = await steady.finish();
+  expect(writes).toBeGreaterThan(STEADY_BLOCKS);
+  expect(reads).toBeGreaterThan(STEADY_BLOCKS);
+  await servesOn();
+  await fewAgain(descriptorsBefore + 4);
 });
 
 test("connections that say nothing → bounded, and others still get in", async () => {

@@ -24,6 +24,8 @@ const REFUSED: Record<string, string> = {
   "POST /api/v1/volumes/{id}/go-on": "it does not stand still (test/cluster/rejoin)",
   "DELETE /api/v1/volumes/{id}/kept/{number}": "nothing is kept (test/cluster/rejoin)",
   "POST /api/v1/control/restore": "the control store answers (test/cluster/all-off)",
+  "POST /api/v1/control/rebuild": "as above",
+  "POST /api/v1/control/settle": "nothing was rebuilt (test/cluster/all-off)",
   "POST /api/v1/volumes/{id}/accept": "nothing was restored (test/cluster/all-off)",
   "POST /api/v1/renew": "the asked unit was not removed (test/cluster/evacuate)",
   ...Object.fromEntries(

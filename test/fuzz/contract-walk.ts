@@ -84,6 +84,7 @@ function volumeSteps({ units: [asked], volumeBytes, protection }: WalkFacts): St
     { does: v1("GET /volumes/{id}"), ...volume },
     { does: v1("GET /volumes/{id}/chart"), ...volume },
     { does: v1("PATCH /volumes/{id}"), ...volume, body: { tls: "off" } },
+    { does: v1("PATCH /volumes/{id}"), ...volume, body: { name: "walked" } },
     { does: v1("POST /hosts"), body: { name: "walker", addresses: ["10.9.8.7"] } },
     { does: v1("GET /hosts/{host}"), ...host },
     { does: v1("PATCH /hosts/{host}"), ...host, body: { policy } },
@@ -154,6 +155,8 @@ function unitSteps({ units, disk, words }: WalkFacts): Step[] {
     { does: v1("GET /control/backups") },
     { does: v1("GET /control/backups/{name}"), path: { name: "control-backup-0" } },
     { does: v1("POST /control/restore"), body: { dryRun: true } },
+    { does: v1("POST /control/rebuild"), body: { dryRun: true } },
+    { does: v1("POST /control/settle") },
   ];
 }
 

@@ -28,7 +28,7 @@ beforeEach(async () => {
   served = serveInMemory(backend, folder, { tcp: true });
   url = `http://127.0.0.1:${served.port}`;
   await backend.claim(
-    { code: MEMORY_CODE, replace: false, password: "of the owner, long" },
+    { code: MEMORY_CODE, replace: false, password: "of the owner, long", tokenHash: null },
     "anybody",
   );
   await backend.users.add({ name: "vera", role: "viewer", password: "of the viewer, long" });

@@ -149,6 +149,26 @@ describe("ways in", () => {
     expect(cookie).toBe("");
   });
 
+  test("the claim's form again, its answer was lost → signed in by the password", async () => {
+    const form = { code: MEMORY_CODE, password: PASSWORD };
+    await post("/claim", form);
+    cookie = "";
+    expect(await led(post("/claim", form))).toEqual([303, "/setup"]);
+    expect((await get("/volumes")).status).toBe(200);
+    expect(backend.claims).toHaveLength(1);
+  });
+
+  test("a guessed password in the claim's form → nobody's, and the tries are limited", async () => {
+    await post("/claim", { code: MEMORY_CODE, password: PASSWORD });
+    cookie = "";
+    const guess = async (password: string) =>
+      (await post("/claim", { code: MEMORY_CODE, password })).status;
+    const answers: number[] = [];
+    for (let at = 0; at < 6; at++) answers.push(await guess(`a-long-password-${at}`));
+    expect(answers).toEqual([409, 409, 409, 409, 409, 429]);
+    expect([await guess(PASSWORD), cookie]).toEqual([429, ""]);
+  });
+
   test("password, or a token → in; anything else → not; too often → 429", async () => {
     await signIn();
     cookie = "";
@@ -350,6 +370,16 @@ describe("volumes", () => {
     expect(page.length).toBeLessThan(PAGE_BYTES_MAX / 2);
   });
 
+  test("renamed; another one's name, or none that is taken → refused, and said", async () => {
+    await send("/volumes/new", { ...form, intent: "create" });
+    expect(await led(send("/volumes/one/rename", { name: "uno" }))).toEqual([303, "/volumes/uno"]);
+    expect(await text("/volumes/uno")).toContain("one is called uno.");
+    await send("/volumes/new", { ...form, intent: "create" });
+    expect((await send("/volumes/one/rename", { name: "uno" })).status).toBe(409);
+    expect((await send("/volumes/one/rename", { name: "a b" })).status).toBe(400);
+    expect(backend.volumes().map(({ name }) => name)).toEqual(["uno", "one"]);
+  });
+
   test("deleted only when its name is typed", async () => {
     await send("/volumes/new", { ...form, intent: "create" });
     expect(await text("/volumes/one/delete")).toContain("For a day it can be taken back");
@@ -530,6 +560,11 @@ describe("one unit", () => {
     expect(backend.neighbours.network).toEqual([
       { interface: "eth0", addresses: ["10.0.0.5/24"], gateways: ["10.0.0.254"], dns: [] },
     ]);
+    // What the boot medium said of time servers is not asked here, and stays.
+    const stamped = { mac: "52:54:00:00:00:01", addresses: ["10.0.0.5/24"], ntp: ["10.0.0.9"] };
+    backend.neighbours.network = [stamped];
+    expect(await led(ask({ addresses: "10.0.0.6/24" }))).toEqual([303, "/units/1"]);
+    expect(backend.neighbours.trial).toMatchObject([{ interface: "eth0", ntp: ["10.0.0.9"] }]);
     expect(await led(ask({ by: "dhcp" }))).toEqual([303, "/units/1"]);
     expect(backend.neighbours.trial).toEqual([]);
     expect(await led(post("/units/1/undo-network", { token }))).toEqual([303, "/units/1"]);
@@ -1029,6 +1064,15 @@ describe("pages", () => {
     expect(file.headers.get("content-type")).toBe("application/octet-stream");
     expect(await file.text()).toBe("a sealed backup");
     expect((await get("/settings/backups/identity.json")).status).toBe(404);
+    expect(page).not.toContain("/settings/settle");
+  });
+
+  test("a rebuilt control state → asked whether all disks are there, and settled", async () => {
+    backend.control.told = 2;
+    expect(await text("/settings")).toContain('action="/settings/settle"');
+    await post("/settings/settle", { token: await formToken("/settings") });
+    expect(backend.control.gathering).toBe(false);
+    expect(await text("/settings")).toContain("Volumes go on by what 2 disks told.");
   });
 
   test("many volumes → in parts, found by name, no page over 200 KB", async () => {

@@ -211,6 +211,15 @@ export class Desk {
     return form;
   }
 
+  /** Within the limit of tries; `refusal` is thrown where user and password do not fit. */
+  async signIn(call: Call, who: { user: string; typed: string }, refusal: Fault): Promise<void> {
+    this.limit.take(fromOf(call));
+    const credential = await this.credentials.prove(who.user, who.typed);
+    if (credential === null) throw refusal;
+    this.limit.forget(fromOf(call));
+    this.begin(call, credential);
+  }
+
   /** A new session, whatever cookie was shown before. */
   begin(call: Call, credential: string): Session {
     this.end(call);
@@ -302,9 +311,15 @@ function addClaim(app: ConsoleApp, desk: Desk): void {
           "a cluster's name has letters, digits, dots, dashes and underscores, and no blanks",
         );
       }
-      const { token } = await backend.claim({ code, password, replace: false }, "anybody");
+      if (backend.status().claim.claimed) {
+        // Sent again, when the first answer was lost: the password tells who it is.
+        const already = new Fault("conflict", "this cluster is claimed already: sign in");
+        return desk.signIn(call, { user: FIRST_USER, typed: password }, already);
+      }
+      const request = { code, password, replace: false, tokenHash: null };
+      const { token } = await backend.claim(request, "anybody");
       const credential =
-        credentials.ofUser(FIRST_USER) ?? (await credentials.prove(FIRST_USER, token));
+        credentials.ofUser(FIRST_USER) ?? (await credentials.prove(FIRST_USER, token ?? ""));
       if (credential === null) throw new Fault("notReady", "it is claimed; sign in in a moment");
       const session = desk.begin(call, credential);
       session.ownerToken = token;
@@ -321,7 +336,7 @@ function addClaim(app: ConsoleApp, desk: Desk): void {
 }
 
 function addSignIn(app: ConsoleApp, desk: Desk): void {
-  const { backend, credentials, limit } = desk;
+  const { backend, credentials } = desk;
   const loginPage = (call: Call, fault: Fault | null, user = FIRST_USER) => {
     const { hasPassword } = credentials;
     const content = (
@@ -338,11 +353,8 @@ function addSignIn(app: ConsoleApp, desk: Desk): void {
     const form = await desk.form(call, null);
     const user = (form.get("user") ?? FIRST_USER).trim().slice(0, NAME_CHARACTERS_MAX);
     const fault = await desk.attempt(call, async () => {
-      limit.take(fromOf(call));
-      const credential = await credentials.prove(user, form.get("password") ?? "");
-      if (credential === null) throw new Fault("forbidden", "that is not it");
-      limit.forget(fromOf(call));
-      desk.begin(call, credential);
+      const typed = form.get("password") ?? "";
+      await desk.signIn(call, { user, typed }, new Fault("forbidden", "that is not it"));
     });
     return fault === null ? desk.lead(call, "/") : loginPage(call, fault, user);
   });
