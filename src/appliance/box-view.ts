@@ -64,5 +64,9 @@ export function withCard(
   fixed: Pick<NetworkEntry, "addresses" | "gateways" | "dns"> | null,
 ): NetworkEntry[] {
   const others = network.filter((entry) => !isFixed([entry], card));
-  return fixed === null ? others : [...others, { interface: card.name, ...fixed }];
+  if (fixed === null) return others;
+  // Time servers of a card come from the boot medium, and stay.
+  const ntp = network.find((entry) => isFixed([entry], card))?.ntp;
+  const kept = ntp === undefined ? {} : { ntp };
+  return [...others, { interface: card.name, ...fixed, ...kept }];
 }

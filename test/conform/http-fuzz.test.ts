@@ -19,8 +19,7 @@ setDefaultTimeout(110_000);
 /** What a success cannot be seen of on these units, and why. */
 const REFUSED: Record<string, string> = {
   "POST /api/v1/disks/{disk}/locate": "a disk that is a file has no bay with a light",
-  "POST /api/v1/units/{unit}/claim-disk":
-    "there is no such disk (src/appliance/disk-keeper.test.ts)",
+  "POST /api/v1/units/{unit}/claim-disk": "no such disk is there (disk-keeper.test.ts)",
   "POST /api/v1/arrivals/admit": "no unit without a join secret waits (test/cluster/assembly)",
   "POST /api/v1/volumes/{id}/go-on": "it does not stand still (test/cluster/rejoin)",
   "DELETE /api/v1/volumes/{id}/kept/{number}": "nothing is kept (test/cluster/rejoin)",

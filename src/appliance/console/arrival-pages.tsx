@@ -32,19 +32,7 @@ export function addArrivalPages(app: ConsoleApp, desk: Desk): void {
     return desk.show(call, { title: "Units", place: PLACE, content, fault });
   };
   const doing = (path: string, act: (form: URLSearchParams) => Promise<string>) => {
-    app.post(
-      `/arrivals/${path}`,
-      desk.guarded(async (call, session) => {
-        const form = await desk.form(call, session);
-        let note = "";
-        const fault = await desk.attempt(call, async () => {
-          note = await act(form);
-        });
-        if (fault !== null) return show(call, session, fault);
-        session.note = note;
-        return desk.lead(call, PLACE);
-      }),
-    );
+    app.post(`/arrivals/${path}`, desk.doing({ act, show, to: () => PLACE }));
   };
   app.get(
     PLACE,

@@ -125,6 +125,19 @@ export interface Shown {
   fault?: Fault | null;
 }
 
+export interface Doing {
+  /** Answers what is said of it on the page after. */
+  act(form: URLSearchParams, call: Call, session: Session): Promise<string>;
+  show(
+    call: Call,
+    session: Session,
+    fault: Fault,
+    form: URLSearchParams,
+  ): Response | Promise<Response>;
+  /** The page after. */
+  to(call: Call): string;
+}
+
 /** What every handler needs: who is signed in, what was typed, and how a page is answered. */
 export class Desk {
   readonly backend: Backend;
@@ -156,6 +169,23 @@ export class Desk {
       if (session === null) return this.lead(call, this.#wayIn());
       return act(call, session);
     };
+  }
+
+  /**
+   * For a form: what it asks for is done, said, and led on from; refused, its page is shown again
+   * with the reason.
+   */
+  doing({ act, show, to }: Doing) {
+    return this.guarded(async (call, session) => {
+      const form = await this.form(call, session);
+      let note = "";
+      const fault = await this.attempt(call, async () => {
+        note = await act(form, call, session);
+      });
+      if (fault !== null) return show(call, session, fault, form);
+      session.note = note;
+      return this.lead(call, to(call));
+    });
   }
 
   #wayIn(): string {

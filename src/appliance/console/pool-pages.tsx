@@ -30,19 +30,7 @@ export function addPoolPages(app: ConsoleApp, desk: Desk): void {
     return desk.show(call, { title: "Pools", place: PLACE, content, fault });
   };
   const doing = (path: string, act: (form: URLSearchParams, call: Call) => Promise<string>) => {
-    app.post(
-      path,
-      desk.guarded(async (call, session) => {
-        const form = await desk.form(call, session);
-        let note = "";
-        const fault = await desk.attempt(call, async () => {
-          note = await act(form, call);
-        });
-        if (fault !== null) return show(call, session, fault);
-        session.note = note;
-        return desk.lead(call, PLACE);
-      }),
-    );
+    app.post(path, desk.doing({ act, show, to: () => PLACE }));
   };
   app.get(
     PLACE,

@@ -59,16 +59,10 @@ export function addUnitPages(app: ConsoleApp, desk: Desk): void {
   for (const [word, act] of Object.entries(actsOn(desk.backend))) {
     app.post(
       `${PLACE}/:unit/${word}`,
-      desk.guarded(async (call, session) => {
-        const form = await desk.form(call, session);
-        const unit = unitIn(call, desk.backend);
-        let note = "";
-        const fault = await desk.attempt(call, async () => {
-          note = await act(unit, form);
-        });
-        if (fault !== null) return show(call, session, fault, form);
-        session.note = note;
-        return desk.lead(call, word === "remove" ? PLACE : unitPath(unit));
+      desk.doing({
+        act: (form, call) => act(unitIn(call, desk.backend), form),
+        show,
+        to: (call) => (word === "remove" ? PLACE : `${PLACE}/${call.req.param("unit") ?? ""}`),
       }),
     );
   }

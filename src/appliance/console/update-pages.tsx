@@ -37,19 +37,7 @@ export function addUpdatePages(app: ConsoleApp, desk: Desk): void {
     desk.guarded((call, session) => show(call, session, null)),
   );
   for (const [word, act] of Object.entries(actsOn(update))) {
-    app.post(
-      `${UPDATE_PLACE}/${word}`,
-      desk.guarded(async (call, session) => {
-        const form = await desk.form(call, session);
-        let note = "";
-        const fault = await desk.attempt(call, async () => {
-          note = await act(form);
-        });
-        if (fault !== null) return show(call, session, fault);
-        session.note = note;
-        return desk.lead(call, UPDATE_PLACE);
-      }),
-    );
+    app.post(`${UPDATE_PLACE}/${word}`, desk.doing({ act, show, to: () => UPDATE_PLACE }));
   }
 }
 

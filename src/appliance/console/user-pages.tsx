@@ -43,12 +43,10 @@ export function addUserPages(app: ConsoleApp, desk: Desk): void {
   const posts = (path: string, act: Posted) =>
     app.post(
       `${USERS_PLACE}${path}`,
-      desk.guarded(async (call, session) => {
-        const typed = await desk.form(call, session);
-        const fault = await desk.attempt(call, async () => {
-          session.note = await act(typed, session);
-        });
-        return fault === null ? desk.lead(call, USERS_PLACE) : show(call, session, fault);
+      desk.doing({
+        act: (typed, _, session) => act(typed, session),
+        show,
+        to: () => USERS_PLACE,
       }),
     );
   posts("", async (typed) => {
