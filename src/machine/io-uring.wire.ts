@@ -54,10 +54,14 @@ export const SETUP = {
   cqSize: 1 << 3,
   clamp: 1 << 4,
   submitAll: 1 << 7, // 5.18
+  taskrunFlag: 1 << 9, // 5.19
   singleIssuer: 1 << 12, // 6.0
   deferTaskrun: 1 << 13, // 6.1
   noSqArray: 1 << 16, // 6.6
 } as const;
+
+/** IORING_SQ_*: what the kernel says in the submission ring's flags, without being asked. */
+export const SQ_FLAG = { taskrun: 1 << 2 } as const;
 
 /** IORING_FEAT_*: what the kernel says it can. */
 export const FEATURE = {
