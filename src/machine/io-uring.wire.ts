@@ -164,6 +164,8 @@ export const SYNC_FILE_RANGE_ALL = 7;
 export const FADVISE_DONTNEED = 4;
 /** linux/fs.h: this one write is on stable media when it completes. */
 export const RWF_DSYNC = 2;
+/** linux/fs.h: only what is in memory, without a wait. */
+export const RWF_NOWAIT = 8;
 /** poll(2): error, hang-up, the peer will send no more. */
 export const POLL_GONE = 0x0008 | 0x0010 | 0x2000;
 
