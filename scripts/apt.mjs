@@ -6,13 +6,13 @@
 //
 // No address of a mirror is known here; the machine's apt is asked each time.
 
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { spawnSync } from "node:child_process";
 import path from "node:path";
-import { EXIT, StepFailed, mustRun, runChild, say, wait, which } from "./steps.mjs";
+import { EXIT, ROOT, StepFailed, mustRun, runChild, say, wait, which } from "./steps.mjs";
 
 /** The Debian suite of everything we fetch: etcd 3.5, mkosi, and what the image is made of. */
-export const SUITE = "trixie";
+export const SUITE = JSON.parse(readFileSync(path.join(ROOT, "image", "versions.json"))).suite;
 export const DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 const APT_ATTEMPTS_MAX = 3;

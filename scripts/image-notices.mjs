@@ -140,11 +140,13 @@ function otherComponents() {
   ];
 }
 
-/** Text of sbom.json; the same for the same inputs. */
-export function billOfMaterials({ version, built, manifests, notices }) {
+/** What sbom.json says; the same for the same inputs. `tools`: `{ name, version }` of each. */
+export function billOfMaterials({ version, built, manifests, notices, tools }) {
   const packages = new Map();
   for (const file of manifests) {
-    for (const entry of readJson(file).packages) packages.set(entry.name, entry);
+    for (const entry of readJson(file).packages) {
+      packages.set(`${entry.name} ${entry.version}`, entry);
+    }
   }
   const debian = [...packages.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   const components = [
@@ -156,13 +158,14 @@ export function billOfMaterials({ version, built, manifests, notices }) {
     .update(JSON.stringify([version, components]))
     .digest("hex");
   const serial = print.replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12}).*$/, "$1-$2-4$3-8$4-$5");
-  const bill = {
+  return {
     bomFormat: "CycloneDX",
     specVersion: "1.6",
     serialNumber: `urn:uuid:${serial}`,
     version: 1,
     metadata: {
       timestamp: new Date(built * 1000).toISOString(),
+      tools: { components: tools.map((tool) => ({ type: "application", ...tool })) },
       component: {
         type: "operating-system",
         "bom-ref": "cairn",
@@ -173,5 +176,4 @@ export function billOfMaterials({ version, built, manifests, notices }) {
     },
     components,
   };
-  return `${JSON.stringify(bill, null, 2)}\n`;
 }

@@ -2,8 +2,8 @@
 //
 // `npm run image`: the bootable image and its release artefacts in dist/image.
 //
-// mkosi of a pinned version runs in a tools tree of its own (both fetched from Debian and kept in
-// .cache/image), so that the machine's programs do not matter. What is particular to this machine
+// mkosi runs in a tools tree of its own (both fetched from Debian and kept in .cache/image), so
+// that the machine's programs do not matter. What is particular to this machine
 // (package sources, keys, folders) is generated below .cache and never lies in the tree. Every step
 // builds under a temporary name and renames; an interrupted run leaves the old or the new.
 
@@ -17,6 +17,8 @@ import { parseArgs } from "node:util";
 import { SUITE, debianSuites, fetchPackages, proxySettings, sourceLines } from "./apt.mjs";
 import { EXECUTABLE } from "./build.mjs";
 import { billOfMaterials, writeNotices } from "./image-notices.mjs";
+import { differences, inWords, readRecord, recordOf } from "./image-packages.mjs";
+import { withDifferences, writeRecord } from "./image-packages.mjs";
 import { signRelease, trustedKeysText } from "./sign-manifest.mjs";
 import { CACHE, EXIT, ROOT, StepFailed, mustRun, runChild, say, withLock } from "./steps.mjs";
 
@@ -29,7 +31,6 @@ const SHARE = path.join(WORK, "share");
 const KEYS = path.join(CACHE, "keys");
 export const RELEASE = path.join(ROOT, "dist", "image");
 const PINS = JSON.parse(readFileSync(path.join(TREE, "versions.json"), "utf8"));
-const LOCK = path.join(TREE, "packages.lock.json");
 const COMPONENTS = "main non-free-firmware";
 const EROFS_OPTIONS = "-zlz4hc,12 -C65536 -Efragments,dedupe,ztailpacking";
 const COMPRESSED_MB_MAX = 300;
@@ -67,9 +68,15 @@ async function keep(name, wanted, what, make) {
 // ---- tools --------------------------------------------------------------------------------
 
 function fetchMkosi() {
-  return keep("mkosi", PINS.mkosi, `fetching mkosi ${PINS.mkosi}`, async (fresh) => {
+  return keep("mkosi", SUITE, `fetching mkosi of Debian ${SUITE}`, async (fresh) => {
     const work = path.join(fresh, "apt");
-    const unpacked = await fetchPackages("mkosi", [`mkosi=${PINS.mkosi}`], work);
+    const unpacked = await fetchPackages("mkosi", ["mkosi"], work);
+    const archives = path.join(work, "archives");
+    const archive = readdirSync(archives).find((name) => name.startsWith("mkosi_")) ?? "none";
+    const fields = ["--field", path.join(archives, archive), "Version"];
+    const version = spawnSync("dpkg-deb", fields, { encoding: "utf8" }).stdout.trim();
+    if (version === "") throw new StepFailed("mkosi was fetched, and does not say its version");
+    writeFileSync(path.join(fresh, "VERSION"), `${version}\n`);
     renameSync(path.join(unpacked, "usr", "lib", "python3", "dist-packages"), `${fresh}/python`);
     rmSync(work, { recursive: true, force: true });
   });
@@ -84,6 +91,18 @@ function makeToolsTree() {
     const flags = ["--quiet", "--variant=apt", "--mode=root", packages];
     await mustRun("mmdebstrap", "mmdebstrap", [...flags, SUITE, fresh, sources]);
   });
+}
+
+/** Name and version of mkosi and of every package of the tools tree. */
+function toolsFound({ mkosi, tools }) {
+  const version = readFileSync(path.join(mkosi, "VERSION"), "utf8").trim();
+  const status = readFileSync(path.join(tools, "var", "lib", "dpkg", "status"), "utf8");
+  const installed = status.split("\n\n").filter((entry) => /^Status: .* installed$/m.test(entry));
+  const field = (entry, name) => new RegExp(`^${name}: (.*)$`, "m").exec(entry)?.[1] ?? "";
+  const rows = installed.map((entry) => {
+    return { name: field(entry, "Package"), version: field(entry, "Version") };
+  });
+  return [...rows, { name: "mkosi", version }].sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 /** What mkosi's apt is to use: this machine's mirrors and proxy, in an ignored folder. */
@@ -164,7 +183,7 @@ function kernelArguments() {
 function inputsOf({ version, keys, time }) {
   const files = [EXECUTABLE, keys.certificate, path.join(WORK, "tools.is")];
   for (const folder of [TREE, BOOT, SHARE]) files.push(...filesBelow(folder));
-  for (const name of ["image.mjs", "image-notices.mjs"]) {
+  for (const name of ["image.mjs", "image-notices.mjs", "image-packages.mjs"]) {
     files.push(path.join(ROOT, "scripts", name));
   }
   const hash = createHash("sha256").update(JSON.stringify([version, time]));
@@ -235,33 +254,33 @@ async function runMkosi({ mkosi, tools, sandbox, keys, version, time }) {
 
 // ---- versions -----------------------------------------------------------------------------
 
-/** Name and version of every package in the image, as image/packages.lock.json has them. */
-function packagesBuilt() {
-  const found = {};
-  for (const name of ["cairn", "initrd"]) {
-    const manifest = JSON.parse(readFileSync(path.join(OUTPUT, `${name}.manifest`), "utf8"));
-    for (const entry of manifest.packages) found[entry.name] = entry.version;
-  }
-  return Object.fromEntries(Object.entries(found).sort(([a], [b]) => (a < b ? -1 : 1)));
+/** Tells what is not as recorded, and refuses it where that is wanted. */
+function tellDifferences(found, { locked }) {
+  if (found.length === 0) return;
+  say(`image: ${found.length} packages are not those of image/packages.lock.json:`);
+  for (const line of inWords(found)) say(`    ${line}`);
+  if (locked) throw new StepFailed("--locked: the recorded package versions are not to be had");
 }
 
-/**
- * Compares with the recorded versions. A mirror holds only its newest packages, so a difference
- * cannot be undone here: it is told, and refused only where the caller wants exactly those.
- */
-function checkPackages({ locked, updateLock }) {
-  const built = packagesBuilt();
+/** Text of the bill of what was built just now, compared with the record. */
+function billOfBuild({ version, time, mkosi, tools }, { locked, updateLock }) {
+  const manifests = ["cairn", "initrd"].map((name) => path.join(OUTPUT, `${name}.manifest`));
+  const notices = path.join(OUTPUT, "notices");
+  const found = toolsFound({ mkosi, tools });
+  const bill = billOfMaterials({ version, built: time, manifests, notices, tools: found });
   if (updateLock) {
-    writeFileSync(LOCK, `${JSON.stringify(built, null, 2)}\n`);
+    writeRecord(recordOf(bill));
     say("image: image/packages.lock.json holds the versions of this build");
   }
-  const wanted = existsSync(LOCK) ? JSON.parse(readFileSync(LOCK, "utf8")) : {};
-  const names = [...new Set([...Object.keys(built), ...Object.keys(wanted)])].sort();
-  const other = names.filter((name) => built[name] !== wanted[name]);
-  if (other.length === 0) return;
-  say(`image: ${other.length} packages are not those of image/packages.lock.json:`);
-  for (const name of other) say(`    ${name} ${wanted[name] ?? "-"} -> ${built[name] ?? "-"}`);
-  if (locked) throw new StepFailed("--locked: the recorded package versions are not to be had");
+  const others = differences(readRecord(), recordOf(bill));
+  tellDifferences(others, { locked });
+  return `${JSON.stringify(withDifferences(bill, others), null, 2)}\n`;
+}
+
+/** The same for an image that is there already. */
+function compareRelease(folder, { locked }) {
+  const bill = JSON.parse(readFileSync(path.join(folder, "sbom.json"), "utf8"));
+  tellDifferences(differences(readRecord(), recordOf(bill)), { locked });
 }
 
 // ---- release artefacts ----------------------------------------------------------------------
@@ -278,7 +297,7 @@ function sha256Of(file) {
   return hash.digest("hex");
 }
 
-async function makeRelease({ version, time, folder }) {
+async function makeRelease({ version, time, folder, bill }) {
   const fresh = `${folder}.new`;
   rmSync(fresh, { recursive: true, force: true });
   mkdirSync(fresh, { recursive: true });
@@ -287,9 +306,6 @@ async function makeRelease({ version, time, folder }) {
   }
   process.env.SOURCE_DATE_EPOCH = String(time);
   await signRelease(fresh, { version });
-  const manifests = ["cairn", "initrd"].map((name) => path.join(OUTPUT, `${name}.manifest`));
-  const notices = path.join(OUTPUT, "notices");
-  const bill = billOfMaterials({ version, built: time, manifests, notices });
   writeFileSync(path.join(fresh, "sbom.json"), bill);
   const image = path.join(fresh, `cairn_${version}.raw`);
   await mustRun("zstd", "zstd", ["-q", "-T0", "-9", image, "-o", `${image}.zst`]);
@@ -351,12 +367,17 @@ export async function buildImage(_bun, args) {
     const inputs = inputsOf({ version, keys, time });
     const mark = path.join(folder, ".inputs");
     const known = existsSync(mark) && readFileSync(mark, "utf8") === inputs;
-    if (known && !values.again && !values["update-lock"]) return 0;
+    if (known && !values.again && !values["update-lock"]) {
+      compareRelease(folder, { locked: values.locked });
+      return 0;
+    }
     say(`image: building version ${version}; what mkosi says is in .cache/image/mkosi.log`);
     await runMkosi({ mkosi, tools, sandbox, keys, version, time });
-    checkPackages({ locked: values.locked, updateLock: values["update-lock"] });
-    const megabytes = await makeRelease({ version, time, folder });
-    writeFileSync(mark, inputs);
+    const wanted = { locked: values.locked, updateLock: values["update-lock"] };
+    const bill = billOfBuild({ version, time, mkosi, tools }, wanted);
+    const megabytes = await makeRelease({ version, time, folder, bill });
+    // The record of this build is one of the inputs.
+    writeFileSync(mark, wanted.updateLock ? inputsOf({ version, keys, time }) : inputs);
     const place = path.relative(ROOT, folder);
     say(`image: ${place}, ${megabytes.toFixed(0)} MB compressed (${seconds(start)})`);
     return 0;

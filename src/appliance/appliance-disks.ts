@@ -10,6 +10,7 @@ import type { DiskSearch } from "#machine/machine-disks.ts";
 import type { StateDirectory } from "#machine/state-directory.ts";
 import type { Configuration } from "./configuration.ts";
 import type { DiskWatch, KeeperOptions } from "./disk-keeper.ts";
+import type { NetworkEntry } from "./network-settings.ts";
 
 /** What is different for a unit that has its box to itself. */
 export interface ApplianceRole {
@@ -17,6 +18,8 @@ export interface ApplianceRole {
   search: DiskSearch;
   /** What is wrong with the boot medium, as a sentence; null: nothing. */
   wrongMedium: string | null;
+  /** The fixed addresses that its boot medium says at the moment. */
+  network(state: StateDirectory): Promise<readonly NetworkEntry[]>;
 }
 
 /** The spare partitions that were cleared for us, one id a line. */

@@ -96,6 +96,11 @@ export interface ClaimRequest {
   replace: boolean;
   /** For the pages; null: none, or as it was. */
   password: string | null;
+  /**
+   * SHA-256 of the owner's token, hex, where the claimer brings one: the same claim may then be
+   * made again, as when its answer was lost. Null: one is made, and told once.
+   */
+  tokenHash: string | null;
 }
 
 export interface UnitView {
@@ -227,8 +232,10 @@ export interface CreateVolume {
   pool?: string | undefined;
 }
 
+/** One of them. */
 export interface ChangeVolume {
-  tls: TlsRule;
+  tls?: TlsRule | undefined;
+  name?: string | undefined;
 }
 
 /** What the cluster's owner may set. */
@@ -249,6 +256,10 @@ export interface SettingsView {
   httpsOnly: boolean;
   /** Where logs and events are sent besides, by syslog; null: nowhere. */
   syslogTarget: string | null;
+  /** Who tells boxes the time, with commas between; null: whom DHCP names, else Debian's. */
+  timeServers: string | null;
+  /** What the cluster is called. */
+  clusterName: string;
 }
 
 /** Whose certificates units show over HTTPS, where no other were given to them. */
@@ -291,8 +302,11 @@ export interface Backend {
   goOnVolume(nameOrNumber: string): Promise<VolumeView>;
   /** Gives up what is kept from before an override: it is gone. */
   discardCopy(nameOrNumber: string, number: number): Promise<void>;
-  /** Makes whoever asks the cluster's owner: a token valid through every unit. */
-  claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }>;
+  /**
+   * Makes whoever asks the cluster's owner: a token valid through every unit; null where the
+   * claimer brought it. Durable when it answers.
+   */
+  claim(request: ClaimRequest, asker: Asker): Promise<{ token: string | null }>;
   /**
    * At most `limit`, newest last: the first ones after `since` (an event's number), or the newest
    * ones when `since` is 0; `actor`: only what somebody of that name asked for.

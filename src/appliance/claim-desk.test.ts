@@ -42,7 +42,7 @@ test("the code, as people type it → taken; another → forbidden, and in no lo
   expect(logged.join()).not.toContain(WRONG);
 });
 
-test("more than five tries within a minute → refused, the right code too; later → taken", () => {
+test("more than five wrong tries a minute → refused, the right code too; later → taken", () => {
   const { answer, clock } = desk();
   for (let at = 0; at < TRIES_MAX; at++) {
     expect(answer(WRONG)).toBe("forbidden");
@@ -53,7 +53,20 @@ test("more than five tries within a minute → refused, the right code too; late
   clock.now = 1000 + TRIES_MS - 1;
   expect(answer(CODE)).toBe("rateLimited");
   clock.now += 1;
-  expect([answer(CODE), answer(CODE)]).toEqual(["taken", "rateLimited"]);
+  expect([answer(CODE), answer(WRONG), answer(CODE)]).toEqual([
+    "taken",
+    "forbidden",
+    "rateLimited",
+  ]);
+});
+
+test("the right code as often as somebody likes → taken, and the wrong ones still count", () => {
+  const { answer } = desk();
+  for (let at = 0; at < TRIES_MAX; at++) {
+    for (let again = 0; again < 20; again++) expect(answer(CODE)).toBe("taken");
+    expect(answer(WRONG)).toBe("forbidden");
+  }
+  expect([answer(CODE), answer(WRONG)]).toEqual(["rateLimited", "rateLimited"]);
 });
 
 test("in no minute of any guessing more than five answers come", () => {

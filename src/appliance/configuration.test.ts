@@ -268,6 +268,11 @@ describe("fixed network", () => {
   test("by name or by MAC address, both families, gateways within reach → taken", () => {
     const entries = [
       { ...entry, gateways: ["192.168.1.1", "fe80::1"], dns: ["9.9.9.9", "2620:fe::fe"] },
+      {
+        interface: "eno3",
+        addresses: ["10.0.0.4/8"],
+        ntp: ["10.0.0.1", "fd00::1", "a.b-c.example"],
+      },
       { mac: "52:54:00:AB:cd:01", addresses: ["10.0.0.2/31", "fd00:1::10/64"] },
       { interface: "eno2", addresses: ["fd00:1::10/64"], gateways: ["fd00:1::1"] },
     ];
@@ -293,6 +298,14 @@ describe("fixed network", () => {
     ["itself", { gateways: ["192.168.1.10"] }, "network.0.gateways.0", "none of the addresses"],
     ["two", { gateways: ["192.168.1.1", "192.168.1.2"] }, "network.0.gateways.1", "at most one"],
     ["a name server", { dns: ["dns.example"] }, "network.0.dns.0", "IPv4 or IPv6"],
+    [
+      "a time server",
+      { ntp: ["time.example\nDHCP=yes"] },
+      "network.0.ntp.0",
+      "an address or a name",
+    ],
+    ["half an address", { ntp: ["192.168.1"] }, "network.0.ntp.0", "an address or a name"],
+    ["two in one", { ntp: ["one.example two.example"] }, "network.0.ntp.0", "time.example"],
     ["a word of its own", { gateway: "192.168.1.1" }, "network.0.gateway", "gateways"],
   ];
   for (const [what, change, where, allowed] of bad) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a person asks about the control state itself: backups that are kept, one more, and a restore
-// when the majority of the voters is gone for good. What a restore will do is said beforehand, and
-// it is refused while the control store answers.
+// when the majority of the voters is gone for good; where no backup is left, a rebuild from what
+// this unit remembers and what disks hold. What either will do is said beforehand, and both are
+// refused while the control store answers.
 
 import { Fault } from "#base/fault.ts";
 import type { UnitNumber } from "#base/record.ts";
@@ -11,11 +12,15 @@ import {
   BACKUP_FILE_BYTES_MAX,
   backupFacts,
   backupOfFile,
+  makeBackup,
   openBackup,
 } from "#cluster/control-backup.ts";
 import { FIRST_GENERATION, generationInWords } from "#cluster/generation.ts";
 import type { Generation } from "#cluster/generation.ts";
+import { NOTHING_REMEMBERED, rebuiltState } from "#cluster/rebuilt-state.ts";
+import type { Remembered } from "#cluster/rebuilt-state.ts";
 import { restoredState } from "#cluster/restored-state.ts";
+import { entryOf } from "#cluster/view.ts";
 import { newId } from "#cluster/voters.ts";
 import { readNamedFile } from "#machine/state-directory.ts";
 import { timeInWords } from "./api/words.ts";
@@ -23,7 +28,13 @@ import { keptBackups } from "./control-backups.ts";
 import type { KeptBackup } from "./control-backups.ts";
 import { MEMBERSHIP_FILE } from "./membership.ts";
 import type { Unit } from "./unit.ts";
+import { FEATURE_LEVEL } from "./version.ts";
+import { untilHolds } from "./view-wait.ts";
 
+/**
+ * Taken for the last generation of a cluster of which disks alone are left: more than any restores.
+ */
+const GENERATION_UNKNOWN = 99;
 /** The control store must be away at least this long before it is taken for lost. */
 const LOST_AFTER_MS = 15_000;
 /** Kept by one unit. */
@@ -61,12 +72,38 @@ export interface RestoreView {
   begun: boolean;
 }
 
+export interface RebuildView extends Omit<RestoreView, "backup"> {
+  /** As of when this unit remembers units and volumes, by its wall clock; null: nothing of them. */
+  remembersAtMs: number | null;
+}
+
+export interface SettleView {
+  /** That have told what they hold. */
+  disks: number;
+}
+
 /** What the console asks about the control state. */
 export interface ControlBackend {
+  /** It was rebuilt, and its owner has not said yet that all disks are there that are left. */
+  readonly gathering: boolean;
   backups(): BackupsView;
   takeBackup(): Promise<KeptBackup>;
   readBackup(name: string): Uint8Array;
   restore(request: RestoreRequest): RestoreView;
+  rebuild(request: { dryRun: boolean }): RebuildView;
+  /** A Fault conflict where nothing is gathered, notReady while a disk has yet to tell. */
+  settle(): Promise<SettleView>;
+}
+
+/** Of which no control state is left. */
+interface LostCluster {
+  uuid: string;
+  name: string;
+  /** This unit in it, as far as it knows. */
+  unit: UnitNumber;
+  generation: Generation;
+  /** The name of the cluster that this unit leaves for it; null: it is in it. */
+  leaves: string | null;
 }
 
 export class ControlDesk implements ControlBackend {
@@ -101,8 +138,7 @@ export class ControlDesk implements ControlBackend {
   }
 
   restore(request: RestoreRequest): RestoreView {
-    const { life, removal } = this.#unit;
-    if (removal !== null) throw new Fault("removed", "this unit was removed from its cluster");
+    const { life } = this.#unit;
     this.#checkLost();
     const file = this.#chosen(request);
     const facts = backupFacts(this.#world, file);
@@ -128,9 +164,105 @@ export class ControlDesk implements ControlBackend {
     return view;
   }
 
+  get gathering(): boolean {
+    return this.#unit.life?.follower.view.cluster?.gathering === true;
+  }
+
+  rebuild({ dryRun }: { dryRun: boolean }): RebuildView {
+    const lost = this.#lostByDisks() ?? this.#lostOwn();
+    const { uuid: clusterId, unit } = lost;
+    const generation = { number: lost.generation.number + 1, id: newId(this.#world) };
+    const { file, remembersAtMs } = this.#remembered(lost);
+    const { state } = openBackup(this.#world, this.#unit.backupKey, file, clusterId);
+    const { units, volumes, cluster } = restoredState(state, generation);
+    const view: RebuildView = {
+      remembersAtMs,
+      generation: generation.number,
+      sentences: this.#rebuildSentences(lost, generation, { remembersAtMs, units, volumes }),
+      begun: !dryRun,
+    };
+    if (dryRun) return view;
+    const next = { clusterId, clusterName: cluster.name, unit, voters: [], generation };
+    this.#unit.enterNext(next, file);
+    return view;
+  }
+
+  #lostOwn(): LostCluster {
+    this.#checkLost();
+    const { life } = this.#unit;
+    if (life === null) {
+      const why = "this unit is in no cluster, and finds no disk of one: rebuild on one that does";
+      throw new Fault("notReady", why);
+    }
+    const { clusterId: uuid, clusterName: name, unit, generation } = life;
+    return { uuid, name, unit, generation, leaves: null };
+  }
+
+  /**
+   * The cluster of disks that are left alone here, where this unit's own holds nothing: its boot
+   * medium was made anew. Null: nothing of that kind.
+   */
+  #lostByDisks(): LostCluster | null {
+    const { life, disks, configuration } = this.#unit;
+    const view = life?.follower.view;
+    if (life === null || view?.cluster == null || view.volumes.size > 0) return null;
+    const admitted = [...view.units.values()].filter(({ state }) => state === "admitted");
+    if (view.cluster.state !== "virgin" && admitted.length > 1) return null;
+    const found = disks.disks.flatMap(({ ofCluster }) => ofCluster ?? []);
+    const [uuid, ...others] = new Set(found);
+    if (uuid === undefined) return null;
+    if (others.length > 0) {
+      const why = "disks of several clusters are here: take out those that are not meant";
+      throw new Fault("conflict", why);
+    }
+    const generation = { number: GENERATION_UNKNOWN, id: FIRST_GENERATION.id };
+    const { clusterName: name } = configuration;
+    return { uuid, name, unit: 1, generation, leaves: view.cluster.name };
+  }
+
+  /** In the form of a backup: from here on a rebuild goes a restore's way. */
+  #remembered(lost: LostCluster): { file: Uint8Array; remembersAtMs: number | null } {
+    const { catalog, configuration, backupKey, life } = this.#unit;
+    const { uuid, name, generation } = lost;
+    const known = catalog.state();
+    const isOurs = known !== null && known.clusterUuid === uuid;
+    const remembered: Remembered = isOurs
+      ? {
+          units: catalog.units(),
+          disks: catalog.disks(),
+          volumes: catalog.volumes(),
+          slices: catalog.slices(),
+        }
+      : NOTHING_REMEMBERED;
+    const { reprotectAfterMs } = configuration;
+    const own = lost.leaves === null ? life?.follower.view.cluster : null;
+    const sliceBytes =
+      own?.sliceBytes ?? remembered.volumes[0]?.sliceBytes ?? configuration.sliceBytes;
+    const entries = rebuiltState(remembered, {
+      ...{ uuid, name, generation, sliceBytes },
+      featureLevel: FEATURE_LEVEL,
+      settings: { reprotectAfterMs },
+    });
+    const reading = {
+      revision: isOurs ? known.revision : 1,
+      entries: entries.map(([key, value]) => entryOf(key, JSON.parse(value), 1)),
+    };
+    const remembersAtMs = isOurs ? known.takenAtMs : null;
+    return { file: makeBackup(this.#world, backupKey, reading, remembersAtMs ?? 0), remembersAtMs };
+  }
+
+  async settle(): Promise<SettleView> {
+    const { life } = this.#unit;
+    if (life === null) throw new Fault("notReady", "this unit is in no cluster");
+    const { disks } = await life.commands.ask("endGathering", {});
+    await untilHolds(this.#world.clock, life, () => !this.gathering);
+    return { disks };
+  }
+
   /** Throws where the control store answers, or may yet: a restore is the end of what there was. */
   #checkLost(): void {
-    const { life, state } = this.#unit;
+    const { life, removal, state } = this.#unit;
+    if (removal !== null) throw new Fault("removed", "this unit was removed from its cluster");
     const isMember = life !== null || state.readText(MEMBERSHIP_FILE) !== null;
     // Before it is in its cluster, and just after its start, it has heard of nobody.
     const isEarly =
@@ -161,17 +293,53 @@ export class ControlDesk implements ControlBackend {
     state: { units: number; volumes: number; claims: number },
   ): string[] {
     const { units, volumes, claims } = state;
-    const voters = this.#votersInWords();
     return [
-      `right only if a majority of the voters${voters} is gone for good`,
+      `right only if a majority of the voters${this.#votersInWords()} is gone for good`,
       `a new control store begins on this unit, with it as the only voter, from the backup of ` +
         `${timeInWords(facts.takenAtMs)} UTC: ${units} units, ${volumes} volumes, ${claims} slices`,
-      `${generationInWords(generation)} of the cluster begins; units of older ones stop serving ` +
-        "when they hear of it, for some seconds, and come along; none of them is asked again",
+      beginsInWords(generation),
       "lost is what was changed in the control state after the backup: names, hosts, " +
         "assignments, settings, deletions; volumes made since come back by number, as found-N",
       "nothing on disks is lost: a slice serves again once every disk that may hold its newest " +
         "writes has told what it holds; what waits, and for whom, is in `cairn question list`",
+    ];
+  }
+
+  #rebuildSentences(
+    { leaves }: LostCluster,
+    generation: Generation,
+    known: { remembersAtMs: number | null; units: number; volumes: number },
+  ): string[] {
+    const { remembersAtMs, units, volumes } = known;
+    const [newest] = keptBackups(this.#world, this.#unit.state);
+    const better =
+      newest === undefined
+        ? ""
+        : `; here a backup of ${timeInWords(newest.takenAtMs)} UTC is kept: ` +
+          "cairn control restore loses less";
+    const from =
+      remembersAtMs === null
+        ? "from nothing: this unit remembers neither units nor volumes"
+        : "from what this unit remembers, last as of " +
+          `${timeInWords(remembersAtMs)} UTC: ${units} units, ${volumes} volumes with their names`;
+    const right =
+      leaves === null
+        ? `right only if a majority of the voters${this.#votersInWords()} is gone for good, and ` +
+          `no backup is left on any unit${better}`
+        : "right only if a majority of the voters of the cluster that disks here are of is gone " +
+          `for good, and no backup of it is left: this unit leaves the cluster ${leaves}, which ` +
+          "holds nothing, for that one";
+    return [
+      right,
+      `a new control store begins on this unit, with it as the only voter, ${from}`,
+      beginsInWords(generation),
+      "lost are users, tokens and settings, hosts and which volume is assigned to whom, and the " +
+        "names of volumes that this unit does not remember: they come back by number, as found-N",
+      "the cluster is nobody's afterwards: claim it anew, by the claim code of any of its units, " +
+        "or by cairn claim on one; a boot medium that names the owner does so by itself",
+      "nothing on disks is lost, and nothing is served at first: let all units start that are " +
+        "left, with their disks, then say cairn control settle; from there a volume serves once " +
+        "every disk that may hold its newest writes has told; see cairn question list",
     ];
   }
 
@@ -182,4 +350,11 @@ export class ControlDesk implements ControlBackend {
     );
     return names.length === 0 ? "" : ` (${names.join(", ")})`;
   }
+}
+
+function beginsInWords(generation: Generation): string {
+  return (
+    `${generationInWords(generation)} of the cluster begins; units of older ones stop serving ` +
+    "when they hear of it, for some seconds, and come along; none of them is asked again"
+  );
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Restores the control state on this unit: an etcd of its own, of one voter, that begins with what
-// a backup holds (cluster/restored-state.ts), in a new generation of the cluster. Repeatable: what
-// a stop interrupted is begun anew, since nobody has seen it.
+// a backup holds (cluster/restored-state.ts), in a new generation of the cluster. Where it is
+// rebuilt without one (control-desk.ts), that holds what this unit remembers. Repeatable: what a
+// stop interrupted is begun anew, since nobody has seen it.
 
 import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
@@ -117,6 +118,7 @@ async function enterOwn(
   const { unit, facts, ticket, backup, generation } = own;
   const view = new ClusterView();
   view.reset(await store.range("/"));
+  const isRebuilt = view.cluster?.gathering === true;
   const draft = new Draft(view);
   const wallMs = world.clock.wallMs();
   const asking = { asker: unit, wallMs, newId: () => newId(world), voters: null };
@@ -131,12 +133,15 @@ async function enterOwn(
   };
   draft.put(keys.voter(unit), record);
   draft.tell({
-    kind: "control-restored",
+    kind: isRebuilt ? "control-rebuilt" : "control-restored",
     severity: "alarm",
-    sentence:
-      `the control state was restored on ${facts.name} from a backup of ` +
-      `${timeInWords(backup.takenAtMs)} UTC: ${generationInWords(generation)} begins; ` +
-      "volumes serve again once their disks have told what they hold",
+    sentence: isRebuilt
+      ? `the control state is rebuilt on ${facts.name}, without a backup: ` +
+        `${generationInWords(generation)} begins; volumes serve again once their disks have ` +
+        "told what they hold, and the owner says that all are there (cairn control settle)"
+      : `the control state was restored on ${facts.name} from a backup of ` +
+        `${timeInWords(backup.takenAtMs)} UTC: ${generationInWords(generation)} begins; ` +
+        "volumes serve again once their disks have told what they hold",
     unit,
   });
   const { committed } = await store.transaction(draft.transaction(wallMs));

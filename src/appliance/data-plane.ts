@@ -42,7 +42,7 @@ import type { ScrubListener } from "#store/scrubber.ts";
 import { ForwardServer } from "./forward-server.ts";
 import { Forwarder, type HeadPlace, type ShapeWithCopies, type VolumeShape } from "./forwarder.ts";
 import { type Held, heldRecords } from "./held-records.ts";
-import { KeptMembers, type KeptReport, onlyRead, settleKept } from "./kept-members.ts";
+import { KeptMembers, type KeptReport, isSurplus, onlyRead, settleKept } from "./kept-members.ts";
 import type { SliceHappening, Takeover } from "./slice-happenings.ts";
 
 export type ProposeDone = (outcome: Outcome, current: SliceRecord | null) => void;
@@ -257,16 +257,16 @@ export class DataPlane {
     if (known !== undefined && !supersedes(record, known) && !isFuller(record, known)) return;
     this.#records.set(record.slice, record);
     this.#kept.recordChanged(record);
-    this.#settle(record);
+    this.#settle(record, known);
     this.#forwarder.headChanged(record.slice);
   }
 
   /** Brings what is here of a slice in line with its newest record. */
-  #settle(record: SliceRecord): void {
+  #settle(record: SliceRecord, before: SliceRecord = record): void {
     for (const { disk } of record.kept ?? []) this.#keep(record, disk);
     this.#slices.get(record.slice)?.slice.recordChanged(record);
     this.#adopt(record);
-    this.#dropSurplus(record);
+    this.#dropSurplus(record, before);
   }
 
   /** R8: a member of a lineage that lost stays as it is, durably, and serves no more. */
@@ -436,13 +436,13 @@ export class DataPlane {
    * Members that are no longer needed give their space back; one still owed data, or kept (R8),
    * never. Only by a record that says what is kept.
    */
-  #dropSurplus(record: SliceRecord): void {
+  #dropSurplus(record: SliceRecord, before: SliceRecord): void {
     if (record.kept === undefined || record.inSync.length < record.copies) return;
     const holders = holdersOf(record);
     const entry = this.#slices.get(record.slice);
     if (entry !== undefined && !holders.includes(entry.disk)) this.#stopSlice(record.slice);
     for (const store of this.#disks.values()) {
-      if (!holders.includes(store.number)) this.#dropMember(store, record.slice);
+      if (isSurplus(store, record, before)) this.#dropMember(store, record.slice);
     }
   }
 

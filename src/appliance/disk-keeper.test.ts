@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which disks a unit takes and in which order things happen to one, on real files with the real
-// tools; reactor, control station and time are the test's.
+// tools; reactor, control station and time are the test's. Long because all that may befall one
+// disk is played on the one bench that is made here.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import {
@@ -209,6 +210,41 @@ test("in a cluster → the blank one is claimed and opened, the others stay", as
   expect(readFileSync(used).equals(before)).toBe(true);
 });
 
+test("not blank, and its owner wants it → erased, opened; tried: untouched", async () => {
+  const used = makeFile("used.img", "somebody's bytes");
+  const before = readFileSync(used);
+  const bench = new Bench([used]);
+  const erase = (file: string, isTry = false) => bench.keeper.eraseAndClaim(file, { isTry });
+  await expect(erase(used)).rejects.toThrow("in no cluster yet");
+  await bench.enter();
+  expect(bench.opens).toEqual([]);
+  await erase(used, true);
+  expect(readFileSync(used).equals(before)).toBe(true);
+  await erase(used);
+  const ours = await findOurs(used);
+  expect(bench.opens[0]?.identity.uuid).toBe(ours?.partitionId.replaceAll("-", "") ?? "");
+  expect(readFileSync(used).includes("somebody's bytes")).toBe(false);
+  expect(bench.disk(used).state).toBe("opening");
+  await expect(erase(used)).rejects.toThrow("in use already");
+});
+
+test("Cairn's own, too small, not there → no word of the owner erases it", async () => {
+  const ours = makeFile("ours.img");
+  await claimDisk(ours, { evenIfNotBlank: false, name: "earlier" });
+  const small = makeFile("small.img", "somebody's bytes");
+  truncateSync(small, 1 << 20);
+  const before = [ours, small].map((file) => readFileSync(file));
+  const bench = new Bench([ours, small]);
+  await bench.enter();
+  bench.keeper.refused(ours, "it is of another cluster", OTHER);
+  const erase = (file: string) => bench.keeper.eraseAndClaim(file, { isTry: false });
+  await expect(erase(ours)).rejects.toThrow("it is Cairn's already");
+  await expect(erase(small)).rejects.toThrow("it is too small");
+  await expect(erase("/nowhere")).rejects.toThrow("no disk /nowhere here");
+  const after = [ours, small].map((file) => readFileSync(file));
+  expect(after.map((bytes, at) => bytes.equals(before[at] as Buffer))).toEqual([true, true]);
+});
+
 test("a disk claimed before → opened by its own identity, its GPT untouched", async () => {
   const file = makeFile("ours.img");
   const place = await claimDisk(file, { evenIfNotBlank: false, name: "earlier" });
@@ -266,11 +302,12 @@ test("the reactor refuses it → listed with the reason, looked at again, told o
   const file = makeFile("blank.img");
   const bench = new Bench([file]);
   await bench.enter();
-  const refuse = () => bench.keeper.refused(file, "it belongs to another cluster");
+  const refuse = () => bench.keeper.refused(file, "it belongs to another cluster", OTHER);
   refuse();
   const refused = {
     state: "refused",
     reason: "left alone: it belongs to another cluster",
+    ofCluster: OTHER,
   } as const;
   expect(bench.disk(file)).toMatchObject(refused);
   // While it is looked at again the reason stays, and the log is not filled with it.
@@ -287,7 +324,7 @@ test("held for a moment when it is opened → tried again soon, less and less", 
   const bench = new Bench([file]);
   await bench.enter();
   for (const delayMs of [1000, 2000, 4000, 8000, 16_000, 32_000, 64_000]) {
-    bench.keeper.refused(file, "it is in use");
+    bench.keeper.refused(file, "it is in use", null);
     expect(bench.disk(file).state).toBe("refused");
     const opens = bench.opens.length;
     expect(await bench.timePasses()).toEqual([delayMs]);
@@ -295,12 +332,12 @@ test("held for a moment when it is opened → tried again soon, less and less", 
     expect(bench.opens).toHaveLength(opens + 1);
   }
   // From now on it is looked at as any other that is left alone.
-  bench.keeper.refused(file, "it is in use");
+  bench.keeper.refused(file, "it is in use", null);
   expect(await bench.timePasses()).toEqual([15_000]);
   await bench.keeper.settled();
   bench.keeper.opened(opened(file));
   expect(bench.disk(file).state).toBe("open");
-  bench.keeper.refused(file, "it is in use");
+  bench.keeper.refused(file, "it is in use", null);
   expect(await bench.timePasses()).toEqual([1000]);
 });
 

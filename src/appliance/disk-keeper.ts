@@ -21,7 +21,7 @@ import { Fault } from "#base/fault.ts";
 import type { Timers, World } from "#base/world.ts";
 import type { CommandClient } from "#cluster/commands.ts";
 import type { DiskExamination, DiskPlace } from "#machine/disk-tools.ts";
-import { claimDisk, examineDisk } from "#machine/disk-tools.ts";
+import { claimDisk, examineDisk, whyNotErased } from "#machine/disk-tools.ts";
 import type { DiskCandidate } from "#machine/machine-disks.ts";
 import { clearSpare, examineSpare, spareContent } from "#machine/spare-partition.ts";
 import { LostDisks } from "./lost-disks.ts";
@@ -52,6 +52,8 @@ export interface KeptDisk {
   opened: OpenedDisk | null;
   /** While failed: it was taken out, so that it may come back by itself. */
   isOut: boolean;
+  /** The other cluster whose disk it is; null: it is not, or that is not known. */
+  ofCluster: string | null;
 }
 
 /** An appliance's own look at what disks there are. */
@@ -152,7 +154,8 @@ export class DiskKeeper {
   #add(path: string, sizeBytes: number): KeptDisk {
     const reason = "not looked at yet";
     const state = "examining";
-    const disk: KeptDisk = { path, sizeBytes, reason, state, opened: null, isOut: false };
+    const known = { opened: null, isOut: false, ofCluster: null };
+    const disk: KeptDisk = { path, sizeBytes, reason, state, ...known };
     this.#disks.set(path, disk);
     return disk;
   }
@@ -280,6 +283,39 @@ export class DiskKeeper {
     if (examination === null || examination.state === "refused") return;
     if (examination.state === "blank" && this.#options.heldBack !== null) return;
     await this.#claimAndOpen(disk, examination);
+  }
+
+  /**
+   * The owner wants a disk that was left alone because something is on it: all of that is erased.
+   * Throws a Fault diskRefused, conflict or notReady where that may not be; `isTry` goes no
+   * further than to find out.
+   */
+  async eraseAndClaim(path: string, { isTry }: { isTry: boolean }): Promise<void> {
+    await this.#inTurn(async () => {
+      const disk = this.#disks.get(path);
+      if (disk === undefined) throw new Fault("notFound", `no disk ${path} here`);
+      if (this.#commands === null) throw new Fault("notReady", "the unit is in no cluster yet");
+      if (!this.#waiting().includes(disk)) throw new Fault("conflict", `${path} is in use already`);
+      const candidate = this.#found.get(path);
+      // What no word of the owner makes fit: a second path, a removable one, the boot disk's spare.
+      if (candidate?.refusal != null) throw new Fault("diskRefused", candidate.refusal);
+      const { state } = await examineDisk(path);
+      if (state === "ours" || candidate?.part === "spare") {
+        const why = "it is Cairn's already; what another cluster left is erased by a factory reset";
+        throw new Fault("diskRefused", `${path}: ${why}`);
+      }
+      const held = whyNotErased(path);
+      if (held !== null) throw new Fault("diskRefused", `${path}: ${held}`);
+      if (isTry) return;
+      this.#world.log.write("warn", "a disk is erased by its owner's word", { disk: path });
+      try {
+        await claimDisk(path, { evenIfNotBlank: true, name: this.#options.unitName });
+      } catch (error) {
+        this.#refuse(disk, `left alone: ${sentenceOf(error)}`);
+        throw error;
+      }
+      await this.#open(disk);
+    });
   }
 
   #openAgain(disk: KeptDisk): void {
@@ -452,17 +488,20 @@ export class DiskKeeper {
         });
       }
       this.#refuse(disk, "left alone: it belongs to another cluster");
+      disk.ofCluster = opened.clusterId;
       this.#reactor.send({ kind: "closeDisk", uuid: opened.uuid });
       return;
     }
     disk.state = "open";
+    disk.ofCluster = null;
     disk.reason = "in use by this cluster";
     void this.#register(disk, opened);
   }
 
-  refused(path: string, sentence: string): void {
+  refused(path: string, sentence: string, ofCluster: string | null): void {
     const disk = this.#disks.get(path);
     if (disk === undefined) return;
+    disk.ofCluster = ofCluster;
     this.#refuse(disk, `left alone: ${sentence}`);
     this.#openAgain(disk);
   }

@@ -160,6 +160,7 @@ describe("what a run remembers for the next", () => {
     reason: "",
     state,
     isOut: false,
+    ofCluster: null,
     opened: {
       path: `/dev/sd${letter}`,
       place: { path: "", offsetBytes: 0, sizeBytes: 0, direct: true },

@@ -42,7 +42,8 @@ export interface HeldDisk {
 
 export interface HeldDisksEffects {
   opened(held: HeldDisk): void;
-  refused(path: string, sentence: string): void;
+  /** `ofCluster`: the other cluster whose disk it is; null: it is not, or that is not known. */
+  refused(path: string, sentence: string, ofCluster: string | null): void;
   /** An I/O error ejected it (R10). */
   failed(held: HeldDisk): void;
 }
@@ -98,7 +99,7 @@ export class HeldDisks {
         direct: place.direct ? "auto" : "never",
       });
     } catch (cause) {
-      return this.#effects.refused(place.path, sentenceOf(cause));
+      return this.#effects.refused(place.path, sentenceOf(cause), null);
     }
     this.#opening++;
     if (message.anew) return this.#formatArea(area, message);
@@ -114,7 +115,7 @@ export class HeldDisks {
         return this.#refuse(area, place, `it cannot be read (${statusName(look.status)})`);
       case "store":
         if (look.clusterId === identity.clusterId || leftClusters.includes(look.clusterId)) break;
-        return this.#refuse(area, place, "it belongs to another cluster");
+        return this.#refuse(area, place, "it belongs to another cluster", look.clusterId);
       case "unclear":
         break;
     }
@@ -130,11 +131,11 @@ export class HeldDisks {
     });
   }
 
-  #refuse(area: FileArea, place: DiskPlace, sentence: string): void {
+  #refuse(area: FileArea, place: DiskPlace, sentence: string, ofCluster: string | null = null) {
     const why = area.failure === null ? sentence : `${sentence}: ${area.failure}`;
     area.close(() => {
       this.#opening--;
-      if (this.#ended === null) this.#effects.refused(place.path, why);
+      if (this.#ended === null) this.#effects.refused(place.path, why, ofCluster);
       else if (this.#opening === 0) this.#ended();
     });
   }

@@ -47,8 +47,10 @@ function evacuations({ unit, name, evacuation }: UnitView): JobView[] {
   return [{ id: `evacuation-${unit}`, kind: "evacuation", about, percent, leftMs, sentence }];
 }
 
-function retirements({ disk, state, slices, reason }: DiskView): JobView[] {
-  if (state !== "leaving" || slices.length === 0) return [];
+function retirements(view: DiskView): JobView[] {
+  if (view.state !== "leaving") return [];
+  const { disk, slices, reason } = view;
+  if (slices.length === 0) return [];
   const left = slices.length === 1 ? "one slice is" : `${slices.length} slices are`;
   const sentence = `${left} still to be copied elsewhere; ${reason}`;
   const job = { id: `retirement-${disk}`, kind: "retirement", about: `disk ${disk}` } as const;

@@ -20,7 +20,9 @@ import type {
   UnitNumber,
   VolumeNumber,
 } from "#base/record.ts";
+import { holdersOf, keptOn } from "#base/record.ts";
 import { Status } from "#base/status.ts";
+import type { DiskStore } from "#store/disk-store.ts";
 import type { Member } from "#store/member.ts";
 import type { HeadPlace, ShapeWithCopies, VolumeShape } from "./forwarder.ts";
 
@@ -202,4 +204,16 @@ function around(part: ReadPart, wrong: number): ReadPart[] {
     { offsetBytes: wrong, lengthBytes: next - wrong, flags: FLAG_UNVERIFIED },
     { offsetBytes: next, lengthBytes: end - next, flags: 0 },
   ].filter(({ lengthBytes }) => lengthBytes > 0);
+}
+
+/**
+ * Whether what a disk holds of a slice is needed no more, by a record that has all its copies. What
+ * is of a history that the record did not grow from (R8), as on a disk that a rebuilt control state
+ * did not wait for, is somebody's last copy of that: it stays, unless it was kept and is given up.
+ */
+export function isSurplus(store: DiskStore, record: SliceRecord, before: SliceRecord): boolean {
+  if (holdersOf(record).includes(store.number)) return false;
+  const stored = store.member(record.slice)?.record ?? record;
+  const isOurs = stored.lineage === record.lineage || record.ancestry.includes(stored.lineage);
+  return isOurs || keptOn(before, store.number) !== undefined;
 }

@@ -100,7 +100,10 @@ async function reserveSecretFile(path: string): Promise<SecretFile> {
     throw new Fault("badConfiguration", `${path} cannot be written (${code})`, { cause: error });
   }
   return {
-    fill: async (text) => writeFileSync(path, text),
+    fill: async (text) => {
+      const { writeWhole } = await import("#machine/state-directory.ts");
+      writeWhole(path, new TextEncoder().encode(text));
+    },
     discard: async () => rmSync(path, { force: true }),
   };
 }

@@ -38,6 +38,7 @@ test("fixed addresses → a file each, before the default's name; no DHCP in the
       addresses: ["192.168.1.10/24", "fd00::10/64"],
       gateways: ["192.168.1.1", "fd00::1"],
       dns: ["192.168.1.1"],
+      ntp: ["192.168.1.1", "time.example"],
     },
     { mac: "52:54:00:12:34:56", addresses: ["10.0.0.2/8"] },
     { interface: "eno3", addresses: ["fd00:1::2/64"] },
@@ -63,6 +64,8 @@ test("fixed addresses → a file each, before the default's name; no DHCP in the
     "Gateway=192.168.1.1",
     "Gateway=fd00::1",
     "DNS=192.168.1.1",
+    "NTP=192.168.1.1",
+    "NTP=time.example",
   ]);
   const second = sections(files.get("cairn-02-static.network"));
   expect(second).toContain("MACAddress=52:54:00:12:34:56");

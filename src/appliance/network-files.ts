@@ -29,7 +29,7 @@ export function networkFiles(entries: readonly NetworkEntry[]): Map<string, stri
 }
 
 function staticFile(entry: NetworkEntry): string {
-  const { addresses, gateways = [], dns = [] } = entry;
+  const { addresses, gateways = [], dns = [], ntp = [] } = entry;
   const hasFour = addresses.some(isIpv4);
   const hasSix = addresses.some((address) => !isIpv4(address));
   const match =
@@ -51,6 +51,7 @@ function staticFile(entry: NetworkEntry): string {
         ...addresses.map((address) => `Address=${address}`),
         ...gateways.map((gateway) => `Gateway=${gateway}`),
         ...dns.map((server) => `DNS=${server}`),
+        ...ntp.map((server) => `NTP=${server}`),
       ],
     ],
   ]);

@@ -35,6 +35,18 @@ const plainAddress = z
     "an IPv4 or IPv6 address, such as 192.168.1.1",
   );
 
+/** A host's name (RFC 1123); one that begins its last part with a digit would be an address. */
+const HOST_NAME_CHARACTERS_MAX = 253;
+const PART = "[A-Za-z0-9-]{0,61}[A-Za-z0-9]";
+const HOST_NAME = new RegExp(`^(?:[A-Za-z0-9](?:${PART})?\\.)*[A-Za-z](?:${PART})?$`);
+const serverName = z
+  .string()
+  .max(HOST_NAME_CHARACTERS_MAX)
+  .refine(
+    (text) => HOST_NAME.test(text) || plainAddress.safeParse(text).success,
+    "an address or a name, such as 192.168.1.1 or time.example",
+  );
+
 export const networkEntrySchema = z
   .strictObject({
     interface: linkName.optional().describe("the interface's name; this or mac"),
@@ -50,6 +62,11 @@ export const networkEntrySchema = z
       .optional()
       .describe("default routes: at most one for IPv4 and one for IPv6"),
     dns: z.array(plainAddress).max(LIST_MAX).optional().describe("name servers"),
+    ntp: z
+      .array(serverName)
+      .max(LIST_MAX)
+      .optional()
+      .describe("time servers; without: those that Debian keeps for all, where they are reached"),
   })
   .superRefine((entry, context) => {
     for (const { path, message } of entryFaults(entry)) {

@@ -82,7 +82,8 @@ function poolView(view: ClusterView, name: string): PoolView {
       .filter((unit) => unit.role === role)
       .map((unit) => unit.number)
       .sort((left, right) => left - right);
-  const rooms = poolRooms(view, name);
+  // Each is worked out when it is read: it looks at every disk, and most readers count pools only.
+  const rooms = () => poolRooms(view, name);
   const sliceBytes = view.cluster?.sliceBytes ?? 0;
   return {
     name,
@@ -90,15 +91,19 @@ function poolView(view: ClusterView, name: string): PoolView {
     units: numbers("member"),
     spares: numbers("spare"),
     volumes: [...view.volumes.values()].filter((volume) => volume.pool === name).length,
-    sizeBytes: rooms.reduce((sum, room) => sum + (view.disks.get(room.disk)?.sizeBytes ?? 0), 0),
-    freeBytes: rooms.reduce((sum, room) => sum + room.freeBytes, 0),
-    fits: Object.values(layouts).map((layout) => ({
-      protection: layout.name,
-      sizeBytes:
-        sliceBytes === 0
-          ? 0
-          : largestVolume(rooms, { sizeBytes: 0, sliceBytes, protection: layout.name }),
-    })),
+    get sizeBytes() {
+      return rooms().reduce((sum, room) => sum + (view.disks.get(room.disk)?.sizeBytes ?? 0), 0);
+    },
+    get freeBytes() {
+      return rooms().reduce((sum, room) => sum + room.freeBytes, 0);
+    },
+    get fits() {
+      const found = rooms();
+      return Object.values(layouts).map(({ name: protection }) => {
+        const wish = { sizeBytes: 0, sliceBytes, protection };
+        return { protection, sizeBytes: sliceBytes === 0 ? 0 : largestVolume(found, wish) };
+      });
+    },
   };
 }
 

@@ -34,7 +34,7 @@ const NOTHING: ReactorReport = {
 
 export interface ReactorListeners {
   diskOpened(disk: OpenedDisk): void;
-  diskRefused(path: string, sentence: string): void;
+  diskRefused(path: string, sentence: string, ofCluster: string | null): void;
   diskReady(uuid: string, number: number): void;
   diskFailed(uuid: string, sentence: string): void;
   diskDropped(uuid: string): void;
@@ -122,7 +122,7 @@ export class ReactorClient {
       case "diskOpened":
         return listeners?.diskOpened(message.disk);
       case "diskRefused":
-        return listeners?.diskRefused(message.path, message.sentence);
+        return listeners?.diskRefused(message.path, message.sentence, message.ofCluster);
       case "diskReady":
         return listeners?.diskReady(message.uuid, message.number);
       case "diskFailed":

@@ -203,7 +203,7 @@ export type FromReactor =
   | { kind: "started"; nbdPort: number; peerPort: number }
   | { kind: "startFailed"; sentence: string }
   | { kind: "diskOpened"; disk: OpenedDisk }
-  | { kind: "diskRefused"; path: string; sentence: string }
+  | { kind: "diskRefused"; path: string; sentence: string; ofCluster: string | null }
   | { kind: "diskReady"; uuid: string; number: DiskNumber }
   | { kind: "diskFailed"; uuid: string; sentence: string }
   | { kind: "diskDropped"; uuid: string }

@@ -13,6 +13,7 @@ import { ResetMarks } from "#machine/reset-marks.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
 import { KEPT_FILE, type PassesOver } from "./boot-medium.ts";
 import { readKept } from "./kept-settings.ts";
+import { keepOwnNetwork } from "./own-network.ts";
 import { setUpNetwork } from "./run-appliance.ts";
 
 const SECRET = "a secret that is long enough";
@@ -130,4 +131,22 @@ test("networkd's files cannot be written → a Fault that names the directory", 
   writeFileSync(at("networkd"), "in the way");
   chmodSync(at("networkd"), 0o600);
   expect(setUp()).rejects.toThrow(at("networkd"));
+});
+
+test("set from afar → holds instead of the medium's, until that says something else", async () => {
+  const network = [{ interface: "eno1", addresses: ["10.0.0.2/8"] }];
+  const own = [{ interface: "eno1", addresses: ["10.0.0.9/8"] }];
+  medium("esp", { name: "attic", network, joinSecret: SECRET });
+  await setUp();
+  const state = new StateDirectory(at("state"));
+  keepOwnNetwork(own, network, state);
+  state.close();
+  await setUp();
+  const written = () => readFileSync(at("networkd", "cairn-01-static.network"), "utf8");
+  expect(written()).toContain("Address=10.0.0.9/8");
+  expect(JSON.parse(readFileSync(at("run", "network.json"), "utf8"))).toEqual(own);
+  const later = [{ interface: "eno1", addresses: ["10.0.0.7/8"] }];
+  medium("esp", { name: "attic", network: later, joinSecret: SECRET });
+  await setUp();
+  expect(written()).toContain("Address=10.0.0.7/8");
 });

@@ -15,6 +15,8 @@ import type { ConfigurationSource, ReadText, SourceSettings } from "./configurat
 import { readKept, writeKept } from "./kept-settings.ts";
 import { MEMBERSHIP_FILE } from "./membership.ts";
 import { hostNameOf, NETWORK_FILE_PREFIX, networkFiles } from "./network-files.ts";
+import type { NetworkEntry } from "./network-settings.ts";
+import { networkInForce } from "./own-network.ts";
 import { loadIdentity, unitName } from "./unit-identity.ts";
 
 /** What the network phase goes by, in the run directory. */
@@ -34,6 +36,10 @@ export interface ApplianceStart {
 
 export interface ApplianceFound extends ApplianceSettings {
   files: MediumFile[];
+  /**
+   * Fixed addresses that the boot medium says, or said; others may be in force (own-network.ts).
+   */
+  said: NetworkEntry[];
 }
 
 /** The settings of this start, with the state directory open; keeps them for the next. */
@@ -48,7 +54,10 @@ export async function findSettings(
   const isMember = state.readText(MEMBERSHIP_FILE) !== null;
   const settings = applianceSettings({ reading, kept, isMember, flags }, readText);
   if (settings.keep !== null) await writeKept(state, settings.keep);
-  return { ...settings, files: reading.files };
+  const said = settings.configuration.network;
+  const network = networkInForce(said, state, passesOver);
+  const configuration = { ...settings.configuration, network };
+  return { ...settings, configuration, files: reading.files, said };
 }
 
 /** What an earlier medium said, less the fixed addresses that a network reset gave up. */
@@ -128,7 +137,9 @@ async function settingsAndName(
     world.log.write("warn", "the state directory cannot be used", { reason: error.message });
     const reading = readMedium(start.places, readText, start.passesOver);
     const inputs = { reading, kept: null, isMember: false, flags: start.flags };
-    const found = { ...applianceSettings(inputs, readText), files: reading.files };
+    const settings = applianceSettings(inputs, readText);
+    const said = settings.configuration.network;
+    const found = { ...settings, files: reading.files, said };
     return { found, hostName: hostNameOf(found.configuration.name ?? "") };
   }
 }

@@ -24,13 +24,13 @@ import {
   closeStream,
   connectStream,
   cutStream,
-  isStanding,
   limitWaits,
   noticeSilence,
   receiveSome,
   sendAll,
   wasTaken,
 } from "#machine/stream-connection.ts";
+import { isStanding } from "#machine/tcp-info.ts";
 import { socketPair } from "#machine/socket-pair.ts";
 import { TlsEnd } from "#machine/tls-channel.ts";
 import type { TlsClientFiles } from "#machine/tls-files.ts";

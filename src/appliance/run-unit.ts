@@ -7,11 +7,14 @@ import etcdArchive from "#embedded/etcd.zst" with { type: "file" };
 import { hostByToken } from "#cluster/host-state.ts";
 import { tokensOf } from "#cluster/user-state.ts";
 import { ActorScope } from "#machine/actor-scope.ts";
+import { ApplianceBox } from "#machine/appliance-box.ts";
 import { createTimers } from "#machine/timers.ts";
 import { createMainWorld } from "#machine/main-world.ts";
+import { isClockKept, setWallClock } from "#machine/clock-setting.ts";
 import { ControlEnd } from "#machine/control-channel.ts";
 import { unpackEtcd } from "#machine/etcd-child.ts";
 import { collectNowAndThen, protectBundle } from "#machine/idle-memory.ts";
+import { listNetworkCards } from "#machine/network-cards.ts";
 import { createPasswords } from "#machine/passwords.ts";
 import { checkMachine } from "#machine/machine-check.ts";
 import { listenHttp } from "#machine/http-listener.ts";
@@ -40,7 +43,9 @@ import { SharedLog, SyslogOut } from "./syslog.ts";
 import { NbdTls } from "./nbd-tls.ts";
 import { authorityOf, issueForHost, startWebTls, tlsPortOnly } from "./unit-web-tls.ts";
 import { UnitBackend } from "./unit-backend.ts";
+import { UnitBox } from "./unit-box.ts";
 import { UnitNeighbours } from "./unit-neighbours.ts";
+import { startTimeServers } from "./time-servers.ts";
 import { startUpdates } from "./unit-updates.ts";
 import type { UnitUpdates } from "./unit-updates.ts";
 import { makeUnit } from "./make-unit.ts";
@@ -88,23 +93,38 @@ export async function runUnit(
   while (!isTold) {
     const unit = await Promise.race([makeUnit(configuration, outside), failedStart]);
     const updates = startUpdates(unit, world, outside.timers);
-    const neighbours = new UnitNeighbours(world, unit, outside.timers);
+    const box = unitBox(unit, outside);
+    const neighbours = new UnitNeighbours(world, unit, { timers: outside.timers, box });
     const api = serve(unit, world, outside, { ...updates, neighbours, actors });
     await unit.start();
     const syslog = startSyslog(unit, world, outside.timers);
     log.also = (level, sentence, facts) => syslog.log(level, sentence, facts);
     const group = startGroupAddress(unit, world, outside.timers);
+    const noTime = startTimeServers({
+      ...{ log: world.log, timers: outside.timers, box: new ApplianceBox() },
+      wanted: () => unit.life?.follower.view.settings.timeServers,
+    });
     const web = startWebTls(unit, world, outside.timers, { api, nbd: tls });
     const reason = await Promise.race([told, unit.ended]);
     updates.stop();
     neighbours.stop();
+    await box.stop();
     syslog.stop();
+    noTime();
     await group.stop();
     web.stop();
     await unit.stop(reason);
     await api.stop();
   }
   tls.close();
+}
+
+function unitBox({ state }: Unit, { world, timers, appliance }: UnitOutside): UnitBox {
+  return new UnitBox(world, {
+    ...{ timers, state, box: new ApplianceBox(), cards: listNetworkCards },
+    clock: { isKept: isClockKept, set: setWallClock },
+    said: async () => (await appliance?.network(state)) ?? [],
+  });
 }
 
 function startSyslog(unit: Unit, world: World, timers: Timers): SyslogOut {
@@ -160,6 +180,7 @@ export async function runApplianceUnit(
   await runUnit(found.configuration, {
     search: { bootFolders, linksIn: disksIn },
     wrongMedium: found.wrong === null ? null : mediumSentence(found.wrong),
+    network: async (own) => (await findSettings(start, own, readText)).said,
   });
 }
 

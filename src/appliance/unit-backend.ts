@@ -18,7 +18,7 @@ import { otherClusters } from "#cluster/events.ts";
 import { FIRST_POOL } from "#cluster/pool-state.ts";
 import type { DiskRecord, VolumeRecord } from "#cluster/state.ts";
 import { decisions, planVolume } from "#cluster/station-changes.ts";
-import { OWNER } from "#cluster/user-state.ts";
+import { FIRST_USER, OWNER } from "#cluster/user-state.ts";
 import type { ClusterView } from "#cluster/view.ts";
 import { headReports } from "./head-reports.ts";
 import { newId } from "#cluster/voters.ts";
@@ -213,7 +213,9 @@ export class UnitBackend implements Backend {
         state: view.isAlive(disk.unit) ? disk.state : "away",
         reason: view.isAlive(disk.unit) ? useOf(disk) : "its unit is away",
         health: recordedHealth(disk.health),
-        slices: slicesOn(view, disk.number),
+        get slices() {
+          return slicesOn(view, disk.number);
+        },
       }));
     return [...own.map((disk) => this.#ownDisk(disk, life)), ...others];
   }
@@ -234,7 +236,9 @@ export class UnitBackend implements Backend {
       state: view?.disks.get(number)?.state === "leaving" ? "leaving" : disk.state,
       reason: retiredReason(view?.disks.get(number)) ?? disk.reason,
       health: opened === null ? null : ownHealth(opened.health),
-      slices: view === null || number === 0 ? [] : slicesOn(view, number),
+      get slices() {
+        return view === null || number === 0 ? [] : slicesOn(view, number);
+      },
     };
   }
 
@@ -258,11 +262,13 @@ export class UnitBackend implements Backend {
   }
 
   settings(): SettingsView {
-    const { settings } = this.#life().follower.view;
+    const { settings, cluster } = this.#life().follower.view;
     const { reprotectAfterMs, protectWithinMs, scrubEveryMs, scrubBytesPerSecondMax } = settings;
-    const { diskErrorsMax, groupAddress, httpsOnly, syslogTarget } = settings;
+    const { diskErrorsMax, groupAddress, httpsOnly, syslogTarget, timeServers } = settings;
     const scrub = { scrubEveryMs, scrubBytesPerSecondMax, diskErrorsMax };
-    return { reprotectAfterMs, protectWithinMs, ...scrub, groupAddress, httpsOnly, syslogTarget };
+    const copies = { reprotectAfterMs, protectWithinMs, ...scrub };
+    const clusterName = cluster?.name ?? "";
+    return { clusterName, ...copies, groupAddress, httpsOnly, syslogTarget, timeServers };
   }
 
   authority(): AuthorityView {
@@ -275,8 +281,10 @@ export class UnitBackend implements Backend {
     const life = this.#life();
     const changes = Object.entries(change).filter(([, value]) => value !== undefined);
     await life.commands.ask("setSettings", Object.fromEntries(changes));
-    const { view } = life.follower;
-    await this.#until(life, () => changes.every(([name, value]) => view.settings[name] === value));
+    await this.#until(life, () => {
+      const now = new Map(Object.entries(this.settings()));
+      return changes.every(([name, value]) => now.get(name) === value);
+    });
     return this.settings();
   }
 
@@ -288,7 +296,8 @@ export class UnitBackend implements Backend {
   }
 
   volume(nameOrNumber: string): VolumeView {
-    return volumeView(this.#find(nameOrNumber), this.#shared());
+    // Copied: it may be kept, as the answer to a key is.
+    return { ...volumeView(this.#find(nameOrNumber), this.#shared()) };
   }
 
   async createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView> {
@@ -374,9 +383,16 @@ export class UnitBackend implements Backend {
   async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
     const life = this.#life();
     const { number } = this.#find(nameOrNumber);
-    const { tls } = change;
-    await life.commands.ask("setTls", { volume: number, tls });
-    await this.#until(life, () => life.follower.view.volumes.get(number)?.tls === tls);
+    const { tls, name } = change;
+    const { volumes } = life.follower.view;
+    if (tls !== undefined) {
+      await life.commands.ask("setTls", { volume: number, tls });
+      await this.#until(life, () => volumes.get(number)?.tls === tls);
+    }
+    if (name !== undefined) {
+      await life.commands.ask("renameVolume", { volume: number, name });
+      await this.#until(life, () => volumes.get(number)?.name === name);
+    }
     return this.volume(String(number));
   }
 
@@ -396,24 +412,35 @@ export class UnitBackend implements Backend {
     await discardCopy(life.commands, { volume: number, number: copy });
   }
 
-  async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }> {
+  async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string | null }> {
     const life = this.#life();
-    const { code, replace } = request;
+    const { code, replace, password } = request;
     const isOwner = isAdmin(asker);
     if (!isOwner || code !== null) this.#unit.claims.check(code ?? "");
     const replaces = replace && isOwner;
-    const { token, tokenHash } = freshToken(this.#world);
-    const { password } = request;
-    const passwordHash = password === null ? null : await this.users.hash(password);
+    const brought = request.tokenHash;
+    const { token, tokenHash } =
+      brought === null ? freshToken(this.#world) : { token: null, tokenHash: brought };
+    const { administrators } = life.follower.view;
+    const isOwners = () => administrators.get(OWNER)?.tokenHash === tokenHash;
+    let passwordHash: string | null = null;
+    if (isOwners()) await this.#checkSame(password);
+    else if (password !== null) passwordHash = await this.users.hash(password);
     await life.commands.ask("claimCluster", {
       tokenHash,
       replaces,
       byMedium: false,
       ...(passwordHash === null ? {} : { passwordHash }),
     });
-    const { administrators } = life.follower.view;
-    await this.#until(life, () => administrators.get(OWNER)?.tokenHash === tokenHash);
+    await this.#until(life, isOwners);
     return { token };
+  }
+
+  /** Of a claim that is made again: nothing of it may be silently left out. */
+  async #checkSame(password: string | null): Promise<void> {
+    if (password === null || (await this.users.check(FIRST_USER, password))) return;
+    const how = "another password is set by cairn password set";
+    throw new Fault("conflict", `this cluster is claimed already, with this token: ${how}`);
   }
 
   /** From the catalogue: it keeps what the control store has let go of. */

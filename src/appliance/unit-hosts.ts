@@ -6,7 +6,7 @@
 import { Fault } from "#base/fault.ts";
 import type { World } from "#base/world.ts";
 import { isAllowed } from "#cluster/address-range.ts";
-import { askedBytes, hostByName, volumesOfHost } from "#cluster/host-state.ts";
+import { askedBytes, hostByName, volumesByHost, volumesOfHost } from "#cluster/host-state.ts";
 import type { HostRecord, RequestRecord } from "#cluster/host-state.ts";
 import type { VolumeRecord } from "#cluster/state.ts";
 import type { ClusterView } from "#cluster/view.ts";
@@ -51,14 +51,16 @@ export class UnitHosts implements HostBackend {
 
   list(): HostView[] {
     const { view } = this.#parts.life().follower;
+    const byHost = volumesByHost(view);
     return [...view.hosts.values()]
       .sort((left, right) => left.number - right.number)
-      .map((host) => this.#view(view, host));
+      .map((host) => this.#view(view, host, byHost.get(host.number) ?? []));
   }
 
   one(nameOrNumber: string): HostView {
     const { view } = this.#parts.life().follower;
-    return this.#view(view, this.find(nameOrNumber));
+    const host = this.find(nameOrNumber);
+    return this.#view(view, host, volumesOfHost(view, host.number));
   }
 
   async add(request: AddHost): Promise<HostView> {
@@ -234,9 +236,8 @@ export class UnitHosts implements HostBackend {
     return untilHolds(this.#world.clock, life, () => holds(life.follower.view));
   }
 
-  #view(view: ClusterView, host: HostRecord): HostView {
+  #view(view: ClusterView, host: HostRecord, volumes: readonly VolumeRecord[]): HostView {
     const { number, name, addresses, createdAtMs } = host;
-    const volumes = volumesOfHost(view, number);
     const assigned = new Set(volumes.map((volume) => volume.number));
     return {
       host: number,
@@ -249,7 +250,10 @@ export class UnitHosts implements HostBackend {
         .filter((one) => assigned.has(one.volume) && isOf(host, one))
         .map((one) => ({ ...one })),
       policy: policyView(host),
-      askedBytes: askedBytes(view, number),
+      // Looks at every volume, and lists do not show it.
+      get askedBytes() {
+        return askedBytes(view, number);
+      },
       hasToken: host.tokenHash !== undefined,
       certificates: host.certificates.map(({ fingerprint, fromMs, untilMs }) => {
         return { fingerprint, fromMs, untilMs };

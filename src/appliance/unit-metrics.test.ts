@@ -29,10 +29,14 @@ const disk: OpenedDisk = {
   health: { found: 3, healed: 2, unhealed: 1, recentPlaces: 1, metadataMended: 0, scrub },
 };
 
-async function samples() {
+async function withVolume(): Promise<MemoryBackend> {
   const backend = new MemoryBackend();
   const wish = { name: "v", sizeBytes: 1 << 30, protection: "mirror-2" as const };
   await backend.createVolume(wish, { dryRun: false });
+  return backend;
+}
+
+function samples(backend: MemoryBackend) {
   return unitMetrics({
     report: {
       slices: [],
@@ -53,7 +57,7 @@ async function samples() {
 }
 
 test("figures of unit, disks, cluster, pools, and what hosts asked", async () => {
-  const lines = metricsText(await samples()).split("\n");
+  const lines = metricsText(samples(await withVolume())).split("\n");
   for (const line of [
     "cairn_unit_stale_seconds 1.5",
     "cairn_cluster_units_count 2",
@@ -68,9 +72,35 @@ test("figures of unit, disks, cluster, pools, and what hosts asked", async () =>
   }
 });
 
+test("a unit in maintenance → what a volume lacks by it alone is told apart", async () => {
+  const backend = await withVolume();
+  const lines = () => metricsText(samples(backend)).split("\n");
+  const waits = (state: number) => `cairn_volume_maintenance_state{volume="v"} ${state}`;
+  expect(lines()).toContain(waits(0));
+  await backend.fleet.maintain("cairn-0002", { forMs: 1000, force: false, dryRun: false });
+  const [volume] = backend.volumes();
+  if (volume === undefined) throw new Error("there is no volume");
+  const member = (disk: number, unit: number) => ({ disk, unit, state: "in-sync" as const });
+  const shown = backend.volumes.bind(backend);
+  const membersAre = (members: ReturnType<typeof member>[]) => {
+    const slices = volume.slices.map((slice) => ({ ...slice, members }));
+    backend.volumes = () => shown().map((one) => ({ ...one, slices }));
+  };
+  expect(volume.slices.length).toBeGreaterThan(0);
+  membersAre([member(1, 1), member(2, 2)]);
+  const told = lines();
+  expect(told).toContain(waits(1));
+  expect(told).toContain("cairn_cluster_units_maintenance_count 1");
+  expect(told).toContain('cairn_cluster_unit_maintenance_state{unit="cairn-0002"} 1');
+  expect(told).toContain('cairn_cluster_unit_up_state{unit="cairn-0002"} 0');
+  // A copy that is nowhere is another matter.
+  membersAre([member(1, 1)]);
+  expect(lines()).toContain(waits(0));
+});
+
 test.each(PAGES)("%s asks for metrics, labels and states that there are", async (page) => {
   const text = readFileSync(path.join(MONITORING, page), "utf8");
-  const given = await samples();
+  const given = samples(await withVolume());
   const names = new Set(given.map(({ name }) => name));
   const asked = [...text.matchAll(/\bcairn_\w+/g)].map(([name]) => name);
   expect(asked.length).toBeGreaterThan(9);

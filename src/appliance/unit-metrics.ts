@@ -2,6 +2,7 @@
 //
 // The figures of a unit, for Prometheus: `cairn_<object>_<quantity>_<unit>`, base units.
 
+import { layouts } from "#base/layout.ts";
 import type { RequestCounts } from "#base/request-meter.ts";
 import { loadPermille, machineMemory } from "#machine/load.ts";
 import type { MetricSample, UnitView, VolumeView } from "./backend.ts";
@@ -29,6 +30,8 @@ export function unitMetrics(sources: MetricSources): MetricSample[] {
   const sum = (of: (slice: (typeof report.slices)[number]) => number) =>
     report.slices.reduce((total, slice) => total + of(slice), 0);
   const memory = machineMemory();
+  const byNumber = new Map(units.map((unit) => [unit.unit, unit]));
+  const someWork = units.some(({ maintenance }) => maintenance !== null);
   return [
     gauge("cairn_unit_memory_size_bytes", "Memory of the machine.", memory.sizeBytes),
     gauge(
@@ -81,15 +84,42 @@ export function unitMetrics(sources: MetricSources): MetricSample[] {
       sum((slice) => slice.counters.carried),
     ),
     ...report.disks.flatMap(diskMetrics),
+    ...clusterMetrics(units),
+    ...pools.flatMap(poolMetrics),
+    ...volumes.flatMap((volume) =>
+      volumeMetrics(volume, someWork && lacksByMaintenance(volume, byNumber)),
+    ),
+    ...volumes.flatMap((volume) => askedMetrics(volume, sources.asked(volume.volume))),
+  ];
+}
+
+function clusterMetrics(units: readonly UnitView[]): MetricSample[] {
+  return [
     gauge("cairn_cluster_units_count", "Units of the cluster.", units.length),
     gauge(
       "cairn_cluster_units_up_count",
       "Of these, those that are up.",
       units.filter(({ alive }) => alive).length,
     ),
-    ...pools.flatMap(poolMetrics),
-    ...volumes.flatMap(volumeMetrics),
-    ...volumes.flatMap((volume) => askedMetrics(volume, sources.asked(volume.volume))),
+    gauge(
+      "cairn_cluster_units_maintenance_count",
+      "Of all, those that are in maintenance: whether up or away.",
+      units.filter(({ maintenance }) => maintenance !== null).length,
+    ),
+    ...units.flatMap(clusterUnitMetrics),
+  ];
+}
+
+function clusterUnitMetrics({ name, alive, maintenance }: UnitView): MetricSample[] {
+  const labels = { unit: name };
+  return [
+    gauge("cairn_cluster_unit_up_state", "1: it is up.", Number(alive), labels),
+    gauge(
+      "cairn_cluster_unit_maintenance_state",
+      "1: it is taken out for work, and may be away.",
+      Number(maintenance !== null),
+      labels,
+    ),
   ];
 }
 
@@ -156,10 +186,31 @@ function diskMetrics(disk: OpenedDisk): MetricSample[] {
   ];
 }
 
-function volumeMetrics(volume: VolumeView): MetricSample[] {
+/** Whether it lacks copies, and all of those are on units in maintenance. */
+function lacksByMaintenance(volume: VolumeView, units: ReadonlyMap<number, UnitView>): boolean {
+  const { copies } = layouts[volume.protection];
+  let lacks = false;
+  for (const { members } of volume.slices) {
+    const missing = members.filter(
+      ({ unit, state }) => state !== "in-sync" || units.get(unit)?.alive !== true,
+    );
+    const isOther = ({ unit }: { unit: number }) => (units.get(unit)?.maintenance ?? null) === null;
+    if (members.length < copies || missing.some(isOther)) return false;
+    lacks ||= missing.length > 0;
+  }
+  return lacks;
+}
+
+function volumeMetrics(volume: VolumeView, isWaiting: boolean): MetricSample[] {
   const labels = { volume: volume.name };
   return [
     gauge("cairn_volume_size_bytes", "Size.", volume.sizeBytes, labels),
+    gauge(
+      "cairn_volume_maintenance_state",
+      "1: it lacks copies, and those of units in maintenance alone.",
+      Number(isWaiting),
+      labels,
+    ),
     ...AVAILABILITIES.map((state) =>
       gauge(
         "cairn_volume_availability_state",

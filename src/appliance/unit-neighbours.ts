@@ -13,7 +13,10 @@ import { type DriveFacts, driveFacts, setLight } from "#machine/drive-facts.ts";
 import { loadPermille, machineKernel, machineMemory } from "#machine/load.ts";
 import { listNetworkCards } from "#machine/network-cards.ts";
 import { Purpose } from "#protocol/peer-channel/channel.wire.ts";
+import type { BoxView } from "./box-view.ts";
 import { endDryRun } from "./dry-run.ts";
+import type { NetworkEntry } from "./network-settings.ts";
+import type { UnitBox } from "./unit-box.ts";
 import { type IoChart, STEPS, STEP_MS, joinCharts } from "./io-history.ts";
 import type { DriveView, UnitFigures } from "./unit-figures.ts";
 import { QuestionClient, questionServer, type UnitQuestion } from "./unit-questions.ts";
@@ -53,6 +56,16 @@ export interface Neighbours {
   lightDisk(disk: DiskNumber, on: boolean): Promise<void>;
   /** The unit's screen says that it is the one looked for; ends by itself after 15 minutes. */
   search(unit: UnitNumber, on: boolean): Promise<void>;
+  /** Erases what is on a disk that was left alone, and uses it; a Fault where that may not be. */
+  eraseDisk(unit: UnitNumber, path: string): Promise<void>;
+  /** Its network and clock. */
+  box(unit: UnitNumber): Promise<BoxView>;
+  /** Goes by these fixed addresses for two minutes, and from then on if they are kept. */
+  tryNetwork(unit: UnitNumber, network: NetworkEntry[]): Promise<BoxView>;
+  /** Keeps what is tried, or takes it back; a Fault conflict where nothing is. */
+  endTrial(unit: UnitNumber, options: { keep: boolean }): Promise<BoxView>;
+  /** By hand, where no time server keeps it. */
+  setClock(unit: UnitNumber, wallMs: number): Promise<BoxView>;
   /** Whether this unit's own screen says so now. */
   readonly isSearched: boolean;
 }
@@ -60,13 +73,15 @@ export interface Neighbours {
 export class UnitNeighbours implements Neighbours {
   readonly #world: World;
   readonly #unit: Unit;
+  readonly #box: UnitBox;
   readonly #client: QuestionClient;
   #drives: { atMs: number; facts: Promise<Map<string, DriveFacts>> } | null = null;
   #searchedUntilMs = 0;
 
-  constructor(world: World, unit: Unit, timers: Timers) {
+  constructor(world: World, unit: Unit, { timers, box }: { timers: Timers; box: UnitBox }) {
     this.#world = world;
     this.#unit = unit;
+    this.#box = box;
     const answer = (question: UnitQuestion) => this.#answer(question);
     const server = questionServer(answer);
     unit.services.set(Purpose.neighbour, (pipe) => server.serve(pipe));
@@ -139,6 +154,31 @@ export class UnitNeighbours implements Neighbours {
     await this.#client.ask(unit, { kind: "search", on });
   }
 
+  async eraseDisk(unit: UnitNumber, path: string): Promise<void> {
+    await this.#client.ask(unit, { kind: "eraseDisk", path, isTry: true });
+    endDryRun(`all that is on ${path} is erased, and the cluster uses it`);
+    await this.#client.ask(unit, { kind: "eraseDisk", path, isTry: false });
+  }
+
+  box(unit: UnitNumber): Promise<BoxView> {
+    return this.#client.ask(unit, { kind: "box" });
+  }
+
+  async tryNetwork(unit: UnitNumber, network: NetworkEntry[]): Promise<BoxView> {
+    endDryRun("it is tried for two minutes, and holds if it is kept");
+    return this.#client.ask(unit, { kind: "tryNetwork", network });
+  }
+
+  async endTrial(unit: UnitNumber, { keep }: { keep: boolean }): Promise<BoxView> {
+    endDryRun(keep ? "what is tried is kept" : "what is tried is taken back");
+    return this.#client.ask(unit, { kind: "endTrial", keep });
+  }
+
+  async setClock(unit: UnitNumber, wallMs: number): Promise<BoxView> {
+    endDryRun("its clock is set, unless a time server keeps it right");
+    return this.#client.ask(unit, { kind: "setClock", wallMs });
+  }
+
   /** The answers of those that gave one. */
   async #each<T>(
     units: readonly UnitNumber[],
@@ -175,7 +215,23 @@ export class UnitNeighbours implements Neighbours {
         this.#searchedUntilMs = this.#world.clock.nowMs() + forMs;
         return {};
       }
+      case "eraseDisk":
+        if (question.isTry) await this.#unit.disks.eraseAndClaim(question.path, question);
+        else this.#erase(question.path);
+        return {};
+      case "tryNetwork":
+        this.#box.tryNetwork(question.network);
+        break;
+      case "endTrial":
+        await (question.keep ? this.#box.keepNetwork() : this.#box.undoNetwork());
+        break;
+      case "setClock":
+        this.#box.setClock(question.wallMs);
+        break;
+      case "box":
+        break;
     }
+    return this.#box.show(this.#unit.life?.unit ?? 0);
   }
 
   #now() {
@@ -229,6 +285,14 @@ export class UnitNeighbours implements Neighbours {
     return disks.flatMap(({ path, opened }) => {
       const found = read.get(path);
       return found === undefined ? [] : [{ disk: opened?.number ?? 0, path, ...found }];
+    });
+  }
+
+  /** Takes longer than an answer may; the list of disks says how it went. */
+  #erase(path: string): void {
+    this.#unit.disks.eraseAndClaim(path, { isTry: false }).catch((error: unknown) => {
+      if (!(error instanceof Fault)) throw error;
+      this.#world.log.write("warn", "a disk was not erased", { path, why: error.message });
     });
   }
 

@@ -11,6 +11,8 @@ import type { FaultCode } from "#base/fault.ts";
 import type { UnitNumber } from "#base/record.ts";
 import type { Timers } from "#base/world.ts";
 import type { MessagePipe } from "#cluster/message-pipe.ts";
+import { BoxSchema, wallSchema } from "./box-view.ts";
+import { networkSchema } from "./network-settings.ts";
 import { QuestionServer } from "./question-server.ts";
 import { IoChartSchema, UnitFiguresSchema } from "./unit-figures.ts";
 
@@ -22,12 +24,23 @@ const PIPES_MAX = 32;
 /** Units answered at once. */
 const ASKERS_MAX = 64;
 
+const PATH_CHARACTERS_MAX = 4096;
+
 const positive = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER);
 const QuestionSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("figures") }),
   z.strictObject({ kind: z.literal("chart"), volume: positive }),
   z.strictObject({ kind: z.literal("drive"), disk: positive, light: z.boolean() }),
   z.strictObject({ kind: z.literal("search"), on: z.boolean() }),
+  z.strictObject({
+    kind: z.literal("eraseDisk"),
+    path: z.string().max(PATH_CHARACTERS_MAX),
+    isTry: z.boolean(),
+  }),
+  z.strictObject({ kind: z.literal("box") }),
+  z.strictObject({ kind: z.literal("tryNetwork"), network: networkSchema }),
+  z.strictObject({ kind: z.literal("endTrial"), keep: z.boolean() }),
+  z.strictObject({ kind: z.literal("setClock"), wallMs: wallSchema }),
 ]);
 export type UnitQuestion = z.infer<typeof QuestionSchema>;
 
@@ -36,6 +49,11 @@ const answers = {
   chart: IoChartSchema,
   drive: z.strictObject({}),
   search: z.strictObject({}),
+  eraseDisk: z.strictObject({}),
+  box: BoxSchema,
+  tryNetwork: BoxSchema,
+  endTrial: BoxSchema,
+  setClock: BoxSchema,
 } as const;
 export type UnitAnswer<K extends UnitQuestion["kind"]> = z.infer<(typeof answers)[K]>;
 

@@ -8,11 +8,12 @@
 
 import type { OperationTarget } from "#base/operation.ts";
 import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
+import { HOST_ASKED_EVERY_MS } from "#base/limits.ts";
 import { Status } from "#base/status.ts";
 import type { StreamSocket } from "#base/stream.ts";
 import type { World } from "#base/world.ts";
 import type { ReactorEnd } from "#machine/control-channel.ts";
-import { Listener, connect } from "#machine/listener.ts";
+import { Listener, type StreamOptions, connect } from "#machine/listener.ts";
 import type { Reactor } from "#machine/reactor.ts";
 import { closeDescriptor } from "#machine/socket-pair.ts";
 import { receiveIdentity } from "#machine/relay-identity.ts";
@@ -52,10 +53,12 @@ const RELEASE_MS_MAX = 1500;
  * could overtake them, and the others would wait for the leases (R4).
  */
 const LAST_WORDS_MS = 100;
-/** A peer whose host is gone is noticed by TCP within this, seconds. */
-const PEER_ALIVE_SECONDS = 3;
-/** A host whose machine is gone holds its connection this long at most, seconds. */
-const HOST_ALIVE_SECONDS = 60;
+/** A peer whose host is gone is noticed by TCP. */
+const PEERS = { aliveWithinSeconds: 3 };
+/**
+ * One that takes nothing of what it asked for, and so says no word of itself, may stay a minute.
+ */
+const HOSTS = { aliveWithinSeconds: 60, askedEverySeconds: HOST_ASKED_EVERY_MS / 1000 };
 
 type Message<K extends ToReactor["kind"]> = Extract<ToReactor, { kind: K }>;
 
@@ -94,7 +97,8 @@ export class UnitReactor {
         this.#post({ kind: "diskOpened", disk: describe(held) });
         if (held.store.number !== 0) this.#ready(held);
       },
-      refused: (path, sentence) => this.#post({ kind: "diskRefused", path, sentence }),
+      refused: (path, sentence, ofCluster) =>
+        this.#post({ kind: "diskRefused", path, sentence, ofCluster }),
       failed: (held) => this.#diskFailed(held),
     });
     channel.onMessage = (message) => this.#take(message as ToReactor);
@@ -211,8 +215,8 @@ export class UnitReactor {
       });
       this.#portal.hasTls = message.tls;
       const accept = (socket: StreamSocket) => this.#portal?.accepted(socket);
-      const nbdPort = this.#listen(message.nbd, HOST_ALIVE_SECONDS, accept);
-      const peerPort = this.#listen(message.peer, PEER_ALIVE_SECONDS, (socket) => {
+      const nbdPort = this.#listen(message.nbd, HOSTS, accept);
+      const peerPort = this.#listen(message.peer, PEERS, (socket) => {
         if (this.#links !== null) return this.#links.accepted(socket);
         socket.onBytes = (_offset, length) => length;
         socket.close(); // in no cluster yet
@@ -267,13 +271,13 @@ export class UnitReactor {
    */
   #listen(
     endpoints: readonly { address: string; port: number }[],
-    aliveWithinSeconds: number,
+    options: StreamOptions,
     accept: (socket: StreamSocket) => void,
   ): number {
     let port = 0;
     for (const endpoint of endpoints) {
       const wanted = { address: endpoint.address, port: port === 0 ? endpoint.port : port };
-      const listener = new Listener(this.#reactor, wanted, { aliveWithinSeconds }, accept);
+      const listener = new Listener(this.#reactor, wanted, options, accept);
       this.#listeners.push(listener);
       port = listener.port;
     }
@@ -337,8 +341,7 @@ export class UnitReactor {
       memory,
       { own, preSharedKey },
       {
-        connect: (endpoint, done) =>
-          connect(this.#reactor, endpoint, { aliveWithinSeconds: PEER_ALIVE_SECONDS }, done),
+        connect: (endpoint, done) => connect(this.#reactor, endpoint, PEERS, done),
         linkUp: (unit) => this.#linkChanged(unit, true, ""),
         linkDown: (unit, reason) => this.#linkChanged(unit, false, reason),
         receive: (unit, verb) => this.#plane?.receive(unit, verb),

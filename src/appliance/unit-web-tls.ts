@@ -32,9 +32,8 @@ export function authorityOf(unit: Unit, { seal }: World): WebAuthority | null {
 function authorityOptions(unit: Unit, seal: Seal): AuthorityOptions | null {
   const { life, configuration } = unit;
   if (life === null || configuration.joinSecret === null) return null;
-  const { clusterId: clusterUuid, clusterName } = life;
   const { certificates } = joinKeys(seal, configuration.joinSecret);
-  return { clusterSecret: certificates, clusterUuid, clusterName };
+  return { clusterSecret: certificates, clusterUuid: life.clusterId };
 }
 
 /** A certificate for a host to show; null: this unit cannot issue any. */

@@ -275,7 +275,7 @@ export class Unit {
   #listenReactor(): void {
     this.reactor.listeners = {
       diskOpened: (disk) => this.disks.opened(disk),
-      diskRefused: (path, sentence) => this.disks.refused(path, sentence),
+      diskRefused: (...told) => this.disks.refused(...told),
       diskReady: (uuid, number) => this.disks.ready(uuid, number),
       diskFailed: (uuid, sentence) => this.disks.failed(uuid, sentence),
       diskDropped: (uuid) => this.disks.dropped(uuid),
@@ -469,9 +469,15 @@ export class Unit {
     return generationKey(this.#world.seal, link, this.#generation.id);
   }
 
-  /** Ends this run; the next one is in a later generation, with the backup where it restores it. */
+  /**
+   * Ends this run; the next one is in a later generation, with the backup where it restores it. For
+   * another cluster, that its disks are of, it leaves its own.
+   */
   enterNext(membership: SavedMembership, backup: Uint8Array | null): void {
     planNext(this.state, membership, backup);
+    const { clusterId: own } = this.life ?? membership;
+    this.#leaving = own !== membership.clusterId;
+    if (this.#leaving) addLeft(this.state, [own]);
     this.#endRun("its cluster begins a new generation");
   }
 

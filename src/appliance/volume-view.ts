@@ -31,12 +31,17 @@ export function pathUnits(view: ClusterView): UnitRecord[] {
   return [...up, ...units.filter((unit) => !view.isAlive(unit.number))];
 }
 
+/**
+ * What few pages show of a volume is worked out when it is read, from the same view: whoever keeps
+ * the answer for longer than it takes to write it down copies it first.
+ */
 export function volumeView(volume: VolumeRecord, shared: SharedByVolumes): VolumeView {
-  const { view, reports, wait } = shared;
-  const state = volumeState(view, volume, reports);
-  const records = view.slicesOfVolume(volume);
-  const front = frontOf(view, records);
-  const paths = pathsOf(volume, front, shared);
+  const { view, wait } = shared;
+  const { availability, protection, rebuiltShare, waitsFor } = volumeState(
+    view,
+    volume,
+    shared.reports,
+  );
   return {
     volume: volume.number,
     uuid: volume.uuid,
@@ -45,19 +50,32 @@ export function volumeView(volume: VolumeRecord, shared: SharedByVolumes): Volum
     usedBytes: null,
     protection: volume.protection,
     pool: volume.pool,
-    availability: state.availability,
-    state: state.protection,
-    rebuildingPercent: state.rebuiltShare === null ? null : Math.floor(state.rebuiltShare * 100),
-    sentence: [...wait, ...state.waitsFor].join("; "),
+    availability,
+    state: protection,
+    rebuildingPercent: rebuiltShare === null ? null : Math.floor(rebuiltShare * 100),
+    sentence: [...wait, ...waitsFor].join("; "),
     hosts: hostsOfVolume(view, volume).map(({ number, name }) => ({ host: number, name })),
     tls: volume.tls,
-    front,
+    get front() {
+      return frontOf(view, view.slicesOfVolume(volume));
+    },
     deletedAtMs: volume.trash?.untilMs ?? null,
-    kept: keptViews(view, volume, (unit, name) => uriOf(unit, { ...volume, name })),
-    goOn: goOnView(view, volume),
-    uris: paths.map(({ uri }) => uri),
-    paths,
-    slices: records.flatMap((record) => (record === null ? [] : [sliceView(view, record)])),
+    get kept() {
+      return keptViews(view, volume, (unit, name) => uriOf(unit, { ...volume, name }));
+    },
+    get goOn() {
+      return goOnView(view, volume);
+    },
+    get uris() {
+      return this.paths.map(({ uri }) => uri);
+    },
+    get paths() {
+      return pathsOf(volume, this.front, shared);
+    },
+    get slices() {
+      const records = view.slicesOfVolume(volume);
+      return records.flatMap((record) => (record === null ? [] : [sliceView(view, record)]));
+    },
   };
 }
 

@@ -45,6 +45,13 @@ export const HEAD_SILENCE_MS = 1000;
 export const MEMBER_STALL_MS = 5000;
 /** H7: a forwarded request older than this since its last sending is refused. */
 export const FORWARD_AGE_MAX_MS = 2000;
+/**
+ * H7: the connection of a host that cannot be reached this long is ended, before the host has given
+ * it up and written elsewhere: what its network still delivers of it would come after that. The
+ * host's kernel is asked every HOST_ASKED_EVERY_MS.
+ */
+export const HOST_UNHEARD_MS = 3000;
+export const HOST_ASKED_EVERY_MS = 1000;
 /** Times a forwarder sends one request again across deaths of a head. */
 export const FORWARD_RESENDS_MAX = 2;
 /** A region with no write in flight this long is flushed and made inactive. */
@@ -71,3 +78,7 @@ export const DISK_ERRORS_WITHIN_MS = DAY_MS;
 /** Files of the control station's decisions in a state directory, and bytes of each. */
 export const DECISION_FILES_MAX = 3;
 export const DECISION_FILE_BYTES_MAX = 8 << 20;
+
+/** Between the years 2020 and 2100, ms since 1970: outside a clock is wrong, or mistyped. */
+export const WALL_MS_MIN = 1_577_836_800_000;
+export const WALL_MS_MAX = 4_102_444_800_000;

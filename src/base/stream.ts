@@ -17,6 +17,11 @@ export interface StreamSocket {
   readonly peerAddress: string;
   /** 0 for a unix socket. */
   readonly peerPort: number;
+  /**
+   * For how long the other machine has not been heard although it is asked every second, ms: not
+   * even its kernel, so it cannot be reached. 0 for a unix socket.
+   */
+  readonly unheardMs: number;
   /** Bytes queued by send and not yet taken by the kernel (back-pressure, R13). */
   readonly queuedBytes: number;
   /**

@@ -118,6 +118,11 @@ export class Catalog {
     return rows.map((row) => row.record);
   }
 
+  slices(): SliceRecord[] {
+    const rows = guard("read", () => this.#database.select().from(slicesTable).all());
+    return rows.map((row) => row.record);
+  }
+
   slicesOfVolume(volume: VolumeNumber): SliceRecord[] {
     const rows = guard("read", () =>
       this.#database

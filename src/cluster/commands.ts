@@ -86,6 +86,7 @@ export const commandArguments = {
   ...endCommands,
   ...lineageCommands,
   setTls: z.object({ volume: positive, tls: z.enum(TLS_RULES) }),
+  renameVolume: z.object({ volume: positive, name: nameSchema }),
   /**
    * The asking unit has seen the claim code, a token, or its boot medium: whoever holds the token
    * with this hash administers the cluster.
@@ -102,7 +103,9 @@ export const commandArguments = {
     /** Of the first user. Not said: it stays as it is, if there is one. */
     passwordHash: passwordHashSchema.optional(),
   }),
-  setSettings: z.object({ ...settingShapes, update: UpdateSettingsSchema }).partial(),
+  setSettings: z
+    .object({ ...settingShapes, update: UpdateSettingsSchema, clusterName: nameSchema })
+    .partial(),
   /** The asking unit holds the whole payload of a signed manifest. */
   announceUpdate: UpdateSchema.pick({ digest: true, manifest: true, signature: true }),
   startUpdate: z.object({
@@ -143,6 +146,7 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers, LineageAnsw
   deleteVolume: Record<string, never>;
   restoreVolume: Record<string, never>;
   setTls: Record<string, never>;
+  renameVolume: Record<string, never>;
   claimCluster: Record<string, never>;
   setSettings: Record<string, never>;
   announceUpdate: Record<string, never>;
@@ -159,6 +163,7 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers, LineageAnsw
   failDrill: { unit: number };
   endDrill: Record<string, never>;
   tellHeld: Record<string, never>;
+  endGathering: { disks: number };
   acceptVolume: { slices: number; left: number };
 }
 

@@ -197,6 +197,15 @@ describe("volumes", () => {
     const sentences = [...made.view().events.values()].map((event) => event.sentence);
     expect(sentences).toContain("volume v is served over TLS only");
     expect(codeOf(() => made.ask("setTls", { volume: 99, tls: "off" }))).toBe("notFound");
+    const { name = "" } = made.view().volumes.get(volume) ?? {};
+    made.ask("renameVolume", { volume, name: "other" });
+    expect(made.view().volumeByName("other")?.number).toBe(volume);
+    expect(codeOf(() => made.ask("renameVolume", { volume: 99, name }))).toBe("notFound");
+    // The name of before is free, and no second one takes what is taken.
+    const second = made.createVolume(name, 1, "none");
+    const taken = { volume: second, name: "other" };
+    expect(codeOf(() => made.ask("renameVolume", taken))).toBe("conflict");
+    expect(codeOf(() => made.ask("renameVolume", { volume, name: "a/b" }))).toBe("badRequest");
     expect(codeOf(() => made.ask("setTls", { volume, tls: "psk" as "off" }))).toBe("badRequest");
     const args = { name: "w", sizeBytes: GIB, protection: "none" as const };
     const other = made.ask("createVolume", { ...args, tls: "off" }).volume;

@@ -178,6 +178,18 @@ describe("settings", () => {
       diskErrorsMax: 9,
     });
   });
+
+  test("the cluster's name → another from now on, told; the settings stay", () => {
+    const made = rack();
+    const before = made.view().cluster;
+    made.ask("setSettings", { clusterName: "cellar" });
+    made.time.pass(100);
+    expect(made.view().cluster).toEqual({ ...before, name: "cellar" } as typeof before);
+    expect(sentences(made)).toContain(`the cluster ${before?.name} is called cellar now`);
+    expect(made.view().settings).not.toHaveProperty("clusterName");
+    expect(() => made.ask("setSettings", { clusterName: "two words" })).toThrow(/letters, digits/);
+    expect(made.view().cluster?.name).toBe("cellar");
+  });
 });
 
 describe("a disk that is out of use", () => {

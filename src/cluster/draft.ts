@@ -118,7 +118,9 @@ export class Draft {
   }
 
   /** The next number of a kind is this one at least: one below it is in use. */
-  raise(kind: "disk", atLeast: number): void {
+  raise(kind: "disk" | "volume" | "slice", atLeast: number): void {
+    // They never fall: what is high enough needs no compare.
+    if ((this.view.numbers?.[kind] ?? 0) >= atLeast) return;
     const numbers = this.#taken();
     numbers[kind] = Math.max(numbers[kind], atLeast);
   }

@@ -155,6 +155,20 @@ export function volumesOfHost(view: ClusterView, host: HostNumber): VolumeRecord
   );
 }
 
+/** The same of all hosts that have any, in one look at the volumes. */
+export function volumesByHost(view: ClusterView): Map<HostNumber, VolumeRecord[]> {
+  const found = new Map<HostNumber, VolumeRecord[]>();
+  for (const volume of view.volumes.values()) {
+    if (volume.state === "deleting") continue;
+    for (const host of volume.hosts) {
+      const known = found.get(host);
+      if (known === undefined) found.set(host, [volume]);
+      else known.push(volume);
+    }
+  }
+  return found;
+}
+
 /** Whose token has this hash; null: no host's. */
 export function hostByToken(view: ClusterView, tokenHash: string): HostRecord | null {
   for (const host of view.hosts.values()) if (host.tokenHash === tokenHash) return host;

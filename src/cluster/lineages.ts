@@ -89,11 +89,13 @@ export function goOnPlan(view: ClusterView, volume: VolumeRecord): GoOnPlan {
 
 /** Whether a slice waits for a disk, and would for ever if that never came. */
 export function isStopped(view: ClusterView, record: SliceRecord): boolean {
-  const serving = record.inSync.filter(({ disk }) => view.diskServes(disk));
-  const isIntact = serving.some(({ disk, incarnation }) => {
-    return view.disks.get(disk)?.incarnation === incarnation;
-  });
-  return !isIntact && (serving.length === 0 || saysItWaits(view, record));
+  let isServed = false;
+  for (const { disk, incarnation } of record.inSync) {
+    if (!view.diskServes(disk)) continue;
+    if (view.disks.get(disk)?.incarnation === incarnation) return false;
+    isServed = true;
+  }
+  return !isServed || saysItWaits(view, record);
 }
 
 /** Some member started again, and told that it waits for others (slice-news.ts). */

@@ -11,7 +11,7 @@ import { otherClusters } from "./events.ts";
 import { goOnOffer, isStopped, keptSentence, keptVolumes } from "./lineages.ts";
 import { bytesInWords } from "./placement.ts";
 import type { DiskRecord, VolumeRecord } from "./state.ts";
-import { holdsNothing, waitingSlices } from "./restored-changes.ts";
+import { gathered, holdsNothing, waitingSlices } from "./restored-changes.ts";
 import { missingDisks, settledRecord, strangerDisks } from "./restored-slices.ts";
 import { hasRoomFor } from "./upkeep.ts";
 import type { ClusterView } from "./view.ts";
@@ -39,13 +39,16 @@ export interface Question {
 
 /** The worst first. */
 export function questionsOf(view: ClusterView, wallMs: number): Question[] {
+  const volumes = ready(view);
+  const unsound = volumes.filter((volume) => !isSound(view, volume));
   const found = [
-    ...unsettled(view),
-    ...stopped(view),
+    ...gathering(view),
+    ...unsettled(view, volumes),
+    ...stopped(view, unsound),
     ...failed(view),
-    ...roomless(view),
+    ...roomless(view, unsound),
     ...stuck(view, wallMs),
-    ...keptCopies(view),
+    ...keptCopies(view, unsound),
     ...others(view),
   ];
   return found.slice(0, QUESTIONS_MAX);
@@ -58,9 +61,53 @@ function ready(view: ClusterView): VolumeRecord[] {
   });
 }
 
+/** Whether every slice has all its copies, none with its memory lost, and nothing kept besides. */
+function isSound(view: ClusterView, volume: VolumeRecord): boolean {
+  return volume.slices.every((slice) => {
+    const record = view.slices.get(slice);
+    if (record === undefined) return true;
+    const { inSync, copies, kept } = record;
+    if (inSync.length < copies || (kept?.length ?? 0) > 0) return false;
+    return inSync.every(({ disk, incarnation }) => {
+      return view.diskServes(disk) && view.disks.get(disk)?.incarnation === incarnation;
+    });
+  });
+}
+
+/** After a rebuild: whether all disks are there that are left. */
+function gathering(view: ClusterView): Question[] {
+  if (view.cluster?.gathering !== true) return [];
+  const { told, telling } = gathered(view);
+  const named = [...view.restored.values()].flatMap(missingDisks);
+  const missing = [...new Set(named)].filter((disk) => !told.includes(disk));
+  const shown = missing.slice(0, PLACES_MAX).map((disk) => diskInWords(view, disk));
+  const more = missing.length > PLACES_MAX ? ` and ${missing.length - PLACES_MAX} more` : "";
+  const expected = missing.length === 0 ? "" : `; they name ${shown.join(" and ")}${more} besides`;
+  const yet = telling.length === 0 ? "" : ` (${telling.length} more about to)`;
+  const count = told.length === 1 ? "1 disk has" : `${told.length} disks have`;
+  return [
+    {
+      about: "the control state",
+      sentence:
+        `the control state is being rebuilt: ${count} told what they hold${yet}${expected}. ` +
+        "Is any other disk or unit of this cluster left that can be brought back?",
+      answers: [
+        { answer: "yes: bring it back, and let it start", costs: "nothing; no volume serves yet" },
+        {
+          answer: "no, those are all: cairn control settle",
+          costs:
+            "nothing that these disks hold; where you once had a volume go on from another disk, " +
+            "and that is not there, the volume goes on from before that",
+        },
+      ],
+    },
+  ];
+}
+
 /** After a restore: volumes of which not every disk that may hold the truth has told it. */
-function unsettled(view: ClusterView): Question[] {
-  return ready(view).flatMap((volume) => {
+function unsettled(view: ClusterView, volumes: readonly VolumeRecord[]): Question[] {
+  if (view.cluster?.gathering === true) return [];
+  return volumes.flatMap((volume) => {
     const waiting = waitingSlices(view, volume).filter((claim) => settledRecord(claim) === null);
     if (waiting.length === 0) return [];
     const missing = waiting.flatMap((claim) =>
@@ -93,8 +140,8 @@ function unsettled(view: ClusterView): Question[] {
 }
 
 /** Volumes that cannot serve before somebody brings something back. */
-function stopped(view: ClusterView): Question[] {
-  return ready(view).flatMap((volume) => {
+function stopped(view: ClusterView, volumes: readonly VolumeRecord[]): Question[] {
+  return volumes.flatMap((volume) => {
     const waiting = view
       .slicesOfVolume(volume)
       .filter((record): record is SliceRecord => record !== null && isStopped(view, record));
@@ -136,8 +183,8 @@ function goOnAnswer(view: ClusterView, volume: VolumeRecord): Answer[] {
 }
 
 /** Copies of before an override that are there, and may be wanted no more. */
-function keptCopies(view: ClusterView): Question[] {
-  return ready(view).flatMap((volume) => {
+function keptCopies(view: ClusterView, volumes: readonly VolumeRecord[]): Question[] {
+  return volumes.flatMap((volume) => {
     return keptVolumes(view, volume)
       .filter(({ isReadable }) => isReadable)
       .map((kept) => ({
@@ -197,12 +244,13 @@ function failedQuestion(view: ClusterView, disk: DiskRecord): Question {
 }
 
 /** Volumes that lack a copy, and nothing could take it. */
-function roomless(view: ClusterView): Question[] {
-  return ready(view).flatMap((volume) => {
+function roomless(view: ClusterView, volumes: readonly VolumeRecord[]): Question[] {
+  return volumes.flatMap((volume) => {
     const lacking = view.slicesOfVolume(volume).filter((record): record is SliceRecord => {
-      if (record === null || !view.diskServes(record.head)) return false;
-      const live = record.inSync.filter(({ disk }) => view.diskServes(disk)).length;
-      return live + record.resyncing.length < record.copies;
+      if (record === null) return false;
+      let copies = record.resyncing.length;
+      for (const { disk } of record.inSync) copies += Number(view.diskServes(disk));
+      return copies < record.copies && view.diskServes(record.head);
     });
     const without = lacking.slice(0, LOOKED_AT_MAX).filter((record) => !hasRoomFor(view, record));
     if (without.length === 0) return [];

@@ -4,17 +4,25 @@
 // what is known for certain (restored-slices.ts), and the owner may take what is there as it is
 // where a disk never comes back. Volumes that the backup does not know are made anew by what the
 // disks say of them; names are not on disks.
+//
+// A state that was rebuilt without a backup (rebuilt-state.ts) *gathers* first: nothing is settled,
+// and nothing new is made, until its owner says that all disks are there that are left. The highest
+// record need not lead to a disk that an owner went on with once (R8): only by having all of them
+// told is a lineage known that grew from what others hold. And a number that a disk knows is never
+// given out again.
 
 import { z } from "zod";
 import { Fault } from "#base/fault.ts";
 import { layouts } from "#base/layout.ts";
 import type { Protection } from "#base/layout.ts";
-import type { SliceRecord, UnitNumber, VolumeNumber } from "#base/record.ts";
+import { disksOf } from "#base/record.ts";
+import type { DiskNumber, SliceRecord, UnitNumber, VolumeNumber } from "#base/record.ts";
 import type { CommandArguments } from "./commands.ts";
 import { diskInWords } from "./disk-changes.ts";
 import { Draft } from "./draft.ts";
 import { generationOf } from "./generation.ts";
 import { FIRST_POOL } from "./pool-state.ts";
+import { JUMPS } from "./restored-state.ts";
 import {
   acceptedRecord,
   claimOf,
@@ -50,6 +58,8 @@ export const restoredCommands = {
     records: z.array(SliceSchema as z.ZodType<SliceRecord>).max(TOLD_MAX),
     isLast: z.boolean(),
   }),
+  /** The owner says that all disks are there that are left, after a rebuild. */
+  endGathering: z.object({}),
   /** The owner takes what is there of a volume's slices that wait after a restore. */
   acceptVolume: z.object({ volume: positive }),
 } as const;
@@ -94,10 +104,20 @@ class Claims {
       return;
     }
     // Settled already, or made in this generation.
-    if (view.slices.has(record.slice) || record.slice >= (view.cluster?.sliceFrom ?? 1)) return;
+    if (view.slices.has(record.slice)) return;
+    const { sliceFrom = 1, gathering = false } = view.cluster ?? {};
+    if (record.slice >= sliceFrom && !gathering) return;
     if (!this.#found(record)) return;
+    if (gathering) this.#raise(record);
     const claim = this.#claims.get(record.slice) ?? claimOf(record, null);
     this.#claims.set(record.slice, toldOf(claim, disk, record));
+  }
+
+  /** Nothing that a disk knows is given out again. */
+  #raise(record: SliceRecord): void {
+    this.#draft.raise("slice", record.slice + 1 + JUMPS.slice);
+    this.#draft.raise("volume", record.volume + 1 + JUMPS.volume);
+    this.#draft.raise("disk", Math.max(...disksOf(record)) + 1 + JUMPS.disk);
   }
 
   /** A slice that the backup does not know; false: its volume is known, and has no such slice. */
@@ -112,12 +132,28 @@ class Claims {
     if (known !== undefined && known.slices[0] !== first) return false;
     const count = Math.max(volume.slices.length, record.index + 1);
     const slices = Array.from({ length: count }, (_, index) => first + index);
-    const sizeBytes = Math.max(
-      volume.sizeBytes,
-      record.index * volume.sliceBytes + record.sizeBytes,
-    );
-    this.#volumes.set(record.volume, { ...volume, slices, sizeBytes });
+    const sliceBytes = this.#sliceBytes({ ...volume, slices }, record);
+    const last = record.index === count - 1 ? record : this.#recordOf(first + count - 1);
+    const sizeBytes = (count - 1) * sliceBytes + (last ?? record).sizeBytes;
+    this.#volumes.set(record.volume, { ...volume, slices, sliceBytes, sizeBytes });
     return true;
+  }
+
+  /** A slice before a volume's last one has the size of all of them. */
+  #sliceBytes({ slices, sliceBytes }: VolumeRecord, told: SliceRecord): number {
+    const before = slices.slice(0, -1);
+    if (told.index < before.length) return told.sizeBytes;
+    for (const slice of before) {
+      const record = this.#recordOf(slice);
+      if (record !== null) return record.sizeBytes;
+    }
+    return Math.max(sliceBytes, told.sizeBytes);
+  }
+
+  #recordOf(slice: number): SliceRecord | null {
+    const { view } = this.#draft;
+    const claim = this.#claims.get(slice) ?? view.restored.get(slice);
+    return claim?.record ?? view.slices.get(slice) ?? null;
   }
 
   #newVolume(record: SliceRecord, sliceBytes: number): VolumeRecord {
@@ -173,10 +209,12 @@ function freeName(view: ClusterView, wanted: string): string {
 
 /** What is known for certain by now goes on; null: nothing. */
 export function settleSlices(view: ClusterView): Draft | null {
+  if (view.cluster?.gathering === true) return null;
   const draft = new Draft(view);
   let settled = 0;
   for (const claim of view.restored.values()) {
-    if (view.volumes.get(claim.volume)?.state === "deleting") continue;
+    const volume = view.volumes.get(claim.volume);
+    if (volume?.state === "deleting" || !hasKnownShape(view, volume)) continue;
     const record = settledRecord(claim);
     if (record === null) continue;
     draft.put(keys.slice(claim.slice), record);
@@ -184,6 +222,57 @@ export function settleSlices(view: ClusterView): Draft | null {
     if (++settled >= SETTLED_PER_DRAFT) break;
   }
   return settled === 0 ? null : draft;
+}
+
+/**
+ * Whether it is known where a volume's slices begin in it: of one that was found on disks, by the
+ * size of one before the last.
+ */
+function hasKnownShape(view: ClusterView, volume: VolumeRecord | undefined): boolean {
+  if (volume?.foundOnDisks !== true || volume.slices.length === 1) return true;
+  return volume.slices
+    .slice(0, -1)
+    .some((slice) => view.slices.has(slice) || view.restored.get(slice)?.record != null);
+}
+
+/** From here on what disks hold is settled; what a disk tells later changes nothing any more. */
+export function endGathering(draft: Draft): { disks: number } {
+  const { cluster, numbers } = draft.view;
+  if (cluster === null || numbers === null) {
+    throw new Fault("notReady", "the control state is not read");
+  }
+  if (cluster.gathering !== true) {
+    const why = "nothing is gathered: this control state was not rebuilt, or that is settled";
+    throw new Fault("conflict", why);
+  }
+  const { told, telling } = gathered(draft.view);
+  if (telling.length > 0) {
+    const disks = telling.map((disk) => diskInWords(draft.view, disk)).join(" and ");
+    throw new Fault("notReady", `${disks} has yet to tell what it holds: in a moment`);
+  }
+  const { gathering: _, ...kept } = cluster;
+  draft.relyOn(keys.numbers);
+  draft.put(keys.cluster, { ...kept, sliceFrom: numbers.slice });
+  draft.tell({
+    kind: "gathered",
+    severity: "warning",
+    sentence:
+      `all disks are there that are left, as the owner says: volumes go on by what ` +
+      `${told.length} ${told.length === 1 ? "disk" : "disks"} told`,
+  });
+  return { disks: told.length };
+}
+
+/** Disks that have told all that they hold in this generation, and those that are about to. */
+export function gathered(view: ClusterView): { told: DiskNumber[]; telling: DiskNumber[] } {
+  const told: DiskNumber[] = [];
+  const telling: DiskNumber[] = [];
+  for (const { number, toldGeneration } of view.disks.values()) {
+    const hasTold = view.cluster !== null && toldGeneration === generationOf(view.cluster).id;
+    if (hasTold) told.push(number);
+    else if (view.diskServes(number)) telling.push(number);
+  }
+  return { told, telling };
 }
 
 export function acceptVolume(
@@ -195,6 +284,9 @@ export function acceptVolume(
   const volume = view.volumes.get(args.volume);
   if (volume === undefined || volume.state !== "ready") {
     throw new Fault("notFound", `no volume ${args.volume}`);
+  }
+  if (view.cluster?.gathering === true) {
+    throw new Fault("conflict", "first say that all disks are there: cairn control settle");
   }
   const waiting = waitingSlices(view, volume);
   if (waiting.length === 0) {
@@ -227,14 +319,22 @@ export function acceptVolume(
 
 /** A volume's slices that wait for disks to tell of them. */
 export function waitingSlices(view: ClusterView, volume: VolumeRecord): RestoredSlice[] {
-  if (view.restored.size === 0) return [];
-  return volume.slices.flatMap((slice) => view.restored.get(slice) ?? []);
+  if (volume.foundOnDisks !== true && view.restored.size === 0) return [];
+  return volume.slices.flatMap((slice, index) => {
+    const claim = view.restored.get(slice);
+    // Of a found volume no disk has told of this part yet.
+    const isGap = volume.foundOnDisks === true && !view.slices.has(slice);
+    return claim ?? (isGap ? claimOf({ slice, volume: volume.number, index }, null) : []);
+  });
 }
 
 /** What a claim waits for, the rest of a sentence; null: it is about to be settled. */
 export function claimWaitsFor(view: ClusterView, claim: RestoredSlice): string | null {
   if (claim.record === null) return "a disk that holds it to be found, after the restore";
   const missing = missingDisks(claim);
+  if (missing.length === 0 && view.cluster?.gathering === true) {
+    return "its owner, to say that all disks are there that are left (cairn control settle)";
+  }
   if (missing.length === 0) {
     const strangers = strangerDisks(claim).map((disk) => diskInWords(view, disk));
     if (strangers.length === 0) return null;

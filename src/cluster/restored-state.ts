@@ -24,7 +24,7 @@ import type { ClusterRecord, NumbersRecord, StateEntry, StateKind, VolumeRecord 
  * margin. Within that far again each generation begins elsewhere, since two of one number may have
  * begun from one backup.
  */
-const JUMPS: Record<keyof NumbersRecord & string, number> = {
+export const JUMPS = {
   unit: UNITS_MAX,
   disk: 4096,
   volume: 1 << 16,
@@ -32,7 +32,7 @@ const JUMPS: Record<keyof NumbersRecord & string, number> = {
   event: 1_000_000,
   host: 4096,
   request: 4096,
-};
+} as const satisfies Record<keyof NumbersRecord & string, number>;
 /** Disks that one claim waits for. */
 const NAMED_MAX = 64;
 /** Terms of control stations, which only order who was heard last. */

@@ -51,6 +51,7 @@ import type { RestoredSlice } from "./restored-slices.ts";
 import { SLICE_NEWS_MAX, SliceNewsSchema } from "./slice-news.ts";
 import { SliceSchema } from "./slice-state.ts";
 import { syslogTargetSchema } from "./syslog-target.ts";
+import { timeServersSchema } from "./time-servers.ts";
 import { UnitUpdateSchema, UpdateSchema, UpdateSettingsSchema } from "./update-state.ts";
 import type { UnitUpdateRecord, UpdateRecord } from "./update-state.ts";
 import {
@@ -122,6 +123,8 @@ export const ClusterSchema = z.looseObject({
   generationId: idSchema.optional(),
   /** Slices from this number on were made in this generation; not said: all of them. */
   sliceFrom: positive.optional(),
+  /** Rebuilt from disks, and its owner has not said yet that all that are left are there. */
+  gathering: z.boolean().optional(),
   state: z.enum(["virgin", "used", "yielding"]),
   featureLevel: positive,
   sliceBytes: z.number().int().min(REGION_BYTES).max(SLICE_BYTES_MAX).multipleOf(REGION_BYTES),
@@ -335,6 +338,8 @@ export const settingShapes = {
   httpsOnly: z.boolean(),
   /** Where logs and events are sent besides, by syslog; null: nowhere. */
   syslogTarget: syslogTargetSchema.nullable(),
+  /** Who tells appliances the time; null: whom DHCP names, else Debian's servers. */
+  timeServers: timeServersSchema.nullable(),
 } as const;
 // Those that came later have their defaults where an older version wrote the record.
 export const SettingsSchema = z.looseObject({
@@ -346,6 +351,7 @@ export const SettingsSchema = z.looseObject({
   groupAddress: settingShapes.groupAddress.default(null),
   httpsOnly: settingShapes.httpsOnly.default(false),
   syslogTarget: settingShapes.syslogTarget.default(null),
+  timeServers: settingShapes.timeServers.default(null),
   /** Absent: as UPDATE_SETTINGS_DEFAULT says. */
   update: UpdateSettingsSchema.optional(),
 });

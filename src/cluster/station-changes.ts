@@ -37,7 +37,7 @@ import { createPool, deletePool, moveUnit } from "./pool-changes.ts";
 import { FIRST_POOL } from "./pool-state.ts";
 import { headedBytes, poolRooms } from "./rooms.ts";
 import * as requests from "./request-changes.ts";
-import { acceptVolume, tellHeld } from "./restored-changes.ts";
+import { acceptVolume, endGathering, tellHeld } from "./restored-changes.ts";
 import { ADMITTED_UNITS_MAX, keys, ownerRecord } from "./state.ts";
 import type { CommandRecord, DiskRecord, UnitRecord, VolumeRecord } from "./state.ts";
 import { evacuateUnit, keepUnit, removeUnit, replaceUnit, tellLead } from "./unit-changes.ts";
@@ -86,6 +86,7 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   discardCopy,
   tellKept: (draft, args, facts) => tellKept(draft, args, facts.asker),
   setTls,
+  renameVolume,
   claimCluster,
   setSettings,
   announceUpdate,
@@ -119,6 +120,7 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   answerRequest: (draft, args, facts) =>
     requests.answerRequest(draft, args, requestFacts(draft, facts)),
   tellHeld,
+  endGathering,
   acceptVolume,
   addUser: users.addUser,
   changeUser: users.changeUser,
@@ -305,6 +307,10 @@ export function planVolume(
   if (cluster.state === "yielding") {
     throw new Fault("notReady", "this cluster is giving way to another one");
   }
+  if (cluster.gathering === true) {
+    const why = "the control state is being rebuilt from disks: cairn control settle, when all";
+    throw new Fault("notReady", `${why} of them are there`);
+  }
   if (view.volumeByName(args.name) !== null) {
     throw new Fault("conflict", `a volume named ${args.name} exists`);
   }
@@ -387,6 +393,32 @@ const TLS_SENTENCES: Record<TlsRule, string> = {
   required: "over TLS only",
 };
 
+function renameVolume(draft: Draft, args: CommandArguments<"renameVolume">): Record<string, never> {
+  const { view } = draft;
+  const volume = view.volumes.get(args.volume);
+  if (volume === undefined || volume.state === "deleting") {
+    throw new Fault("notFound", `no volume ${args.volume}`);
+  }
+  const { name } = args;
+  if (name === volume.name) return {};
+  if (view.volumeByName(name) !== null) {
+    throw new Fault("conflict", `a volume named ${name} exists`);
+  }
+  if (volume.canary !== undefined) throw new Fault("conflict", "it is a drill's, and goes with it");
+  draft.put(keys.volume(volume.number), { ...volume, name });
+  draft.delete(keys.volumeName(volume.name));
+  draft.put(keys.volumeName(name), { volume: volume.number });
+  draft.tell({
+    kind: "volume-renamed",
+    severity: "info",
+    sentence:
+      `volume ${volume.name} is called ${name}: hosts attach by that name from now on, ` +
+      "those that are attached go on until they connect anew",
+    volume: volume.number,
+  });
+  return {};
+}
+
 function claimCluster(
   draft: Draft,
   args: CommandArguments<"claimCluster">,
@@ -397,7 +429,10 @@ function claimCluster(
   const known = view.administrators.get(OWNER);
   if (known?.tokenHash === tokenHash) return {};
   if (known !== undefined && !replaces) {
-    throw new Fault("conflict", "this cluster is claimed already; its owner's token is the way in");
+    throw new Fault(
+      "conflict",
+      "this cluster is claimed already: its token, its password or root on a unit is the way in",
+    );
   }
   if (byMedium) joinable(draft);
   else useCluster(draft);
@@ -417,8 +452,16 @@ function claimCluster(
 }
 
 function setSettings(draft: Draft, args: CommandArguments<"setSettings">): Record<string, never> {
-  draft.put(keys.settings, { ...draft.view.settings, ...args });
-  const sentence = `settings were changed: ${Object.keys(args).join(", ")}`;
+  const { clusterName, ...settings } = args;
+  const { cluster } = draft.view;
+  if (clusterName !== undefined && cluster !== null) {
+    draft.put(keys.cluster, { ...cluster, name: clusterName });
+    const sentence = `the cluster ${cluster.name} is called ${clusterName} now`;
+    draft.tell({ kind: "settings-changed", severity: "info", sentence });
+  }
+  if (Object.keys(settings).length === 0) return {};
+  draft.put(keys.settings, { ...draft.view.settings, ...settings });
+  const sentence = `settings were changed: ${Object.keys(settings).join(", ")}`;
   draft.tell({ kind: "settings-changed", severity: "info", sentence });
   return {};
 }

@@ -262,17 +262,20 @@ export class ClusterView {
   /** What the disk's slices may come to hold: thin members count in full, since they may fill. */
   promisedBytes(disk: DiskNumber): number {
     let bytes = 0;
-    for (const slice of this.slicesOfDisk(disk)) bytes += slice.sizeBytes;
+    for (const slice of this.#slicesOfDisk.get(disk) ?? []) {
+      bytes += this.slices.get(slice)?.sizeBytes ?? 0;
+    }
     return bytes;
   }
 
   /**
    * Whether a slice that a disk still holds has been deleted with its volume. Its number was given
    * out and its record is gone: since numbers are never given twice, it cannot come back. Of a
-   * slice made before a restored backup the disk knows better than the store.
+   * slice made before a restored backup the disk knows better than the store; of all of them while
+   * a rebuilt state gathers what disks hold.
    */
   sliceIsDeleted(slice: SliceNumber): boolean {
-    if (this.cluster === null || this.numbers === null) return false;
+    if (this.cluster === null || this.numbers === null || this.cluster.gathering) return false;
     if (slice < (this.cluster.sliceFrom ?? 1) || slice >= this.numbers.slice) return false;
     return !this.slices.has(slice) && !this.unreadable.has(keys.slice(slice));
   }

@@ -135,6 +135,22 @@ describe("what units tell of the slices they head", () => {
     expect(now.state().waitsFor).toEqual([`disk ${other.number} of box${other.unit} to answer`]);
   });
 
+  test("the head is away → the other takes over, or says what it waits for", () => {
+    const now = new Situation("mirror-2").lose(0);
+    expect(now.state().waitsFor).toEqual(["another member takes over as head"]);
+    const { number, unit } = now.diskAt(0);
+    const waits = { availability: "waiting" as const, waitsFor: `disk ${number} to answer` };
+    // It is there in the run that is named: nothing it may say is in the way.
+    told(now, 1, waits);
+    expect(now.state().waitsFor).toEqual(["another member takes over as head"]);
+    const other = now.diskAt(1);
+    now.put(keys.disk(other.number), { ...other, incarnation: other.incarnation + 1 });
+    expect(now.state().waitsFor).toEqual([`disk ${number} of box${unit} to answer`]);
+    // It has not told yet.
+    now.put(keys.aliveOf(other.unit), { unit: other.unit, run: "0".repeat(32) });
+    expect(now.state().waitsFor.join()).toContain("which started again");
+  });
+
   test("whoever has not the head's disk is not believed", () => {
     const now = new Situation("mirror-2");
     told(now, 1, { availability: "offline", waitsFor: "nothing" });

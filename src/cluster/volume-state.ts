@@ -9,7 +9,7 @@
 // even if the record still names it in sync.
 
 import { layouts } from "#base/layout.ts";
-import type { SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
+import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import { claimWaitsFor } from "./restored-changes.ts";
 import { NEWS_CHARACTERS_MAX, SLICE_NEWS_MAX } from "./slice-news.ts";
 import type { AVAILABILITIES, SliceNews } from "./slice-news.ts";
@@ -63,9 +63,13 @@ export function newsOf(reports: ReadonlyMap<SliceNumber, SliceReport>): SliceNew
   return news.sort((a, b) => rank(b) - rank(a) || a.slice - b.slice).slice(0, SLICE_NEWS_MAX);
 }
 
-/** What the unit with the head's disk has told of the slice. */
-function toldOf(view: ClusterView, record: SliceRecord): SliceReport | undefined {
-  const unit = view.unitOfDisk(record.head);
+/** What the unit with this disk has told of the slice. */
+function toldOf(
+  view: ClusterView,
+  record: SliceRecord,
+  disk: DiskNumber = record.head,
+): SliceReport | undefined {
+  const unit = view.unitOfDisk(disk);
   if (unit === null) return undefined;
   const told = view.alive.get(unit.number)?.slices?.find((one) => one.slice === record.slice);
   if (told === undefined) return undefined;
@@ -104,6 +108,7 @@ export function volumeState(
     const report = [reports.get(number), toldOf(view, record)].find(
       (one) => one?.epoch === record.epoch,
     );
+    if (report === undefined && isWhole(view, record)) continue;
     availability = worse(AVAILABILITY_ORDER, availability, sliceAvailability(view, record, report));
     protection = worse(PROTECTION_ORDER, protection, sliceProtection(view, record));
     if (isRebuilding(view, record)) shares.push(report?.rebuiltShare ?? 0);
@@ -116,10 +121,20 @@ export function volumeState(
   return { availability, protection, rebuiltShare, waitsFor: [...waits] };
 }
 
+/** It is served and has all its copies: most have, and there is no more to say of them. */
+function isWhole(view: ClusterView, record: SliceRecord): boolean {
+  const { head, inSync, copies, resyncing } = record;
+  if (resyncing.length > 0 || inSync.length < copies || !view.diskServes(head)) return false;
+  return inSync.every(({ disk }) => disk === head || view.diskServes(disk));
+}
+
 /** A slice without a record. */
 function absentWaitsFor(view: ClusterView, volume: VolumeRecord, slice: SliceNumber): string {
   if (volume.state === "deleting") return "it is being deleted";
   const claim = view.restored.get(slice);
+  if (claim === undefined && volume.foundOnDisks === true) {
+    return "a disk that holds it to be found, after the restore";
+  }
   if (claim === undefined) return "its slices are still being placed";
   return claimWaitsFor(view, claim) ?? "its slices are being settled, after the restore";
 }
@@ -174,8 +189,17 @@ function isRebuilding(view: ClusterView, record: SliceRecord): boolean {
 
 function sliceWaitsFor(view: ClusterView, record: SliceRecord): string | null {
   if (view.diskServes(record.head)) return null;
-  const live = record.inSync.some((member) => view.diskServes(member.disk));
-  if (live) return "another member takes over as head";
+  const live = record.inSync.filter((member) => view.diskServes(member.disk));
+  // R3: one in the run that is named takes over by itself; one that started again may have to wait.
+  const isIntact = live.some(({ disk, incarnation }) => {
+    return view.disks.get(disk)?.incarnation === incarnation;
+  });
+  if (isIntact) return "another member takes over as head";
+  for (const { disk } of live) {
+    const told = toldOf(view, record, disk);
+    if (told?.epoch === record.epoch && told.waitsFor !== undefined) return told.waitsFor;
+  }
+  if (live.length > 0) return "another member, which started again, to know what was written last";
   const names = new Set<string>();
   for (const member of record.inSync) {
     const disk = view.disks.get(member.disk);

@@ -4,11 +4,13 @@
 // that nothing is done on a machine that is no appliance.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Fault } from "#base/fault.ts";
 import { ApplianceBox } from "./appliance-box.ts";
+import { ResetMarks } from "./reset-marks.ts";
 
 let root = "";
 let ran: string[];
@@ -48,6 +50,8 @@ describe("a machine that is no appliance", () => {
     slots: async () => box.slots(),
     "choose a slot": async () => box.chooseSlot("0.1.0", { once: false }),
     "start the daemon": () => box.startDaemon(),
+    "set the network": () => box.setNetwork("cairn-", new Map([["cairn-1.network", "x"]])),
+    "set time servers": () => box.setTimeServers(["10.0.0.1"]),
   };
   for (const [name, act] of Object.entries(acts)) {
     test(`${name} → badMachine, and nothing is run or written`, async () => {
@@ -137,4 +141,43 @@ describe("an appliance", () => {
     answers.set("systemctl", "Result=success\nExecMainCode=0\nExecMainStatus=0\nNRestarts=0\n");
     expect(await box.serviceEnd()).toMatchObject({ how: "", status: 0 });
   });
+});
+
+test("time servers → a file for timesyncd, then it is restarted; again → nothing", async () => {
+  makeAppliance();
+  await box.setTimeServers(["10.0.0.1", "ntp.example.org"]);
+  const file = path.join(root, "run/systemd/timesyncd.conf.d/cairn-servers.conf");
+  expect(readFileSync(file, "utf8")).toContain("\n[Time]\nNTP=10.0.0.1 ntp.example.org\n");
+  await box.setTimeServers(["10.0.0.1", "ntp.example.org"]);
+  expect(ran).toEqual(["systemctl restart systemd-timesyncd.service"]);
+  await box.setTimeServers([]);
+  expect(existsSync(file)).toBe(false);
+  await box.setTimeServers([]);
+  expect(ran).toHaveLength(2);
+});
+
+test("a network → just these files of ours, then networkd; as it is → nothing", async () => {
+  makeAppliance();
+  put("run/systemd/network/cairn-01-static.network", "old");
+  put("run/systemd/network/50-other.network", "somebody's");
+  const files = new Map([["cairn-90-default.network", "[Match]\n"]]);
+  await box.setNetwork("cairn-", files);
+  await box.setNetwork("cairn-", files);
+  expect(ran).toEqual(["systemctl restart systemd-networkd.service"]);
+  const folder = path.join(root, "run/systemd/network");
+  expect(readdirSync(folder).sort()).toEqual(["50-other.network", "cairn-90-default.network"]);
+});
+
+test("the network in force is remembered; what a reset gave up and is set anew counts", () => {
+  makeAppliance();
+  expect(box.networkText).toBeNull();
+  box.networkText = "[1]";
+  expect(box.networkText).toBe("[1]");
+  const marks = new ResetMarks(root);
+  marks.askNetwork();
+  expect(marks.passesOverNetworkOf("[1]")).toBe(true);
+  box.wantNetwork("[2]");
+  expect(marks.passesOverNetworkOf("[1]")).toBe(true);
+  box.wantNetwork("[1]");
+  expect(marks.passesOverNetworkOf("[1]")).toBe(false);
 });

@@ -7,7 +7,7 @@
 // Invariant: nothing is done on a machine that is not an appliance, which is told by a file of the
 // image; a daemon on somebody's server must not restart it.
 
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { Fault } from "#base/fault.ts";
 import type { Log } from "#base/world.ts";
@@ -15,11 +15,17 @@ import { createLog } from "./log.ts";
 import { listDisks } from "./disk-tools.ts";
 import { type ResetReport, resetIfAsked } from "./factory-reset.ts";
 import { type ServiceEnd, lastLogLines, serviceEnd } from "./journal.ts";
+import { replaceFiles, replaceReadable } from "./network-setup.ts";
 import { runProgram } from "./program.ts";
-import { type ResetLevel, ResetMarks } from "./reset-marks.ts";
+import { NETWORK_IN_FORCE_FILE, type ResetLevel, ResetMarks } from "./reset-marks.ts";
 import { chooseSlot, placesBelow } from "./slot-choice.ts";
 import { type Slot, listSlots, ukiFileName } from "./slots.ts";
 
+/** networkd's and timesyncd's files of this boot. */
+const NETWORK_FOLDER = "run/systemd/network";
+const TIME_FOLDER = "run/systemd/timesyncd.conf.d";
+const TIME_FILE = "cairn-servers.conf";
+const TIME_HEAD = "# Made by the daemon, from the setting timeServers.\n\n";
 /** The daemon, as the image's units name it. */
 export const SERVICE = "cairn.service";
 /** Writes networkd's files; what it wrote takes effect when networkd starts. */
@@ -72,6 +78,40 @@ export class ApplianceBox {
     this.requireAppliance();
     new ResetMarks(this.root).askNetwork();
     await this.#systemctl("restart", ...NETWORK_SERVICES);
+  }
+
+  /**
+   * Until the next boot: networkd goes by these files of ours from now on, others stay. Does
+   * nothing where it goes by just these.
+   */
+  async setNetwork(prefix: string, files: ReadonlyMap<string, string>): Promise<void> {
+    this.requireAppliance();
+    const folder = path.join(this.root, NETWORK_FOLDER);
+    if (!replaceFiles(folder, prefix, files)) return;
+    await this.#systemctl("restart", "systemd-networkd.service");
+  }
+
+  /** The fixed addresses in force, as JSON; null: not known. */
+  get networkText(): string | null {
+    const file = path.join(this.root, NETWORK_IN_FORCE_FILE);
+    return existsSync(file) ? readFileSync(file, "utf8") : null;
+  }
+  set networkText(text: string) {
+    replaceReadable(path.join(this.root, NETWORK_IN_FORCE_FILE), text);
+  }
+
+  /** Fixed addresses with this text were passed over since a network reset; they are wanted now. */
+  wantNetwork(text: string): void {
+    new ResetMarks(this.root).wantNetwork(text);
+  }
+
+  /** Until the next boot: asks these for the time; none: whom DHCP names, else the image's. */
+  async setTimeServers(servers: readonly string[]): Promise<void> {
+    this.requireAppliance();
+    const text = `${TIME_HEAD}[Time]\nNTP=${servers.join(" ")}\n`;
+    const files = new Map(servers.length === 0 ? [] : [[TIME_FILE, text]]);
+    if (!replaceFiles(path.join(this.root, TIME_FOLDER), TIME_FILE, files)) return;
+    await this.#systemctl("restart", "systemd-timesyncd.service");
   }
 
   /** The next boot does it, before the daemon; which begins now. */

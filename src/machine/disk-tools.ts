@@ -171,6 +171,13 @@ export async function claimDisk(
   return ours;
 }
 
+/** Why even its owner's word does not make a disk ours; null: it does. */
+export function whyNotErased(file: string): string | null {
+  const { isDevice, sizeBytes } = measure(file);
+  if (sizeBytes < DISK_BYTES_MIN) return `it is too small (at least ${DISK_BYTES_MIN / MIB} MiB)`;
+  return isDevice ? whoHolds(file) : null;
+}
+
 /** Our GPT partition on a disk, or null. Throws Fault diskRefused when there are several. */
 export async function findOurs(file: string): Promise<DiskPlace | null> {
   const answer = (await runForJson("sfdisk", ["--json", file], {

@@ -24,6 +24,8 @@ const { symbols } = dlopen("libc.so.6", {
     returns: I64,
   },
   clock_gettime: { args: [I32, PTR], returns: I32 },
+  clock_settime: { args: [I32, PTR], returns: I32 },
+  adjtimex: { args: [PTR], returns: I32 },
   open: { args: [PTR, I32, I32], returns: I32 },
   close: { args: [I32], returns: I32 },
   ioctl: { args: [I32, U64, PTR], returns: I32 },

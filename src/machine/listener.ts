@@ -52,6 +52,8 @@ export interface StreamOptions {
    * (TCP_USER_TIMEOUT). Whole seconds, at least 3. Default: the kernel's hours.
    */
   aliveWithinSeconds?: number;
+  /** An idle peer's kernel is asked for a sign of life this often. Default: a third of that. */
+  askedEverySeconds?: number;
 }
 
 /** Accepts until closed. */
@@ -295,11 +297,12 @@ function setStreamOptions(
   const seconds = options.aliveWithinSeconds;
   if (seconds === undefined) return;
   assert(Number.isInteger(seconds) && seconds >= 3, "aliveWithinSeconds is at least 3");
-  const third = Math.max(1, Math.floor(seconds / 3));
+  const every = options.askedEverySeconds ?? Math.max(1, Math.floor(seconds / 3));
+  const unanswered = Math.max(2, Math.floor(seconds / every) - 1);
   setNumber(reactor, fd, SOL_SOCKET, SO_KEEPALIVE, 1, scratch);
-  setNumber(reactor, fd, IPPROTO_TCP, TCP_KEEPIDLE, third, scratch);
-  setNumber(reactor, fd, IPPROTO_TCP, TCP_KEEPINTVL, third, scratch);
-  setNumber(reactor, fd, IPPROTO_TCP, TCP_KEEPCNT, 2, scratch);
+  setNumber(reactor, fd, IPPROTO_TCP, TCP_KEEPIDLE, every, scratch);
+  setNumber(reactor, fd, IPPROTO_TCP, TCP_KEEPINTVL, every, scratch);
+  setNumber(reactor, fd, IPPROTO_TCP, TCP_KEEPCNT, unanswered, scratch);
   setNumber(reactor, fd, IPPROTO_TCP, TCP_USER_TIMEOUT, seconds * 1000, scratch);
 }
 

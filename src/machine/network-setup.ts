@@ -7,6 +7,7 @@ import {
   closeSync,
   mkdirSync,
   openSync,
+  readFileSync,
   readdirSync,
   renameSync,
   rmSync,
@@ -21,18 +22,25 @@ const READABLE_MODE = 0o644;
 const FOLDER_MODE = 0o755;
 const HOST_NAME_FILE = "/proc/sys/kernel/hostname";
 
-/** Makes the files of a prefix in a directory exactly these; others are left alone. */
+/**
+ * Makes the files of a prefix in a directory exactly these; others are left alone. Answers whether
+ * anything was changed by it.
+ */
 export function replaceFiles(
   directory: string,
   prefix: string,
   files: ReadonlyMap<string, string>,
-): void {
+): boolean {
   try {
     mkdirSync(directory, { recursive: true, mode: FOLDER_MODE });
-    for (const [name, content] of files) replaceReadable(path.join(directory, name), content);
-    for (const name of readdirSync(directory)) {
-      if (name.startsWith(prefix) && !files.has(name)) rmSync(path.join(directory, name));
-    }
+    const there = readdirSync(directory).filter((name) => name.startsWith(prefix));
+    const over = there.filter((name) => !files.has(name));
+    const fresh = [...files].filter(([name, content]) => {
+      return !there.includes(name) || readFileSync(path.join(directory, name), "utf8") !== content;
+    });
+    for (const [name, content] of fresh) replaceReadable(path.join(directory, name), content);
+    for (const name of over) rmSync(path.join(directory, name));
+    return over.length + fresh.length > 0;
   } catch (cause) {
     throw new Fault("badMachine", `${directory} cannot be written`, { cause });
   }

@@ -38,7 +38,7 @@ const FOLDER_MODE = 0o700;
 export const MEDIUM_FILES: readonly string[] = ["efi/cairn.json", "run/cairn-medium/cairn.json"];
 
 /** The fixed addresses that the network phase went by (src/appliance/run-appliance.ts). */
-const IN_FORCE_FILE = "run/cairn/network.json";
+export const NETWORK_IN_FORCE_FILE = "run/cairn/network.json";
 
 export class ResetMarks {
   readonly #root: string;
@@ -78,13 +78,19 @@ export class ResetMarks {
    * those that are in force, wherever they came from.
    */
   askNetwork(): void {
-    const passedOver = [...MEDIUM_FILES, IN_FORCE_FILE].flatMap((file) => {
+    const passedOver = [...MEDIUM_FILES, NETWORK_IN_FORCE_FILE].flatMap((file) => {
       const text = readIfThere(path.join(this.#root, file));
       return text === null ? [] : [digestOf(text)];
     });
     const before = this.#passedOver().filter((digest) => !passedOver.includes(digest));
     const all = [...before, ...passedOver].slice(-PASSED_OVER_MAX);
     this.#write(NETWORK, { passedOver: all });
+  }
+
+  /** Fixed addresses with this text, as JSON, count again: somebody has set them anew. */
+  wantNetwork(text: string): void {
+    const left = this.#passedOver().filter((digest) => digest !== digestOf(Buffer.from(text)));
+    if (left.length < this.#passedOver().length) this.#write(NETWORK, { passedOver: left });
   }
 
   /**

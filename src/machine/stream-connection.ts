@@ -27,9 +27,6 @@ import { type Endpoint, encodeEndpoint, endpointText } from "./socket-address.ts
 const SO_RCVTIMEO = 20;
 const SO_SNDTIMEO = 21;
 const SHUT_RDWR = 2;
-const TCP_INFO = 11;
-const TCP_INFO_BYTES = 104;
-const TCP_ESTABLISHED = 1;
 const SOCKADDR_BYTES = 128;
 const RECEIVE_BYTES = 16 << 10;
 const EINPROGRESS = 115;
@@ -89,14 +86,6 @@ export function receiveSome(fd: number): Uint8Array {
     if (length >= 0) return bytes.subarray(0, length);
     if (errno() !== ERRNO.EINTR) throw silent(errno());
   }
-}
-
-/** Whether it has not ended, as far as the kernel knows; of a pair of sockets: true. */
-export function isStanding(fd: number): boolean {
-  const state = new Uint8Array(new ArrayBuffer(4096));
-  const length = Uint32Array.of(TCP_INFO_BYTES);
-  if (libc.getsockopt(fd, IPPROTO_TCP, TCP_INFO, state, length) !== 0) return true;
-  return state[0] === TCP_ESTABLISHED; // tcpi_state
 }
 
 /**

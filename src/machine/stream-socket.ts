@@ -41,6 +41,7 @@ import { ERRNO, address, errnoName, libc } from "./libc.ts";
 import type { Reactor, TurnEnd } from "./reactor.ts";
 import type { RingTarget } from "./ring.ts";
 import { closeDescriptor, trySocketPair } from "./socket-pair.ts";
+import { unheardMs } from "./tcp-info.ts";
 
 export const RECEIVE_BYTES_DEFAULT = 64 << 10;
 /** A payload's rest at least this long goes straight to its place; a shorter one rides along. */
@@ -140,6 +141,9 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
 
   get queuedBytes(): number {
     return this.#queuedBytes;
+  }
+  get unheardMs(): number {
+    return this.#closed ? 0 : unheardMs(this.#fd);
   }
 
   receiveInto(bufferOffset: number, lengthBytes: number, done: Done): void {

@@ -9,6 +9,7 @@ import { Fault } from "#base/fault.ts";
 import type { LogLevel } from "#base/world.ts";
 import { createClock } from "./clock.ts";
 import { createLog } from "./log.ts";
+import { unheardMs } from "./tcp-info.ts";
 import { createTimers } from "./timers.ts";
 import type { ClusterTls, TlsClientFiles, TlsFiles } from "./tls-files.ts";
 import type { Upgrade } from "./tls-relay.ts";
@@ -74,7 +75,8 @@ export function serveTls(): void {
     const log = createLog({ least: logLeast });
     let relay: TlsRelay;
     try {
-      relay = new TlsRelay(files, { log, timers: createTimers(), nowMs: () => clock.nowMs() });
+      const nowMs = () => clock.nowMs();
+      relay = new TlsRelay(files, { log, timers: createTimers(), nowMs, unheardMs });
     } catch (error) {
       if (!(error instanceof Fault)) throw error;
       return self.postMessage({ refused: error.message.slice(error.message.indexOf(": ") + 2) });

@@ -8,6 +8,7 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Fault } from "#base/fault.ts";
+import { HOST_UNHEARD_MS } from "#base/limits.ts";
 import { Prng } from "#base/prng.ts";
 import { closeDescriptor, socketPair } from "./socket-pair.ts";
 import { setNonBlocking } from "./socket-pair.ts";
@@ -103,6 +104,7 @@ class End {
 class Bench {
   readonly sentences: string[] = [];
   nowMs = 0;
+  unheardMs = 0;
   readonly relay: TlsRelay;
   /** Act as the timers that were set. */
   readonly due: (() => void)[] = [];
@@ -112,6 +114,7 @@ class Bench {
     this.relay = new TlsRelay(files, {
       log: { write: (level, sentence, facts) => void this.note(level, sentence, facts) },
       nowMs: () => this.nowMs,
+      unheardMs: () => this.unheardMs,
       timers: {
         after: (delayMs, act) => {
           if (options.realTimers === true) return real.after(delayMs, act);
@@ -194,6 +197,20 @@ describe("a handshake", () => {
     });
   }
 
+  test("its host cannot be reached → cut; what comes of it later is void (H7)", async () => {
+    const made = bench();
+    const { host, reactor } = await made.connect();
+    host.send(Buffer.from("x"));
+    await reactor.until(() => reactor.receivedBytes === 1);
+    made.unheardMs = HOST_UNHEARD_MS - 1;
+    made.due.at(-1)?.();
+    expect(made.relay.count).toBe(1);
+    made.unheardMs = HOST_UNHEARD_MS;
+    made.due.at(-1)?.();
+    await reactor.until(() => reactor.isOver);
+    expect([reactor.receivedBytes, made.relay.count]).toEqual([1, 0]);
+  });
+
   test("garbage instead of TLS → cut", async () => {
     const made = bench();
     const [encrypted, hostFd] = socketPair();
@@ -235,7 +252,6 @@ describe("with what the cluster gives", () => {
   const cluster = {
     clusterSecret: new Uint8Array(32).fill(7),
     clusterUuid: "0123456789abcdef".repeat(2),
-    clusterName: "attic",
   };
   const nowMs = Date.now();
   const authority = webAuthority(cluster).pem;

@@ -19,6 +19,7 @@
 import { X509Certificate } from "node:crypto";
 import { checkServerIdentity } from "node:tls";
 import { Fault } from "#base/fault.ts";
+import { HOST_ASKED_EVERY_MS, HOST_UNHEARD_MS } from "#base/limits.ts";
 import type { Log, Timers } from "#base/world.ts";
 import { identityBytes } from "./relay-identity.ts";
 import { closeDescriptor, setNonBlocking } from "./socket-pair.ts";
@@ -48,6 +49,8 @@ export interface TlsRelayParts {
   log: Log;
   timers: Timers;
   nowMs(): number;
+  /** For how long the other machine of a connection has not been heard (tcp-info.ts). */
+  unheardMs(descriptor: number): number;
 }
 
 type Socket = Bun.Socket<undefined>;
@@ -314,6 +317,7 @@ class Relay {
     if (this.#upgrade.serverName === undefined)
       this.#plain?.write(identityBytes(this.#who(socket)));
     this.#secured = true;
+    this.#watch();
     if (this.#plain !== null) this.#outward.join(this.#plain, socket);
     this.#outward.drain();
     const subject = socket.getPeerCertificate()?.subject as { CN?: string } | undefined;
@@ -321,6 +325,14 @@ class Relay {
       host: this.#upgrade.peer,
       version: String(socket.getTLSVersion()),
       ...(subject?.CN === undefined ? {} : { certificate: subject.CN }),
+    });
+  }
+
+  /** H7: as the reactor does with a connection that is its own. */
+  #watch(): void {
+    this.#cancelTimer = this.#parts.timers.after(HOST_ASKED_EVERY_MS, () => {
+      if (this.#parts.unheardMs(this.#upgrade.encrypted) < HOST_UNHEARD_MS) return this.#watch();
+      this.cut("its host cannot be reached");
     });
   }
 

@@ -19,7 +19,6 @@ const NOW_MS = Date.UTC(2026, 5, 1);
 const cluster = {
   clusterSecret: new Uint8Array(32).fill(7),
   clusterUuid: "0123456789abcdef".repeat(2),
-  clusterName: "attic",
 };
 const names = ["box", "box.local", "127.0.0.1", "fd00::1"];
 const own = { name: "box", names, nowMs: NOW_MS };

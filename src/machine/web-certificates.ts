@@ -56,7 +56,6 @@ export interface AuthorityOptions {
   /** Key material that every admitted unit of the cluster has, and nobody else. */
   clusterSecret: Uint8Array;
   clusterUuid: string;
-  clusterName: string;
 }
 
 interface Authority {
@@ -145,7 +144,7 @@ function issue(
   return { cert, key: pair.privateKey.export({ format: "pem", type: "pkcs8" }).toString() };
 }
 
-function authorityOf({ clusterSecret, clusterUuid, clusterName }: AuthorityOptions): Authority {
+function authorityOf({ clusterSecret, clusterUuid }: AuthorityOptions): Authority {
   if (clusterSecret.length < SECRET_BYTES_LEAST) {
     throw new RangeError("the cluster's secret is too short");
   }
@@ -166,7 +165,8 @@ function authorityOf({ clusterSecret, clusterUuid, clusterName }: AuthorityOptio
   return {
     signer: { algorithm: OID.ecdsaWithSha256, sign: (bytes) => signP256(scalar, bytes) },
     publicKey,
-    subject: commonName(`Cairn ${clusterName} ${clusterUuid.slice(0, 8)}`),
+    // Not by the cluster's name: that may be changed, and who trusts it trusts just these bytes.
+    subject: commonName(`Cairn ${clusterUuid.slice(0, 8)}`),
   };
 }
 

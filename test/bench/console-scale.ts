@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How long pages and the API take in a large cluster: 100 units, 1,000 disks, 2,000 volumes, made
-// up as control state, read by a unit's own backend and rendered by its own console. A report for a
-// person; no test passes or fails by it.
+// How long pages and the API take in a large cluster: 100 units, 1,000 disks, 2,000 volumes, 500
+// hosts, made up as control state, read by a unit's own backend and rendered by its own console. A
+// report for a person; no test passes or fails by it.
 //
-//   bun test/bench/console-scale.ts [--rounds 5]
+//   bun test/bench/console-scale.ts [--rounds 5] [--only /volumes]
 
 import { parseArgs } from "node:util";
 import { createApi } from "#appliance/api/api.ts";
@@ -22,6 +22,7 @@ import { createSeal } from "#machine/seal.ts";
 const UNITS = 100;
 const DISKS = 1000;
 const VOLUMES = 2000;
+const HOSTS = 500;
 const SLICES_OF_VOLUME = 4;
 const GIB = 2 ** 30;
 const LIMIT_MS = 300;
@@ -34,6 +35,7 @@ const PATHS = [
   "/volumes/volume-1000",
   "/volumes/new",
   "/hosts",
+  "/hosts/500",
   "/pools",
   "/units",
   "/units/7",
@@ -42,11 +44,18 @@ const PATHS = [
   "/disks/500",
   "/recovery",
   "/events",
+  "/events?q=1999",
   "/settings",
+  "/settings/users",
+  "/account",
   "/setup",
   "/api/v1/units",
   "/api/v1/disks",
   "/api/v1/volumes",
+  "/api/v1/hosts",
+  "/api/v1/losses",
+  "/api/v1/questions",
+  "/api/v1/jobs",
   "/api/v1/pools",
   "/metrics",
 ];
@@ -73,6 +82,10 @@ function largeView(): ClusterView {
     const of = { number: disk, unit, uuid: hex(disk, 32), path: `/dev/disk${disk}` };
     put(keys.disk(disk), { ...of, sizeBytes: 4096 * GIB, incarnation: 1, state: "ready" });
   }
+  for (let host = 1; host <= HOSTS; host++) {
+    const addresses = [`10.2.${host >> 8}.${host & 255}`];
+    put(keys.host(host), { number: host, name: `host${host}`, addresses, createdAtMs: 0 });
+  }
   for (let volume = 1; volume <= VOLUMES; volume++) putVolume(put, volume);
   const view = new ClusterView();
   const known = { modRevision: 1, createRevision: 1, lease: "" };
@@ -92,6 +105,7 @@ function putVolume(put: (key: string, record: object) => void, volume: number): 
     sliceBytes: GIB,
     slices,
     pool: "pool",
+    hosts: [(volume % HOSTS) + 1],
     state: "ready",
   });
   for (const [index, slice] of slices.entries()) {
@@ -126,6 +140,7 @@ function unitOf(view: ClusterView): Unit {
       io: new IoHistory(),
     },
     disks: { disks: [] },
+    state: { read: () => null },
     discovery: { strangers: [], words: "a b c d", formation: { state: "member" } },
     identity: { unitId: new Uint8Array(16) },
     configuration: { role: "member" },
@@ -142,7 +157,9 @@ function unitOf(view: ClusterView): Unit {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { rounds: { type: "string", default: "5" } } });
+  const { values } = parseArgs({
+    options: { rounds: { type: "string", default: "5" }, only: { type: "string" } },
+  });
   const view = largeView();
   const world = {
     clock: { nowMs: () => performance.now(), wallMs: () => Date.now() },
@@ -169,7 +186,7 @@ async function main(): Promise<void> {
   const cookie = sessionCookie(new Request(`http://${HOST}`), token).split(";")[0] ?? "";
   const headers = { host: HOST, cookie };
   console.log("path                              median     worst CPU (mean)    KiB; times in ms");
-  for (const path of PATHS) {
+  for (const path of values.only === undefined ? PATHS : [values.only]) {
     const took: number[] = [];
     const cpu = process.cpuUsage();
     let bytes = 0;

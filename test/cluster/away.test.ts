@@ -9,9 +9,11 @@
 // meanwhile.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import { headOf } from "./assembled.ts";
 import {
   LIMIT_MS,
+  MIB,
   Probes,
   SLICE_BYTES,
   VOLUME,
@@ -21,14 +23,33 @@ import {
 } from "./cluster-fixture.ts";
 import type { Lab } from "./lab.ts";
 import type { LabUnit } from "./lab-unit.ts";
+import { Lost, NbdClient } from "./nbd-client.ts";
+import { PROBE_BLOCK_BYTES } from "./probe.ts";
 
 const TIMES = 10;
+const NBD_PORT = 10809;
+/** Beside what the probes write to. */
+const LATE_AT = 8 * MIB;
+/** A patience that hosts have (the probes' own). */
+const HOST_GIVES_UP_MS = 4000;
 
 let lab: Lab;
 beforeAll(async () => {
   lab = await startCluster({ volumeBytes: SLICE_BYTES, protection: "mirror-3" });
 }, 3 * LIMIT_MS);
 afterAll(() => lab?.end());
+
+function attached(unit: LabUnit): Promise<NbdClient> {
+  return NbdClient.open({ host: unit.address, port: NBD_PORT, name: VOLUME }, LIMIT_MS);
+}
+
+/** Whether this machine's kernel still has bytes for the unit of a connection that was given up. */
+function isStillSending(unit: LabUnit): boolean {
+  const words = ["-Htn", "state", "fin-wait-1", "dst", `${unit.address}:${NBD_PORT}`];
+  const seen = spawnSync("ss", words, { encoding: "utf8" });
+  if (seen.status !== 0) throw new Error(`ss: ${seen.stderr}`);
+  return seen.stdout.trim() !== "";
+}
 
 const ways = [
   {
@@ -42,6 +63,30 @@ const ways = [
     back: (unit: LabUnit) => unit.thaw(),
   },
 ];
+test(
+  "a host gave up a unit, wrote elsewhere → what its network still brings is void (H7)",
+  async () => {
+    const head = await lab.until("the head", () => headOf(lab, VOLUME), LIMIT_MS);
+    const block = (words: string) => Buffer.alloc(PROBE_BLOCK_BYTES, words);
+    const first = await attached(head);
+    await first.write(LATE_AT, block("first "));
+    lab.network.cut(head.place);
+    // Its bytes stay in this machine's kernel, which goes on sending them, also after the end.
+    first.abandonAfter(HOST_GIVES_UP_MS);
+    const late = await first.write(LATE_AT, block("late ")).catch((error: unknown) => error);
+    expect(late).toBeInstanceOf(Lost);
+    const other = await lab.until("another head", () => anotherHead(lab, head), LIMIT_MS);
+    using second = await attached(other);
+    await second.write(LATE_AT, block("newer "));
+    expect(isStillSending(head)).toBe(true);
+    lab.network.heal(head.place);
+    await lab.until("all sent", async () => (isStillSending(head) ? null : true), LIMIT_MS);
+    await safeAgain(lab);
+    expect(await second.read(LATE_AT, PROBE_BLOCK_BYTES)).toEqual(block("newer "));
+  },
+  3 * LIMIT_MS,
+);
+
 for (const { name, away, back } of ways) {
   test(
     `${name}, ${TIMES} times → another takes over each time, nothing acked is lost`,

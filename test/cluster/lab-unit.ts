@@ -189,6 +189,19 @@ export class LabUnit {
     rmSync(path.join(this.stateFolder, "etcd", "data"), { recursive: true });
   }
 
+  /** And what it keeps of the control state besides: all backups. It must not run. */
+  loseBackups(): void {
+    if (this.#child !== null) throw new Error(`${this.name} runs: it loses nothing`);
+    const lost = readdirSync(this.stateFolder).filter((name) => name.startsWith("control-backup-"));
+    for (const name of lost) rmSync(path.join(this.stateFolder, name));
+  }
+
+  /** All but its disks is gone, as of a box whose boot medium was made anew. It must not run. */
+  loseState(): void {
+    if (this.#child !== null) throw new Error(`${this.name} runs: it loses nothing`);
+    rmSync(this.stateFolder, { recursive: true });
+  }
+
   /** What it keeps in memory over a kill is gone, as after a power cut. It must not run. */
   forget(): void {
     if (this.#child !== null) throw new Error(`${this.name} runs: it forgets nothing`);

@@ -119,6 +119,10 @@ export class NbdClient implements Disposable {
   abandon(reason: string): void {
     this.#lose(reason);
   }
+  /** As `abandon`, by a host that waits no longer than this. */
+  abandonAfter(patienceMs: number): void {
+    setTimeout(() => this.abandon("silent for too long"), patienceMs);
+  }
   [Symbol.dispose](): void {
     this.close();
   }

@@ -16,7 +16,7 @@ import type {
   VolumeView,
 } from "#appliance/backend.ts";
 import type { LossRow } from "#cluster/volume-state.ts";
-import type { RestoreView } from "#appliance/control-desk.ts";
+import type { RebuildView, RestoreView } from "#appliance/control-desk.ts";
 import type { DrillState } from "#appliance/drills.ts";
 import type { ArrivalsView } from "#appliance/arrivals.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
@@ -116,6 +116,19 @@ export class UnitApi {
   /** Begins a new control store on this unit from its newest backup. */
   restoreControl(dryRun: boolean): Promise<RestoreView> {
     return this.#ask("POST", "control/restore", { body: { dryRun } });
+  }
+  /** Begins a new control store on this unit without a backup. */
+  rebuildControl(dryRun: boolean): Promise<RebuildView> {
+    return this.#ask("POST", "control/rebuild", { body: { dryRun } });
+  }
+  /** All disks are there that are left, after a rebuild. */
+  async settleControl(): Promise<void> {
+    await this.#ask("POST", "control/settle");
+  }
+  /** Makes whoever asks the owner, with a password for the pages: the owner's token. */
+  async claim(password: string): Promise<string> {
+    const body = { password };
+    return (await this.#ask<{ token: string }>("POST", "claim", { body })).token;
   }
   async retireDisk(disk: number): Promise<void> {
     await this.#ask("POST", `disks/${disk}/retire`);

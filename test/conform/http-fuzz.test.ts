@@ -19,12 +19,22 @@ setDefaultTimeout(110_000);
 /** What a success cannot be seen of on these units, and why. */
 const REFUSED: Record<string, string> = {
   "POST /api/v1/disks/{disk}/locate": "a disk that is a file has no bay with a light",
+  "POST /api/v1/units/{unit}/claim-disk":
+    "there is no such disk (src/appliance/disk-keeper.test.ts)",
   "POST /api/v1/arrivals/admit": "no unit without a join secret waits (test/cluster/assembly)",
   "POST /api/v1/volumes/{id}/go-on": "it does not stand still (test/cluster/rejoin)",
   "DELETE /api/v1/volumes/{id}/kept/{number}": "nothing is kept (test/cluster/rejoin)",
   "POST /api/v1/control/restore": "the control store answers (test/cluster/all-off)",
+  "POST /api/v1/control/rebuild": "as above",
+  "POST /api/v1/control/settle": "nothing was rebuilt (test/cluster/all-off)",
   "POST /api/v1/volumes/{id}/accept": "nothing was restored (test/cluster/all-off)",
   "POST /api/v1/renew": "the asked unit was not removed (test/cluster/evacuate)",
+  ...Object.fromEntries(
+    ["PUT clock", "PUT network", "POST network/keep", "POST network/undo"].map((words) => [
+      words.replace(" ", " /api/v1/units/{unit}/"),
+      "no appliance: network and clock are the machine's (src/appliance/unit-box.test.ts)",
+    ]),
+  ),
   ...Object.fromEntries(
     ["upload", "load", "plan", "start", "alone"].map((word) => [
       `POST /api/v1/update/${word}`,

@@ -22,13 +22,16 @@ const MAIN_PAGES = [
   "/",
   "/setup",
   "/units",
+  "/units/1",
   "/disks",
+  "/disks/1",
   "/volumes",
   "/hosts",
   "/pools",
   "/recovery",
   "/settings",
   "/settings/users",
+  "/settings/update",
   "/events",
 ];
 

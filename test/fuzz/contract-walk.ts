@@ -8,6 +8,7 @@ import type { Answered, Document } from "./contract.ts";
 
 const ANSWER_MS = 30_000;
 const GIB = 2 ** 30;
+const NEW_YEAR_2026_MS = 1_767_225_600_000;
 
 export interface WalkDoor {
   /** Such as http://127.0.0.1:7480. */
@@ -83,6 +84,7 @@ function volumeSteps({ units: [asked], volumeBytes, protection }: WalkFacts): St
     { does: v1("GET /volumes/{id}"), ...volume },
     { does: v1("GET /volumes/{id}/chart"), ...volume },
     { does: v1("PATCH /volumes/{id}"), ...volume, body: { tls: "off" } },
+    { does: v1("PATCH /volumes/{id}"), ...volume, body: { name: "walked" } },
     { does: v1("POST /hosts"), body: { name: "walker", addresses: ["10.9.8.7"] } },
     { does: v1("GET /hosts/{host}"), ...host },
     { does: v1("PATCH /hosts/{host}"), ...host, body: { policy } },
@@ -119,6 +121,21 @@ function unitSteps({ units, disk, words }: WalkFacts): Step[] {
     { does: v1("POST /disks/{disk}/retire"), ...own },
     { does: v1("POST /disks/{disk}/return"), ...own },
     { does: v1("POST /units/{unit}/locate"), path: { unit: asked }, body: { on: true } },
+    {
+      does: v1("POST /units/{unit}/claim-disk"),
+      path: { unit: asked },
+      body: { path: "/disks/other", erase: true },
+    },
+    { does: v1("GET /units/{unit}/box"), path: { unit: asked } },
+    {
+      does: v1("PUT /units/{unit}/clock"),
+      path: { unit: asked },
+      body: { wallMs: NEW_YEAR_2026_MS },
+    },
+    { does: v1("PUT /units/{unit}/network"), path: { unit: asked }, body: { network: [] } },
+    { does: v1("POST /units/{unit}/network/keep"), path: { unit: asked } },
+    { does: v1("PUT /units/{unit}/network"), path: { unit: asked }, body: { network: [] } },
+    { does: v1("POST /units/{unit}/network/undo"), path: { unit: asked } },
     { does: v1("PUT /arrivals/window"), body: { seconds: 1, units: 1 } },
     { does: v1("DELETE /arrivals/window") },
     { does: v1("POST /arrivals/admit"), body: { words: words ?? "" } },
@@ -138,6 +155,8 @@ function unitSteps({ units, disk, words }: WalkFacts): Step[] {
     { does: v1("GET /control/backups") },
     { does: v1("GET /control/backups/{name}"), path: { name: "control-backup-0" } },
     { does: v1("POST /control/restore"), body: { dryRun: true } },
+    { does: v1("POST /control/rebuild"), body: { dryRun: true } },
+    { does: v1("POST /control/settle") },
   ];
 }
 

@@ -35,6 +35,7 @@ describe("walked through", () => {
     backend.arrivals.waiting = [{ ...stranger, words }];
     backend.arrivals.isRemoved = true;
     backend.control.answers = false;
+    backend.control.told = 1;
     backend.overridable = "walked";
     backend.update.uploadFiles = [{ name: "a", bytes: 3 }];
     backend.update.state.roll = {

@@ -114,6 +114,27 @@ test("claim by guessing at the pages → nobody's, and the code is in no answer"
   expect(backend.ownerToken).toBeNull();
 });
 
+test("claim by guessing at the API → nobody's; a claimed one → stays whose it was", async () => {
+  const tokenHash = "ee".repeat(32);
+  const tried = async (code: string) => {
+    const answer = await fetch(`${url}/api/v1/claim`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ code, tokenHash }),
+    });
+    return [answer.status, (await answer.text()).includes(MEMORY_CODE)];
+  };
+  for (let guess = 0; guess < 50; guess++) {
+    expect(await tried(`guess-${guess}`)).toEqual([403, false]);
+  }
+  expect(backend.users.ownerHash).toBeNull();
+  const its = { code: MEMORY_CODE, replace: false, password: null, tokenHash: "aa".repeat(32) };
+  await backend.claim(its, "anybody");
+  // Whoever saw the code on the screen, too: it is the claimer's token that is the same.
+  expect(await tried(MEMORY_CODE)).toEqual([409, false]);
+  expect(backend.users.ownerHash).toBe(its.tokenHash);
+});
+
 test("a session fixed beforehand → worth nothing, before and after signing in", async () => {
   const fixed = "b".repeat(64);
   const cookie = `cairn-session=${fixed}`;

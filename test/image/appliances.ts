@@ -4,7 +4,7 @@
 // claimed by the code, asked over REST from the wire.
 
 import { spawnSync } from "node:child_process";
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import type { UnitStatus } from "#appliance/backend.ts";
@@ -26,7 +26,9 @@ export interface Owner {
   claimCode: string;
   joinSecretFile: string;
   claimCodeFile: string;
-  /** Of the cluster, once it is claimed. */
+  /** Made by the owner: boxes get its hash, so that a claim may be made again. */
+  ownToken: string;
+  /** The same, once the cluster is claimed. */
   token: string | null;
 }
 
@@ -39,7 +41,8 @@ export function newOwner(rack: Rack): Owner {
   const claimCodeFile = path.join(rack.folder, "claim-code");
   writeFileSync(joinSecretFile, `${secret}\n`, { mode: 0o600 });
   writeFileSync(claimCodeFile, `${claimCode}\n`, { mode: 0o600 });
-  return { claimCode, joinSecretFile, claimCodeFile, token: null };
+  const ownToken = randomBytes(32).toString("hex");
+  return { claimCode, joinSecretFile, claimCodeFile, ownToken, token: null };
 }
 
 /** A copy of the release's image with the owner's settings on it; all boxes are flashed with it. */
@@ -88,17 +91,21 @@ export async function answers(box: Box): Promise<true> {
   return true;
 }
 
-/** Claims the boxes' cluster through one of them, by the code; the owner then has the token. */
+/**
+ * Claims the boxes' cluster through one of them, by the code, for the owner's token. Whoever has
+ * done so before is answered the same, so that it is simply tried again when an answer was lost.
+ */
 export async function claim(box: Box, owner: Owner): Promise<true> {
+  const tokenHash = createHash("sha256").update(owner.ownToken).digest("hex");
   const { status, text } = await ask(box, "/api/v1/claim", {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ code: owner.claimCode }),
+    body: JSON.stringify({ code: owner.claimCode, tokenHash }),
     signal: AbortSignal.timeout(CLAIM_MS),
   });
   if (status === 403) throw new Hopeless(`${box.name} refuses the code: ${text}`);
   need(status === 201, `HTTP ${status}: ${text.slice(0, 300)}`);
-  owner.token = (JSON.parse(text) as { token: string }).token;
+  owner.token = owner.ownToken;
   return true;
 }
 

@@ -3,7 +3,8 @@
 // Three boxes of the real image, stamped with one join secret and powered on together: they become
 // one cluster, take their blank disks, and serve a volume that outlives the loss of its head. Ports
 // and memory of a booted box are looked at on the way. One box boots by its UEFI firmware, the
-// others take the same kernel from QEMU, which costs some seconds less.
+// others take the same kernel from QEMU, which costs some seconds less; where a rolling update is
+// wanted as well (rolling-update.ts), all boot by their firmware, which knows the other slot.
 //
 // Times are printed and never judged: the machine that emulates three boxes may be a slow one.
 
@@ -32,6 +33,7 @@ import { documentedPorts, portName } from "./documented-ports.ts";
 import { SHELL_CREDENTIALS } from "./inside-shell.ts";
 import { knockAtAll, listeningInside } from "./port-scan.ts";
 import { Rack } from "./rack.ts";
+import { rollOver, rollingUpdateWanted } from "./rolling-update.ts";
 import { Stages } from "./stages.ts";
 
 const MIB = 2 ** 20;
@@ -50,6 +52,10 @@ const DRIVERS = [
   ...["mlx5_core", "ses", "ipmi_si", "ipmi_devintf", "iTCO_wdt", "sp5100_tco", "softdog"],
 ];
 
+const UEFI_ONE = ["uefi", "direct", "direct"] as const;
+const UEFI_ALL = ["uefi", "uefi", "uefi"] as const;
+const ROLLS = rollingUpdateWanted();
+
 const say = (line: string) => process.stdout.write(`    ${line}\n`);
 
 const story = new Stages();
@@ -58,11 +64,11 @@ let owner: Owner;
 let written: string;
 
 beforeAll(async () => {
-  rack = new Rack({ say, needsBytes: 12 * 2 ** 30 });
+  rack = new Rack({ say, needsBytes: (ROLLS ? 16 : 12) * 2 ** 30 });
   owner = newOwner(rack);
   const image = stampedImage(rack, owner);
   const credentials = { ...SHELL_CREDENTIALS };
-  for (const firmware of ["uefi", "direct", "direct"] as const) {
+  for (const firmware of ROLLS ? UEFI_ALL : UEFI_ONE) {
     rack.add({ image, firmware, credentials });
   }
   await Promise.all(rack.boxes.map((box) => box.powerOn()));
@@ -214,6 +220,25 @@ describe("a mirrored volume", () => {
     say(`${away.name} is back and the volume protected ${seconds(away)} s after power-on`);
   });
 });
+
+if (ROLLS) {
+  describe("a rolling update", () => {
+    story.stage(
+      "one box after the other, from one download, the volume online all the while",
+      async () => {
+        const seen = await rollOver(rack, owner, VOLUME);
+        say(`rolled in ${seen.seconds.toFixed(0)} s: ${seen.restarted.join(", ")}`);
+        expect(seen.restarted.toSorted()).toEqual(rack.boxes.map((box) => box.name));
+        expect(seen.awayMax).toBe(1);
+        expect(seen.notOnline).toEqual([]);
+        expect([...seen.fetchedBy]).toEqual([rack.box(1).address]);
+        const back = path.join(rack.folder, "back-after-update");
+        await copy(`nbd://${rack.box(2).address}:10809/${VOLUME}`, back);
+        expect(await startOf(back, WRITTEN_BYTES)).toBe(written);
+      },
+    );
+  });
+}
 
 async function created(box: Box): Promise<VolumeView> {
   const api = apiOf(box, owner);

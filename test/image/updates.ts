@@ -12,12 +12,20 @@ import type { Rack } from "./rack.ts";
 
 const PATH = "/api/v1/update";
 
-/** Serves the folders below `folder` on the wire, as long as the rack lives. */
-export function serveReleases(rack: Rack, folder: string): (release: string) => string {
+/**
+ * Serves the folders below `folder` on the wire, as long as the rack lives; `asked` is told each
+ * address that asks.
+ */
+export function serveReleases(
+  rack: Rack,
+  folder: string,
+  asked: (address: string) => void = () => {},
+): (release: string) => string {
   const server = Bun.serve({
     hostname: rack.hostAddress,
     port: 0,
-    fetch(request) {
+    fetch(request, its) {
+      asked(its.requestIP(request)?.address ?? "unknown");
       const place = path.normalize(decodeURIComponent(new URL(request.url).pathname));
       const file = Bun.file(path.join(folder, place));
       return new Response(file);
@@ -48,13 +56,13 @@ export function loaded(rack: Rack, box: Box, owner: Owner): Promise<UpdateStatus
   return rack.until("the release loaded or refused", look, CHANGE_MS, { lookMs: 1000 });
 }
 
-/** Starts what is loaded, accepting that a lone box is away while it restarts. */
+/** Starts what is loaded; accepts, unless said, that a lone box is away while it restarts. */
 export async function start(
   box: Box,
   owner: Owner,
-  wish: { version: string; downgrade?: boolean },
+  wish: { version: string; downgrade?: boolean; accept?: boolean },
 ): Promise<void> {
-  const body = { only: null, downgrade: false, ...wish, accept: true };
+  const body = { only: null, downgrade: false, accept: true, ...wish };
   await send(box, owner, { method: "POST", path: `${PATH}/start`, body });
 }
 

@@ -58,7 +58,7 @@ function staleHead(s: Scenario, settle?: Settle): void {
   s.writesGoOn(10_000);
   for (const unit of s.cluster.units) unit.powerCut();
   s.cluster.controlStore.setAway(true);
-  const restore = s.cluster.beginGeneration(backup, settle);
+  const restore = s.cluster.beginGeneration(backup, { settle });
   for (const unit of s.cluster.units) if (unit.number !== 2) restore.enter(unit, "kill");
   if (settle === undefined) hasNothingActed(s, 8000);
   else s.run(8000);
@@ -174,7 +174,7 @@ function atRandom(s: Scenario, settle?: Settle): void {
     s.run(prng.between(100, 6000));
   }
   if (prng.chance(0.7)) s.cluster.controlStore.setAway(true);
-  const restore = s.cluster.beginGeneration(backup, settle);
+  const restore = s.cluster.beginGeneration(backup, { settle });
   const left = [...units];
   while (left.length > 0) {
     const [unit] = left.splice(prng.below(left.length), 1);

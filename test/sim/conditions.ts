@@ -27,6 +27,7 @@ export const CONDITIONS = [
   "harm was taken as it was after a crash",
   "a scrub came to its end",
   "a pulled disk was taken again",
+  "the control state was rebuilt from disks",
 ] as const;
 export type Condition = (typeof CONDITIONS)[number];
 

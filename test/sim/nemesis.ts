@@ -10,6 +10,7 @@ import { disksOf } from "#base/record.ts";
 import type { SliceRecord } from "#base/record.ts";
 import type { SimCluster } from "./sim-cluster.ts";
 import type { SimDisk } from "./sim-disk.ts";
+import type { Leave } from "./sim-restore.ts";
 import type { SimUnit } from "./sim-unit.ts";
 
 export const HARMS = [
@@ -38,6 +39,7 @@ export const HARMS = [
   "lostWrite",
   "misdirectedWrite",
   "pullDisk",
+  "loseControl",
 ] as const;
 export type Harm = (typeof HARMS)[number];
 
@@ -68,9 +70,16 @@ const USUAL: Record<Harm, number> = {
   lostWrite: 1,
   misdirectedWrite: 1,
   pullDisk: 4,
+  loseControl: 0,
 };
+/** Not drawn. */
+const BY_SEED: readonly Harm[] = ["pullDisk", "loseControl"];
 /** One seed in so many pulls disks. */
 const PULLS_EVERY = 10;
+/** One seed in so many loses the control state, once; not those that are known to find mutants. */
+const REBUILDS_EVERY = 25;
+const REBUILDS_AT = 13;
+const CONTROL_LOST_MS_MAX = 5000;
 /** Longer than this nobody waits for a moment that is hard to meet. */
 const MOMENT_PATIENCE_MS = 500;
 
@@ -80,22 +89,26 @@ export class Nemesis {
   readonly #prng: Prng;
   readonly #weights: [Harm, number][];
   readonly #pauseMs: number;
+  readonly #losesControl: boolean;
   #working = false;
 
   constructor(cluster: SimCluster, prng: Prng) {
     this.#cluster = cluster;
     this.#prng = prng;
     // Each seed has its own mix: some kinds not at all, some often.
-    const drawn = HARMS.filter((harm) => harm !== "pullDisk" && prng.chance(0.55));
+    const drawn = HARMS.filter((harm) => !BY_SEED.includes(harm) && prng.chance(0.55));
     this.#weights = drawn.map((harm) => [harm, USUAL[harm] * prng.pick([0.5, 1, 1, 3])]);
     // By the seed's number: what other seeds are known to find they go on finding.
     if (cluster.plan.seed % PULLS_EVERY === 0) this.#weights.push(["pullDisk", USUAL.pullDisk]);
+    this.#losesControl = cluster.plan.seed % REBUILDS_EVERY === REBUILDS_AT;
     this.#pauseMs = prng.pick([300, 800, 1500, 3000]);
   }
 
   start(): void {
     this.#working = true;
     this.#next();
+    if (!this.#losesControl) return;
+    this.#after(CONTROL_LOST_MS_MAX * this.#prng.fraction(), () => this.do("loseControl"));
   }
   stop(): void {
     this.#working = false;
@@ -373,6 +386,9 @@ export class Nemesis {
           Object.assign(controlStore.faults, { requestLost: 0, answerLost: 0, late: 0 }),
         );
         return true;
+      case "loseControl":
+        this.#loseControl();
+        return true;
       case "storeUnreachable":
         this.#unreachable(this.#unit().number, durationMs);
         return true;
@@ -388,6 +404,19 @@ export class Nemesis {
       }
       default:
         return false;
+    }
+  }
+
+  /** All voters, or what there was of them, and no backup: units hear of it one by one. */
+  #loseControl(): void {
+    const { units, controlStore } = this.#cluster;
+    if (this.#prng.chance(0.8)) controlStore.setAway(true);
+    const restore = this.#cluster.beginGeneration([], { gathers: true });
+    restore.answered();
+    const spreadMs = this.#prng.pick([0, 1000, 6000]);
+    for (const unit of units) {
+      const how = this.#prng.pick<Leave>(["stop", "kill", "power"]);
+      this.#after(spreadMs * this.#prng.fraction(), () => restore.enter(unit, how));
     }
   }
 }

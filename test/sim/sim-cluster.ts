@@ -38,7 +38,7 @@ import type { HostVolume, HostWorld, WorkMix } from "./sim-host.ts";
 import { NET_USUAL, SimNet } from "./sim-net.ts";
 import type { NetOptions } from "./sim-net.ts";
 import { SimRestore } from "./sim-restore.ts";
-import type { Settle } from "./sim-restore.ts";
+import type { RestoreOptions } from "./sim-restore.ts";
 import { ARENA_BYTES, SimUnit } from "./sim-unit.ts";
 import type { UnitProcess, UnitWorld } from "./sim-unit.ts";
 import { Simulation } from "./simulation.ts";
@@ -167,10 +167,10 @@ export class SimCluster {
   }
 
   /** A restored backup begins a new generation; units enter it one by one. */
-  beginGeneration(backup: readonly SliceRecord[], settle?: Settle): SimRestore {
+  beginGeneration(backup: readonly SliceRecord[], options?: RestoreOptions): SimRestore {
     const generation = this.#stores.size + 1;
     this.controlStore = this.#makeStore(generation);
-    this.restore = new SimRestore(this, backup, generation, settle);
+    this.restore = new SimRestore(this, backup, generation, options);
     return this.restore;
   }
 
@@ -502,6 +502,7 @@ export class SimCluster {
     this.net.healAll();
     this.controlStore.setAway(false);
     Object.assign(this.controlStore.faults, { requestLost: 0, answerLost: 0, late: 0 });
+    this.restore?.enterAll();
     for (const unit of this.units) {
       unit.resume();
       unit.setStoreReachable(true);

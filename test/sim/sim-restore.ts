@@ -3,9 +3,10 @@
 // A restored control state in a simulated cluster: a new control store that begins with the claims
 // of a backup, and units that enter its generation one after the other, each telling what its disks
 // hold, as units and control station do (cluster/restored-slices.ts). Units of two generations have
-// no links and no control store in common.
+// no links and no control store in common. A rebuild is a restore of no backup: nothing is settled
+// before its owner's word that all disks have told (cluster/restored-changes.ts).
 
-import type { SliceNumber, SliceRecord } from "#base/record.ts";
+import type { DiskNumber, SliceNumber, SliceRecord } from "#base/record.ts";
 import { acceptedRecord, claimOf, settledRecord, toldOf } from "#cluster/restored-slices.ts";
 import type { RestoredSlice } from "#cluster/restored-slices.ts";
 import { keys } from "#cluster/state.ts";
@@ -14,28 +15,74 @@ import type { SimUnit, UnitProcess } from "./sim-unit.ts";
 
 /** From its disks' opening until a unit has told what they hold, at most. */
 const TELL_MS_MAX = 400;
+/** From when all disks have told until their owner says so. */
+const OWNER_MS_MAX = 1500;
 
 export type Settle = (claim: RestoredSlice) => SliceRecord | null;
 /** How a unit leaves what it was before. */
 export type Leave = "stop" | "kill" | "power";
 
+export interface RestoreOptions {
+  /** The product's, or a mistake. */
+  settle?: Settle | undefined;
+  /** Rebuilt: it waits for its owner's word. */
+  gathers?: boolean;
+}
+
 export class SimRestore {
   readonly #cluster: SimCluster;
   readonly #settle: Settle;
   readonly #claims = new Map<SliceNumber, RestoredSlice>();
+  readonly #told = new Set<DiskNumber>();
+  #gathers: boolean;
+  /** Called once, when all disks of the cluster have told. */
+  onAllTold: (() => void) | null = null;
+  /** Its owner has answered, and nothing waits any more. */
+  isOver = false;
   readonly generation: number;
 
-  /** `settle`: the product's, or a mistake. */
   constructor(
     cluster: SimCluster,
     backup: readonly SliceRecord[],
     generation: number,
-    settle: Settle = settledRecord,
+    { settle = settledRecord, gathers = false }: RestoreOptions = {},
   ) {
     this.#cluster = cluster;
     this.#settle = settle;
+    this.#gathers = gathers;
     this.generation = generation;
     for (const record of backup) this.#claims.set(record.slice, claimOf(record, record));
+  }
+
+  /** Its owner says that all disks are there that are left. */
+  gathered(): void {
+    this.#gathers = false;
+    this.#settleAll();
+  }
+
+  /**
+   * An owner who answers by himself, once all disks have told: these are all, and where one that is
+   * named holds nothing, what is there is all there is.
+   */
+  answered(): void {
+    const { simulation } = this.#cluster;
+    this.onAllTold = () => {
+      simulation.after(simulation.prng.fraction() * OWNER_MS_MAX, () => {
+        this.gathered();
+        this.accept();
+        this.isOver = this.#claims.size === 0;
+        this.#cluster.sometimes("the control state was rebuilt from disks");
+      });
+    };
+  }
+
+  /** Whoever is not in it yet is from its next start on. */
+  enterAll(): void {
+    for (const unit of this.#cluster.units) {
+      if (unit.generation === this.generation) continue;
+      unit.kill();
+      unit.generation = this.generation;
+    }
   }
 
   /** Slices that wait for disks. */
@@ -72,21 +119,28 @@ export class SimRestore {
     simulation.after(simulation.prng.fraction() * TELL_MS_MAX, () => {
       if (process.ended) return;
       for (const disk of process.stores.keys()) this.#tell(process, disk);
-      this.#settleAll();
+      if (!this.#gathers) this.#settleAll();
+      if (this.#told.size < this.#cluster.units.length) return;
+      const { onAllTold } = this;
+      this.onAllTold = null;
+      onAllTold?.();
     });
   }
 
   #tell(process: UnitProcess, disk: number): void {
     for (let from: number | null = 0; from !== null;) {
       const held = process.plane.heldRecords(disk, from);
-      for (const record of held?.records ?? []) {
+      // It is not open (any more): it tells at its next start.
+      if (held === null) return;
+      for (const record of held.records) {
         const claim = this.#claims.get(record.slice) ?? this.#found(record);
         if (claim === null) continue;
         this.#cluster.simulation.trace("told", disk, record.slice, record.epoch);
         this.#claims.set(record.slice, toldOf(claim, disk, record));
       }
-      from = held?.next ?? null;
+      from = held.next;
     }
+    this.#told.add(disk);
   }
 
   /** Null: it was settled already. */

@@ -296,7 +296,16 @@ describe("volumes", () => {
     expect(volume.tls).toBe("optional");
     const secured = await send("PATCH", "/api/v1/volumes/one", { tls: "required" });
     expect(await secured.json()).toMatchObject({ tls: "required" });
-    for (const body of [{}, { tls: "no" }, { tls: "off", size: 1 }]) {
+    const renamed = await send("PATCH", "/api/v1/volumes/one", { name: "uno" });
+    expect(await renamed.json()).toMatchObject({ name: "uno", tls: "required" });
+    expect((await send("PATCH", "/api/v1/volumes/uno", { name: "one" })).status).toBe(200);
+    for (const body of [
+      {},
+      { tls: "no" },
+      { tls: "off", size: 1 },
+      { name: "7" },
+      { tls: "off", name: "two" },
+    ]) {
       await expectFault(await send("PATCH", "/api/v1/volumes/one", body), 400, "badRequest");
     }
     const gone = await ask("/api/v1/volumes/one", { method: "DELETE" });
@@ -748,22 +757,40 @@ describe("claim", () => {
     const answer = await claim({ code: MEMORY_CODE });
     expect(answer.status).toBe(201);
     const { token } = schemas.ClaimedSchema.parse(await answer.json());
-    expect(token).toBe(backend.ownerToken as string);
+    expect(token).toBe(backend.ownerToken);
     await expectFault(await claim({ code: MEMORY_CODE }, "anybody"), 409, "conflict");
     expect((await claim({ replace: true }, OWNERS)).status).toBe(201);
     expect((await claim({ replace: true }, "local")).status).toBe(201);
     expect(backend.claims).toEqual([
-      { code: MEMORY_CODE, replace: false, asker: "anybody", password: null },
-      { code: MEMORY_CODE, replace: false, asker: "anybody", password: null },
-      { code: null, replace: true, asker: OWNERS, password: null },
-      { code: null, replace: true, asker: "local", password: null },
+      { code: MEMORY_CODE, replace: false, asker: "anybody", password: null, tokenHash: null },
+      { code: MEMORY_CODE, replace: false, asker: "anybody", password: null, tokenHash: null },
+      { code: null, replace: true, asker: OWNERS, password: null, tokenHash: null },
+      { code: null, replace: true, asker: "local", password: null, tokenHash: null },
     ]);
+  });
+
+  test("a token of the claimer's own → none is told, and the same again is no harm", async () => {
+    const tokenHash = "5e".repeat(32);
+    const mine = { code: MEMORY_CODE, tokenHash, password: "correct horse battery" };
+    for (const body of [mine, mine, { ...mine, password: null }]) {
+      const answer = await claim(body);
+      expect([answer.status, await answer.json()]).toEqual([201, { token: null }]);
+    }
+    expect(backend.users.ownerHash).toBe(tokenHash);
+    await expectFault(await claim({ ...mine, password: "another of them" }), 409, "conflict");
+    await expectFault(await claim({ ...mine, tokenHash: "00".repeat(32) }), 409, "conflict");
+    await expectFault(await claim({ ...mine, code: "sesame" }), 403, "forbidden");
+    expect([backend.users.ownerHash, backend.password]).toEqual([tokenHash, mine.password]);
   });
 
   test("a wrong code, none, a body of another shape → refused", async () => {
     await expectFault(await claim({ code: "sesame" }), 403, "forbidden");
     await expectFault(await claim({}), 403, "forbidden");
-    for (const body of [{ code: 12345678 }, { code: "x".repeat(201) }, { token: "x" }, [], "x"]) {
+    const shapes = [{ code: 12345678 }, { code: "x".repeat(201) }, { token: "x" }, [], "x"];
+    const hashes = ["", "5e", "5E".repeat(32), "5e".repeat(33), 5].map((tokenHash) => {
+      return { code: MEMORY_CODE, tokenHash };
+    });
+    for (const body of [...shapes, ...hashes]) {
       await expectFault(await claim(body), 400, "badRequest");
     }
     expect(backend.ownerToken).toBeNull();

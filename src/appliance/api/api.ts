@@ -14,7 +14,8 @@ import { bodyLimit } from "hono/body-limit";
 import { Fault } from "#base/fault.ts";
 import type { Log, Timers, World } from "#base/world.ts";
 import type { Asker, Backend, UnitStatus, VolumeView } from "#appliance/backend.ts";
-import { createConsole } from "#appliance/console/console.tsx";
+import { type Console, createConsole } from "#appliance/console/console.tsx";
+import { isConsolePath } from "#appliance/console/paths.ts";
 import type { Credentials } from "#appliance/console/credentials.ts";
 import type { Sessions } from "#appliance/console/sessions.ts";
 import { DryRunEnd } from "#appliance/dry-run.ts";
@@ -26,6 +27,7 @@ import { faultOf, faultResponse } from "./fault-answer.ts";
 import { addControl } from "./control-api.ts";
 import { addDrills } from "./drill-api.ts";
 import { addArrivals } from "./arrival-api.ts";
+import { addBoxes } from "./box-api.ts";
 import { addFigures } from "./figure-api.ts";
 import { addFleet } from "./fleet-api.ts";
 import { addHosts } from "./host-api.ts";
@@ -69,7 +71,7 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
       if (!result.success) throw requestFault(result.target, result.error.issues[0]);
     },
   });
-  addEdges(api, backend, options.world.log);
+  addEdges(api, backend);
   api.use(byRole(backend, options));
   addReading(api, backend);
   addDiskChanges(api, backend);
@@ -85,15 +87,18 @@ export function createApi(backend: Backend, options: ApiOptions): Api {
   addArrivals(api, backend);
   addSupport(api, backend);
   addFigures(api, backend, options.world.clock);
+  addBoxes(api, backend);
   addUsers(api, backend.users, () => backend.status().name);
   addEventStream(api, backend, options.timers);
   addDocuments(api, backend);
-  api.route("/", createConsole(backend, options));
+  const pages = createConsole(backend, options);
+  addRefusals(api, pages, options.world.log);
+  api.route("/", pages.app);
   return api;
 }
 
 /** What holds for every request: size, age, headers, faults. */
-function addEdges(api: Api, backend: Backend, log: Log): void {
+function addEdges(api: Api, backend: Backend): void {
   api.use(async (context, next) => {
     await next();
     context.header(STALE_HEADER, String(Math.round(backend.status().staleMs)));
@@ -112,19 +117,21 @@ function addEdges(api: Api, backend: Backend, log: Log): void {
     }),
   );
   api.use("/api/v1/*", trials(TRIED_BY_THEMSELVES));
+}
+
+/** What is refused before a page is reached is a page all the same. */
+function addRefusals(api: Api, { refuse }: Console, log: Log): void {
   api.onError((error, context) => {
     if (error instanceof DryRunEnd) return dryRunAnswer(context, error);
+    if (isConsolePath(context.req.path)) return refuse(error, context);
     return faultResponse(faultOf(error, log, `${context.req.method} ${context.req.path}`));
   });
-  api.notFound((context) =>
-    faultResponse(
-      new Fault(
-        "notFound",
-        `no ${context.req.method} ${context.req.path.slice(0, 200)}; ` +
-          `${routes.openApiRoute.path} lists what there is`,
-      ),
-    ),
-  );
+  api.notFound((context) => {
+    const asked = `no ${context.req.method} ${context.req.path.slice(0, 200)}`;
+    if (isConsolePath(context.req.path)) return refuse(new Fault("notFound", asked), context);
+    const { path } = routes.openApiRoute;
+    return faultResponse(new Fault("notFound", `${asked}; ${path} lists what there is`));
+  });
 }
 
 function requestFault(

@@ -11,10 +11,14 @@ import {
   BackupPathSchema,
   BackupsSchema,
   KeptBackupSchema,
+  RebuildRequestSchema,
+  RebuildSchema,
   RestoreRequestSchema,
   RestoreSchema,
+  SettleSchema,
 } from "./control-schemas.ts";
 import { body, faults, json } from "./routes.ts";
+import { tried } from "./trial.ts";
 
 const backupsRoute = createRoute({
   method: "get",
@@ -52,6 +56,30 @@ const restoreRoute = createRoute({
   },
 });
 
+const rebuildRoute = createRoute({
+  method: "post",
+  path: "/api/v1/control/rebuild",
+  summary:
+    "Begin a new control store on this unit without a backup, from what it remembers and what " +
+    "disks hold, when a majority of the voters is gone for good; refused while one answers",
+  request: { body: body(RebuildRequestSchema) },
+  responses: {
+    200: json(RebuildSchema, "dry run: what it would do"),
+    202: json(RebuildSchema, "begun: the unit starts anew"),
+    ...faults,
+  },
+});
+
+const settleRoute = tried(
+  createRoute({
+    method: "post",
+    path: "/api/v1/control/settle",
+    summary:
+      "After a rebuild: all disks are there that are left; volumes go on by what these have told",
+    responses: { 200: json(SettleSchema, "settled"), ...faults },
+  }),
+);
+
 export function addControl(api: Api, control: ControlBackend): void {
   api.openapi(backupsRoute, (context) => context.json(control.backups(), 200));
   api.openapi(takeBackupRoute, async (context) => context.json(await control.takeBackup(), 201));
@@ -68,4 +96,10 @@ export function addControl(api: Api, control: ControlBackend): void {
     const answer = control.restore(request);
     return request.dryRun ? context.json(answer, 200) : context.json(answer, 202);
   });
+  api.openapi(rebuildRoute, (context) => {
+    const request = context.req.valid("json");
+    const answer = control.rebuild(request);
+    return request.dryRun ? context.json(answer, 200) : context.json(answer, 202);
+  });
+  api.openapi(settleRoute, async (context) => context.json(await control.settle(), 200));
 }

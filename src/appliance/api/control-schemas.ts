@@ -3,7 +3,13 @@
 // The shapes of backups of the control state, and of a restore.
 
 import { z } from "@hono/zod-openapi";
-import type { BackupsView, RestoreRequest, RestoreView } from "#appliance/control-desk.ts";
+import type {
+  BackupsView,
+  RebuildView,
+  RestoreRequest,
+  RestoreView,
+  SettleView,
+} from "#appliance/control-desk.ts";
 import type { KeptBackup } from "#appliance/control-backups.ts";
 
 const PATH_CHARACTERS_MAX = 4096;
@@ -65,6 +71,22 @@ export const RestoreSchema = z
     begun: z.boolean().describe("false: nothing was changed"),
   })
   .openapi("ControlRestore");
+export const RebuildRequestSchema = z
+  .strictObject({ dryRun: z.boolean().describe("say what it would do, and change nothing") })
+  .openapi("ControlRebuildRequest");
+export const RebuildSchema = z
+  .object({
+    remembersAtMs: number
+      .nullable()
+      .describe("as of when the unit remembers units and volumes, by its wall clock; null: not"),
+    generation: number.describe("of the cluster afterwards"),
+    sentences: z.array(z.string()).describe("what it does, and what it loses, in order"),
+    begun: z.boolean().describe("false: nothing was changed"),
+  })
+  .openapi("ControlRebuild");
+export const SettleSchema = z
+  .object({ disks: number.describe("that have told what they hold") })
+  .openapi("ControlSettle");
 
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 
@@ -74,4 +96,6 @@ export const SCHEMAS_MATCH_CONTROL: [
   Same<z.infer<typeof BackupsSchema>, BackupsView>,
   Same<z.infer<typeof RestoreRequestSchema>, RestoreRequest>,
   Same<z.infer<typeof RestoreSchema>, RestoreView>,
-] = [true, true, true, true];
+  Same<z.infer<typeof RebuildSchema>, RebuildView>,
+  Same<z.infer<typeof SettleSchema>, SettleView>,
+] = [true, true, true, true, true, true];

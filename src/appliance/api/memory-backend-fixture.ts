@@ -39,7 +39,7 @@ import { MemoryNeighbours } from "./memory-neighbours-fixture.ts";
 import { MemoryPools } from "./memory-pools-fixture.ts";
 import { MemoryHosts } from "./memory-hosts-fixture.ts";
 import { MemoryUpdates } from "./memory-updates-fixture.ts";
-import { MemoryUsers } from "./memory-users-fixture.ts";
+import { hashOf, MemoryUsers } from "./memory-users-fixture.ts";
 
 export const MEMORY_CODE = "K7QWM-2XHDA";
 const DISK_BYTES = 10 * 2 ** 30;
@@ -108,7 +108,7 @@ export class MemoryBackend implements Backend {
       sentence: "serves and is well",
       phase: "joined",
       cluster: this.inCluster
-        ? { uuid: "cd".repeat(16), name: "attic", state: "used", generation: 1 }
+        ? { uuid: "cd".repeat(16), name: this.#settings.clusterName, state: "used", generation: 1 }
         : null,
       role: "member",
       pool: "pool",
@@ -178,7 +178,13 @@ export class MemoryBackend implements Backend {
     };
     return [
       ...ours,
-      { ...other, state: "left alone", reason: "it holds ext4", slices: [], health: null },
+      {
+        ...other,
+        state: "left alone",
+        reason: "left alone: it holds ext4",
+        slices: [],
+        health: null,
+      },
     ];
   }
 
@@ -212,6 +218,8 @@ export class MemoryBackend implements Backend {
     groupAddress: null,
     httpsOnly: false,
     syslogTarget: null,
+    timeServers: null,
+    clusterName: "attic",
   };
   authority() {
     return { pem: "-----BEGIN CERTIFICATE-----\n", fingerprint: "AA:BB" };
@@ -286,8 +294,16 @@ export class MemoryBackend implements Backend {
 
   async changeVolume(nameOrNumber: string, change: ChangeVolume): Promise<VolumeView> {
     const volume = this.volume(nameOrNumber);
-    endDryRun(`TLS of volume ${volume.name} is ${change.tls}`);
-    volume.tls = change.tls;
+    const { tls = volume.tls, name = volume.name } = change;
+    if (name !== volume.name && this.volumes().some((one) => one.name === name)) {
+      throw new Fault("conflict", `a volume named ${name} exists`);
+    }
+    endDryRun(
+      name === volume.name
+        ? `TLS of volume ${volume.name} is ${tls}`
+        : `volume ${volume.name} is called ${name}`,
+    );
+    Object.assign(volume, { tls, name });
     return volume;
   }
 
@@ -307,19 +323,25 @@ export class MemoryBackend implements Backend {
     volume.kept = left;
   }
 
-  async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string }> {
+  async claim(request: ClaimRequest, asker: Asker): Promise<{ token: string | null }> {
     this.claims.push({ ...request, asker });
     this.#needCluster();
     if (!isAdmin(asker) && request.code !== MEMORY_CODE) {
       throw new Fault("forbidden", "that is not this unit's claim code");
     }
+    const { tokenHash, password } = request;
+    if (tokenHash !== null && tokenHash === this.users.ownerHash) {
+      if (password === null || password === this.password) return { token: null };
+      throw new Fault("conflict", "this cluster is claimed already, with another password");
+    }
     if (this.ownerToken !== null && !request.replace) {
       throw new Fault("conflict", "this cluster is claimed already");
     }
     endDryRun("the cluster was claimed");
-    this.ownerToken = `${this.claims.length}`.repeat(64).slice(0, 64);
-    this.users.claimed(this.ownerToken, request.password);
-    return { token: this.ownerToken };
+    const token = tokenHash === null ? `${this.claims.length}`.repeat(64).slice(0, 64) : null;
+    this.ownerToken = token ?? "the claimer's own";
+    this.users.claimed(tokenHash ?? hashOf(this.ownerToken), password);
+    return { token };
   }
 
   events(since: number, limit: number, actor?: string): EventView[] {

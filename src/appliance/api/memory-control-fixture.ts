@@ -6,9 +6,12 @@ import { Fault } from "#base/fault.ts";
 import type {
   BackupsView,
   ControlBackend,
+  RebuildView,
   RestoreRequest,
   RestoreView,
+  SettleView,
 } from "#appliance/control-desk.ts";
+import { endDryRun } from "#appliance/dry-run.ts";
 import type { KeptBackup } from "#appliance/control-backups.ts";
 
 const BYTES = new TextEncoder().encode("a sealed backup");
@@ -17,6 +20,9 @@ export class MemoryControl implements ControlBackend {
   /** While set the control store answers, and nothing is restored. */
   answers = true;
   restored: RestoreRequest[] = [];
+  rebuilds = 0;
+  /** Disks that have told, while a rebuilt state gathers; null: it does not. */
+  told: number | null = null;
   readonly #here: KeptBackup[] = [];
 
   backups(): BackupsView {
@@ -54,5 +60,24 @@ export class MemoryControl implements ControlBackend {
     const { name: _, ...backup } = kept;
     const sentences = ["right only if the voters are gone", "generation 2 begins"];
     return { backup, generation: 2, sentences, begun: !request.dryRun };
+  }
+
+  get gathering(): boolean {
+    return this.told !== null;
+  }
+
+  rebuild({ dryRun }: { dryRun: boolean }): RebuildView {
+    if (this.answers) throw new Fault("conflict", "the control store answers");
+    if (!dryRun) this.rebuilds++;
+    const sentences = ["right only if no backup is left", "generation 2 begins"];
+    return { remembersAtMs: null, generation: 2, sentences, begun: !dryRun };
+  }
+
+  async settle(): Promise<SettleView> {
+    const disks = this.told;
+    if (disks === null) throw new Fault("conflict", "nothing is gathered");
+    endDryRun("it is settled");
+    this.told = null;
+    return { disks };
   }
 }

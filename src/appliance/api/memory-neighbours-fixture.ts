@@ -5,6 +5,8 @@
 
 import { Fault } from "#base/fault.ts";
 import { endDryRun } from "#appliance/dry-run.ts";
+import type { BoxView } from "#appliance/box-view.ts";
+import type { NetworkEntry } from "#appliance/network-settings.ts";
 import type { RequestCounts } from "#base/request-meter.ts";
 import { STEPS, STEP_MS } from "#appliance/io-history.ts";
 import type { UnitFigures } from "#appliance/unit-figures.ts";
@@ -92,6 +94,63 @@ export class MemoryNeighbours implements Neighbours {
 
   async copying(): Promise<CopyingView> {
     return this.copied;
+  }
+
+  readonly erased: string[] = [];
+
+  async eraseDisk(unit: number, path: string): Promise<void> {
+    if (unit !== 1) throw new Fault("notReady", "the unit does not answer");
+    if (path !== "/disks/other") throw new Fault("notFound", `no disk ${path} here`);
+    endDryRun(`all that is on ${path} is erased`);
+    this.erased.push(path);
+  }
+
+  /** The first unit's box; what no appliance refuses is refused where this is set. */
+  isAppliance = true;
+  isClockKept = false;
+  wallMs = NEW_YEAR_2026_MS;
+  network: NetworkEntry[] = [];
+  trial: NetworkEntry[] | null = null;
+
+  async box(unit: number): Promise<BoxView> {
+    if (unit !== 1) throw new Fault("notReady", "the unit does not answer");
+    const { isAppliance, isClockKept, wallMs, network, trial } = this;
+    const card = { mac: "52:54:00:00:00:01", cable: true, addresses: ["10.0.0.1/24"] };
+    return {
+      ...{ unit, isAppliance, isClockKept, wallMs, network },
+      cards: [
+        { name: "eth0", ...card },
+        { name: "eth1", mac: "52:54:00:00:00:02", cable: false, addresses: [] },
+      ],
+      trial: trial === null ? null : { network: trial, leftMs: 120_000, problem: "" },
+    };
+  }
+
+  async tryNetwork(unit: number, network: NetworkEntry[]): Promise<BoxView> {
+    endDryRun("it is tried");
+    this.#requireAppliance();
+    this.trial = network;
+    return this.box(unit);
+  }
+
+  async endTrial(unit: number, { keep }: { keep: boolean }): Promise<BoxView> {
+    endDryRun("the trial ends");
+    if (this.trial === null) throw new Fault("conflict", "no network is tried");
+    if (keep) this.network = this.trial;
+    this.trial = null;
+    return this.box(unit);
+  }
+
+  async setClock(unit: number, wallMs: number): Promise<BoxView> {
+    endDryRun("its clock is set");
+    this.#requireAppliance();
+    if (this.isClockKept) throw new Fault("conflict", "a time server keeps its clock right");
+    this.wallMs = wallMs;
+    return this.box(unit);
+  }
+
+  #requireAppliance(): void {
+    if (!this.isAppliance) throw new Fault("notAppliance", "it is a program on somebody's machine");
   }
 
   async lightDisk(disk: number, on: boolean): Promise<void> {

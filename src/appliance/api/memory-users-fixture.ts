@@ -12,7 +12,7 @@ import { passwordFault } from "#appliance/password-rule.ts";
 import type { AddUser, TokenView, UserBackend, UserView } from "#appliance/user-backend.ts";
 
 const seal = createSeal();
-const hashOf = (token: string) => seal.sha256(new TextEncoder().encode(token)).toHex();
+export const hashOf = (token: string) => seal.sha256(new TextEncoder().encode(token)).toHex();
 
 export class MemoryUsers implements UserBackend {
   readonly #users = new Map<string, UserView & { password: string }>();
@@ -26,9 +26,13 @@ export class MemoryUsers implements UserBackend {
   }
 
   /** The owner's, after a claim. */
-  claimed(token: string, password: string | null): void {
-    this.#tokens.set(OWNER, this.#token(OWNER, "admin", token));
+  claimed(tokenHash: string, password: string | null): void {
+    this.#tokens.set(OWNER, { name: OWNER, role: "admin", createdAtMs: 0, tokenHash });
     if (password !== null) this.putFirst(password);
+  }
+
+  get ownerHash(): string | null {
+    return this.#tokens.get(OWNER)?.tokenHash ?? null;
   }
 
   putFirst(password: string): void {

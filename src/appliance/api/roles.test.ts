@@ -28,7 +28,7 @@ beforeEach(async () => {
   served = serveInMemory(backend, folder, { tcp: true });
   url = `http://127.0.0.1:${served.port}`;
   await backend.claim(
-    { code: MEMORY_CODE, replace: false, password: "of the owner, long" },
+    { code: MEMORY_CODE, replace: false, password: "of the owner, long", tokenHash: null },
     "anybody",
   );
   await backend.users.add({ name: "vera", role: "viewer", password: "of the viewer, long" });
@@ -197,9 +197,19 @@ describe("a viewer at the pages", () => {
       const place = where.replaceAll(/:[a-z]+/g, "1");
       const answer = await post(place, { token, name: "admin", role: "viewer", confirm: "one" });
       expect([where, answer.status]).toEqual([where, 403]);
-      expect(await answer.text()).toContain("vera is a viewer");
+      // A person reads it: a page, and the way back.
+      expect(answer.headers.get("content-type")).toContain("text/html");
+      const html = await answer.text();
+      expect(html).toContain("vera is a viewer");
+      expect(html).toContain('<nav aria-label="Console">');
     }
     expect(state()).toBe(before);
+  });
+
+  test("who it is → once, where name and role are the same word", async () => {
+    expect(await page("/")).toContain('<p class="who">vera (viewer)</p>');
+    const owner = await signedIn("admin", "of the owner, long");
+    expect(await page("/", owner)).toContain('<p class="who">admin</p>');
   });
 
   test("pages → all seen; what changes something is disabled, and it is said why", async () => {

@@ -166,7 +166,7 @@ export const changeVolumeRoute = tried(
   createRoute({
     method: "patch",
     path: "/api/v1/volumes/{id}",
-    summary: "Say whether hosts attach without TLS, over it, or either way",
+    summary: "Say whether hosts attach without TLS, over it, or either way; or rename it",
     request: { params: VolumePathSchema, body: body(ChangeVolumeSchema) },
     responses: { 200: json(VolumeSchema, "the volume"), ...faults },
   }),
@@ -197,7 +197,7 @@ export const claimRoute = tried(
   createRoute({
     method: "post",
     path: CLAIM_PATH,
-    summary: "Claim the cluster: with its code without a token, five tries a minute",
+    summary: "Claim the cluster: with its code without a token, five wrong ones a minute",
     request: { body: body(ClaimSchema) },
     responses: { 201: json(ClaimedSchema, "claimed"), ...faults },
   }),

@@ -239,6 +239,10 @@ export const SettingsSchema = z
     syslogTarget: settingShapes.syslogTarget.describe(
       "where logs and events are sent by syslog over UDP, such as 10.0.0.5:514; null: nowhere",
     ),
+    timeServers: settingShapes.timeServers.describe(
+      "who tells boxes the time by NTP, such as 10.0.0.1,ntp.example.org; null: whom DHCP names",
+    ),
+    clusterName: nameSchema.describe("what the cluster is called"),
   })
   .openapi("Settings");
 
@@ -323,7 +327,11 @@ export const CreateVolumeSchema = z
   .openapi("CreateVolume");
 
 export const ChangeVolumeSchema = z
-  .strictObject({ tls: z.enum(TLS_RULES) })
+  .strictObject({
+    tls: z.enum(TLS_RULES).optional(),
+    name: spokenNameSchema.optional().describe("another one: hosts attach by it from now on"),
+  })
+  .refine(({ tls, name }) => (tls === undefined) !== (name === undefined), "one of tls and name")
   .openapi("ChangeVolume");
 
 export const ClaimSchema = z
@@ -344,11 +352,25 @@ export const ClaimSchema = z
       .nullable()
       .default(null)
       .describe("for the pages; null: none, or as it was"),
+    tokenHash: z
+      .string()
+      .regex(/^[0-9a-f]{64}$/, "SHA-256 as 64 hexadecimal digits")
+      .nullable()
+      .default(null)
+      .describe(
+        "SHA-256 of an owner's token that you made (32 random bytes or more) and keep: the claim " +
+          "may then be sent again, as when an answer was lost; null: one is made and told once",
+      ),
   })
   .openapi("Claim");
 
 export const ClaimedSchema = z
-  .object({ token: z.string().describe("the owner's, valid through every unit; told once") })
+  .object({
+    token: z
+      .string()
+      .nullable()
+      .describe("the owner's, valid through every unit; null: it is the one that you brought"),
+  })
   .openapi("Claimed");
 
 /** A thing in a path, by its name or number. */

@@ -22,10 +22,24 @@ function ofNumber(parse: (word: string) => number | null, show: (value: number) 
     show: (value: SettingsView[Name]) => (typeof value === "number" ? show(value) : ""),
   };
 }
-const duration = ofNumber((word) => (word === "0" ? 0 : parseDuration(word)), durationInWords);
+const duration = ofNumber(
+  (word) => (word === "0" ? 0 : parseDuration(word)),
+  (ms) => (ms === 0 ? "0" : durationInWords(ms)),
+);
 const whole = ofNumber((word) => (/^\d{1,15}$/.test(word) ? Number(word) : null), String);
 
+const orNone = {
+  parse: (word: string) => (word === "none" ? null : word),
+  show: (value: SettingsView[Name]) => (value === null ? "none" : String(value)),
+};
+
 export const SETTINGS: readonly SettingWords[] = [
+  {
+    name: "clusterName",
+    sentence: "what the cluster is called: letters, digits, dot, dash and underscore",
+    parse: (word) => word,
+    show: String,
+  },
   {
     name: "reprotectAfterMs",
     sentence: "how long a copy may be missing before another disk takes its place",
@@ -54,8 +68,7 @@ export const SETTINGS: readonly SettingWords[] = [
   {
     name: "groupAddress",
     sentence: "an address that a live unit always answers, such as 10.0.0.50; none: there is none",
-    parse: (word) => (word === "none" ? null : word),
-    show: (value) => (value === null ? "none" : String(value)),
+    ...orNone,
   },
   {
     name: "httpsOnly",
@@ -66,8 +79,14 @@ export const SETTINGS: readonly SettingWords[] = [
   {
     name: "syslogTarget",
     sentence: "where logs and events are sent by syslog, such as 10.0.0.5:514; none: nowhere",
-    parse: (word) => (word === "none" ? null : word),
-    show: (value) => (value === null ? "none" : String(value)),
+    ...orNone,
+  },
+  {
+    name: "timeServers",
+    sentence:
+      "who tells boxes the time (NTP), such as 10.0.0.1,ntp.example.org; none: whom DHCP names, " +
+      "else Debian's servers",
+    ...orNone,
   },
 ];
 

@@ -4,7 +4,8 @@
 
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { durationInWords, parseDuration, parseSize, sizeInWords, timeInWords } from "./words.ts";
+import { durationInWords, parseDuration, parseSize, parseTime } from "./words.ts";
+import { sizeInWords, timeInWords } from "./words.ts";
 
 test("sizes: plain bytes, binary units in every spelling", () => {
   const sizes: [string, number][] = [
@@ -76,4 +77,16 @@ test("durations: read in every unit, said in the largest that is whole", () => {
   for (const [text, ms] of read) expect([text, parseDuration(text)]).toEqual([text, ms]);
   const said = [0, 250, 5_400_000, 86_400_000, 14 * 86_400_000].map(durationInWords);
   expect(said).toEqual(["0ms", "250ms", "90m", "1d", "14d"]);
+});
+
+test("a time as it is written, and back; a day that there is none of → not", () => {
+  for (const word of ["1970-01-01 00:00:00", "2024-02-29 23:59:59", "2099-12-31 12:00:00"]) {
+    expect(timeInWords(parseTime(word) ?? -1)).toBe(word);
+  }
+  expect(parseTime("2026-11-28T20:15Z")).toBe(Date.UTC(2026, 10, 28, 20, 15));
+  expect(parseTime(" 2026-11-28 20:15:07 ")).toBe(Date.UTC(2026, 10, 28, 20, 15, 7));
+  for (const word of ["", "now", "2026-02-29 10:00", "2026-13-01 10:00", "2026-01-01 24:00"]) {
+    expect([word, parseTime(word)]).toEqual([word, null]);
+  }
+  expect(parseTime("2026-11-28T20:15+01:00")).toBeNull();
 });

@@ -64,6 +64,32 @@ export function timeInWords(atMs: number): string {
   return `${date} ${clock.map((part) => two(Math.floor(part))).join(":")}`;
 }
 
+/** The same back: seconds may be left out, a `T` may stand between, a `Z` behind. Null: no time. */
+export function parseTime(word: string): number | null {
+  const parts = /^(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d)(?::(\d\d))?Z?$/.exec(word.trim());
+  if (parts === null) return null;
+  const [year, month, day, hours, minutes, seconds] = parts
+    .slice(1)
+    .map((part) => Number(part ?? 0)) as [number, number, number, number, number, number];
+  const days = daysOf({ year, month, day });
+  const atMs = days * MS_PER_DAY + ((hours * 60 + minutes) * 60 + seconds) * 1000;
+  // A day or an hour that there is none of comes back as another.
+  const two = (value: number) => String(value).padStart(2, "0");
+  const clock = [hours, minutes, seconds].map(two).join(":");
+  return timeInWords(atMs) === `${parts[1]}-${parts[2]}-${parts[3]} ${clock}` ? atMs : null;
+}
+
+/** As civilDay, the other way. */
+function daysOf({ year, month, day }: { year: number; month: number; day: number }): number {
+  const fromMarch = year - (month <= 2 ? 1 : 0);
+  const era = Math.floor(fromMarch / 400);
+  const yearOfEra = fromMarch - era * 400;
+  const monthFromMarch = month > 2 ? month - 3 : month + 9;
+  const dayOfYear = Math.floor((153 * monthFromMarch + 2) / 5) + day - 1;
+  const leaps = Math.floor(yearOfEra / 4) - Math.floor(yearOfEra / 100);
+  return era * 146_097 + yearOfEra * 365 + leaps + dayOfYear - 719_468;
+}
+
 /** Days since 1970-01-01 to a Gregorian date, in eras of 400 years that begin on 1 March. */
 function civilDay(days: number): { year: number; month: number; day: number } {
   const shifted = days + 719_468;

@@ -29,6 +29,7 @@ import {
   WIDE_FLAG,
 } from "./command.ts";
 import { Misuse } from "./failure.ts";
+import { confirmByName, yesFlag } from "./removal.ts";
 import { type Column, factsText, tableText } from "./table.ts";
 
 const LISTING_FLAGS = [...ASKING_FLAGS, WIDE_FLAG, WATCH_FLAG];
@@ -194,6 +195,26 @@ const retireDisk: Command = {
   },
 };
 
+const claimDisk: Command = {
+  words: ["disk", "claim"],
+  operands: [
+    { name: "UNIT", kind: "one" },
+    { name: "PATH", kind: "one" },
+  ],
+  flags: [...CHANGING_FLAGS, yesFlag("all that is on it is lost")],
+  sentence: "erase a disk that was left alone because something is on it, and use it",
+  run: async (call) => {
+    const [unit = "", disk = ""] = call.operands;
+    const path = `/api/v1/units/${encodeURIComponent(unit)}/claim-disk`;
+    const request = { path: disk, erase: true };
+    if (await call.tried("POST", path, request)) return 0;
+    await confirmByName(call, { name: disk, cost: `All that is on ${disk} of ${unit} is lost` });
+    await call.askPlain("POST", path, request);
+    await call.print({ unit, path: disk }, () => `${disk} is erased, and comes into use\n`);
+    return 0;
+  },
+};
+
 const returnDisk: Command = {
   words: ["disk", "return"],
   operands: [{ name: "DISK", kind: "one" }],
@@ -320,6 +341,7 @@ export const clusterCommands: readonly Command[] = [
   scrubDisk,
   retireDisk,
   returnDisk,
+  claimDisk,
   events,
   recovery,
 ];

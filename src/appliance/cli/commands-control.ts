@@ -1,24 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Commands about the control state itself: backups, and a restore for when the majority of the
-// voters is gone for good.
+// voters is gone for good, or a rebuild where no backup is left.
 
 import {
   BackupFileSchema,
   BackupsSchema,
   KeptBackupSchema,
+  RebuildSchema,
   RestoreSchema,
+  SettleSchema,
 } from "#appliance/api/control-schemas.ts";
 import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
 import type { KeptBackup } from "#appliance/control-backups.ts";
 import type { UnitBackup } from "#appliance/control-desk.ts";
 import { fromHere } from "./appliance-places.ts";
-import { ASKING_FLAGS, type Call, type Command, DRY_RUN_FLAG } from "./command.ts";
+import { ASKING_FLAGS, CHANGING_FLAGS, type Call, type Command, DRY_RUN_FLAG } from "./command.ts";
+import type { FlagDefinition } from "./flags.ts";
 import { Misuse } from "./failure.ts";
 import { type Column, tableText } from "./table.ts";
 
 const BACKUPS = "/api/v1/control/backups";
 const RESTORE = "/api/v1/control/restore";
+const REBUILD = "/api/v1/control/rebuild";
+const SETTLE = "/api/v1/control/settle";
 
 const backup: Command = {
   words: ["control", "backup"],
@@ -82,41 +87,78 @@ const list: Command = {
   },
 };
 
+/** Of what begins another control store. */
+const BEGIN_FLAGS: readonly FlagDefinition[] = [
+  ...ASKING_FLAGS,
+  { name: "yes", kind: "yesno", sentence: "do not ask: the majority of the voters is gone" },
+  DRY_RUN_FLAG,
+];
+
 const restore: Command = {
   words: ["control", "restore"],
   operands: [{ name: "FILE", kind: "rest" }],
-  flags: [
-    ...ASKING_FLAGS,
-    { name: "yes", kind: "yesno", sentence: "do not ask: the majority of the voters is gone" },
-    DRY_RUN_FLAG,
-  ],
+  flags: BEGIN_FLAGS,
   sentence: "begin a new control store on this unit from a backup, the newest kept here or FILE",
-  run: restoreControl,
+  run: async (call) => {
+    const [file, ...more] = call.operands;
+    if (more.length > 0) throw new Misuse("control restore takes one FILE");
+    const from = file === undefined ? {} : { file: fromHere(call, file) };
+    return begin(call, (dryRun) => call.ask(RestoreSchema, "POST", RESTORE, { ...from, dryRun }));
+  },
 };
 
-async function restoreControl(call: Call): Promise<number> {
-  const [file, ...more] = call.operands;
-  if (more.length > 0) throw new Misuse("control restore takes one FILE");
-  const from = file === undefined ? {} : { file: fromHere(call, file) };
-  const wish = { ...from, dryRun: true };
-  const { value: plan, body } = await call.ask(RestoreSchema, "POST", RESTORE, wish);
+const rebuild: Command = {
+  words: ["control", "rebuild"],
+  operands: [],
+  flags: BEGIN_FLAGS,
+  sentence: "begin a new control store on this unit where no backup is left, from what disks hold",
+  run: (call) => begin(call, (dryRun) => call.ask(RebuildSchema, "POST", REBUILD, { dryRun })),
+};
+
+const settle: Command = {
+  words: ["control", "settle"],
+  operands: [],
+  flags: [
+    ...CHANGING_FLAGS,
+    { name: "yes", kind: "yesno", sentence: "do not ask: all disks that are left are there" },
+  ],
+  sentence: "after a rebuild, say that all disks that are left are there: volumes go on by them",
+  run: async (call) => {
+    if (await call.tried("POST", SETTLE)) return 0;
+    const cost = "What a disk tells that comes later changes nothing any more";
+    await mustSayYes(call, `${cost}; see cairn question list and cairn disk list. `);
+    const { value, body } = await call.ask(SettleSchema, "POST", SETTLE);
+    const told = `${value.disks} ${value.disks === 1 ? "disk has" : "disks have"} told`;
+    await call.print(body, () => `settled: ${told}; see cairn volume list\n`);
+    return 0;
+  },
+};
+
+type Plan = { sentences: readonly string[] };
+
+/** Says what it does and loses; does it after a yes. */
+async function begin(
+  call: Call,
+  ask: (dryRun: boolean) => Promise<{ value: Plan; body: unknown }>,
+): Promise<number> {
+  const { value: plan, body } = await ask(true);
   const steps = plan.sentences.map((sentence, at) => `${at + 1}. ${sentence}\n`).join("");
   if (call.flags.isSet("dry-run")) {
     await call.print(body, () => steps);
     return 0;
   }
   for (const sentence of plan.sentences) await call.note(sentence);
-  if (!call.flags.isSet("yes")) {
-    const answer = await call.machine.ask("Type yes to go on: ");
-    if (answer === null) throw new Misuse("restoring needs --yes where nobody can be asked");
-    if (answer.trim() !== "yes") throw new Misuse("nothing was restored");
-  }
-  const { body: begun } = await call.ask(RestoreSchema, "POST", RESTORE, {
-    ...from,
-    dryRun: false,
-  });
+  await mustSayYes(call, "");
+  const { body: begun } = await ask(false);
   await call.print(begun, () => "the unit starts anew; see cairn status and cairn question list\n");
   return 0;
 }
 
-export const controlCommands: readonly Command[] = [backup, list, restore];
+async function mustSayYes(call: Call, before: string): Promise<void> {
+  if (call.flags.isSet("yes")) return;
+  const answer = await call.machine.ask(`${before}Type yes to go on: `);
+  if (answer === null) throw new Misuse("this needs --yes where nobody can be asked");
+  if (answer.trim() !== "yes") throw new Misuse("nothing was changed");
+}
+
+export const controlCommands: readonly Command[] = [backup, list, restore, rebuild, settle];

@@ -24,10 +24,8 @@ import { type Call, type Command, DRY_RUN_FLAG, OUTPUT_FLAG } from "./command.ts
 import { settingFlag } from "./commands-local.ts";
 import { Misuse } from "./failure.ts";
 import type { FlagDefinition } from "./flags.ts";
+import { ownerToken } from "./token-file.ts";
 
-/** As long as a unit's own token, in hex. */
-const TOKEN_BYTES = 32;
-const TOKEN_CHARACTERS_MIN = 32;
 const SECRET_FLAG = "join-secret-file";
 const CODE_FLAG = "claim-code-file";
 const NOT_STAMPED: readonly string[] = ["state-directory", "memory-directory"];
@@ -76,7 +74,8 @@ async function stampImage(call: Call): Promise<number> {
   const image = call.operands[0] as string;
   // First, so that nothing is made for an image that cannot be stamped.
   const before = await machine.readMediumFile(image, MEDIUM_FILE);
-  const token = await adminToken(call);
+  const tokenFile = call.flags.word("admin-token-file");
+  const token = tokenFile === null ? null : ownerToken(call.machine, tokenFile);
   const sources: ConfigurationSource[] = [];
   if (flags.isSet("keep") && before !== null) {
     sources.push(textSource(`${MEDIUM_FILE} on ${image}`, before));
@@ -122,29 +121,6 @@ function textOf(call: Call, flag: string): string | null {
   const text = call.machine.readText(file, CONFIGURATION_BYTES_MAX);
   if (text === null) throw new Fault("badConfiguration", `--${flag} ${file}: no such file`);
   return text.trim();
-}
-
-interface AdminToken {
-  text: string;
-  /** Writes it down, if it was made just now. */
-  keep(): Promise<void>;
-}
-
-async function adminToken(call: Call): Promise<AdminToken | null> {
-  const { machine, flags } = call;
-  const file = flags.word("admin-token-file");
-  if (file === null) return null;
-  const there = machine.readText(file, CONFIGURATION_BYTES_MAX)?.trim() ?? null;
-  if (there === null) {
-    const text = machine.randomBytes(TOKEN_BYTES).toHex();
-    const keep = async () => (await machine.reserveSecretFile(file)).fill(`${text}\n`);
-    return { text, keep };
-  }
-  if (!/^[\x21-\x7e]+$/.test(there) || there.length < TOKEN_CHARACTERS_MIN) {
-    const allowed = `at least ${TOKEN_CHARACTERS_MIN} visible characters without blanks`;
-    throw new Fault("badConfiguration", `${file} holds no token: ${allowed}`);
-  }
-  return { text: there, keep: async () => {} };
 }
 
 async function say(

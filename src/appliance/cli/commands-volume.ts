@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Commands about volumes: list, show, create, say how hosts attach, go on without a missing copy,
-// give up what that left, delete. Which hosts may is said by commands-host.ts.
+// Commands about volumes: list, show, create, rename, say how hosts attach, go on without a missing
+// copy, give up what that left, delete. Which hosts may is said by commands-host.ts.
 
 import { layouts } from "#base/layout.ts";
 import { TLS_RULES } from "#base/tls.ts";
@@ -221,6 +221,20 @@ async function changeTls(call: Call): Promise<number> {
   return 0;
 }
 
+const rename: Command = {
+  words: ["volume", "rename"],
+  operands: [VOLUME, { name: "NAME", kind: "one" }],
+  flags: CHANGING_FLAGS,
+  sentence: "give a volume another name: hosts attach by that from now on",
+  run: async (call) => {
+    const name = call.operands[1] ?? "";
+    if (await call.tried("PATCH", pathOf(call), { name })) return 0;
+    const { value, body } = await call.ask(VolumeSchema, "PATCH", pathOf(call), { name });
+    await call.print(body, () => `it is called ${value.name}\n`);
+    return 0;
+  },
+};
+
 const remove: Command = {
   words: ["volume", "delete"],
   operands: [VOLUME],
@@ -327,12 +341,11 @@ export const volumeCommands: readonly Command[] = [
   list,
   show,
   create,
+  rename,
   tls,
   remove,
   restore,
   accept,
   goOn,
   discard,
-  remove,
-  restore,
 ];

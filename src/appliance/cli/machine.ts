@@ -29,6 +29,7 @@ export interface FetchOptions {
 }
 
 export interface SecretFile {
+  /** Durable when it resolves. */
   fill(text: string): Promise<void>;
   discard(): Promise<void>;
 }

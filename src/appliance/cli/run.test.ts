@@ -6,13 +6,14 @@
 // Long because every command is driven over one served backend.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { Fault, faultTable } from "#base/fault.ts";
 import { MEMORY_CODE, MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
+import { hashOf } from "#appliance/api/memory-users-fixture.ts";
 import { drillOver } from "#appliance/api/memory-drills-fixture.ts";
 import { type ServedApi, SOCKET_FILE } from "#appliance/api/serve.ts";
 import { SERVED_TOKEN as TOKEN, serveInMemory } from "#appliance/api/served-fixture.ts";
@@ -73,7 +74,7 @@ function testMachine(): CliMachine {
     readMediumFile: async (image) => media.get(image) ?? null,
     writeMediumFile: async (image, _name, text) => void media.set(image, text),
     sha256: (text) => createHash("sha256").update(text).digest("hex"),
-    randomBytes: (count) => new Uint8Array(count).fill(0xa5),
+    randomBytes: (count) => new Uint8Array(randomBytes(count)),
     reserveSecretFile: async (file) => {
       if (existsSync(file)) throw new Fault("conflict", `${file} is there already`);
       writeFileSync(file, "");
@@ -157,6 +158,19 @@ describe("volumes", () => {
     expect(await run("volume restore one")).toBe(5);
     expect(await run("volume delete one --yes --now")).toBe(0);
     expect([out, backend.volumes()]).toEqual(["one is deleted\n", []]);
+  });
+
+  test("rename: tried, done; a name of digits, or of no volume → refused", async () => {
+    await run("volume create one --size 1G");
+    expect(await run("volume rename one uno --dry-run")).toBe(0);
+    expect(out).toBe("it would be told: volume one is called uno\n");
+    expect(await run("volume rename one uno")).toBe(0);
+    expect([out, backend.volumes().map(({ name }) => name)]).toEqual([
+      "it is called uno\n",
+      ["uno"],
+    ]);
+    expect(await run("volume rename uno 12")).toBe(exitCodeOf("badRequest"));
+    expect(await run("volume rename one two")).toBe(exitCodeOf("notFound"));
   });
 
   test("tls: said at creation, changed, shown; another word → misuse", async () => {
@@ -492,7 +506,7 @@ describe("the cluster", () => {
     expect(await run("control restore")).toBe(EXIT.usage[0]);
     answers = ["no"];
     expect(await run("control restore")).toBe(EXIT.usage[0]);
-    expect(err).toContain("nothing was restored");
+    expect(err).toContain("nothing was changed");
     expect(backend.control.restored).toEqual([]);
     answers = ["yes"];
     expect(await run("control restore")).toBe(0);
@@ -505,6 +519,33 @@ describe("the cluster", () => {
     const elsewhere = `--url http://127.0.0.1:${served.port} --token-file ${folder}/token`;
     const asked = await runPlain(`control restore kept --yes ${elsewhere}`);
     expect(asked).toBe(exitCodeOf("forbidden"));
+  });
+
+  test("control rebuild, settle: said beforehand, only after a yes, not without need", async () => {
+    expect(await run("control rebuild --dry-run")).toBe(exitCodeOf("conflict"));
+    backend.control.answers = false;
+    expect(await run("control rebuild --dry-run")).toBe(0);
+    expect(out).toBe("1. right only if no backup is left\n2. generation 2 begins\n");
+    expect(await run("control rebuild")).toBe(EXIT.usage[0]);
+    expect(err).toContain("--yes");
+    answers = ["no"];
+    expect(await run("control rebuild")).toBe(EXIT.usage[0]);
+    expect(backend.control.rebuilds).toBe(0);
+    answers = ["yes"];
+    expect(await run("control rebuild")).toBe(0);
+    expect(await run("control rebuild --yes")).toBe(0);
+    expect(await run("control rebuild kept --yes")).toBe(EXIT.usage[0]);
+    expect(backend.control.rebuilds).toBe(2);
+    expect(await run("control settle --yes")).toBe(exitCodeOf("conflict"));
+    backend.control.told = 3;
+    expect(await run("control settle --dry-run")).toBe(0);
+    answers = ["later"];
+    expect(await run("control settle")).toBe(EXIT.usage[0]);
+    expect(backend.control.gathering).toBe(true);
+    answers = ["yes"];
+    expect(await run("control settle")).toBe(0);
+    expect(out).toContain("settled: 3 disks have told");
+    expect(backend.control.gathering).toBe(false);
   });
 
   test("volume accept: only after its name was typed", async () => {
@@ -547,6 +588,51 @@ describe("the cluster", () => {
     expect(await run("disk scrub 1 --urgent")).toBe(2);
   });
 
+  test("disk claim: tried, typed by its path, or --yes; else nothing is erased", async () => {
+    expect(await run("disk claim cairn-0001 /disks/other --dry-run")).toBe(0);
+    expect(await run("disk claim cairn-0001 /disks/other")).toBe(2);
+    expect(backend.neighbours.erased).toEqual([]);
+    expect(await run("disk claim cairn-0001 /disks/other --yes")).toBe(0);
+    expect(backend.neighbours.erased).toEqual(["/disks/other"]);
+    expect(await run("disk claim cairn-0001 /dev/none --yes")).toBe(4);
+  });
+
+  test("box: shown; a network tried, kept, taken back; the clock; nonsense is usage", async () => {
+    expect(await run("box show cairn-0001")).toBe(0);
+    expect(out).toContain("eth0  52:54:00:00:00:01  yes    DHCP  10.0.0.1/24");
+    expect(out).toContain("clock: 2026-01-01 00:00:00 UTC, kept right by nobody");
+    const tries = "box network 1 --card eth0 --address 10.0.0.5/24";
+    expect(await run(`${tries} --gateway 10.0.0.254 --dry-run`)).toBe(0);
+    expect(backend.neighbours.trial).toBeNull();
+    expect(await run(`${tries} --gateway 10.0.0.254`)).toBe(0);
+    expect(err).toContain("cairn box keep 1");
+    expect(await run("box keep 1")).toBe(0);
+    expect(await run("box show 1 -o json")).toBe(0);
+    expect(printed()).toMatchObject({
+      network: [{ interface: "eth0", addresses: ["10.0.0.5/24"], gateways: ["10.0.0.254"] }],
+    });
+    expect(await run("box network 1 --card 52:54:00:00:00:01 --dhcp")).toBe(0);
+    expect(backend.neighbours.trial).toEqual([]);
+    expect(await run("box undo 1")).toBe(0);
+    expect(await run("box undo 1")).toBe(5);
+    for (const wrong of [
+      "box network 1 --card eth0",
+      "box network 1 --dhcp",
+      "box network 1 --card eth9 --dhcp",
+      "box network 1 --card eth0 --address 10.0.0.5",
+      "box network 1 --card eth0 --address 10.0.0.5/24 --gateway 10.9.9.9",
+      "box network 1 --card eth0 --dhcp --dns 10.0.0.1",
+      "box clock 1 noon",
+    ]) {
+      expect([wrong, await run(wrong)]).toEqual([wrong, 2]);
+    }
+    expect(await run("box clock 1 2026-11-28T20:15:00Z")).toBe(0);
+    expect(out).toContain("its clock says 2026-11-28 20:15:00 UTC");
+    backend.neighbours.isAppliance = false;
+    expect(await run("box clock 1 2026-11-28T20:15:00Z")).not.toBe(0);
+    expect(err).toContain("this unit is not an appliance");
+  });
+
   test("settings: listed and changed in the words of people; nonsense is refused", async () => {
     expect(await run("setting list")).toBe(0);
     expect(out).toContain("scrubEveryMs            14d");
@@ -556,12 +642,19 @@ describe("the cluster", () => {
     expect(await run("setting set groupAddress 10.0.0.50")).toBe(0);
     expect(out).toContain("groupAddress            10.0.0.50");
     expect(await run("setting set httpsOnly yes")).toBe(0);
+    expect(await run("setting set clusterName cellar")).toBe(0);
+    expect(await run("setting set clusterName two words")).toBe(2);
+    expect(await run("setting set timeServers 10.0.0.1,ntp.example.org")).toBe(0);
+    expect(out).toContain("timeServers             10.0.0.1,ntp.example.org");
+    expect(await run("setting set timeServers 10.0.0.999")).not.toBe(0);
     expect(await run("setting set httpsOnly perhaps")).toBe(2);
     expect(await run("authority show")).toBe(0);
     expect(out).toContain("SHA-256 AA:BB");
     expect(await run("setting list -o json")).toBe(0);
     expect(printed()).toEqual({
       syslogTarget: null,
+      timeServers: "10.0.0.1,ntp.example.org",
+      clusterName: "cellar",
       reprotectAfterMs: 600_000,
       protectWithinMs: 0,
       scrubEveryMs: 7 * 86_400_000,
@@ -814,8 +907,9 @@ describe("claim", () => {
     expect(existsSync(path.join(folder, "mine"))).toBe(false);
     expect(await runPlain(`claim ${there()} --code ${MEMORY_CODE} --save mine -o json`)).toBe(0);
     expect(printed()).toEqual({ tokenFile: `${folder}/mine` });
-    expect(token("mine")).toBe(`${backend.ownerToken}\n`);
-    expect(out + err).not.toContain(backend.ownerToken as string);
+    expect(token("mine")).toMatch(/^[0-9a-f]{64}\n$/);
+    expect(hashOf(token("mine").trim())).toBe(backend.users.ownerHash as string);
+    expect(out + err).not.toContain(token("mine").trim());
     expect(await runPlain(`claim ${there()} --code ${MEMORY_CODE} --save other`)).toBe(5);
     expect(err).toContain("claimed already");
     expect(existsSync(path.join(folder, "other"))).toBe(false);
@@ -824,15 +918,40 @@ describe("claim", () => {
   test("no code said → asked for; nobody there to answer → said", async () => {
     answers = [` ${MEMORY_CODE} `];
     expect(await runPlain(`claim ${there()}`)).toBe(0);
-    expect(token()).toContain(backend.ownerToken as string);
+    expect(hashOf(token().trim())).toBe(backend.users.ownerHash as string);
     expect(await runPlain(`claim ${there()} --save other`)).toBe(2);
     expect(err).toContain("--code");
   });
 
-  test("the token's file is there already → kept, and nothing is asked", async () => {
+  test("the file holds something else → kept, and nothing is asked", async () => {
     writeFileSync(path.join(folder, "cairn-token"), "an older one");
-    expect(await runPlain(`claim ${there()} --code ${MEMORY_CODE}`)).toBe(5);
+    expect(await runPlain(`claim ${there()} --code ${MEMORY_CODE}`)).toBe(2);
+    expect(err).toContain("holds no token");
     expect([token(), backend.claims]).toEqual(["an older one", []]);
+  });
+
+  test("the file holds a token → that is taken, and the same again is no harm", async () => {
+    writeFileSync(path.join(folder, "cairn-token"), `${"7e".repeat(32)}\n`);
+    for (const times of [1, 2]) {
+      expect([times, await runPlain(`claim ${there()} --code ${MEMORY_CODE}`)]).toEqual([times, 0]);
+      expect(backend.users.ownerHash).toBe(hashOf("7e".repeat(32)));
+    }
+    expect(await runPlain(`claim ${there()} --code sesame`)).toBe(7);
+    expect(token()).toBe(`${"7e".repeat(32)}\n`);
+  });
+
+  test("the answer is lost → its token is kept, and the same command takes it up", async () => {
+    const { fetch } = machine;
+    machine.fetch = async (...words) => {
+      await fetch(...words);
+      throw Object.assign(new Error("reset"), { code: "ECONNRESET" });
+    };
+    expect(await runPlain(`claim ${there()} --code ${MEMORY_CODE}`)).toBe(8);
+    expect(err).toContain("the same command takes it up");
+    machine.fetch = fetch;
+    const kept = token();
+    expect(await runPlain(`claim ${there()} --code ${MEMORY_CODE}`)).toBe(0);
+    expect([token(), hashOf(kept.trim())]).toEqual([kept, backend.users.ownerHash as string]);
   });
 
   test("by the socket or a token → no code; a claimed cluster only with --replace", async () => {

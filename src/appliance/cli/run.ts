@@ -17,6 +17,7 @@ import { imageCommands } from "./commands-image.ts";
 import { localCommands } from "./commands-local.ts";
 import { poolCommands } from "./commands-pool.ts";
 import { requestCommands } from "./commands-request.ts";
+import { boxCommands } from "./commands-box.ts";
 import { settingCommands } from "./commands-setting.ts";
 import { controlCommands } from "./commands-control.ts";
 import { drillCommands } from "./commands-drill.ts";
@@ -74,6 +75,7 @@ export const commands: readonly Command[] = [
   ...requestCommands,
   ...attachCommands,
   ...settingCommands,
+  ...boxCommands,
   ...claimCommands,
   ...userCommands,
   ...bootCommands,

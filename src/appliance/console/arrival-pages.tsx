@@ -12,9 +12,9 @@ import type { LossRow } from "#cluster/volume-state.ts";
 import type { StrangerView } from "#appliance/backend.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
-import { Field, Form, Live, Notice } from "./frame.tsx";
+import { Field, Form, Live, Notice, Pages } from "./frame.tsx";
 import { Losses, Strangers, UnitTable, WitnessOffer } from "./pages.tsx";
-import { type Reading, readAll, readLosses } from "./reading.ts";
+import { type Reading, partOf, readAll, readLosses } from "./reading.ts";
 import type { Session } from "./sessions.ts";
 
 const PLACE = "/units";
@@ -27,7 +27,8 @@ export function addArrivalPages(app: ConsoleApp, desk: Desk): void {
     const { window } = arrivals.list();
     const words = fault === null ? null : sentenceOf(fault);
     const losses = readLosses(desk.backend);
-    const content = <UnitsPage {...{ seen, session, window, losses, fault: words }} />;
+    const page = call.req.query("page");
+    const content = <UnitsPage {...{ seen, session, window, losses, page, fault: words }} />;
     return desk.show(call, { title: "Units", place: PLACE, content, fault });
   };
   const doing = (path: string, act: (form: URLSearchParams) => Promise<string>) => {
@@ -76,11 +77,15 @@ interface UnitsPageOptions {
   /** Open at this unit; null: closed. */
   window: WindowView | null;
   losses: readonly LossRow[];
+  /** As asked for; of those that there are. */
+  page: string | undefined;
   fault: string | null;
 }
 
-function UnitsPage({ seen, session, window, losses, fault }: UnitsPageOptions) {
+function UnitsPage({ seen, session, window, losses, page, fault }: UnitsPageOptions) {
   const { units, strangers, status } = seen;
+  const part = partOf(units ?? [], page);
+  const shown = new Set(part.rows.map(({ unit }) => unit));
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
@@ -89,9 +94,10 @@ function UnitsPage({ seen, session, window, losses, fault }: UnitsPageOptions) {
           A new box joins by itself when it is stamped with the same join secret. Two boxes are told
           apart by their words: each shows its own on its screen.
         </p>
-        <UnitTable units={units ?? []} sentence={status.sentence} />
+        <UnitTable units={part.rows} sentence={status.sentence} />
+        <Pages part={part} path={PLACE} />
         <Strangers strangers={strangers} />
-        <Losses losses={losses} />
+        <Losses losses={losses.filter(({ unit }) => shown.has(unit))} />
         {losses.length === 2 ? <WitnessOffer /> : null}
       </Live>
       {units === null ? null : <ArrivalForms {...{ strangers, session, window }} />}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The control state's part of the settings page: when and where its last backups were kept, one
-// more, and a way to download what is kept on this unit.
+// more, and a way to download what is kept on this unit; after a rebuild, the owner's word that all
+// disks are there.
 
 /** @jsxImportSource hono/jsx */
 
@@ -21,6 +22,15 @@ export function addBackups(app: ConsoleApp, desk: Desk): void {
       await desk.form(call, session);
       await control.takeBackup();
       session.note = "The control state is backed up on this unit.";
+      return desk.lead(call, PLACE);
+    }),
+  );
+  app.post(
+    `${PLACE}/settle`,
+    desk.guarded(async (call, session) => {
+      await desk.form(call, session);
+      const { disks } = await control.settle();
+      session.note = `Volumes go on by what ${disks} ${disks === 1 ? "disk" : "disks"} told.`;
       return desk.lead(call, PLACE);
     }),
   );
@@ -46,8 +56,11 @@ export function BackupSection({ control, session }: { control: ControlBackend; s
       <p>
         Names, placement, hosts and settings are kept on several units by themselves. Should a
         majority of the voters be gone for good, <code>cairn control restore</code> on a unit begins
-        a new control store from the newest. A backup opens with the join secret alone.
+        a new control store from the newest. A backup opens with the join secret alone. Where none
+        is left, <code>cairn control rebuild</code> begins one from what disks hold; users, hosts,
+        assignments and settings are lost then.
       </p>
+      {control.gathering ? <Gathering session={session} /> : null}
       {kept.length === 0 ? (
         <p class="empty">No unit has kept one yet.</p>
       ) : (
@@ -72,5 +85,18 @@ export function BackupSection({ control, session }: { control: ControlBackend; s
         <button type="submit">Back up now</button>
       </Form>
     </section>
+  );
+}
+
+function Gathering({ session }: { session: Session }) {
+  return (
+    <Form session={session} action={`${PLACE}/settle`} class="actions">
+      <p>
+        The control state is being rebuilt from disks. Nothing is served before you say that all
+        units and disks are there that are left: what a disk tells that comes later changes nothing
+        any more. <a href="/">For you to decide</a> says what has told, and what is missing.
+      </p>
+      <button type="submit">All that are left are there</button>
+    </Form>
   );
 }

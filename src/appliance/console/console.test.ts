@@ -8,6 +8,7 @@ import { beforeEach, describe, expect, test } from "bun:test";
 import { type Api, createApi } from "#appliance/api/api.ts";
 import { MEMORY_CODE, MemoryBackend } from "#appliance/api/memory-backend-fixture.ts";
 import { drillOver } from "#appliance/api/memory-drills-fixture.ts";
+import { SupportBundleSchema } from "#appliance/support-bundle.ts";
 import { consoleParts, UNIT_TOKEN } from "./console-parts-fixture.ts";
 import { ROWS_OF_PAGE } from "./reading.ts";
 import { IDLE_MS } from "./sessions.ts";
@@ -122,6 +123,13 @@ describe("ways in", () => {
     expect(second).not.toContain("The cluster is yours.");
   });
 
+  test("claimed with another name → the cluster is called so", async () => {
+    expect(await text("/claim")).toContain('name="cluster" type="text" value="attic"');
+    await post("/claim", { code: MEMORY_CODE, password: PASSWORD, cluster: " cellar " });
+    expect(backend.status().cluster?.name).toBe("cellar");
+    expect(await text("/setup")).toContain("· cellar · Cairn</title>");
+  });
+
   test("wrong code, short password, claimed already → said, nobody is signed in", async () => {
     const wrong = await post("/claim", { code: "sesame", password: PASSWORD });
     expect(wrong.status).toBe(403);
@@ -129,10 +137,36 @@ describe("ways in", () => {
     const short = await post("/claim", { code: MEMORY_CODE, password: "short" });
     expect(short.status).toBe(400);
     expect(await short.text()).toContain("at least 10 characters");
+    const named = { code: MEMORY_CODE, password: PASSWORD, cluster: "two words" };
+    const badName = await post("/claim", named);
+    expect(badName.status).toBe(400);
+    const again = await badName.text();
+    expect(again).toContain("name has letters, digits, dots");
+    expect(again).toContain('value="two words"');
     expect(backend.claims).toHaveLength(1); // the short one cost no try
     backend.ownerToken = "f".repeat(64);
     expect((await post("/claim", { code: MEMORY_CODE, password: PASSWORD })).status).toBe(409);
     expect(cookie).toBe("");
+  });
+
+  test("the claim's form again, its answer was lost → signed in by the password", async () => {
+    const form = { code: MEMORY_CODE, password: PASSWORD };
+    await post("/claim", form);
+    cookie = "";
+    expect(await led(post("/claim", form))).toEqual([303, "/setup"]);
+    expect((await get("/volumes")).status).toBe(200);
+    expect(backend.claims).toHaveLength(1);
+  });
+
+  test("a guessed password in the claim's form → nobody's, and the tries are limited", async () => {
+    await post("/claim", { code: MEMORY_CODE, password: PASSWORD });
+    cookie = "";
+    const guess = async (password: string) =>
+      (await post("/claim", { code: MEMORY_CODE, password })).status;
+    const answers: number[] = [];
+    for (let at = 0; at < 6; at++) answers.push(await guess(`a-long-password-${at}`));
+    expect(answers).toEqual([409, 409, 409, 409, 409, 429]);
+    expect([await guess(PASSWORD), cookie]).toEqual([429, ""]);
   });
 
   test("password, or a token → in; anything else → not; too often → 429", async () => {
@@ -336,6 +370,16 @@ describe("volumes", () => {
     expect(page.length).toBeLessThan(PAGE_BYTES_MAX / 2);
   });
 
+  test("renamed; another one's name, or none that is taken → refused, and said", async () => {
+    await send("/volumes/new", { ...form, intent: "create" });
+    expect(await led(send("/volumes/one/rename", { name: "uno" }))).toEqual([303, "/volumes/uno"]);
+    expect(await text("/volumes/uno")).toContain("one is called uno.");
+    await send("/volumes/new", { ...form, intent: "create" });
+    expect((await send("/volumes/one/rename", { name: "uno" })).status).toBe(409);
+    expect((await send("/volumes/one/rename", { name: "a b" })).status).toBe(400);
+    expect(backend.volumes().map(({ name }) => name)).toEqual(["uno", "one"]);
+  });
+
   test("deleted only when its name is typed", async () => {
     await send("/volumes/new", { ...form, intent: "create" });
     expect(await text("/volumes/one/delete")).toContain("For a day it can be taken back");
@@ -423,6 +467,19 @@ describe("one disk", () => {
     expect((await post("/disks/2/locate", { token })).status).toBe(404);
   });
 
+  test("not blank → used by its owner's word alone: its path typed in full", async () => {
+    expect(await text("/disks")).toContain('href="/disks/claim?path=%2Fdisks%2Fother"');
+    const place = "/disks/claim?path=%2Fdisks%2Fother";
+    expect(await text(place)).toContain("it holds ext4. All that is on it is lost.");
+    const token = await formToken(place);
+    const wrong = await post(place, { token, confirm: "other" });
+    expect([wrong.status, backend.neighbours.erased]).toEqual([400, []]);
+    expect(await led(post(place, { token, confirm: "/disks/other" }))).toEqual([303, "/disks"]);
+    expect(backend.neighbours.erased).toEqual(["/disks/other"]);
+    expect((await get("/disks/claim?path=%2Fdev%2Fsda")).status).toBe(404);
+    expect((await get("/disks/claim")).status).toBe(404);
+  });
+
   test("no such disk, not ours, somebody else's form → nothing is done", async () => {
     for (const path of ["/disks/0", "/disks/77", "/disks/%2Fdev"]) {
       expect((await get(path)).status).toBe(404);
@@ -470,6 +527,75 @@ describe("one unit", () => {
     expect(await text("/")).toContain("cairn-0002 is in maintenance");
     expect(await led(post("/units/2/end-maintenance", { token }))).toEqual([303, "/units/2"]);
     expect(backend.fleet.maintained.size).toBe(0);
+  });
+
+  test("its network → tried, kept, taken back; what is wrong is said by its field", async () => {
+    const page = await text("/units/1");
+    for (const word of ["10.0.0.1/24", "DHCP, else link-local", "Try this network"]) {
+      expect(page).toContain(word);
+    }
+    const token = await formToken("/units/1");
+    const wish = { token, card: "eth0", by: "fixed", addresses: "10.0.0.5/24", dns: "" };
+    const ask = (fields: Record<string, string>) =>
+      post("/units/1/network", { ...wish, gateways: "10.0.0.254", ...fields });
+    for (const [fields, said] of [
+      [{ gateways: "10.9.9.9" }, "ateways 10.9.9.9: it lies in the network of none"],
+      [{ addresses: "10.0.0.5" }, "an address with its prefix length"],
+      [{ addresses: "" }, "at least one fixed address"],
+      [{ card: "eth9" }, "one of its cards"],
+    ] as [Record<string, string>, string][]) {
+      const answer = await ask(fields);
+      const page = await answer.text();
+      expect([answer.status, page]).toEqual([400, expect.stringContaining(said)]);
+      // What was typed is still there, and seen.
+      expect(page).toContain('<details class="card" open=""><summary>Change its network');
+      expect(page).toContain(`value="${fields["gateways"] ?? "10.0.0.254"}"`);
+    }
+    expect(backend.neighbours.trial).toBeNull();
+    expect(await led(ask({}))).toEqual([303, "/units/1"]);
+    const tried = await text("/units/1");
+    expect(tried).toContain("http://10.0.0.5:7480/units/1#box");
+    expect(tried).toContain("taken back in 120 seconds");
+    expect(await led(post("/units/1/keep-network", { token }))).toEqual([303, "/units/1"]);
+    expect(backend.neighbours.network).toEqual([
+      { interface: "eth0", addresses: ["10.0.0.5/24"], gateways: ["10.0.0.254"], dns: [] },
+    ]);
+    expect(await led(ask({ by: "dhcp" }))).toEqual([303, "/units/1"]);
+    expect(backend.neighbours.trial).toEqual([]);
+    expect(await led(post("/units/1/undo-network", { token }))).toEqual([303, "/units/1"]);
+    expect((await post("/units/1/undo-network", { token })).status).toBe(409);
+  });
+
+  test("its clock → set by hand, unless it is kept; a program's is its machine's", async () => {
+    expect(await text("/units/1")).toContain("nobody keeps it right");
+    const token = await formToken("/units/1");
+    expect((await post("/units/1/clock", { token, time: "noon" })).status).toBe(400);
+    const set = post("/units/1/clock", { token, time: "2026-11-28T20:15" });
+    expect(await led(set)).toEqual([303, "/units/1"]);
+    expect(backend.neighbours.wallMs).toBe(Date.UTC(2026, 10, 28, 20, 15));
+    backend.neighbours.isClockKept = true;
+    expect(await text("/units/1")).not.toContain("Set the clock");
+    expect((await post("/units/1/clock", { token, time: "2026-11-28 20:16" })).status).toBe(409);
+    backend.neighbours.isAppliance = false;
+    const page = await text("/units/1");
+    expect(page).toContain("is a program on somebody&#39;s machine");
+    expect(page).not.toContain("Try this network");
+    expect(await text("/units/2")).toContain("does not tell of its network and clock");
+  });
+
+  test("first steps → network, clock and the time servers of all boxes", async () => {
+    expect(await text("/setup")).toContain("3. Network and time");
+    const token = await formToken("/setup");
+    const time = (servers: string) => post("/setup/time", { token, servers });
+    expect(await led(time("10.0.0.1"))).toEqual([303, "/setup#box"]);
+    expect(backend.settings().timeServers).toBe("10.0.0.1");
+    const wrong = await time("10.0.0.999");
+    expect([wrong.status, await wrong.text()]).toEqual([
+      400,
+      expect.stringContaining("names or addresses, such as"),
+    ]);
+    expect(await led(time(""))).toEqual([303, "/setup#box"]);
+    expect(backend.settings().timeServers).toBeNull();
   });
 
   test("its figures, its drives, its screen; one that is away is said to be silent", async () => {
@@ -871,6 +997,58 @@ describe("pages", () => {
     expect(backend.settings()).toEqual({ ...before, ...changed });
   });
 
+  test("settings → in groups, each once; yes or no is chosen, not typed", async () => {
+    const page = await text("/settings");
+    for (const name of Object.keys(backend.settings())) {
+      expect([name, page.split(` name="${name}"`).length - 1]).toEqual([name, 1]);
+    }
+    expect(page).toMatch(/<select id="httpsOnly"[^>]*><option value="no" selected/);
+  });
+
+  test("support bundle → handed out whole, to whoever is signed in", async () => {
+    const file = await get("/settings/support-bundle");
+    expect(file.headers.get("content-disposition")).toContain("cairn-support.json");
+    expect(SupportBundleSchema.safeParse(await file.json()).success).toBe(true);
+    cookie = "";
+    expect((await get("/settings/support-bundle")).status).toBe(303);
+  });
+
+  test("update → loaded, planned with what it costs, started, stopped, by itself", async () => {
+    const { update } = backend;
+    expect(await text("/settings/update")).toContain("No update is loaded");
+    const token = await formToken("/settings/update");
+    const send = (word: string, more: Record<string, string> = {}) =>
+      post(`/settings/update/${word}`, { token, ...more });
+    expect((await send("load", { source: " " })).status).toBe(400);
+    await send("load", { source: "/media/stick/cairn-0.2.0" });
+    expect(update.loads).toEqual(["/media/stick/cairn-0.2.0"]);
+    expect(await text("/settings/update")).toContain("loads from /media/stick/cairn-0.2.0");
+    const roll = { version: "0.2.0", state: "loaded" as const, sentence: "ready", current: null };
+    update.state = { ...update.state, work: null, roll: { ...roll, done: [], waiting: [1, 2] } };
+    update.consequences = ["one: offline while box1 restarts"];
+    update.refusals = ["box2 is away"];
+    const page = await text("/settings/update");
+    for (const words of [
+      "box2, box1",
+      "one: offline while box1 restarts",
+      "Not now: box2 is away",
+    ]) {
+      expect(page).toContain(words);
+    }
+    await send("start", { accept: "yes" });
+    expect(update.starts).toEqual([{ version: null, only: null, accept: true, downgrade: false }]);
+    expect(await text("/settings/update")).toContain("Stop the update");
+    await send("stop");
+    expect(update.state.roll?.state).toBe("stopped");
+    expect((await send("automatic", { auto: "yes", from: "late", to: "" })).status).toBe(400);
+    await send("automatic", { auto: "yes", from: "02:00", to: "04:00" });
+    expect(update.state.automatic).toEqual({ auto: true, window: { from: "02:00", to: "04:00" } });
+    update.state = { ...update.state, appliance: false };
+    const program = await text("/settings/update");
+    expect(program).toContain("is a program on somebody&#39;s machine");
+    expect(program).not.toContain('name="source"');
+  });
+
   test("backups of the control state → shown, taken, handed out when signed in", async () => {
     expect(await text("/settings")).toContain("No unit has kept one yet.");
     await post("/settings/backup", { token: await formToken("/settings") });
@@ -881,6 +1059,15 @@ describe("pages", () => {
     expect(file.headers.get("content-type")).toBe("application/octet-stream");
     expect(await file.text()).toBe("a sealed backup");
     expect((await get("/settings/backups/identity.json")).status).toBe(404);
+    expect(page).not.toContain("/settings/settle");
+  });
+
+  test("a rebuilt control state → asked whether all disks are there, and settled", async () => {
+    backend.control.told = 2;
+    expect(await text("/settings")).toContain('action="/settings/settle"');
+    await post("/settings/settle", { token: await formToken("/settings") });
+    expect(backend.control.gathering).toBe(false);
+    expect(await text("/settings")).toContain("Volumes go on by what 2 disks told.");
   });
 
   test("many volumes → in parts, found by name, no page over 200 KB", async () => {

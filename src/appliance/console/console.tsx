@@ -17,12 +17,14 @@ import type { Child } from "hono/jsx";
 import { Fault } from "#base/fault.ts";
 import { NAME_CHARACTERS_MAX } from "#base/limits.ts";
 import type { World } from "#base/world.ts";
+import { nameSchema } from "#cluster/name-schema.ts";
 import { FIRST_USER } from "#cluster/user-state.ts";
 import type { Asking } from "#appliance/api/api.ts";
 import { jobsOf } from "#appliance/jobs.ts";
 import { faultOf } from "#appliance/api/fault-answer.ts";
 import { originOf } from "#appliance/api/origin.ts";
 import { STALE_HEADER } from "#appliance/api/convention.ts";
+import { ChangeSettingsSchema } from "#appliance/api/schemas.ts";
 import type { Backend } from "#appliance/backend.ts";
 import { passwordFault } from "#appliance/password-rule.ts";
 import { addAssets } from "./assets.ts";
@@ -31,11 +33,11 @@ import { addDiskPages } from "./disk-pages.tsx";
 import { addDrill } from "./drill-section.tsx";
 import { AccountPage, ClaimPage, LoginPage, SetupPage } from "./entry-pages.tsx";
 import { addEventPages } from "./event-pages.tsx";
-import { page } from "./frame.tsx";
+import { Notice, page } from "./frame.tsx";
 import { addHostPages } from "./host-routes.tsx";
 import * as pages from "./pages.tsx";
 import { addRecoveryPage } from "./recovery-pages.tsx";
-import { ifAnswered, readAll, readEvents } from "./reading.ts";
+import { ifAnswered, ifReady, readAll, readEvents } from "./reading.ts";
 import { addPoolPages } from "./pool-pages.tsx";
 import type { Session, Sessions } from "./sessions.ts";
 import { sessionCookie, shownSession } from "./sessions.ts";
@@ -44,6 +46,7 @@ import { sentenceOf } from "./fault-words.ts";
 import { TryLimit } from "./try-limit.ts";
 import { addArrivalPages } from "./arrival-pages.tsx";
 import { addUnitPages } from "./unit-pages.tsx";
+import { addUpdatePages } from "./update-pages.tsx";
 import { addUserPages } from "./user-pages.tsx";
 import { addVolumePages } from "./volume-routes.tsx";
 
@@ -71,14 +74,21 @@ export interface ConsoleOptions {
 export type ConsoleApp = Hono<{ Bindings: Asking }>;
 export type Call = Context<{ Bindings: Asking }>;
 
-export function createConsole(backend: Backend, options: ConsoleOptions): ConsoleApp {
+export interface Console {
+  app: ConsoleApp;
+  /** The page that says why another one is not shown, or something not done. */
+  refuse(error: Error, call: Call): Response;
+}
+
+export function createConsole(backend: Backend, options: ConsoleOptions): Console {
   const app: ConsoleApp = new Hono<{ Bindings: Asking }>();
   const desk = new Desk(backend, options);
-  app.onError((error, call) => {
+  const refuse = (error: Error, call: Call) => {
     const fault = faultOf(error, options.world.log, `${call.req.method} ${call.req.path}`);
     const content = <pages.NotFoundPage what={sentenceOf(fault)} />;
     return desk.show(call, { title: "That did not work", place: "", content, fault });
-  });
+  };
+  app.onError(refuse);
   addAssets(app);
   // A certificate is no secret; whoever adds it compares its fingerprint.
   app.get("/ca.pem", (call) =>
@@ -87,9 +97,11 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
       "content-disposition": 'attachment; filename="cairn-ca.pem"',
     }),
   );
-  addEntry(app, desk);
+  addClaim(app, desk);
+  addSignIn(app, desk);
   addAccount(app, desk);
   addReading(app, desk);
+  addSetup(app, desk);
   addVolumePages(app, desk);
   addDiskPages(app, desk);
   addArrivalPages(app, desk);
@@ -101,7 +113,8 @@ export function createConsole(backend: Backend, options: ConsoleOptions): Consol
   addEventPages(app, desk);
   addSettingsPage(app, desk);
   addUserPages(app, desk);
-  return app;
+  addUpdatePages(app, desk);
+  return { app, refuse };
 }
 
 export interface Shown {
@@ -168,6 +181,15 @@ export class Desk {
     return form;
   }
 
+  /** Within the limit of tries; `refusal` is thrown where user and password do not fit. */
+  async signIn(call: Call, who: { user: string; typed: string }, refusal: Fault): Promise<void> {
+    this.limit.take(fromOf(call));
+    const credential = await this.credentials.prove(who.user, who.typed);
+    if (credential === null) throw refusal;
+    this.limit.forget(fromOf(call));
+    this.begin(call, credential);
+  }
+
   /** A new session, whatever cookie was shown before. */
   begin(call: Call, credential: string): Session {
     this.end(call);
@@ -227,19 +249,17 @@ export function fromOf(call: Call): string {
   return from.replace(/^::ffff:/i, "").replace(/%.*$/, "");
 }
 
-function addEntry(app: ConsoleApp, desk: Desk): void {
-  const { backend, credentials, limit } = desk;
-  const words = (fault: Fault | null) => (fault === null ? null : sentenceOf(fault));
-  const claimPage = (call: Call, fault: Fault | null) => {
-    const content = <ClaimPage status={backend.status()} fault={words(fault)} />;
-    return desk.show(call, { title: "Claim this cluster", place: "", content, fault });
-  };
-  const loginPage = (call: Call, fault: Fault | null, user = FIRST_USER) => {
-    const { hasPassword } = credentials;
+function wordsOf(fault: Fault | null): string | null {
+  return fault === null ? null : sentenceOf(fault);
+}
+
+function addClaim(app: ConsoleApp, desk: Desk): void {
+  const { backend, credentials } = desk;
+  const claimPage = (call: Call, fault: Fault | null, clusterName: string | null = null) => {
     const content = (
-      <LoginPage {...{ hasPassword, status: backend.status(), fault: words(fault), user }} />
+      <ClaimPage {...{ status: backend.status(), fault: wordsOf(fault), clusterName }} />
     );
-    return desk.show(call, { title: "Sign in", place: "", content, fault });
+    return desk.show(call, { title: "Claim this cluster", place: "", content, fault });
   };
 
   app.get("/claim", (call) => {
@@ -249,21 +269,52 @@ function addEntry(app: ConsoleApp, desk: Desk): void {
   app.post("/claim", async (call) => {
     const form = await desk.form(call, null);
     const code = form.get("code") ?? "";
+    const name = (form.get("cluster") ?? backend.status().cluster?.name ?? "").trim();
     const password = form.get("password") ?? "";
     const fault = await desk.attempt(call, async () => {
       // Before the code, so that a password too short costs no try.
       const wrong = passwordFault(password);
       if (wrong !== null) throw new Fault("badRequest", wrong);
-      const { token } = await backend.claim({ code, password, replace: false }, "anybody");
+      if (!nameSchema.safeParse(name).success) {
+        throw new Fault(
+          "badRequest",
+          "a cluster's name has letters, digits, dots, dashes and underscores, and no blanks",
+        );
+      }
+      if (backend.status().claim.claimed) {
+        // Sent again, when the first answer was lost: the password tells who it is.
+        const already = new Fault("conflict", "this cluster is claimed already: sign in");
+        return desk.signIn(call, { user: FIRST_USER, typed: password }, already);
+      }
+      const request = { code, password, replace: false, tokenHash: null };
+      const { token } = await backend.claim(request, "anybody");
       const credential =
-        credentials.ofUser(FIRST_USER) ?? (await credentials.prove(FIRST_USER, token));
+        credentials.ofUser(FIRST_USER) ?? (await credentials.prove(FIRST_USER, token ?? ""));
       if (credential === null) throw new Fault("notReady", "it is claimed; sign in in a moment");
       const session = desk.begin(call, credential);
       session.ownerToken = token;
       session.note = "The cluster is yours.";
+      if (name === backend.status().cluster?.name) return;
+      // It is claimed by now: a name that does not get through is no reason to stay out.
+      const unnamed = await desk.attempt(call, async () => {
+        await backend.changeSettings({ clusterName: name });
+      });
+      if (unnamed !== null) session.note += ` It has its old name: ${sentenceOf(unnamed)}`;
     });
-    return fault === null ? desk.lead(call, "/setup") : claimPage(call, fault);
+    return fault === null ? desk.lead(call, "/setup") : claimPage(call, fault, name);
   });
+}
+
+function addSignIn(app: ConsoleApp, desk: Desk): void {
+  const { backend, credentials } = desk;
+  const loginPage = (call: Call, fault: Fault | null, user = FIRST_USER) => {
+    const { hasPassword } = credentials;
+    const content = (
+      <LoginPage {...{ hasPassword, status: backend.status(), fault: wordsOf(fault), user }} />
+    );
+    return desk.show(call, { title: "Sign in", place: "", content, fault });
+  };
+
   app.get("/login", (call) => {
     if (desk.session(call) !== null) return desk.lead(call, "/");
     return loginPage(call, null);
@@ -272,11 +323,8 @@ function addEntry(app: ConsoleApp, desk: Desk): void {
     const form = await desk.form(call, null);
     const user = (form.get("user") ?? FIRST_USER).trim().slice(0, NAME_CHARACTERS_MAX);
     const fault = await desk.attempt(call, async () => {
-      limit.take(fromOf(call));
-      const credential = await credentials.prove(user, form.get("password") ?? "");
-      if (credential === null) throw new Fault("forbidden", "that is not it");
-      limit.forget(fromOf(call));
-      desk.begin(call, credential);
+      const typed = form.get("password") ?? "";
+      await desk.signIn(call, { user, typed }, new Fault("forbidden", "that is not it"));
     });
     return fault === null ? desk.lead(call, "/") : loginPage(call, fault, user);
   });
@@ -296,9 +344,9 @@ function addAccount(app: ConsoleApp, desk: Desk): void {
   const userOf = ({ who }: Session) => who.user ?? (credentials.hasPassword ? null : FIRST_USER);
   const show = (call: Call, session: Session, fault: Fault | null) => {
     const { hasPassword } = credentials;
-    const words = fault === null ? null : sentenceOf(fault);
     const user = userOf(session);
-    const content = <AccountPage {...{ session, hasPassword, fault: words, user }} />;
+    const fields = { session, hasPassword, fault: wordsOf(fault), user };
+    const content = <AccountPage {...fields} />;
     return desk.show(call, { title: "Account", place: "/account", content, fault });
   };
   app.get(
@@ -356,14 +404,41 @@ function addReading(app: ConsoleApp, desk: Desk): void {
       return desk.show(call, { title: "Disks", place: "/disks", content });
     }),
   );
+}
+
+function addSetup(app: ConsoleApp, desk: Desk): void {
+  const { backend } = desk;
+  const show = async (call: Call, session: Session, fault: Fault | null) => {
+    const { unit } = backend.status();
+    const box = unit === 0 ? null : await ifAnswered(backend.neighbours.box(unit));
+    const seen = readAll(backend);
+    const timeServers = ifReady(() => backend.settings())?.timeServers ?? null;
+    const content = (
+      <div>
+        {fault === null ? null : <Notice tone="bad" text={sentenceOf(fault)} isNews />}
+        <SetupPage {...{ seen, session, from: fromOf(call), box, timeServers }} />
+      </div>
+    );
+    const shown = desk.show(call, { title: "First steps", place: "/", content, fault });
+    if (isByPerson(call)) session.ownerToken = null;
+    return shown;
+  };
   app.get(
     "/setup",
-    desk.guarded((call, session) => {
-      const seen = readAll(backend);
-      const content = <SetupPage {...{ seen, session, from: fromOf(call) }} />;
-      const shown = desk.show(call, { title: "First steps", place: "/", content });
-      if (isByPerson(call)) session.ownerToken = null;
-      return shown;
+    desk.guarded((call, session) => show(call, session, null)),
+  );
+  app.post(
+    "/setup/time",
+    desk.guarded(async (call, session) => {
+      const servers = ((await desk.form(call, session)).get("servers") ?? "").trim();
+      const fault = await desk.attempt(call, async () => {
+        const wish = ChangeSettingsSchema.safeParse({ timeServers: servers || null });
+        if (!wish.success) throw new Fault("badRequest", wish.error.issues[0]?.message ?? "");
+        await backend.changeSettings(wish.data);
+      });
+      if (fault !== null) return show(call, session, fault);
+      session.note = "The time servers are saved.";
+      return desk.lead(call, "/setup#box");
     }),
   );
 }

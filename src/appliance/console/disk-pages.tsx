@@ -13,8 +13,9 @@ import type { DriveView } from "#appliance/unit-figures.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
 import { Form, Live, Notice, State, Table } from "./frame.tsx";
-import { diskTone, volumePath } from "./health.ts";
+import { claimPath, diskTone, volumePath } from "./health.ts";
 import { ifAnswered, partOf, type Reading, readAll, unitName } from "./reading.ts";
+import { RemovalPage, nameTyped } from "./removal-form.tsx";
 import type { Session } from "./sessions.ts";
 
 const PLACE = "/disks";
@@ -47,6 +48,7 @@ export function addDiskPages(app: ConsoleApp, desk: Desk): void {
       }),
     );
   };
+  addClaim(app, desk);
   app.get(
     `${PLACE}/:disk`,
     desk.guarded((call, session) => show(call, session, null)),
@@ -64,6 +66,48 @@ export function addDiskPages(app: ConsoleApp, desk: Desk): void {
   );
   doing("retire", "is being retired");
   doing("return", "is taken again");
+}
+
+/** A disk of this unit that was left alone, used by its owner's word all the same. */
+function addClaim(app: ConsoleApp, desk: Desk): void {
+  const { backend } = desk;
+  const show = (call: Call, session: Session, path: string, fault: Fault | null) => {
+    const disk = backend.disks().find((one) => one.disk === 0 && one.path === path);
+    if (disk === undefined) throw new Fault("notFound", `no disk ${path.slice(0, 100)} waits here`);
+    const warning =
+      `${path} (${sizeInWords(disk.sizeBytes)}) is left alone: ` +
+      `${disk.reason.replace(/^left alone: /, "")}. All that is on it is lost.`;
+    const content = (
+      <RemovalPage
+        {...{ noun: "disk", name: path, session, warning }}
+        action={claimPath(path)}
+        keep={PLACE}
+        label="Erase it and use it"
+        fault={fault === null ? null : sentenceOf(fault)}
+        isCostly
+      />
+    );
+    return desk.show(call, { title: "Use a disk that is not blank", place: PLACE, content, fault });
+  };
+  const pathIn = (call: Call) => call.req.query("path") ?? "";
+  app.get(
+    `${PLACE}/claim`,
+    desk.guarded((call, session) => show(call, session, pathIn(call), null)),
+  );
+  app.post(
+    `${PLACE}/claim`,
+    desk.guarded(async (call, session) => {
+      const path = pathIn(call);
+      const form = await desk.form(call, session);
+      const fault = await desk.attempt(call, async () => {
+        nameTyped(form, path);
+        await backend.neighbours.eraseDisk(backend.status().unit, path);
+      });
+      if (fault !== null) return show(call, session, path, fault);
+      session.note = `${path} is erased, and comes into use.`;
+      return desk.lead(call, PLACE);
+    }),
+  );
 }
 
 function diskIn(call: Call, backend: Pick<Backend, "disks">): DiskView {

@@ -10,7 +10,7 @@ import { timeInWords } from "#appliance/api/words.ts";
 import type { UnitView } from "#appliance/backend.ts";
 import type { DrillState, Drills } from "#appliance/drills.ts";
 import type { ConsoleApp, Desk } from "./console.tsx";
-import { Form, Live, State } from "./frame.tsx";
+import { Form, Live, State, Words } from "./frame.tsx";
 import type { Session } from "./sessions.ts";
 
 const PLACE = "/recovery";
@@ -49,7 +49,9 @@ export function DrillSection(options: {
         <Form session={session} action={`${PLACE}/drill`} class="card form">
           <ol>
             {plan.sentences.map((sentence) => (
-              <li>{sentence}</li>
+              <li>
+                <Words text={sentence} />
+              </li>
             ))}
           </ol>
           <div class="field">

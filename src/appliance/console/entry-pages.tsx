@@ -4,10 +4,13 @@
 
 /** @jsxImportSource hono/jsx */
 
+import { NAME_CHARACTERS_MAX } from "#base/limits.ts";
 import { PASSWORD_CHARACTERS_MIN } from "#appliance/password-rule.ts";
 import type { UnitStatus, VolumeView } from "#appliance/backend.ts";
 import { FIRST_USER } from "#cluster/user-state.ts";
-import { Copyable, Field, FormToken, Notice, Live } from "./frame.tsx";
+import type { BoxView } from "#appliance/box-view.ts";
+import { BoxSection } from "./box-section.tsx";
+import { Copyable, Field, Form, FormToken, Notice, Live } from "./frame.tsx";
 import { capacityOf, volumePath } from "./health.ts";
 import { DiskTable, Strangers, UnitTable, WitnessOffer } from "./pages.tsx";
 import type { Reading } from "./reading.ts";
@@ -25,7 +28,13 @@ function UserName({ name }: { name: string }) {
   return <input type="text" name="user" value={name} autocomplete="username" hidden readonly />;
 }
 
-export function ClaimPage({ status, fault }: { status: UnitStatus; fault: string | null }) {
+export function ClaimPage(options: {
+  status: UnitStatus;
+  fault: string | null;
+  /** As it was typed; null: nothing was. */
+  clusterName: string | null;
+}) {
+  const { status, fault, clusterName } = options;
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
@@ -38,6 +47,15 @@ export function ClaimPage({ status, fault }: { status: UnitStatus; fault: string
             of {status.name}.
           </p>
           <UserName name={FIRST_USER} />
+          <Field
+            id="cluster"
+            label="Name of the cluster"
+            value={clusterName ?? status.cluster.name}
+            maxlength={NAME_CHARACTERS_MAX}
+            required
+            autocomplete="off"
+            hint="Letters, digits, dot, dash and underscore. It can be changed later."
+          />
           <Field
             id="code"
             label="Claim code"
@@ -137,9 +155,18 @@ export function LoginPage(options: {
 }
 
 /** First boot: what was found, what happens to the disks, the first volume. */
-export function SetupPage(options: { seen: Reading; session: Session; from: string }) {
-  const { seen, session, from } = options;
+export function SetupPage(options: {
+  seen: Reading;
+  session: Session;
+  from: string;
+  /** Of the unit that answers; null: not known. */
+  box: BoxView | null;
+  /** As the setting has it. */
+  timeServers: string | null;
+}) {
+  const { seen, session, from, box, timeServers } = options;
   const { units, volumes, status, strangers, disks } = seen;
+  const own = units?.find(({ unit }) => unit === status.unit);
   const first = volumes?.[0] ?? null;
   return (
     <div>
@@ -158,13 +185,26 @@ export function SetupPage(options: { seen: Reading; session: Session; from: stri
       </section>
       <section aria-labelledby="plan">
         <h2 id="plan">2. Disks</h2>
-        <p class="lead">What is on a disk is never overwritten. These are used or left alone:</p>
+        <p class="lead">
+          Nothing on a disk is overwritten unless you say so. These are used or left alone:
+        </p>
         <Live id="setup-disks">
           <DiskTable disks={disks.slice(0, 50)} units={units} />
         </Live>
       </section>
+      {own === undefined ? null : (
+        <section aria-labelledby="box">
+          <h2 id="box">3. Network and time</h2>
+          <p class="lead">
+            As it is now it works. What you change of {own.name} here, other units have on pages of
+            their own.
+          </p>
+          <BoxSection {...{ unit: own, box, session, port: status.ports["api"] ?? 0 }} />
+          {box?.isAppliance === true ? <TimeServers {...{ session, timeServers }} /> : null}
+        </section>
+      )}
       <section aria-labelledby="first">
-        <h2 id="first">3. First volume</h2>
+        <h2 id="first">{own === undefined ? 3 : 4}. First volume</h2>
         {first === null && status.cluster !== null ? (
           <NewVolumePage
             {...{ seen, session, from, fault: null, preview: null }}
@@ -175,6 +215,26 @@ export function SetupPage(options: { seen: Reading; session: Session; from: stri
         )}
       </section>
     </div>
+  );
+}
+
+/** Who tells all boxes the time. */
+function TimeServers({ session, timeServers }: { session: Session; timeServers: string | null }) {
+  return (
+    <Form session={session} action="/setup/time" class="card form">
+      <Field
+        id="servers"
+        label="Time servers of all boxes"
+        value={timeServers ?? ""}
+        autocomplete="off"
+        hint="Such as 10.0.0.1,ntp.example.org. Empty: those that DHCP names, else Debian's."
+      />
+      <p class="actions">
+        <button type="submit" class="second">
+          Save the time servers
+        </button>
+      </p>
+    </Form>
   );
 }
 

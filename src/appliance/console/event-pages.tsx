@@ -16,7 +16,7 @@ const PLACE = "/events";
 /** The newest ones that a page looks through, and that an export holds. */
 const EVENTS_READ = 1000;
 export const SEVERITIES = ["info", "warning", "alarm"] as const;
-const TONES = { info: "good", warning: "notice", alarm: "bad" } as const;
+const TONES = { warning: "notice", alarm: "bad" } as const;
 
 interface EventQuery {
   q: string;
@@ -140,18 +140,29 @@ function EventsPage(options: {
   );
 }
 
-export function EventTable({ events, id }: { events: readonly EventView[]; id: string }) {
+export function EventTable(options: {
+  events: readonly EventView[];
+  id: string;
+  /** Said where there is none. */
+  empty?: string;
+}) {
+  const { events, id, empty = "No event is known that fits." } = options;
   return (
     <Table
       id={id}
       caption="Events, newest first"
       columns={["Time (UTC)", "Weight", "What happened", "By"]}
-      empty="No event is known that fits."
+      empty={empty}
       rows={events.map((event) => [
-        <time datetime={`${timeInWords(event.atMs).replace(" ", "T")}Z`}>
+        <time class="when" datetime={`${timeInWords(event.atMs).replace(" ", "T")}Z`}>
           {timeInWords(event.atMs)}
         </time>,
-        <State tone={TONES[event.severity]} words={event.severity} />,
+        // What is as it should be stands back.
+        event.severity === "info" ? (
+          <span class="quiet">info</span>
+        ) : (
+          <State tone={TONES[event.severity]} words={event.severity} />
+        ),
         event.sentence,
         event.actor ?? "",
       ])}

@@ -124,15 +124,18 @@ function Navigation({ place, session, name }: { place: string; session: Session;
       </nav>
       <form method="post" action="/logout">
         <FormToken session={session} />
-        <p class="who">
-          {session.who.actor}, {session.who.role}
-        </p>
+        <p class="who">{whoInWords(session)}</p>
         <button class="quiet-button" type="submit">
           Sign out
         </button>
       </form>
     </header>
   );
+}
+
+/** `anna (viewer)`; whoever is called as the role is said once. */
+function whoInWords({ who: { actor, role } }: Session): string {
+  return actor === role ? actor : `${actor} (${role})`;
 }
 
 const VIEWER = "A viewer sees everything and changes nothing: ask an administrator.";
@@ -179,7 +182,7 @@ export function Notice(options: { tone: Tone; text: Child; isNews?: boolean }) {
   return (
     <div class={`note ${tone}`} role={isNews ? (tone === "bad" ? "alert" : "status") : undefined}>
       <Mark tone={tone} />
-      <p>{text}</p>
+      <p>{typeof text === "string" ? <Words text={text} /> : text}</p>
     </div>
   );
 }
@@ -195,6 +198,13 @@ export function State({ tone, words }: { tone: Tone; words: string }) {
       <Mark tone={tone} />
       {words}
     </span>
+  );
+}
+
+/** A sentence, with what stands between backticks in it as code. */
+export function Words({ text }: { text: string }) {
+  return (
+    <span>{text.split("`").map((part, at) => (at % 2 === 1 ? <code>{part}</code> : part))}</span>
   );
 }
 
@@ -320,6 +330,7 @@ export interface FieldOptions {
   autocomplete?: string;
   required?: boolean;
   minlength?: number;
+  maxlength?: number;
 }
 
 export function Field(options: FieldOptions) {
@@ -344,10 +355,11 @@ export function Field(options: FieldOptions) {
   );
 }
 
-export function Choice({ id, name, label }: { id: string; name: string; label: string }) {
+export function Choice(options: { id: string; name: string; label: string; checked?: boolean }) {
+  const { id, name, label, checked = false } = options;
   return (
     <p class="choice">
-      <input type="checkbox" id={id} name={name} value="yes" />
+      <input type="checkbox" id={id} name={name} value="yes" checked={checked} />
       <label for={id}>{label}</label>
     </p>
   );

@@ -90,8 +90,8 @@ test("next steps → what is missing, in order; none when all is done", async ()
 
 test("capacity → of ready disks of ours alone", async () => {
   const { disks } = await readingWith();
-  const [first, second] = disks;
-  const changed = [{ ...first, freeBytes: 2 ** 30 }, { ...second, state: "away" }, disks[2]];
+  const [first, strange, second] = disks;
+  const changed = [{ ...first, freeBytes: 2 ** 30 }, { ...second, state: "away" }, strange];
   const bytes = { totalBytes: 10 * 2 ** 30, freeBytes: 2 ** 30, usedBytes: 9 * 2 ** 30 };
   expect(capacityOf(changed as typeof disks)).toEqual({ disks: 1, ...bytes });
 });

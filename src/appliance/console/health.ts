@@ -188,6 +188,11 @@ export function nextSteps(seen: Reading, hasPassword: boolean): Step[] {
   return steps;
 }
 
+/** Where a disk that was left alone is used all the same. */
+export function claimPath(path: string): string {
+  return `/disks/claim?${new URLSearchParams({ path }).toString()}`;
+}
+
 /** By name; one named as the form for new ones by its number. */
 export function volumePath({ name, volume }: Pick<VolumeView, "name" | "volume">): string {
   return `/volumes/${encodeURIComponent(name === "new" ? String(volume) : name)}`;

@@ -13,7 +13,15 @@ import { spanInWords } from "#appliance/figure-words.ts";
 import type { JobView } from "#appliance/jobs.ts";
 import { EventTable } from "./event-pages.tsx";
 import { Bar, Live, Mark, Notice, Pages, Search, State, Table } from "./frame.tsx";
-import { capacityOf, diskTone, healthOf, nextSteps, type Step, unitTone } from "./health.ts";
+import {
+  capacityOf,
+  claimPath,
+  diskTone,
+  healthOf,
+  nextSteps,
+  type Step,
+  unitTone,
+} from "./health.ts";
 import { partOf, type Reading, unitName } from "./reading.ts";
 import { unitPath } from "./unit-pages.tsx";
 
@@ -165,7 +173,8 @@ function Now({ seen, jobs }: { seen: Reading; jobs: readonly JobView[] }) {
       </ul>
       {more > 0 ? <p class="hint">and {more} more</p> : null}
       <p class="hint">
-        {seen.status.sentence} <a href="/recovery">Recovery</a>
+        {seen.status.cluster === null ? `${seen.status.sentence} ` : null}
+        <a href="/recovery">Recovery</a> shows what is copied, and what failed over when.
       </p>
     </section>
   );
@@ -288,8 +297,8 @@ export function DisksPage({ seen, query }: { seen: Reading; query: ListQuery }) 
   return (
     <div>
       <p class="lead">
-        Nothing is written to a disk that holds something. Each one says why it is used or left
-        alone.
+        Nothing is written to a disk that holds something, unless you say so. Each one says why it
+        is used or left alone.
       </p>
       <Search path="/disks" query={query.q} label="Unit, path or state" />
       <Live id="disks">
@@ -322,7 +331,15 @@ export function DiskTable({ disks, units }: { disks: DiskView[]; units: UnitView
         </span>,
         <span class="name">{unitName(units, disk.unit)}</span>,
         <State tone={diskTone(disk)} words={disk.state} />,
-        <span class="why">{disk.reason === "" ? "in use by this cluster" : disk.reason}</span>,
+        <span class="why">
+          {disk.reason === "" ? "in use by this cluster" : disk.reason}
+          {disk.disk === 0 && disk.reason.startsWith("left alone: ") ? (
+            <span>
+              {" "}
+              <a href={claimPath(disk.path)}>Use it all the same…</a>
+            </span>
+          ) : null}
+        </span>,
         disk.disk === 0 ? "–" : sizeInWords(disk.freeBytes),
         sizeInWords(disk.sizeBytes),
         disk.disk === 0 ? "–" : String(disk.slices.length),

@@ -35,10 +35,11 @@ export interface Reading {
 
 /** Each is read when a page first asks for it: few pages need all of it. */
 export function readAll(backend: Backend): Reading {
+  const units = () => sortedUnits(ifReady(() => backend.units()));
   return lazily<Reading>({
     status: () => backend.status(),
-    disks: () => backend.disks(),
-    units: () => ifReady(() => backend.units()),
+    disks: () => sortedDisks(backend.disks(), units()),
+    units,
     volumes: () => ifReady(() => backend.volumes()),
     pools: () => ifReady(() => backend.pools.list()),
     hosts: () => ifReady(() => backend.hosts.list()),
@@ -47,6 +48,29 @@ export function readAll(backend: Backend): Reading {
     recovery: () => backend.recovery(),
     questions: () => ifReady(() => backend.fleet.questions()) ?? [],
   });
+}
+
+/** By name, as people number their boxes. */
+function sortedUnits(units: UnitView[] | null): UnitView[] | null {
+  return units?.toSorted((one, other) => compareNames(one.name, other.name)) ?? null;
+}
+
+const names = new Intl.Collator("en", { numeric: true });
+function compareNames(one: string, other: string): number {
+  return names.compare(one, other);
+}
+
+/** By the unit that they are in; of one unit those in use first, then the others by their path. */
+function sortedDisks(disks: DiskView[], units: readonly UnitView[] | null): DiskView[] {
+  const places = new Map((units ?? []).map(({ unit }, at) => [unit, at]));
+  const placeOf = ({ unit }: DiskView) => places.get(unit) ?? places.size;
+  const numberOf = ({ disk }: DiskView) => (disk === 0 ? Number.MAX_SAFE_INTEGER : disk);
+  return disks.toSorted(
+    (one, other) =>
+      placeOf(one) - placeOf(other) ||
+      numberOf(one) - numberOf(other) ||
+      compareNames(one.path, other.path),
+  );
 }
 
 function lazily<T extends object>(reads: { [K in keyof T]: () => T[K] }): T {

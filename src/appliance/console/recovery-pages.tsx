@@ -93,7 +93,11 @@ function RecoveryPage(options: PageOptions) {
             Each with the time from when the head before was heard last until the new one served:
             what hosts waited at most.
           </p>
-          <EventTable events={failovers.slice(0, FAILOVERS_SHOWN)} id="failover-table" />
+          <EventTable
+            events={failovers.slice(0, FAILOVERS_SHOWN)}
+            id="failover-table"
+            empty="No failover is known yet."
+          />
         </section>
       </Live>
       <LossForm {...{ seen, asked, loss }} />

@@ -1,24 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The settings of the cluster: shown and changed in the words of people (setting-words.ts). Only
-// what was typed anew is changed.
+// what was typed anew is changed. Under them the ways to all else that is set up once: updates,
+// backups, people, trust, metrics, help.
 
 /** @jsxImportSource hono/jsx */
 
 import { Fault } from "#base/fault.ts";
 import { ChangeSettingsSchema } from "#appliance/api/schemas.ts";
-import { SETTINGS, settingOf } from "#appliance/api/setting-words.ts";
+import { SETTINGS, type SettingWords, settingOf } from "#appliance/api/setting-words.ts";
+import { sizeInWords } from "#appliance/api/words.ts";
 import type { ControlBackend } from "#appliance/control-desk.ts";
 import type { SettingsView } from "#appliance/backend.ts";
+import { BUNDLE_CHARACTERS_MAX } from "#appliance/support-bundle.ts";
 import { BackupSection, addBackups } from "./backup-section.tsx";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
 import { Field, Form, Notice } from "./frame.tsx";
 import type { Session } from "./sessions.ts";
+import { UPDATE_PLACE } from "./update-pages.tsx";
 import { USERS_PLACE } from "./user-pages.tsx";
 
 const PLACE = "/settings";
+const BUNDLE_PLACE = `${PLACE}/support-bundle`;
 const LABELS: Record<keyof SettingsView, string> = {
+  clusterName: "Name of the cluster",
   reprotectAfterMs: "Make a missing copy anew after",
   protectWithinMs: "Protected again within",
   scrubEveryMs: "Read every block at least every",
@@ -27,7 +33,15 @@ const LABELS: Record<keyof SettingsView, string> = {
   groupAddress: "Group address",
   httpsOnly: "Answer over TLS alone",
   syslogTarget: "Send logs and events to",
+  timeServers: "Time servers",
 };
+/** What belongs together, under a heading of its own; each setting is in one of them. */
+const GROUPS: readonly (readonly [heading: string, names: readonly (keyof SettingsView)[]])[] = [
+  ["Cluster", ["clusterName", "timeServers", "syslogTarget"]],
+  ["Ways in", ["groupAddress", "httpsOnly"]],
+  ["Copies", ["reprotectAfterMs", "protectWithinMs"]],
+  ["Disks", ["scrubEveryMs", "scrubBytesPerSecondMax", "diskErrorsMax"]],
+];
 
 export function addSettingsPage(app: ConsoleApp, desk: Desk): void {
   const { backend } = desk;
@@ -45,6 +59,16 @@ export function addSettingsPage(app: ConsoleApp, desk: Desk): void {
   app.get(
     PLACE,
     desk.guarded((call, session) => show(call, session, new URLSearchParams(), null)),
+  );
+  app.get(
+    BUNDLE_PLACE,
+    desk.guarded((call) =>
+      call.body(JSON.stringify(backend.supportBundle()), 200, {
+        "content-type": "application/json",
+        "content-disposition": 'attachment; filename="cairn-support.json"',
+        "cache-control": "no-store",
+      }),
+    ),
   );
   app.post(
     PLACE,
@@ -111,20 +135,24 @@ function SettingsPage(options: {
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
       <Form session={session} action={PLACE} class="card form">
-        {SETTINGS.map(({ name, sentence, show }) => (
-          <Field
-            id={name}
-            label={LABELS[name]}
-            value={typed.get(name) ?? show(values[name])}
-            hint={`${sentence.slice(0, 1).toUpperCase()}${sentence.slice(1)}.`}
-            autocomplete="off"
-            required
-          />
+        {GROUPS.map(([heading, names]) => (
+          <fieldset class="group">
+            <legend>{heading}</legend>
+            {SETTINGS.filter(({ name }) => names.includes(name)).map((setting) => (
+              <SettingField {...{ setting, values, typed }} />
+            ))}
+          </fieldset>
         ))}
         <p class="actions">
           <button type="submit">Save the settings</button>
         </p>
       </Form>
+      <section class="card" aria-labelledby="update">
+        <h2 id="update">Update</h2>
+        <p>
+          Which version each unit runs, and <a href={UPDATE_PLACE}>how to bring in another</a>.
+        </p>
+      </section>
       <BackupSection {...{ control, session }} />
       <section class="card" aria-labelledby="people">
         <h2 id="people">Users and tokens</h2>
@@ -134,6 +162,66 @@ function SettingsPage(options: {
         </p>
       </section>
       <TrustSection />
+      <WatchSections />
+    </div>
+  );
+}
+
+function SettingField(options: {
+  setting: SettingWords;
+  values: SettingsView;
+  typed: URLSearchParams;
+}) {
+  const { setting, values, typed } = options;
+  const { name, sentence, show } = setting;
+  const value = typed.get(name) ?? show(values[name]);
+  const hint = `${sentence.slice(0, 1).toUpperCase()}${sentence.slice(1)}.`;
+  if (typeof values[name] !== "boolean") {
+    return (
+      <Field id={name} label={LABELS[name]} {...{ value, hint }} autocomplete="off" required />
+    );
+  }
+  return (
+    <div class="field">
+      <label for={name}>{LABELS[name]}</label>
+      <p class="hint" id={`${name}-hint`}>
+        {hint}
+      </p>
+      <select id={name} name={name} aria-describedby={`${name}-hint`}>
+        {["no", "yes"].map((word) => (
+          <option value={word} selected={word === value}>
+            {word}
+          </option>
+        ))}
+      </select>
+    </div>
+  );
+}
+
+/** For programs that watch, and for people who help. */
+function WatchSections() {
+  return (
+    <div>
+      <section class="card" aria-labelledby="metrics">
+        <h2 id="metrics">Metrics</h2>
+        <p>
+          Prometheus reads <a href="/metrics">/metrics</a> of every unit, with a viewer's token. A
+          dashboard for Grafana and alert rules come with Cairn, in <code>docs/monitoring</code>.
+        </p>
+      </section>
+      <section class="card" aria-labelledby="support">
+        <h2 id="support">Support bundle</h2>
+        <p>
+          What this unit knows and what its control station decided lately, in one file of{" "}
+          {sizeInWords(BUNDLE_CHARACTERS_MAX)} at most. Secrets are not in it; names and addresses
+          are.
+        </p>
+        <p>
+          <a class="button second" href={BUNDLE_PLACE} download>
+            Get the bundle
+          </a>
+        </p>
+      </section>
     </div>
   );
 }

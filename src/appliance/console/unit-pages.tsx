@@ -10,10 +10,12 @@ import { Fault } from "#base/fault.ts";
 import type { Backend, UnitView } from "#appliance/backend.ts";
 import { placeInWords } from "#cluster/pool-state.ts";
 import { driveInWords, figureFacts, smartInWords } from "#appliance/figure-words.ts";
+import type { BoxView } from "#appliance/box-view.ts";
 import type { UnitFigures } from "#appliance/unit-figures.ts";
 import type { WhatIf } from "#appliance/what-if.ts";
 import type { Call, ConsoleApp, Desk } from "./console.tsx";
 import { MaintainSchema } from "#appliance/api/fleet-schemas.ts";
+import { BoxSection, boxActs } from "./box-section.tsx";
 import { sentenceOf } from "./fault-words.ts";
 import { Bar, Choice, Form, Live, Notice, State, Table } from "./frame.tsx";
 import { unitTone } from "./health.ts";
@@ -31,9 +33,17 @@ const MAINTENANCE_HOURS = [0.5, 1, 2, 4, 8, 24];
 
 export function addUnitPages(app: ConsoleApp, desk: Desk): void {
   const { fleet, neighbours } = desk.backend;
-  const show = async (call: Call, session: Session, fault: Fault | null) => {
+  const show = async (
+    call: Call,
+    session: Session,
+    fault: Fault | null,
+    typed: URLSearchParams | null = null,
+  ) => {
     const { unit: number } = unitIn(call, desk.backend);
-    const figures = await ifAnswered(neighbours.figures(number));
+    const [figures, box] = await Promise.all([
+      ifAnswered(neighbours.figures(number)),
+      ifAnswered(neighbours.box(number)),
+    ]);
     const seen = readAll(desk.backend);
     const unit = unitIn(call, desk.backend);
     // Of many volumes it takes a while: a click asks for it then.
@@ -42,7 +52,8 @@ export function addUnitPages(app: ConsoleApp, desk: Desk): void {
     const isAsked = isSmall && unit.maintenance === null;
     const away = isAsked ? fleet.whatIf({ maintenance: unit.name }) : null;
     const words = fault === null ? null : sentenceOf(fault);
-    const content = <UnitPage {...{ unit, figures, loss, away, seen, session, fault: words }} />;
+    const known = { unit, figures, box, typed, loss, away, seen, session, fault: words };
+    const content = <UnitPage {...known} />;
     return desk.show(call, { title: unit.name, place: PLACE, content, fault });
   };
   for (const [word, act] of Object.entries(actsOn(desk.backend))) {
@@ -55,7 +66,7 @@ export function addUnitPages(app: ConsoleApp, desk: Desk): void {
         const fault = await desk.attempt(call, async () => {
           note = await act(unit, form);
         });
-        if (fault !== null) return show(call, session, fault);
+        if (fault !== null) return show(call, session, fault, form);
         session.note = note;
         return desk.lead(call, word === "remove" ? PLACE : unitPath(unit));
       }),
@@ -100,6 +111,7 @@ function actsOn({ fleet, neighbours }: Backend): Record<string, Act> {
       await fleet.keep(unit.name);
       return `${unit.name} stays.`;
     },
+    ...boxActs(neighbours),
     replace: async (unit, form) => {
       const by = form.get("by") ?? "";
       await fleet.replace(unit.name, by);
@@ -128,6 +140,10 @@ interface PageOptions {
   unit: UnitView;
   /** Null: it does not answer. */
   figures: UnitFigures | null;
+  /** Its network and clock; null: it does not answer. */
+  box: BoxView | null;
+  /** What was typed and refused. */
+  typed: URLSearchParams | null;
   /** What its loss would mean now; null: not asked yet. */
   loss: WhatIf | null;
   /** The same for its absence in maintenance; null: not asked, or it is in maintenance. */
@@ -137,7 +153,7 @@ interface PageOptions {
   fault: string | null;
 }
 
-function UnitPage({ unit, figures, loss, away, seen, session, fault }: PageOptions) {
+function UnitPage({ unit, figures, box, typed, loss, away, seen, session, fault }: PageOptions) {
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
@@ -167,6 +183,10 @@ function UnitPage({ unit, figures, loss, away, seen, session, fault }: PageOptio
           )}
         </section>
       </Live>
+      <section aria-labelledby="box">
+        <h2 id="box">Network and clock</h2>
+        <BoxSection {...{ unit, box, typed, session }} port={seen.status.ports["api"] ?? 0} />
+      </section>
       <LocateForm {...{ unit, figures, session }} />
       <MaintenanceForm {...{ unit, session, away }} />
       {unit.evacuation === null ? (

@@ -239,6 +239,7 @@ export function VolumePage(options: VolumePageOptions) {
           <AttachSection volume={volume} />
           <PathSection volume={volume} seen={seen} />
           <VolumeHosts volume={volume} hosts={seen.hosts ?? []} session={session} />
+          <NameSection volume={volume} session={session} />
         </div>
       )}
       <SliceSection volume={volume} seen={seen} page={page} />
@@ -252,6 +253,25 @@ export function VolumePage(options: VolumePageOptions) {
         </p>
       </section>
     </div>
+  );
+}
+
+function NameSection({ volume, session }: { volume: VolumeView; session: Session }) {
+  return (
+    <section aria-labelledby="rename">
+      <h2 id="rename">Name</h2>
+      <Form session={session} action={`${volumePath(volume)}/rename`} class="form">
+        <Field
+          id="name"
+          label="Name"
+          value={volume.name}
+          required
+          autocomplete="off"
+          hint="Hosts attach by it: one that knows another is refused when it connects anew."
+        />
+        <button type="submit">Rename</button>
+      </Form>
+    </section>
   );
 }
 

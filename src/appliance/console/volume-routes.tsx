@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the volumes' pages do: create (with a preview first, if wanted), assign to hosts, delete.
+// What the volumes' pages do: create (with a preview first, if wanted), rename, assign to hosts,
+// delete.
 // A refusal shows the form again, as it was typed, with the reason.
 
 /** @jsxImportSource hono/jsx */
 
 import { Fault } from "#base/fault.ts";
+import { ChangeVolumeSchema } from "#appliance/api/schemas.ts";
 import { GRACE_MS } from "#appliance/api/words.ts";
 import type { Backend, CreateVolume, VolumeView } from "#appliance/backend.ts";
 import { type Call, type ConsoleApp, type Desk, fromOf, listQuery } from "./console.tsx";
@@ -109,6 +111,24 @@ function addOne(app: ConsoleApp, desk: Desk): void {
     desk.guarded((call, session) => {
       const volume = backend.volume(nameIn(call));
       return show(call, session, { volume, fault: null });
+    }),
+  );
+  app.post(
+    `${PLACE}/:id/rename`,
+    desk.guarded(async (call, session) => {
+      const name = (await desk.form(call, session)).get("name") ?? "";
+      let volume = backend.volume(nameIn(call));
+      const before = volume.name;
+      const fault = await desk.attempt(call, async () => {
+        const change = ChangeVolumeSchema.safeParse({ name });
+        if (!change.success) {
+          throw new Fault("badRequest", "a name has letters, digits, dot, dash and underscore");
+        }
+        volume = await backend.changeVolume(String(volume.volume), change.data);
+      });
+      if (fault !== null) return show(call, session, { volume, fault });
+      session.note = `${before} is called ${name}.`;
+      return desk.lead(call, volumePath(volume));
     }),
   );
   for (const act of ["assign", "revoke"] as const) {

@@ -49,6 +49,7 @@ export class MemorySocket implements StreamSocket {
   get queuedBytes(): number {
     return this.#queue.reduce((sum, { length }) => sum + length, 0);
   }
+  unheardMs = 0;
   get paused(): boolean {
     return this.#paused;
   }

@@ -14,6 +14,7 @@
 // - `finished` is called exactly once, after the connection ended and the last request of it did
 //   too: from then on nothing of this connection takes effect (H7).
 
+import { HOST_UNHEARD_MS } from "#base/limits.ts";
 import type { Memory } from "#base/memory.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import type { StreamSocket } from "#base/stream.ts";
@@ -33,6 +34,9 @@ import {
 } from "./nbd.wire.ts";
 import type { TransmissionCounters } from "./transmission.ts";
 import { SLAB_BYTES, Transmission } from "./transmission.ts";
+
+/** How often it is looked whether the host can be reached: sooner than it could give us up. */
+const HEARD_EVERY_MS = 250;
 
 export interface NbdSessionOptions {
   exports: NbdExports;
@@ -99,6 +103,7 @@ export class NbdSession {
   #moved = true;
   #movedMs = 0;
   #startedMs = -1;
+  #heardMs = 0;
 
   constructor(
     memory: Memory,
@@ -172,6 +177,11 @@ export class NbdSession {
     if (this.#moved) this.#movedMs = nowMs;
     this.#moved = false;
     if (this.#phase === "over") return;
+    if (nowMs - this.#heardMs >= HEARD_EVERY_MS) {
+      this.#heardMs = nowMs;
+      const isUnheard = !this.#isAway && this.#socket.unheardMs >= HOST_UNHEARD_MS;
+      if (isUnheard) return this.#close("its host cannot be reached"); // H7
+    }
     if (this.#transmission === null) {
       if (nowMs - this.#startedMs >= HANDSHAKE_MS) this.#close("no export chosen in time");
       return;

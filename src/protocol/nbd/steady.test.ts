@@ -29,6 +29,7 @@ function connection(headers: HeaderStyle) {
   const socket: StreamSocket = {
     peerAddress: "192.0.2.7",
     peerPort: 1,
+    unheardMs: 0,
     queuedBytes: 0,
     onBytes: () => 0,
     onClose: ignore,

@@ -3,7 +3,7 @@
 // The transmission phase: every command, every refusal, back-pressure, and the end of a connection.
 
 import { describe, expect, test } from "bun:test";
-import { REQUEST_BYTES_MAX } from "#base/limits.ts";
+import { HOST_UNHEARD_MS, REQUEST_BYTES_MAX } from "#base/limits.ts";
 import { Memory } from "#base/memory.ts";
 import type { Operation } from "#base/operation.ts";
 import { FLAG_FUA, FLAG_NO_HOLE, OperationKind } from "#base/operation.ts";
@@ -457,6 +457,24 @@ describe("the end", () => {
     expect(host.finished).toEqual(["the peer closed"]);
     expect(host.memory.usedBytes).toBe(0);
     expect(host.credit.heldBytes).toBe(0);
+  });
+
+  test("H7: its machine cannot be reached → ended before it may have written elsewhere", () => {
+    const host = structured();
+    host.volume.held = [];
+    host.request(WRITE, { payload: Buffer.alloc(512, 1) });
+    host.socket.unheardMs = HOST_UNHEARD_MS - 1;
+    host.session.tick(1000);
+    expect(host.session.isOver).toBe(false);
+    host.socket.unheardMs = HOST_UNHEARD_MS;
+    host.session.tick(2000);
+    host.socket.turn();
+    const [write] = host.volume.held.splice(0) as [Operation];
+    // What waited for the cluster is not sent to a new head any more.
+    expect(write.cancelled).toBe(true);
+    host.volume.complete(write);
+    expect(host.finished).toEqual(["its host cannot be reached"]);
+    expect(host.memory.usedBytes).toBe(0);
   });
 
   test("H7: lost within a payload → nothing of that write reaches the volume", () => {
