@@ -5,6 +5,7 @@
 import { expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { FLAG_FUA, FLAG_PAST_CACHE, OperationKind } from "#base/operation.ts";
@@ -115,6 +116,33 @@ test("a file, buffered → the same, by the ring and by the write lane's thread"
       expect(Buffer.compare(readFileSync(file), lastModel)).toBe(0);
     });
   }
+});
+
+test("buffered and in memory → a read ends within submit, one out of its done by the ring", () => {
+  withFile(1 << 20, (file) => {
+    writeFileSync(file, Buffer.alloc(1 << 20, 0x6b));
+    runReactor((reactor, finish) => {
+      const area = new FileArea(reactor, { path: file, direct: "never" });
+      const bufferOffset = reactor.memory.allocate(8192);
+      const place = { offsetBytes: 4096, lengthBytes: 8192, bufferOffset };
+      const found = () => reactor.memory.bytes.subarray(bufferOffset, bufferOffset + 8192);
+      const isThere = () => found().every((byte) => byte === 0x6b);
+      const ended: string[] = [];
+      const second = (status: Status): void => {
+        ended.push("second");
+        expect([status, isThere()]).toEqual([Status.ok, true]);
+        area.close(finish);
+      };
+      const first = (status: Status): void => {
+        ended.push("first");
+        expect([status, isThere()]).toEqual([Status.ok, true]);
+        found().fill(0);
+        area.submit(operation(read, place, second));
+      };
+      area.submit(operation(read, place, first));
+      expect(ended).toEqual(["first"]);
+    });
+  });
 });
 
 test("a loop device → direct, exclusive: a second opening is refused as in use", () => {

@@ -54,10 +54,14 @@ export const SETUP = {
   cqSize: 1 << 3,
   clamp: 1 << 4,
   submitAll: 1 << 7, // 5.18
+  taskrunFlag: 1 << 9, // 5.19
   singleIssuer: 1 << 12, // 6.0
   deferTaskrun: 1 << 13, // 6.1
   noSqArray: 1 << 16, // 6.6
 } as const;
+
+/** IORING_SQ_*: what the kernel says in the submission ring's flags, without being asked. */
+export const SQ_FLAG = { taskrun: 1 << 2 } as const;
 
 /** IORING_FEAT_*: what the kernel says it can. */
 export const FEATURE = {
@@ -160,6 +164,8 @@ export const SYNC_FILE_RANGE_ALL = 7;
 export const FADVISE_DONTNEED = 4;
 /** linux/fs.h: this one write is on stable media when it completes. */
 export const RWF_DSYNC = 2;
+/** linux/fs.h: only what is in memory, without a wait. */
+export const RWF_NOWAIT = 8;
 /** poll(2): error, hang-up, the peer will send no more. */
 export const POLL_GONE = 0x0008 | 0x0010 | 0x2000;
 

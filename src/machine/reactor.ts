@@ -6,6 +6,8 @@
 //
 // It waits for more than one completion where more are sure to come: that of a send, which is
 // mostly there at once and asks for nothing, and some of the disk's while many are under way.
+// Where a host asks one thing after the other, each soon after its answer, the loop looks out for
+// the next for a moment before it sleeps: to be woken takes longer than the answer does.
 //
 // One turn: what was deferred, then the sends that gathered, then one io_uring_enter that submits
 // all of it and waits, then the completions, then the tick if it is due (every 50 or 100 ms).
@@ -33,6 +35,14 @@ const STOP_MS_MAX = 2000;
 /** One in so many of the disks' operations under way is waited for together, up to GATHER_MAX. */
 const GATHER_SHARE = 8;
 const GATHER_MAX = 8;
+/** So long the loop looks out before it sleeps, where most waits were shorter than that, ms. */
+const LOOK_MS = 0.05;
+/** Short waits in a row make it look out, up to so many are remembered; a long one undoes some. */
+const SHORT_WAITS_MIN = 16;
+const SHORT_WAITS_MAX = 32;
+const LONG_WAIT_COST = 4;
+/** Completions of one turn up to which a host asks one thing after the other. */
+const LOOK_COMPLETIONS_MAX = 3;
 /** Turns in which sends are not waited for, after one in which nothing came with them in time. */
 const GATHER_PAUSE_TURNS = 256;
 const EFD_CLOEXEC = 0x80000;
@@ -59,6 +69,8 @@ export class Reactor {
   diskInFlight = 0;
   #sends = 0;
   #gatherPause = 0;
+  #shortWaits = 0;
+  #dispatched = 0;
   /** A thread for the write lane is wanted; while there is none the ring does its work. */
   onLane: (seed: WriteLaneSeed) => void = () => {};
   #lane: WriteLane | null = null;
@@ -175,27 +187,43 @@ export class Reactor {
       this.#deferredNext.length > 0 ||
       this.#turnEndsNext.length > 0 ||
       (lane !== null && !lane.mayWait());
-    const untilTickMs = this.#nextTickMs - this.clock.nowMs();
-    const waitMs = busy ? 0 : Math.max(0, Math.min(untilTickMs, TICK_QUIET_MS));
+    const beforeMs = this.clock.nowMs();
+    const waitMs = busy ? 0 : Math.max(0, Math.min(this.#nextTickMs - beforeMs, TICK_QUIET_MS));
     this.#wait(waitMs);
     this.turnMs = this.clock.nowMs();
-    this.ring.dispatch();
+    if (waitMs > 0) this.#noteWait(this.turnMs - beforeMs);
+    this.#dispatched = this.ring.dispatch();
     if (lane !== null) lane.collect();
     this.#tickIfDue();
   }
 
   #wait(waitMs: number): void {
-    const disks = Math.min(GATHER_MAX, Math.floor(this.diskInFlight / GATHER_SHARE));
     let sends = this.#sends;
     this.#sends = 0;
+    if (waitMs > 0 && this.#mayLook()) {
+      this.ring.submitAndLook(LOOK_MS, sends);
+      if (this.ring.waiting > sends) return;
+    }
     if (this.#gatherPause > 0) {
       this.#gatherPause--;
       sends = 0;
     }
+    const disks = Math.min(GATHER_MAX, Math.floor(this.diskInFlight / GATHER_SHARE));
     this.ring.submitAndWait(waitMs, sends + Math.max(1, disks));
     // A host farther away than the wait is long: it would only wake the reactor twice.
     if (sends > 0 && waitMs > 0 && this.ring.waiting <= sends)
       this.#gatherPause = GATHER_PAUSE_TURNS;
+  }
+
+  /** Nothing is under way but what hosts will ask, and they were quick lately. */
+  #mayLook(): boolean {
+    if (this.#shortWaits < SHORT_WAITS_MIN || this.#dispatched > LOOK_COMPLETIONS_MAX) return false;
+    return this.diskInFlight === 0 && (this.#lane?.inFlight ?? 0) === 0;
+  }
+
+  #noteWait(tookMs: number): void {
+    if (tookMs <= LOOK_MS) this.#shortWaits = Math.min(SHORT_WAITS_MAX, this.#shortWaits + 1);
+    else this.#shortWaits = Math.max(0, this.#shortWaits - LONG_WAIT_COST);
   }
 
   #runDeferred(): void {

@@ -5,9 +5,12 @@
 import { expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import path from "node:path";
-import { RING_OP } from "./io-uring.wire.ts";
+import { RING_OP, SQE } from "./io-uring.wire.ts";
+import { libc } from "./libc.ts";
 import { runReactor } from "./reactor-fixture.ts";
 import { Ring, type RingTarget, probeRing } from "./ring.ts";
+
+const POLLIN = 1;
 
 class Counting implements RingTarget {
   readonly seen = new Map<number, number>();
@@ -47,6 +50,25 @@ test("a target that submits from within its completion → goes on, also with a 
     ring.dispatch();
   }
   expect(left).toBe(0);
+  ring.close();
+});
+
+test("looked out for → what came is there without a wait, and nothing for nothing", () => {
+  const ring = new Ring({ entries: 8 });
+  const seen: number[] = [];
+  const target: RingTarget = { ringDone: (_, result) => void seen.push(result) };
+  const fd = libc.eventfd(0, 0);
+  const entry = ring.prepare(RING_OP.pollAdd, fd, target, 0);
+  ring.words[entry + SQE.opFlags] = POLLIN;
+  ring.submitAndLook(5, 0);
+  expect(ring.waiting).toBe(0);
+  const one = new Uint8Array(new ArrayBuffer(4096));
+  one[0] = 1;
+  libc.write(fd, one, 8);
+  ring.submitAndLook(10_000, 0);
+  expect(ring.dispatch()).toBe(1);
+  expect(seen).toEqual([POLLIN]);
+  libc.close(fd);
   ring.close();
 });
 

@@ -8,6 +8,8 @@
 //   enough.
 // - Every submission owns a slot until its last completion; the slot's number is its user_data. A
 //   slot holds the target to tell and the target's own tag: no closure and no object per I/O.
+// - Whether completions wait to be posted stands in the submission ring's flags (TASKRUN_FLAG): to
+//   look there costs no call.
 // - Submissions that no longer fit are handed to the kernel at once; completions are never dropped
 //   by it (FEAT_NODROP: overflow waits in the kernel for the next enter).
 
@@ -31,6 +33,7 @@ import {
   SETUP,
   SQE,
   SQE_WORDS,
+  SQ_FLAG,
   SYS_IO_URING_ENTER,
   SYS_IO_URING_REGISTER,
   SYS_IO_URING_SETUP,
@@ -51,6 +54,8 @@ const KERNEL_WORKERS_UNBOUNDED = 16;
  * what a disk or a network takes for one.
  */
 const GATHER_MICROSECONDS = 50;
+/** Looks at the ring's flags between two looks at the clock. */
+const LOOKS = 64;
 /** Pseudo target of submissions whose completion says nothing (a cancellation). */
 const IGNORED_SLOT = 0xffffffff;
 /** Busy answers of io_uring_enter in a row before the ring counts as broken. */
@@ -89,6 +94,7 @@ export class Ring {
   readonly #completions: Int32Array;
   readonly #entries: number;
   readonly #submissionTailAt: number;
+  readonly #submissionFlagsAt: number;
   readonly #completionHeadAt: number;
   readonly #completionTailAt: number;
   readonly #completionMask: number;
@@ -121,6 +127,7 @@ export class Ring {
     this.#completions = new Int32Array(rings);
     this.words = new Uint32Array(mapRing(made.fd, params.sqEntries * SQE_WORDS * 4, MMAP_SQES));
     this.#submissionTailAt = params.sqTail / 4;
+    this.#submissionFlagsAt = params.sqFlags / 4;
     this.#completionHeadAt = params.cqHead / 4;
     this.#completionTailAt = params.cqTail / 4;
     this.#completionMask = this.#submission[params.cqMask / 4] as number;
@@ -219,6 +226,27 @@ export class Ring {
     this.#enter(minimum, flags, this.#argument, GETEVENTS_ARG.size);
   }
 
+  /**
+   * Hands what is prepared to the kernel and looks out for more than `known` completions, for
+   * `limitMs` at most, without sleeping. Does not dispatch.
+   */
+  submitAndLook(limitMs: number, known: number): void {
+    this.submitAndWait(0);
+    const endMs = performance.now() + limitMs;
+    while (this.waiting <= known && performance.now() < endMs) {
+      if (this.#isNews()) this.submitAndWait(0);
+    }
+  }
+
+  /** The kernel has something for us; a few looks. */
+  #isNews(): boolean {
+    for (let look = 0; look < LOOKS; look++) {
+      const flags = Atomics.load(this.#submission, this.#submissionFlagsAt);
+      if ((flags & SQ_FLAG.taskrun) !== 0) return true;
+    }
+    return false;
+  }
+
   #enter(minimum: number, flags: number, argument: number, argumentBytes: number): number {
     this.#submission[this.#submissionTailAt] = this.#tail;
     const result = libc.syscall(
@@ -298,7 +326,12 @@ function setUp(
   params: Params,
 ): { fd: number; noSqArray: boolean } {
   const required =
-    SETUP.cqSize | SETUP.clamp | SETUP.submitAll | SETUP.singleIssuer | SETUP.deferTaskrun;
+    SETUP.cqSize |
+    SETUP.clamp |
+    SETUP.submitAll |
+    SETUP.taskrunFlag |
+    SETUP.singleIssuer |
+    SETUP.deferTaskrun;
   const trySetUp = (flags: number): number => {
     params.clear();
     params.flags = flags;

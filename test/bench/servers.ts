@@ -100,7 +100,8 @@ export async function startPeer(
 /** The peers' file without any server: what a program on the machine itself gets. */
 export function directlyAttached(file: string, mode: DiskMode): Server {
   const direct = `--direct=${mode === "direct" ? 1 : 0}`;
-  const words = ["--ioengine=io_uring", `--filename=${file}`, direct];
+  // Else it begins by dropping the file from the page cache, and the peers' next rounds are cold.
+  const words = ["--ioengine=io_uring", "--invalidate=0", `--filename=${file}`, direct];
   return { name: "fio on the file", words: { tcp: words, unix: words }, cpuSeconds: () => 0 };
 }
 

@@ -12,6 +12,7 @@ import { LIMIT_MS, MIB } from "./cluster-fixture.ts";
 import type { Judgement } from "./judge-figures.ts";
 import { Lab } from "./lab.ts";
 import type { LabUnit } from "./lab-unit.ts";
+import { pause } from "./until.ts";
 
 const STEPS = 10;
 /** Of each ten packets; the rest are of NBD. */
@@ -20,6 +21,8 @@ const PEER_SHARE = 0.1;
 const SLICE_BYTES = 32 * MIB;
 const STEADY_BLOCKS = 2048;
 const SEED = 31;
+/** Garbage is no leak: what counts is what a unit holds when it has been quiet for a while. */
+const QUIET_MS = 20_000;
 /** What the collector may leave, MiB per million packets. */
 const SLOPE_MAX = 8;
 
@@ -57,21 +60,28 @@ export async function judgeMutants(judgement: Judgement, packets: number): Promi
     SEED,
   );
   const host = { host: unit.address, port: 10809, name: "steady" };
-  const steady = await SteadyHost.begin(host, SEED, STEADY_BLOCKS);
   const pid = unit.pid ?? 0;
   // The first step warms up what is made once: it counts for nothing but crashes.
   const step = Math.ceil(packets / STEPS);
   const held: number[] = [];
+  let longestMs = 0;
   for (let index = 0; index <= STEPS; index++) {
+    const steady = await SteadyHost.begin(host, SEED + index, STEADY_BLOCKS);
     await storm.discovery(step * DISCOVERY_SHARE);
     await storm.peers(step * PEER_SHARE);
     await storm.nbd(step * (1 - DISCOVERY_SHARE - PEER_SHARE));
     unit.stillRuns();
-    if (index > 0) held.push(heldMiB(pid));
-    judgement.note(`  ${storm.sent} packets, ${heldMiB(pid).toFixed(1)} MiB held`);
+    const peak = heldMiB(pid);
+    const beside = await steady.finish();
+    longestMs = Math.max(longestMs, beside.longestMs);
+    await pause(QUIET_MS);
+    const quiet = heldMiB(pid);
+    if (index > 0) held.push(quiet);
+    judgement.note(
+      `  ${storm.sent} packets, ${beside.writes} blocks written beside and ${beside.reads} ` +
+        `compared; ${peak.toFixed(1)} MiB held, ${quiet.toFixed(1)} at rest`,
+    );
   }
-  const { writes, reads, longestMs } = await steady.finish();
-  judgement.note(`  a host beside wrote ${writes} blocks and compared ${reads}`);
   judgement.add("mutated packets", storm.sent, { unit: "", most: null });
   judgement.add("restarts", unit.pid === pid ? 0 : 1, { unit: "", most: 0 });
   judgement.add("errors in the unit's log", errorsIn(unit), { unit: "", most: 0 });
