@@ -65,8 +65,5 @@ export function withCard(
 ): NetworkEntry[] {
   const others = network.filter((entry) => !isFixed([entry], card));
   if (fixed === null) return others;
-  // Time servers of a card come from the boot medium, and stay.
-  const ntp = network.find((entry) => isFixed([entry], card))?.ntp;
-  const kept = ntp === undefined ? {} : { ntp };
-  return [...others, { interface: card.name, ...fixed, ...kept }];
+  return [...others, { interface: card.name, ...fixed }];
 }
