@@ -560,11 +560,6 @@ describe("one unit", () => {
     expect(backend.neighbours.network).toEqual([
       { interface: "eth0", addresses: ["10.0.0.5/24"], gateways: ["10.0.0.254"], dns: [] },
     ]);
-    // What the boot medium said of time servers is not asked here, and stays.
-    const stamped = { mac: "52:54:00:00:00:01", addresses: ["10.0.0.5/24"], ntp: ["10.0.0.9"] };
-    backend.neighbours.network = [stamped];
-    expect(await led(ask({ addresses: "10.0.0.6/24" }))).toEqual([303, "/units/1"]);
-    expect(backend.neighbours.trial).toMatchObject([{ interface: "eth0", ntp: ["10.0.0.9"] }]);
     expect(await led(ask({ by: "dhcp" }))).toEqual([303, "/units/1"]);
     expect(backend.neighbours.trial).toEqual([]);
     expect(await led(post("/units/1/undo-network", { token }))).toEqual([303, "/units/1"]);
