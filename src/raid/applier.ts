@@ -192,14 +192,22 @@ export class Applier {
 
   #start(change: LocalChange, done: ChangeDone): void {
     assert(this.#store.record !== null, "a record is stored before the first change");
-    const flight = this.#spare.pop() ?? new Flight((ended) => this.#landed(ended));
+    const flight = this.#spare.pop() ?? this.#newFlight();
     flight.change = change;
     flight.done = done;
     this.#flights.add(flight);
     this.outstanding++;
     const first = firstRegion(change);
     const last = lastRegion(change);
-    if (this.#allActive(first, last)) return this.#write(flight);
+    if (this.#allActive(first, last)) this.#write(flight);
+    else this.#activateFor(flight, first, last);
+  }
+
+  #newFlight(): Flight {
+    return new Flight((ended) => this.#landed(ended));
+  }
+
+  #activateFor(flight: Flight, first: number, last: number): void {
     this.#activate(first, last, (status) => {
       if (status !== Status.ok) return this.#end(flight, status, -1);
       this.#write(flight);

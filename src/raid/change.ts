@@ -32,6 +32,7 @@ const PIECES_MAX = 8;
 const FREEING_BYTES = 16 * REGION_BYTES;
 
 const NO_OPERATION = new Operation();
+const LOCAL = { local: true } as const;
 
 /** Used again for another request when it went the usual way: made with all it needs. */
 export class Change implements Listed {
@@ -192,7 +193,7 @@ export class Change implements Listed {
     spread.bufferOffset = this.#kind === "write" ? bufferOffset + (from - offsetBytes) : NO_BUFFER;
     spread.dropped = missed;
     if (!onMedia) this.#needsFlush = true;
-    spread.start(recipients, { local: true });
+    spread.start(recipients, LOCAL);
   }
 
   #spreadFor(recipients: readonly Replica[]): Spread {
@@ -224,19 +225,21 @@ export class Change implements Listed {
     const head = this.#head;
     const wantsMedia =
       (this.#operation.flags & FLAG_FUA) !== 0 || head.policy.ackNeedsMedia(head.record);
-    if (this.#status === Status.ok && wantsMedia && this.#needsFlush) {
-      // The set shrank while it was under way, or part of it was applied by an earlier sending.
-      this.#needsFlush = false;
-      this.#flying++;
-      head.flusher.request({ targetsToo: false }, (status) => {
-        this.#flying--;
-        if (status !== Status.ok && this.#status === Status.ok) this.#status = status;
-        if (head.ended) this.#finishEnded();
-        else this.#finishIfDone();
-      });
-      return;
-    }
+    if (this.#status === Status.ok && wantsMedia && this.#needsFlush) return this.#flush();
     this.#complete();
+  }
+
+  /** The set shrank while it was under way, or part of it was applied by an earlier sending. */
+  #flush(): void {
+    const head = this.#head;
+    this.#needsFlush = false;
+    this.#flying++;
+    head.flusher.request({ targetsToo: false }, (status) => {
+      this.#flying--;
+      if (status !== Status.ok && this.#status === Status.ok) this.#status = status;
+      if (head.ended) this.#finishEnded();
+      else this.#finishIfDone();
+    });
   }
 
   #finishEnded(): void {

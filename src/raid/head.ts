@@ -196,6 +196,7 @@ export class Head {
   /** R2: every in-sync member, this disk included, has stored the present record. */
   get recordStored(): boolean {
     if (!this.isStoredHere) return false;
+    if (this.replicas.size === 0) return true; // a sole copy's requests make no iterator
     for (const replica of this.replicas.values()) {
       if (replica.inSync && replica.sessionEpoch !== this.record.epoch) return false;
     }
@@ -204,6 +205,7 @@ export class Head {
   /** Every in-sync member's session is open in the present epoch. */
   get ready(): boolean {
     if (this.ended || !this.recordStored) return false;
+    if (this.replicas.size === 0) return true;
     for (const replica of this.replicas.values()) {
       if (replica.inSync && replica.state !== "open") return false;
     }
@@ -215,6 +217,7 @@ export class Head {
   /** R4: looked at with a clock read now. */
   mayRead(): boolean {
     if (!this.established || this.released || this.ended) return false;
+    if (this.replicas.size === 0) return true;
     const nowMs = this.nowMs();
     for (const replica of this.replicas.values()) {
       // A target that is proposed may be in the set any moment, and take over from there (R4).

@@ -91,13 +91,17 @@ export class Spread implements Asker, Listed {
   start(replicas: readonly Replica[], options: { local: boolean }): void {
     this.#head.spreads.add(this);
     this.#localWaits = options.local;
+    if (replicas.length > 0) this.#ask(replicas);
+    if (options.local) this.#applyHere();
+    this.check();
+  }
+
+  #ask(replicas: readonly Replica[]): void {
     for (const replica of replicas) {
       this.#waiting.push(replica);
       this.#asked.push(false);
     }
     for (const replica of replicas) this.offer(replica);
-    if (options.local) this.#applyHere();
-    this.check();
   }
 
   waitsFor(replica: Replica): boolean {
@@ -217,10 +221,7 @@ export class Spread implements Asker, Listed {
 
   #applyHere(): void {
     this.#localFlying = true;
-    if (this.kind === "flush") {
-      this.#head.flushHere((status) => this.#appliedHere(status));
-      return;
-    }
+    if (this.kind === "flush") return this.#head.flushHere(this.#applied);
     const change = this.#change;
     change.kind = operationKinds[this.kind];
     change.offsetBytes = this.offsetBytes;
@@ -242,15 +243,18 @@ export class Spread implements Asker, Listed {
         this.#head.appliedHere(this);
         return this.check();
       case Status.checksumMismatch:
-        // R9: a block that the write merges with is bad here: repaired from another member.
-        this.#head.heal.edges(this, (outcome) => {
-          if (outcome === Status.ok && !this.#head.ended) return this.#applyHere();
-          this.#failHere(outcome);
-        });
-        return;
+        return this.#healHere();
       default:
         this.#failHere(status);
     }
+  }
+
+  /** R9: a block that the write merges with is bad here: repaired from another member. */
+  #healHere(): void {
+    this.#head.heal.edges(this, (outcome) => {
+      if (outcome === Status.ok && !this.#head.ended) return this.#applyHere();
+      this.#failHere(outcome);
+    });
   }
 
   /** The head's own disk cannot take it. H8: some members may have the new bytes already. */

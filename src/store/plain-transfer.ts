@@ -26,6 +26,8 @@ export class PlainTransfer implements IoOwner {
   #descriptor: Descriptor | null = null;
   /** The first block, in the extent. */
   #block = 0;
+  /** What the keepsake is told. */
+  readonly #place = { slice: 0, extent: 0, mapping: 0, block: 0, count: 0 };
 
   constructor(core: StoreCore) {
     this.#core = core;
@@ -105,12 +107,24 @@ export class PlainTransfer implements IoOwner {
     if (!descriptor.dead) core.cache.markDirty(descriptor);
     const { keepsake } = core;
     if (keepsake !== null) {
-      const { slice, extent, mapping, checksums } = descriptor;
-      keepsake.written({ slice, extent, mapping, block: this.#block, count }, checksums);
-      // H6: where the death of the process would lose it, it is on media before the ack.
-      if (keepsake.isShort) return core.cycle.request((status) => this.#end(status));
+      const place = this.#place;
+      place.slice = descriptor.slice;
+      place.extent = descriptor.extent;
+      place.mapping = descriptor.mapping;
+      place.block = this.#block;
+      place.count = count;
+      keepsake.written(place, descriptor.checksums);
+      if (keepsake.isShort) return this.#settle();
     }
     this.#end(Status.ok);
+  }
+
+  /**
+   * H6: where the death of the process would lose it, it is on media before the ack. Apart, as
+   * elsewhere on this path: a function with a closure in it makes a scope each time.
+   */
+  #settle(): void {
+    this.#core.cycle.request((status) => this.#end(status));
   }
 
   #end(status: Status): void {

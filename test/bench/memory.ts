@@ -11,6 +11,7 @@ import { measure } from "./workloads.ts";
 /** Millions before anything counts: the engine compiles, tables and heaps find their size. */
 const WARM_UP = 2;
 const REQUESTS = 1_000_000;
+const SAMPLES_MIN = 3;
 /** The most that is allowed, MiB per million requests. */
 const SLOPE_MAX = 1;
 
@@ -38,6 +39,7 @@ export async function memory(
     if (million >= WARM_UP) held.push(heldMiB(unit.pid ?? 0));
   }
   tell(held.map((one) => one.toFixed(1)).join(", "));
+  if (held.length < SAMPLES_MIN) return tell(`\nToo few for a slope: at least ${SAMPLES_MIN}.`);
   const slope = slopeOf(held);
   const verdict = slope < SLOPE_MAX ? "met" : "missed";
   tell(`\nSlope ${slope.toFixed(2)} MiB per million requests (at most ${SLOPE_MAX}: ${verdict}).`);

@@ -44,7 +44,7 @@ export class SteadyHost {
     return new SteadyHost(await NbdClient.open(address, OPEN_MS), seed, blocks);
   }
 
-  /** Ends it, reads all it wrote, and throws what it found. */
+  /** Ends it, after as many writes as it has blocks; reads all it wrote, throws what it found. */
   async finish(): Promise<SteadyFigures> {
     this.#isStopping = true;
     await this.#ended;
@@ -55,7 +55,8 @@ export class SteadyHost {
   }
 
   async #run(): Promise<void> {
-    for (let round = 1; !this.#isStopping; round++) {
+    const least = this.#rounds.length;
+    for (let round = 1; !this.#isStopping || round <= least; round++) {
       const block = this.#prng.below(this.#rounds.length);
       await this.#timed(this.#client.write(block * BLOCK_BYTES, blockOf(block, round)));
       this.#rounds[block] = round;
