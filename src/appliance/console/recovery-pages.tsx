@@ -233,7 +233,13 @@ function LossForm({ seen, asked, loss }: Pick<PageOptions, "seen" | "asked" | "l
 }
 
 /** What a loss would mean; also on a unit's own page. */
-export function Loss({ loss, id = "loss-table" }: { loss: WhatIf; id?: string }) {
+export function Loss(options: {
+  loss: WhatIf;
+  /** Of its table: of two on one page each has its own, and another caption. */
+  id?: string;
+  caption?: string;
+}) {
+  const { loss, id = "loss-table", caption = "Volumes that would notice" } = options;
   const { volumes, copiesBytesMax } = loss;
   return (
     <div>
@@ -246,7 +252,7 @@ export function Loss({ loss, id = "loss-table" }: { loss: WhatIf; id?: string })
       {volumes.length === 0 ? null : (
         <Table
           id={id}
-          caption="Volumes that would notice"
+          caption={caption}
           columns={["Volume", "What would happen"]}
           empty=""
           rows={volumes.slice(0, SHOWN_MAX).map((volume) => [volume.name, volume.sentence])}

@@ -288,7 +288,9 @@ function MaintenanceForm({ unit, session, away }: Pick<PageOptions, "unit" | "se
         copies are waited for instead of made anew, for the time you say at most; back, it copies
         only what was written meanwhile.
       </p>
-      {away === null ? null : <Loss loss={away} id="away-table" />}
+      {away === null ? null : (
+        <Loss loss={away} id="away-table" caption="Volumes that would notice it away for work" />
+      )}
       <Form session={session} action={`${unitPath(unit)}/maintain`} class="card form">
         <div class="field">
           <label for="hours">For at most</label>
