@@ -209,6 +209,19 @@ describe("a removal", () => {
     made.until("it is removed", () => view.units.get(free)?.state === "removed");
   });
 
+  test("one of two that vote → refused until its vote was moved", () => {
+    const made = rack();
+    const free = another(made);
+    const asker = made.units.get(1);
+    made.voters = [1, free];
+    const remove = () => made.ask("removeUnit", { unit: free, force: true }, asker);
+    expect(remove).toThrow("it takes both votes to end one");
+    made.voters = [1];
+    remove();
+    const { view } = asker?.follower ?? made.any().follower;
+    made.until("it is removed", () => view.units.get(free)?.state === "removed");
+  });
+
   test("that takes the votes' majority, or the last to spare → refused", () => {
     const made = rack();
     const free = another(made);

@@ -101,6 +101,8 @@ function hasCopyElsewhere(view: ClusterView, record: SliceRecord, unit: UnitNumb
 function voteCost(view: ClusterView, unit: UnitNumber, voters: KnownVoters): string | null {
   if (voters === null || !voters.includes(unit)) return null;
   const others = voters.filter((voter) => voter !== unit);
+  // Both have to agree that one does not vote any more, and a unit that was removed goes at once.
+  if (voters.length === 2) return "the control store would stop: it takes both votes to end one";
   const alive = others.filter((voter) => view.isAlive(voter)).length;
   const needed = Math.floor(others.length / 2) + 1;
   if (alive < needed) return "the control store would stop: too few of the other voters are up";
