@@ -277,12 +277,13 @@ export class ControlDesk implements ControlBackend {
   #checkLost(): void {
     const { life, removal, state } = this.#unit;
     if (removal !== null) throw new Fault("removed", "this unit was removed from its cluster");
-    const isMember = life !== null || state.readText(MEMBERSHIP_FILE) !== null;
+    if (life !== null && (life.store.voter !== null || life.staleMs < LOST_AFTER_MS)) {
+      const why = "the control store answers, or did so a moment ago: there is nothing to restore";
+      throw new Fault("conflict", why);
+    }
     this.#checkNotEarly();
-    if (isMember && life === null) throw new Fault("notReady", JUST_STARTED);
-    if (life === null || (life.store.voter === null && life.staleMs >= LOST_AFTER_MS)) return;
-    const why = "the control store answers, or did so a moment ago: there is nothing to restore";
-    throw new Fault("conflict", why);
+    const isMember = state.readText(MEMBERSHIP_FILE) !== null;
+    if (life === null && isMember) throw new Fault("notReady", JUST_STARTED);
   }
 
   #chosen({ name, file }: RestoreRequest): Uint8Array {
