@@ -89,6 +89,12 @@ export class Probes implements AsyncDisposable {
     };
   }
 
+  /** Both end, and what they wrote is not looked at. */
+  async stop(): Promise<void> {
+    await this.direct.stop();
+    await this.inband.stop();
+  }
+
   /** Both read all they wrote and compare it. */
   async finish(): Promise<void> {
     await this.direct.finish();

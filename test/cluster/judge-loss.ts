@@ -198,6 +198,12 @@ export async function judgeThin(judgement: Judgement): Promise<void> {
   const unit = await otherCopy(lab);
   await unit.kill();
   const start = performance.now();
+  const isMissed = async () => {
+    const { state } = await lab.anyApi().volume(VOLUME);
+    need(state !== "protected", "the loss was not noticed yet");
+    return true;
+  };
+  await lab.until("the loss noticed", isMissed, LIMIT_MS);
   await lab.until("the volume whole", () => protectedEverywhere(lab, VOLUME), 4 * LIMIT_MS);
   judgement.add("thin volume protected anew", (performance.now() - start) / 1000, {
     unit: "s",
