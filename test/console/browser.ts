@@ -6,13 +6,14 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { type BrowserContext, chromium, type Page } from "playwright-core";
+import { type BrowserContext, chromium, errors, type Page } from "playwright-core";
 import { program } from "#test/conform/programs.ts";
 
 const ROOT = path.resolve(import.meta.dir, "..", "..");
 const AXE = readFileSync(path.join(ROOT, "node_modules", "axe-core", "axe.min.js"), "utf8");
 /** For a person to look at; not part of the tree. */
-export const PICTURES = path.join(ROOT, ".cache", "console-pictures");
+export const PICTURE_MS = 15_000;
+const PICTURES = path.join(ROOT, ".cache", "console-pictures");
 const WIDE = { width: 1280, height: 800 };
 const PHONE = { width: 390, height: 844 };
 const WAIT_MS = 30_000;
@@ -92,11 +93,22 @@ export async function examine(page: Page, name: string): Promise<string[]> {
       );
       if (tooWide !== 0) found.push(`${where}: ${tooWide} pixels wider than the window`);
       const file = path.join(PICTURES, `${name}-${theme}-${size}.png`);
-      await page.screenshot({ path: file, fullPage: true });
+      await takePicture(page, file);
     }
   }
   await page.setViewportSize(WIDE);
   return found;
+}
+
+/** Chromium now and then never answers one; what it shows is looked at by a person, later. */
+async function takePicture(page: Page, file: string): Promise<void> {
+  const once = () => page.screenshot({ path: file, fullPage: true, timeout: PICTURE_MS });
+  try {
+    await once();
+  } catch (error) {
+    if (!(error instanceof errors.TimeoutError)) throw error;
+    await once();
+  }
 }
 
 async function axeViolations(page: Page): Promise<string[]> {

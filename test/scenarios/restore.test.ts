@@ -73,6 +73,24 @@ scenario("restored from before the head was lost: the stale copy waits for the o
 );
 
 scenario(
+  "all harm is undone while a unit stops to enter: it begins anew once (seed 400000788)",
+  {},
+  (s) => {
+    const backup = s.cluster.backup();
+    s.cluster.controlStore.setAway(true);
+    const restore = s.cluster.beginGeneration(backup);
+    const unit = s.unit(3);
+    const { boots } = unit;
+    restore.enter(unit, "stop");
+    s.cluster.heal();
+    s.run(2000);
+    expect(unit.boots).toBe(boots + 1);
+    s.writesGoOn(30_000);
+    s.whole();
+  },
+);
+
+scenario(
   "restored from before both copies moved: the disks of before serve nothing",
   {
     ...FOUR_UNITS,

@@ -105,6 +105,8 @@ export class SimRestore {
       this.#cluster.stopInOrder(unit);
       const wait = () => {
         if (unit.process === process && process.stopping) return void simulation.after(20, wait);
+        // It went another way meanwhile: all harm was undone while it stopped.
+        if (unit.process !== null && unit.generation === this.generation) return;
         if (unit.process !== null) unit.kill();
         begin();
       };
