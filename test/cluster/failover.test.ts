@@ -75,8 +75,9 @@ const kill = (victim: LabUnit) => victim.kill();
 const start = (victim: LabUnit) => victim.start();
 
 describe("the head dies", () => {
-  // Cuts and standstills as many times over are the simulator's: a member that left soon before
-  // waits longer each time before it comes back (R13), and a daemon that was killed has forgotten.
+  // Cuts and standstills as many times over: away.test.ts, on three copies, since a member that
+  // left soon before waits longer each time before it comes back (R13); a killed daemon has
+  // forgotten.
   test(
     `kill -9, ${KILLS} times → the hosts go on, nothing acked is lost`,
     async () => {

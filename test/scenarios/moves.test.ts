@@ -4,8 +4,7 @@
 // are away, volumes that grow meanwhile (R0, R3, R6, R7).
 
 import { expect } from "bun:test";
-import { keys } from "#cluster/state.ts";
-import { scenario } from "./scenario-fixture.ts";
+import { nameResyncing, scenario } from "./scenario-fixture.ts";
 import type { Scenario, ScenarioPlan } from "./scenario-fixture.ts";
 
 const MIB = 1 << 20;
@@ -71,20 +70,10 @@ const FOUR_UNITS: ScenarioPlan = {
   ],
 };
 
-/** As the control station does: disks to be brought up for both slices. */
-function name(s: Scenario, resyncing: number[]): void {
-  const puts = [1, 2].map((slice) => {
-    const record = s.cluster.record(slice);
-    const next = { ...record, epoch: record.epoch + 1, resyncing };
-    return { key: keys.slice(slice), value: JSON.stringify(next) };
-  });
-  s.cluster.controlStore.commit({ ifs: [], puts });
-}
-
 scenario("join-while-degraded: another takes the place of one that is away", FOUR_UNITS, (s) => {
   s.unit(2).powerCut();
   s.until("disk 2 is out", () => s.inSync(1).join() === "1" && s.inSync(2).join() === "1");
-  name(s, [3]);
+  nameResyncing(s, [3]);
   s.whole();
   expect([s.inSync(1), s.inSync(2)]).toEqual([
     [1, 3],
@@ -104,13 +93,13 @@ scenario("remove-unit-while-resyncing: its target goes, another is taken", FOUR_
   s.unit(2).powerCut();
   s.until("disk 2 is out", () => s.inSync(1).join() === "1" && s.inSync(2).join() === "1");
   s.cluster.disk(3).slowFactor = 40;
-  name(s, [3]);
+  nameResyncing(s, [3]);
   s.run(400);
   expect(s.inSync(1)).not.toContain(3);
   s.unit(3).kill();
-  name(s, []);
+  nameResyncing(s, []);
   s.writesGoOn();
-  name(s, [4]);
+  nameResyncing(s, [4]);
   s.whole();
   expect([...s.inSync(1), ...s.inSync(2)]).toEqual([1, 4, 1, 4]);
   s.writesGoOn();

@@ -11,28 +11,18 @@ import type { Moment } from "#test/sim/history.ts";
 import { SimCluster } from "#test/sim/sim-cluster.ts";
 import type { Leave, RestoreOptions } from "#test/sim/sim-restore.ts";
 import { LostLineage } from "./lineage-fixture.ts";
-import { Scenario, planWith, scenario } from "./scenario-fixture.ts";
+import {
+  Scenario,
+  hasNothingActed,
+  nameResyncing,
+  planWith,
+  scenario,
+} from "./scenario-fixture.ts";
 
 // Of the fixture it holds for the first file alone that imports it.
 setDefaultTimeout(120_000);
 
 const REBUILT: RestoreOptions = { gathers: true };
-
-/** As the control station does: a disk to be brought up for both slices. */
-function name(s: Scenario, resyncing: number[]): void {
-  const puts = [1, 2].map((slice) => {
-    const record = s.cluster.record(slice);
-    const next = { ...record, epoch: record.epoch + 1, resyncing };
-    return { key: keys.slice(slice), value: JSON.stringify(next) };
-  });
-  s.cluster.controlStore.commit({ ifs: [], puts });
-}
-
-function hasNothingActed(s: Scenario, forMs: number): void {
-  const before = s.ackedWrites;
-  s.run(forMs);
-  expect(s.ackedWrites).toBe(before);
-}
 
 function lose(s: Scenario): void {
   s.cluster.controlStore.setAway(true);
@@ -89,7 +79,7 @@ function overridden(s: Scenario): LostLineage {
   s.until("disk 2 heads both", () => s.head(1) === 2 && s.head(2) === 2);
   s.cluster.work();
   s.writesGoOn(10_000);
-  name(s, [3]);
+  nameResyncing(s, [3]);
   s.whole();
   s.unit(1).boot();
   s.until("it is kept", () => s.unit(1).process?.plane.keptReports().length === 2);
@@ -159,7 +149,7 @@ scenario("a history that nobody waited for comes late: its disk keeps it (R8)", 
   restore.gathered();
   s.cluster.work();
   s.writesGoOn(20_000);
-  name(s, [3]);
+  nameResyncing(s, [3]);
   s.whole();
   restore.enter(s.unit(2), "kill");
   s.run(8000);
@@ -175,7 +165,7 @@ function atRandom(s: Scenario, options: RestoreOptions): void {
     if (unit.process === null) unit.boot();
     else if (prng.chance(0.4)) unit.powerCut();
     else if (prng.chance(0.5)) unit.kill();
-    else name(s, [prng.pick([1, 2, 3].filter((disk) => !s.inSync(1).includes(disk)))]);
+    else nameResyncing(s, [prng.pick([1, 2, 3].filter((disk) => !s.inSync(1).includes(disk)))]);
     s.run(prng.between(100, 6000));
   }
   if (prng.chance(0.7)) lose(s);

@@ -10,7 +10,13 @@ import { keys } from "#cluster/state.ts";
 import { missingDisks } from "#cluster/restored-slices.ts";
 import { SimCluster } from "#test/sim/sim-cluster.ts";
 import type { Leave, Settle } from "#test/sim/sim-restore.ts";
-import { Scenario, planWith, scenario } from "./scenario-fixture.ts";
+import {
+  Scenario,
+  hasNothingActed,
+  nameResyncing,
+  planWith,
+  scenario,
+} from "./scenario-fixture.ts";
 import type { ScenarioPlan } from "./scenario-fixture.ts";
 
 const MIB = 1 << 20;
@@ -29,22 +35,6 @@ const FOUR_UNITS: ScenarioPlan = {
     },
   ],
 };
-
-/** As the control station does: a disk to be brought up for both slices. */
-function name(s: Scenario, resyncing: number[]): void {
-  const puts = [1, 2].map((slice) => {
-    const record = s.cluster.record(slice);
-    const next = { ...record, epoch: record.epoch + 1, resyncing };
-    return { key: keys.slice(slice), value: JSON.stringify(next) };
-  });
-  s.cluster.controlStore.commit({ ifs: [], puts });
-}
-
-function hasNothingActed(s: Scenario, forMs: number): void {
-  const before = s.ackedWrites;
-  s.run(forMs);
-  expect(s.ackedWrites).toBe(before);
-}
 
 /** Disk 1 left the set after the backup; disk 2 went on alone. */
 function staleHead(s: Scenario, settle?: Settle): void {
@@ -101,7 +91,7 @@ scenario(
     const backup = s.cluster.backup();
     s.unit(2).powerCut();
     s.until("disk 2 is out", () => !s.inSync(1).includes(2) && !s.inSync(2).includes(2));
-    name(s, [3]);
+    nameResyncing(s, [3]);
     s.whole();
     s.unit(1).powerCut();
     s.until("disk 3 is alone", () => s.inSync(1).join() === "3" && s.inSync(2).join() === "3");
@@ -179,7 +169,7 @@ function atRandom(s: Scenario, settle?: Settle): void {
     else {
       const members = s.inSync(1);
       const free = [1, 2, 3, 4].filter((disk) => !members.includes(disk));
-      name(s, [prng.pick(free)]);
+      nameResyncing(s, [prng.pick(free)]);
     }
   };
   for (let step = prng.below(3); step > 0; step--) {
@@ -208,7 +198,7 @@ function atRandom(s: Scenario, settle?: Settle): void {
   expect(restore.waiting).toEqual([]);
   s.whole(60_000);
   // As the control station does with targets that nobody needs.
-  if ([1, 2].some((slice) => s.cluster.record(slice).resyncing.length > 0)) name(s, []);
+  if ([1, 2].some((slice) => s.cluster.record(slice).resyncing.length > 0)) nameResyncing(s, []);
 }
 
 scenario("restored at random", { ...FOUR_UNITS, seeds: 8 }, (s) => atRandom(s));

@@ -8,6 +8,7 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { OperationKind } from "#base/operation.ts";
+import { keys } from "#cluster/state.ts";
 import { MIX_USUAL, SimCluster } from "#test/sim/sim-cluster.ts";
 import type { ClusterPlan } from "#test/sim/sim-cluster.ts";
 import type { HostVolume } from "#test/sim/sim-host.ts";
@@ -166,4 +167,21 @@ export function scenario(
       expect(cluster.counts.ackedWrites).toBeGreaterThan(20);
     }
   });
+}
+
+/** As the control station does: disks to be brought up for slices 1 and 2. */
+export function nameResyncing(s: Scenario, resyncing: number[]): void {
+  const puts = [1, 2].map((slice) => {
+    const record = s.cluster.record(slice);
+    const next = { ...record, epoch: record.epoch + 1, resyncing };
+    return { key: keys.slice(slice), value: JSON.stringify(next) };
+  });
+  s.cluster.controlStore.commit({ ifs: [], puts });
+}
+
+/** Nobody acks a write for that long. */
+export function hasNothingActed(s: Scenario, forMs: number): void {
+  const before = s.ackedWrites;
+  s.run(forMs);
+  expect(s.ackedWrites).toBe(before);
 }
