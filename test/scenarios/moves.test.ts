@@ -5,7 +5,7 @@
 
 import { expect } from "bun:test";
 import { nameResyncing, scenario } from "./scenario-fixture.ts";
-import type { Scenario, ScenarioPlan } from "./scenario-fixture.ts";
+import type { ScenarioPlan } from "./scenario-fixture.ts";
 
 const MIB = 1 << 20;
 
