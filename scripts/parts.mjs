@@ -121,9 +121,10 @@ const image = {
       await buildExecutable(bun);
       await buildImage(bun, []);
     }
-    // Each wait of these tests has a limit of its own, for a machine that emulates slowly.
+    // Each wait of these tests has a limit of its own, for a machine that emulates slowly; all of
+    // them take 20 minutes where two processors do nothing else.
     const flags = ["--timeout=3600000", "--parallel=2"];
-    const booted = tests("image", 150, () => testFilesBelow("test/image"), flags);
+    const booted = tests("image", 45, () => testFilesBelow("test/image"), flags);
     const counts = await booted.run(bun);
     return { ...counts, passed: counts.passed + 1 };
   },

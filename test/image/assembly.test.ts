@@ -9,9 +9,9 @@
 // Times are printed and never judged: the machine that emulates three boxes may be a slow one.
 
 import { afterAll, beforeAll, describe, expect } from "bun:test";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream, writeFileSync } from "node:fs";
+import { createReadStream, existsSync, writeFileSync } from "node:fs";
 import { once } from "node:events";
 import path from "node:path";
 import type { VolumeView } from "#appliance/backend.ts";
@@ -43,6 +43,8 @@ const WRITTEN_BYTES = 48 * MIB;
 /** Of a box whose 1 GB is 1024 MiB, too. */
 const USED_BYTES_MAX = 350 * MIB;
 const SHELL_MS = 120_000;
+/** Of one copy: a client whose unit is silent waits for ever. */
+const COPY_MS = 6 * 60_000;
 /**
  * What storage boxes are made of: SAS, SATA, NVMe and USB, network cards, management, watchdogs.
  */
@@ -297,8 +299,23 @@ async function copyOnce(from: string, to: string): Promise<void> {
       said += String(chunk);
     });
   }
-  const [status] = (await once(child, "exit")) as [number | null];
+  const tooLong = Promise.withResolvers<never>();
+  const limit = setTimeout(() => {
+    const state = existsSync(`/proc/${child.pid}`) ? connectionsOf(to, from) : "it is gone";
+    const how = `not done after ${COPY_MS / 1000} s, ended by us (${state})`;
+    tooLong.reject(new Error(`nbdcopy ${from} ${to}: ${how}: ${said}`));
+    child.kill("SIGKILL");
+  }, COPY_MS);
+  const exit = once(child, "exit") as Promise<[number | null]>;
+  const [status] = await Promise.race([exit, tooLong.promise]);
+  clearTimeout(limit);
   if (status !== 0) throw new Error(`nbdcopy ${from} ${to}: status ${status}: ${said}`);
+}
+
+/** What this machine's kernel knows of connections to the unit that is named in one of them. */
+function connectionsOf(...names: string[]): string {
+  const uri = names.find((name) => name.startsWith("nbd://")) ?? "";
+  return spawnSync("ss", ["-tino", "dst", new URL(uri).hostname], { encoding: "utf8" }).stdout;
 }
 
 async function startOf(file: string, lengthBytes: number): Promise<string> {

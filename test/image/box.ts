@@ -12,13 +12,11 @@
 import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { rmSync } from "node:fs";
 import { spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
-import { connect } from "node:net";
 import path from "node:path";
 import { ConsoleLog } from "./console-log.ts";
 import type { Forgotten, LossyDisk } from "./lossy-disk.ts";
 import { FILES, qemuWords, type Firmware, type GuestShape } from "./qemu-words.ts";
-import { InsideShell } from "./inside-shell.ts";
+import { InsideShell, typeOn } from "./inside-shell.ts";
 import { Qmp } from "./qmp.ts";
 import { EMULATOR } from "./tools-tree.ts";
 import type { Prng } from "#base/prng.ts";
@@ -170,11 +168,7 @@ export class Box {
 
   /** Types on the first serial line. */
   async type(text: string): Promise<void> {
-    const socket = connect(path.join(this.folder, FILES.serialSocket));
-    await once(socket, "connect");
-    socket.resume(); // what the guest says meanwhile is in the log: it only has to be taken
-    socket.end(text);
-    await once(socket, "close");
+    await typeOn(path.join(this.folder, FILES.serialSocket), text);
   }
 
   control(command: string, words: Record<string, unknown> = {}): Promise<unknown> {

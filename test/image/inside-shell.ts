@@ -34,6 +34,21 @@ Restart=always
   "systemd.unit-dropin.sysinit.target~cairn-test": `[Unit]\nWants=${UNIT}\n`,
 };
 
+/** Whether a box with these credentials has such a shell. */
+export function hasShell(credentials: Readonly<Record<string, string>>): boolean {
+  return Object.keys(SHELL_CREDENTIALS).every((name) => credentials[name] !== undefined);
+}
+
+/** Types on a serial line that QEMU serves; what the guest does not take in time is dropped. */
+export async function typeOn(socketFile: string, text: string): Promise<void> {
+  const socket = connect(socketFile);
+  socket.setTimeout(TYPE_MS, () => socket.destroy());
+  await once(socket, "connect");
+  socket.resume(); // what the guest says meanwhile is in the log: it only has to be taken
+  socket.end(text);
+  await once(socket, "close");
+}
+
 export class InsideShell {
   readonly #socket: string;
   readonly #log: ConsoleLog;
@@ -58,7 +73,7 @@ export class InsideShell {
       need(this.#isReady(), "no shell yet");
       if (performance.now() - sentMs > AGAIN_MS && !this.#begun(since, number)) {
         sentMs = performance.now();
-        await this.#send(`${begin}; { ${command}; } 2>&1; ${end}\n`);
+        await typeOn(this.#socket, `${begin}; { ${command}; } 2>&1; ${end}\n`);
       }
       return null;
     };
@@ -73,18 +88,11 @@ export class InsideShell {
   #begun(since: number, number: number): boolean {
     return this.#log.find(new RegExp(`^cairn-begin-${number}$`), since) !== null;
   }
-
-  async #send(text: string): Promise<void> {
-    const socket = connect(this.#socket);
-    await once(socket, "connect");
-    socket.resume(); // what comes back is in the log
-    socket.end(text);
-    await once(socket, "close");
-  }
 }
 
 /** A line may be lost while the shell takes over: a serial line keeps little. */
 const AGAIN_MS = 5_000;
+const TYPE_MS = 5_000;
 
 function between(text: string, number: number): { status: number; output: string } | null {
   const pattern = new RegExp(

@@ -10,6 +10,7 @@ import path from "node:path";
 import { LabNetwork } from "#test/cluster/lab-network.ts";
 import { LabScope, type ScopeOptions } from "#test/cluster/lab-scope.ts";
 import { Box, type BoxFirmware } from "./box.ts";
+import { hasShell } from "./inside-shell.ts";
 import { LossyDisk } from "./lossy-disk.ts";
 import type { GuestDisk, GuestShape } from "./qemu-words.ts";
 import { Release } from "./release.ts";
@@ -18,6 +19,7 @@ import { UEFI, lackingTools } from "./tools-tree.ts";
 
 const PROGRAMS = ["qemu-img", "dnsmasq", "ip", "nsenter", "setpriv", "setsid"];
 const GIBIBYTE = 2 ** 30;
+const JOURNAL_MS = 60_000;
 
 export interface BoxOptions {
   firmware?: "uefi" | "secure-boot" | "direct";
@@ -119,7 +121,8 @@ export class Rack extends LabScope {
   }
 
   override async trail(): Promise<string> {
-    return this.boxes.map((box) => box.trail()).join("");
+    const trails = this.boxes.map(async (box) => box.trail() + (await journalOf(box)));
+    return (await Promise.all(trails)).join("");
   }
 
   protected override checkRunning(): void {
@@ -200,6 +203,18 @@ export class Rack extends LabScope {
       ...hosts.map(({ mac, address }) => `--dhcp-host=${mac},${address}`),
     ];
     this.spawn("dnsmasq", "ip", words);
+  }
+}
+
+/** The end of the daemon's log, from a box that lets us look inside; empty from others. */
+async function journalOf(box: Box): Promise<string> {
+  if (!box.running || !hasShell(box.shape.credentials)) return "";
+  const command = "journalctl --unit=cairn.service --no-pager --output=short-monotonic -n 60";
+  try {
+    const { output } = await box.shell.run(command, JOURNAL_MS);
+    return `--- ${box.name}, its daemon\n${output}\n`;
+  } catch (error) {
+    return `--- ${box.name} does not tell its daemon's log: ${String(error)}\n`;
   }
 }
 
