@@ -16,6 +16,7 @@
 //   What is sent after that is answered with linkLost.
 
 import { assert } from "#base/assert.ts";
+import { HOST_UNHEARD_MS } from "#base/limits.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import { Status } from "#base/status.ts";
 import type { StreamSocket } from "#base/stream.ts";
@@ -494,8 +495,9 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
 
   #finishClose(): void {
     // What was queued is dropped, not left to the kernel: a peer that does not read would not learn
-    // of the end behind it.
-    if (this.#queuedBytes > 0) {
+    // of the end behind it. One that is not heard would not either: a reset is said once and may be
+    // lost, the end behind what is queued is said again until its machine has it.
+    if (this.#queuedBytes > 0 && unheardMs(this.#fd) < HOST_UNHEARD_MS) {
       this.#reactor.memory.view.setUint32(this.#controlAt, 1, true);
       this.#reactor.memory.view.setUint32(this.#controlAt + 4, 0, true);
       const linger = address(this.#reactor.memory.baseAddress + this.#controlAt);

@@ -30,6 +30,9 @@ const TIMES = 10;
 const NBD_PORT = 10809;
 /** Beside what the probes write to. */
 const LATE_AT = 8 * MIB;
+/** More than the kernels between two machines hold. */
+const READ_BYTES = 4 * MIB;
+const READS = 8;
 /** A patience that hosts have (the probes' own). */
 const HOST_GIVES_UP_MS = 4000;
 
@@ -48,6 +51,15 @@ function isStillSending(unit: LabUnit): boolean {
   const words = ["-Htn", "state", "fin-wait-1", "dst", `${unit.address}:${NBD_PORT}`];
   const seen = spawnSync("ss", words, { encoding: "utf8" });
   if (seen.status !== 0) throw new Error(`ss: ${seen.stderr}`);
+  return seen.stdout.trim() !== "";
+}
+
+/** Whether the unit's kernel knows of a connection that a program there still has. */
+function hasHost(unit: LabUnit): boolean {
+  const ask = ["ss", "-Htn", "state", "established", "sport", `:${NBD_PORT}`];
+  const words = ["netns", "exec", unit.namespace, ...ask];
+  const seen = spawnSync("ip", words, { encoding: "utf8" });
+  if (seen.status !== 0) throw new Error(`ss in ${unit.namespace}: ${seen.stderr}`);
   return seen.stdout.trim() !== "";
 }
 
@@ -83,6 +95,27 @@ test(
     await lab.until("all sent", async () => (isStillSending(head) ? null : true), LIMIT_MS);
     await safeAgain(lab);
     expect(await second.read(LATE_AT, PROBE_BLOCK_BYTES)).toEqual(block("newer "));
+  },
+  3 * LIMIT_MS,
+);
+
+test(
+  "a host waits for replies that a cut took → it hears that its connection ended",
+  async () => {
+    const head = await lab.until("the head", () => headOf(lab, VOLUME), LIMIT_MS);
+    const host = await attached(head);
+    // All asked for and acknowledged before: its kernel has nothing more to send, and learns nothing.
+    const ask = () => host.read(0, READ_BYTES).catch((error: unknown) => error);
+    const reads = Array.from({ length: READS }, ask);
+    await Promise.race(reads);
+    lab.network.cut(head.place);
+    const letGo = async () => (hasHost(head) ? null : true);
+    await lab.until("the unit let it go", letGo, LIMIT_MS);
+    expect(host.lost).toBe(false);
+    lab.network.heal(head.place);
+    await lab.until("the host heard", async () => host.lost || null, LIMIT_MS);
+    expect((await Promise.all(reads)).at(-1)).toBeInstanceOf(Lost);
+    await safeAgain(lab);
   },
   3 * LIMIT_MS,
 );

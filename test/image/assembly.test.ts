@@ -44,7 +44,7 @@ const WRITTEN_BYTES = 48 * MIB;
 const USED_BYTES_MAX = 350 * MIB;
 const SHELL_MS = 120_000;
 /** Of one copy: a client whose unit is silent waits for ever. */
-const COPY_MS = 6 * 60_000;
+const COPY_MS = 3 * 60_000;
 /**
  * What storage boxes are made of: SAS, SATA, NVMe and USB, network cards, management, watchdogs.
  */
