@@ -5,8 +5,9 @@
 // again.
 //
 // Invariants
-// - The code that opens the page is random, lies in memory only (a file of root's below /run), and
-//   stays the same for as long as this boot is in recovery.
+// - The code that opens the page is random, lies in memory only (files of root's below /run), and
+//   stays the same for as long as this boot lasts.
+// - Where the box has its state, the daemon is started again by itself (try-again.ts).
 // - The port is free before the daemon is started.
 
 import { Fault } from "#base/fault.ts";
@@ -30,12 +31,15 @@ import { RecoveryEntry } from "./recovery/recovery-entry.ts";
 import type { RecoveryFacts } from "./recovery/recovery-page.tsx";
 import { apiPlaceOf } from "./recovery/recovery-place.ts";
 import { recoveryReason } from "./recovery/recovery-reason.ts";
+import { tryAgainInMs, whenDue } from "./recovery/try-again.ts";
 import { RECOVERY_FILE, RecoveryFileSchema } from "./screen/facts-poller.ts";
 import { durationInWords } from "./screen/frame.ts";
 import { withoutSecrets } from "./screen/log-lines.ts";
 import { VERSION } from "./version.ts";
 
 const HOST_NAME_FILE = "/proc/sys/kernel/hostname";
+/** Below the run directory: the code of this boot's recoveries. */
+const CODE_FILE = "recovery-code";
 const SMALL_BYTES_MAX = 64 << 10;
 const SHOWN_LINES = 40;
 const WHOLE_LINES = 20_000;
@@ -60,7 +64,9 @@ export async function runRecovery(start: RecoveryStart): Promise<void> {
   const recovery = new Recovery(start, world);
   const told = untilSignal({ terminal: true });
   const listener = await recovery.begin();
+  const stopWaiting = recovery.startAgainInTime();
   const why = await Promise.race([told, recovery.startAgain]);
+  stopWaiting();
   if (why === "start again") await pause(LAST_ANSWER_MS);
   await listener.stop();
   recovery.end();
@@ -83,6 +89,7 @@ class Recovery {
   readonly #token: string | null;
   readonly #sinceMs: number;
   readonly #code: string;
+  readonly #entry: RecoveryEntry;
   #again: () => void = () => {};
 
   constructor(start: RecoveryStart, world: World) {
@@ -94,7 +101,8 @@ class Recovery {
     // Started again within one boot, it goes on with the code that somebody may just be typing.
     const before = this.#fileBefore();
     this.#sinceMs = before?.sinceMs ?? world.clock.nowMs();
-    this.#code = before?.code ?? newClaimCode(world.random);
+    this.#code = this.#text(this.#run.pathOf(CODE_FILE)) ?? newClaimCode(world.random);
+    this.#entry = new RecoveryEntry(world, { code: this.#code, token: this.#token });
     this.startAgain = new Promise((resolve) => {
       this.#again = () => resolve("start again");
     });
@@ -114,6 +122,7 @@ class Recovery {
       { address, port },
       { bodyBytesMax: RECOVERY_BODY_BYTES_MAX, answer: async (request) => app.fetch(request) },
     );
+    this.#run.write(CODE_FILE, `${this.#code}\n`);
     const file = { sinceMs: this.#sinceMs, reason, code: this.#code };
     this.#run.write(RECOVERY_FILE, `${JSON.stringify(file)}\n`);
     const facts = { reason, port: listener.port };
@@ -125,14 +134,38 @@ class Recovery {
     this.#run.remove(RECOVERY_FILE);
   }
 
+  /** Answers how to end the waiting for it. */
+  startAgainInTime(): () => void {
+    return whenDue(
+      createTimers(),
+      () => this.#againInMs(),
+      () => {
+        this.#world.log.write("warn", "the daemon is started again by itself");
+        this.#again();
+      },
+    );
+  }
+
+  #againInMs(): number | null {
+    return tryAgainInMs({
+      nowMs: this.#world.clock.nowMs(),
+      sinceMs: this.#sinceMs,
+      usedMs: this.#entry.usedMs,
+      mayPass: this.box.isAppliance && this.#stateProblem() === null,
+    });
+  }
+
+  #stateProblem(): string | null {
+    return this.#text(`${this.box.root}${STATE_PROBLEM_FILE}`);
+  }
+
   #outside(): RecoveryOutside {
     const { box } = this;
-    const entry = new RecoveryEntry(this.#world, { code: this.#code, token: this.#token });
     return {
       log: this.#world.log,
       name: this.#name,
       names: [this.#name, `${this.#name}.local`],
-      entry,
+      entry: this.#entry,
       hasToken: this.#token !== null,
       facts: () => this.#facts(),
       wholeLog: async () => `${(await this.#logLines(WHOLE_LINES)).join("\n")}\n`,
@@ -154,14 +187,16 @@ class Recovery {
     const reason = recoveryReason({
       end: await this.#orNull(() => this.box.serviceEnd()),
       logLines,
-      stateProblem: this.#text(`${this.box.root}${STATE_PROBLEM_FILE}`),
+      stateProblem: this.#stateProblem(),
     });
+    const againMs = this.#againInMs();
     const slots = this.box.isAppliance ? await this.#orNull(async () => this.box.slots()) : null;
     return {
       name: this.#name,
       version: VERSION,
       reason,
       forWords: durationInWords(this.#world.clock.nowMs() - this.#sinceMs),
+      againWords: againMs === null ? null : durationInWords(againMs),
       logLines,
       slots: slots ?? [],
     };

@@ -104,7 +104,8 @@ test(
   async () => {
     const head = await lab.until("the head", () => headOf(lab, VOLUME), LIMIT_MS);
     const host = await attached(head);
-    // All asked for and acknowledged before: its kernel has nothing more to send, and learns nothing.
+    // All asked for and acknowledged before: its kernel has nothing more to send, and learns
+    // nothing.
     const ask = () => host.read(0, READ_BYTES).catch((error: unknown) => error);
     const reads = Array.from({ length: READS }, ask);
     await Promise.race(reads);

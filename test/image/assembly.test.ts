@@ -9,9 +9,9 @@
 // Times are printed and never judged: the machine that emulates three boxes may be a slow one.
 
 import { afterAll, beforeAll, describe, expect } from "bun:test";
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream, existsSync, writeFileSync } from "node:fs";
+import { createReadStream, writeFileSync } from "node:fs";
 import { once } from "node:events";
 import path from "node:path";
 import type { VolumeView } from "#appliance/backend.ts";
@@ -31,6 +31,7 @@ import {
 import type { Box } from "./box.ts";
 import { documentedPorts, portName } from "./documented-ports.ts";
 import { SHELL_CREDENTIALS } from "./inside-shell.ts";
+import { copyOnce } from "./nbd-copy.ts";
 import { knockAtAll, listeningInside } from "./port-scan.ts";
 import { Rack } from "./rack.ts";
 import { rollOver, rollingUpdateWanted } from "./rolling-update.ts";
@@ -43,8 +44,6 @@ const WRITTEN_BYTES = 48 * MIB;
 /** Of a box whose 1 GB is 1024 MiB, too. */
 const USED_BYTES_MAX = 350 * MIB;
 const SHELL_MS = 120_000;
-/** Of one copy: a client whose unit is silent waits for ever. */
-const COPY_MS = 3 * 60_000;
 /**
  * What storage boxes are made of: SAS, SATA, NVMe and USB, network cards, management, watchdogs.
  */
@@ -285,37 +284,6 @@ function copy(from: string, to: string): Promise<true> {
     }
   };
   return rack.until(`a copy from ${from} to ${to}`, look, CHANGE_MS, { lookMs: 1000 });
-}
-
-async function copyOnce(from: string, to: string): Promise<void> {
-  // An emulated box is slow: with the many requests that nbdcopy has under way at once, each of
-  // them would take long.
-  const window = ["--connections=1", "--requests=4"];
-  const words = ["--flush", ...window, from, to];
-  const child = spawn("nbdcopy", words, { stdio: ["ignore", "pipe", "pipe"] });
-  let said = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on("data", (chunk) => {
-      said += String(chunk);
-    });
-  }
-  const tooLong = Promise.withResolvers<never>();
-  const limit = setTimeout(() => {
-    const state = existsSync(`/proc/${child.pid}`) ? connectionsOf(to, from) : "it is gone";
-    const how = `not done after ${COPY_MS / 1000} s, ended by us (${state})`;
-    tooLong.reject(new Error(`nbdcopy ${from} ${to}: ${how}: ${said}`));
-    child.kill("SIGKILL");
-  }, COPY_MS);
-  const exit = once(child, "exit") as Promise<[number | null]>;
-  const [status] = await Promise.race([exit, tooLong.promise]);
-  clearTimeout(limit);
-  if (status !== 0) throw new Error(`nbdcopy ${from} ${to}: status ${status}: ${said}`);
-}
-
-/** What this machine's kernel knows of connections to the unit that is named in one of them. */
-function connectionsOf(...names: string[]): string {
-  const uri = names.find((name) => name.startsWith("nbd://")) ?? "";
-  return spawnSync("ss", ["-tino", "dst", new URL(uri).hostname], { encoding: "utf8" }).stdout;
 }
 
 async function startOf(file: string, lengthBytes: number): Promise<string> {

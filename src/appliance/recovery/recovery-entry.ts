@@ -34,6 +34,8 @@ export class RecoveryEntry {
   readonly #options: EntryOptions;
   /** By session, until when it lasts. */
   readonly #sessions = new Map<string, number>();
+  /** When somebody signed in was seen last, by the world's clock, ms; -Infinity: nobody was. */
+  usedMs = Number.NEGATIVE_INFINITY;
   #errors = 0;
   #openMs = Number.NEGATIVE_INFINITY;
 
@@ -67,6 +69,7 @@ export class RecoveryEntry {
     const nowMs = this.#world.clock.nowMs();
     const untilMs = this.#sessions.get(session);
     if (untilMs === undefined || untilMs < nowMs) return false;
+    this.usedMs = nowMs;
     this.#sessions.set(session, nowMs + SESSION_MS);
     return true;
   }
@@ -87,6 +90,7 @@ export class RecoveryEntry {
     this.#world.random.fill(bytes);
     const session = bytes.toHex();
     this.#sessions.set(session, nowMs + SESSION_MS);
+    this.usedMs = nowMs;
     return session;
   }
 }

@@ -40,6 +40,8 @@ export interface RecoveryFacts {
   reason: string;
   /** For how long, in words. */
   forWords: string;
+  /** In how long Cairn is started again without a hand, in words; null: it is not. */
+  againWords: string | null;
   /** Newest last, without secrets. */
   logLines: readonly string[];
   slots: readonly Slot[];
@@ -109,7 +111,7 @@ export function signInPage(options: { name: string; problem: string | null; toke
 
 /** What is wrong, and what can be done about it. `problem`: of what was just tried. */
 export function recoveryPage(facts: RecoveryFacts, problem: string | null): string {
-  const { name, version, reason, forWords } = facts;
+  const { name, version, reason, forWords, againWords } = facts;
   return page({
     name,
     title: "Recovery",
@@ -121,6 +123,11 @@ export function recoveryPage(facts: RecoveryFacts, problem: string | null): stri
           Cairn {version}; in recovery for {forWords}. Volumes with a copy on another unit stay
           online.
         </p>
+        {againWords === null ? null : (
+          <p class="quiet">
+            Cairn is started again by itself in {againWords}, later while you do something here.
+          </p>
+        )}
         {problem === null ? null : (
           <p class="bad" role="alert">
             {problem}

@@ -12,6 +12,7 @@ import type { RecoveryOutside } from "./recovery-app.ts";
 import { RecoveryEntry } from "./recovery-entry.ts";
 import { apiPlaceOf } from "./recovery-place.ts";
 import { recoveryReason } from "./recovery-reason.ts";
+import { TRY_AGAIN_MS, tryAgainInMs, whenDue } from "./try-again.ts";
 
 const CODE = "K7QWM-2XHDA";
 const TOKEN = "f".repeat(64);
@@ -45,6 +46,7 @@ beforeEach(() => {
       version: "0.1.0",
       reason: "Cairn ended 6 times in a row, the last time with exit status 70.",
       forWords: "3 min 10 s",
+      againWords: "2 min",
       logLines: ['{"time":"2026-03-01T12:34:56.7Z","level":"error","sentence":"<b>it</b> failed"}'],
       slots: [slot("0.2.0", true), slot("0.1.0", false)],
     }),
@@ -351,4 +353,49 @@ test("where it is served: as the media say of the API, the stronger one last", (
   ] as const) {
     expect(apiPlaceOf(media, usual)).toEqual(place);
   }
+});
+
+describe("started again by itself", () => {
+  const facts = { nowMs: 1000, sinceMs: 0, usedMs: Number.NEGATIVE_INFINITY, mayPass: true };
+
+  test("nobody is there → some minutes after the recovery began", () => {
+    expect(tryAgainInMs(facts)).toBe(TRY_AGAIN_MS - 1000);
+    expect(tryAgainInMs({ ...facts, nowMs: TRY_AGAIN_MS + 5 })).toBe(0);
+  });
+
+  test("somebody is at work there → so long after what they did last", async () => {
+    expect(entry.usedMs).toBe(Number.NEGATIVE_INFINITY);
+    nowMs = 50_000;
+    await ask("/sign-in", { form: { code: "nonsense" } });
+    expect(entry.usedMs).toBe(Number.NEGATIVE_INFINITY);
+    const signedIn = entry.signIn(CODE) as { session: string };
+    nowMs = 70_000;
+    expect(entry.isSession(signedIn.session)).toBe(true);
+    expect(tryAgainInMs({ ...facts, nowMs, usedMs: entry.usedMs })).toBe(TRY_AGAIN_MS);
+  });
+
+  test("the box has no state → never", () => {
+    expect(tryAgainInMs({ ...facts, mayPass: false })).toBeNull();
+  });
+
+  test("the time moves while it is waited for → waited for again, then once", () => {
+    const dues: (number | null)[] = [100, 40, 0];
+    const waits: number[] = [];
+    let acts = 0;
+    const timers = {
+      after: (ms: number, act: () => void) => {
+        waits.push(ms);
+        act();
+        return () => {};
+      },
+    };
+    whenDue(
+      timers,
+      () => dues.shift() ?? null,
+      () => {
+        acts++;
+      },
+    );
+    expect([waits, acts]).toEqual([[100, 40], 1]);
+  });
 });
