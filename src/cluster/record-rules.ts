@@ -2,9 +2,9 @@
 //
 // Who may write which slice record (contract.md, R2 and R3; design.md, section 6): only a slice's
 // head takes members out or lets one back in, only a named in-sync member takes it over, only the
-// control station names new members and makes it larger (H11). What can be seen from the two records is checked here, by the
-// proposer and again by whoever stands between it and the store; what cannot (grants run out,
-// memory kept) is the slice's.
+// control station names new members and makes it larger (H11). What can be seen from the two
+// records is checked here, by the proposer and again by whoever stands between it and the store;
+// what cannot (grants run out, memory kept) is the slice's.
 
 import { COPIES_MAX, MEMBERS_MAX } from "#base/limits.ts";
 import { disksOf, inSync, inSyncEntry, keptOn } from "#base/record.ts";
