@@ -175,6 +175,8 @@ export interface VolumeView {
   uuid: string;
   name: string;
   sizeBytes: number;
+  /** It is growing to this size; null: it is not. */
+  growingToBytes: number | null;
   usedBytes: number | null;
   protection: Protection;
   /** The pool that it lies in. */
@@ -292,6 +294,15 @@ export interface Backend {
   volume(nameOrNumber: string): VolumeView;
   /** Resolves when it can be attached. `dryRun` checks and places, changes nothing. */
   createVolume(request: CreateVolume, options: { dryRun: boolean }): Promise<VolumeView>;
+  /**
+   * Resolves when hosts that attach here see its new size; done already where it has that. `dryRun`
+   * checks and places, changes nothing.
+   */
+  growVolume(
+    nameOrNumber: string,
+    sizeBytes: number,
+    options: { dryRun: boolean },
+  ): Promise<VolumeView>;
   /** It can be taken back for `graceMs`; 0: it is gone at once. */
   deleteVolume(nameOrNumber: string, options: { graceMs: number }): Promise<void>;
   /** After a restore of the control state: what was found of it is taken as it is. */

@@ -132,7 +132,7 @@ export class DataPlane {
     this.#effects = effects;
     this.#scrubPace = options.scrub ?? null;
     this.#kept = new KeptMembers({
-      unit: options.unit,
+      ...{ memory, unit: options.unit },
       member: (disk, slice) => this.#disks.get(disk)?.member(slice) ?? null,
       unitOf: (disk) => this.#diskUnits.get(disk),
       isLinked: (unit) => this.#links.has(unit),

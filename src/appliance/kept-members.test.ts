@@ -65,7 +65,7 @@ function bench() {
   const open = new Set([1]);
   const links = new Set<number>();
   const kept = new KeptMembers({
-    unit: 1,
+    ...{ memory, unit: 1 },
     member: (disk, slice) => (open.has(disk) && slice === 3 ? (member as never as Member) : null),
     unitOf: (disk) => disk,
     isLinked: (unit) => links.has(unit),
@@ -74,12 +74,13 @@ function bench() {
   const ask = (kind: OperationKind, offsetBytes: number, lengthBytes: number) => {
     const operation = new Operation();
     const buffer = memory.allocate(Math.max(1, lengthBytes));
+    if (lengthBytes <= 8 * MIB) memory.bytes.fill(0xee, buffer, buffer + lengthBytes);
     Object.assign(operation, { kind, offsetBytes, lengthBytes, bufferOffset: buffer });
     operation.done = () => {};
     kept.target(3, 5)?.submit(operation);
     const bytes = memory.bytes.slice(buffer, buffer + lengthBytes);
     memory.release(buffer);
-    return { status: operation.status, bytes };
+    return { status: operation.status, bytes, runs: operation.runs };
   };
   return { memory, member, open, links, kept, ask };
 }
@@ -110,11 +111,19 @@ describe("where it is", () => {
 });
 
 describe("reading it", () => {
-  test("any sectors, and no further than its end", () => {
+  test("any sectors; zero behind its end, since the slice grew later (H11)", () => {
     const { ask } = bench();
     const { status, bytes } = ask(OperationKind.read, BLOCK_BYTES - 512, 1024);
     expect([status, bytes[0], bytes[511], bytes[512], bytes[1023]]).toEqual([0, 0, 0, 1, 1]);
-    expect(ask(OperationKind.read, 8 * MIB - 512, 1024).status).toBe(Status.outOfRange);
+    const end = ask(OperationKind.read, 8 * MIB - 512, 1024);
+    expect([end.status, end.bytes[511], end.bytes[512], end.bytes[1023]]).toEqual([0, 255, 0, 0]);
+    const behind = ask(OperationKind.read, 12 * MIB, 4096);
+    expect([behind.status, behind.bytes]).toEqual([0, new Uint8Array(4096)]);
+    const { blockStatus } = OperationKind;
+    const runs = [{ lengthBytes: 8192, allocated: true }];
+    expect(ask(blockStatus, 8 * MIB - 4096, 8192)).toMatchObject({ status: 0, runs });
+    const far = ask(OperationKind.read, 64 * 1024 * MIB - 512, 1024);
+    expect(far.status).toBe(Status.outOfRange);
     expect(ask(OperationKind.read, 100, 512).status).toBe(Status.invalid);
   });
 

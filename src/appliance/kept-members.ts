@@ -8,8 +8,15 @@
 // Of several disks that keep the same lineage the first that is there is read; they may differ in
 // what was being written at the end.
 
-import { BLOCK_BYTES, EXTENT_BYTES, REGION_BYTES, SECTOR_BYTES } from "#base/grains.ts";
+import {
+  BLOCK_BYTES,
+  EXTENT_BYTES,
+  REGION_BYTES,
+  SECTOR_BYTES,
+  SLICE_BYTES_MAX,
+} from "#base/grains.ts";
 import type { MemberStore } from "#base/member-store.ts";
+import type { Memory } from "#base/memory.ts";
 import { FLAG_UNVERIFIED, Operation, OperationKind, OperationPool } from "#base/operation.ts";
 import type { OperationTarget } from "#base/operation.ts";
 import type {
@@ -27,6 +34,7 @@ import type { Member } from "#store/member.ts";
 import type { HeadPlace, ShapeWithCopies, VolumeShape } from "./forwarder.ts";
 
 export interface KeptMembersParts {
+  memory: Memory;
   unit: UnitNumber;
   /** Null: that disk is not open here, or has no member of the slice. */
   member(disk: DiskNumber, slice: SliceNumber): Member | null;
@@ -119,20 +127,28 @@ export class KeptMembers {
 
   #submit(member: MemberStore, operation: Operation): void {
     const { kind, offsetBytes, lengthBytes } = operation;
+    // H11: the slice has grown since that lineage ended.
+    const insideBytes = Math.max(0, Math.min(lengthBytes, member.sizeBytes - offsetBytes));
     switch (kind) {
       case OperationKind.flush:
         return operation.complete(Status.ok);
       case OperationKind.blockStatus:
-        return member.submit(operation);
+        if (insideBytes === lengthBytes) return member.submit(operation);
+        operation.runs = [{ lengthBytes, allocated: true }];
+        return operation.complete(Status.ok);
       case OperationKind.read: {
         const isWhole = offsetBytes % SECTOR_BYTES === 0 && lengthBytes % SECTOR_BYTES === 0;
         if (!isWhole || offsetBytes < 0 || lengthBytes < 0) {
           return operation.complete(Status.invalid);
         }
-        if (offsetBytes + lengthBytes > member.sizeBytes) {
+        if (offsetBytes + lengthBytes > SLICE_BYTES_MAX) {
           return operation.complete(Status.outOfRange);
         }
-        return this.#read(member, operation, [{ offsetBytes, lengthBytes, flags: 0 }]);
+        // In that lineage there never was anything behind it.
+        const { bufferOffset } = operation;
+        this.#parts.memory.bytes.fill(0, bufferOffset + insideBytes, bufferOffset + lengthBytes);
+        const inside = { offsetBytes, lengthBytes: insideBytes, flags: 0 };
+        return this.#read(member, operation, insideBytes === 0 ? [] : [inside]);
       }
       default:
         return operation.complete(Status.readOnly);

@@ -7,21 +7,15 @@ import type { DiskHealth } from "#base/disk-health.ts";
 import { Fault } from "#base/fault.ts";
 import { keptOn } from "#base/record.ts";
 import type { DiskNumber, SliceRecord } from "#base/record.ts";
-import { TLS_RULE_DEFAULT } from "#base/tls.ts";
 import type { Timers, World } from "#base/world.ts";
-import type { CommandArguments } from "#cluster/commands.ts";
 import { judgeDeadline } from "#cluster/deadline.ts";
-import { Draft } from "#cluster/draft.ts";
 import { evacuationOf } from "#cluster/evacuation.ts";
 import { maintenanceOf } from "#cluster/maintenance.ts";
 import { otherClusters } from "#cluster/events.ts";
-import { FIRST_POOL } from "#cluster/pool-state.ts";
 import type { DiskRecord, VolumeRecord } from "#cluster/state.ts";
-import { decisions, planVolume } from "#cluster/station-changes.ts";
 import { FIRST_USER, OWNER } from "#cluster/user-state.ts";
 import type { ClusterView } from "#cluster/view.ts";
 import { headReports } from "./head-reports.ts";
-import { newId } from "#cluster/voters.ts";
 import { wordsOf } from "#cluster/discovery.ts";
 import { isAdmin } from "./backend.ts";
 import type {
@@ -67,6 +61,7 @@ import type { Neighbours } from "./unit-neighbours.ts";
 import type { UpdateBackend } from "./update-backend.ts";
 import { VERSION } from "./version.ts";
 import { discardCopy, goOn } from "./volume-lineages.ts";
+import { createdPreview, grown, grownPreview } from "./volume-preview.ts";
 import { type SharedByVolumes, pathUnits, volumeView } from "./volume-view.ts";
 import { untilHolds } from "./view-wait.ts";
 
@@ -305,55 +300,25 @@ export class UnitBackend implements Backend {
     const hosts = (request.hosts ?? []).map((host) => this.hosts.find(host).number);
     const { pool, ...wish } = request;
     const args = { ...wish, hosts, ...(pool === undefined ? {} : { pool }) };
-    if (options.dryRun) return this.#preview(life, args);
+    if (options.dryRun) return createdPreview(this.#world, life, args);
     const answer = await life.commands.ask("createVolume", args);
     await this.#until(life, () => life.follower.view.volumes.get(answer.volume)?.state === "ready");
     return this.volume(String(answer.volume));
   }
 
-  /** Decides as the control station would, and commits nothing. */
-  #preview(life: ClusterLife, request: CommandArguments<"createVolume">): VolumeView {
+  async growVolume(
+    nameOrNumber: string,
+    sizeBytes: number,
+    options: { dryRun: boolean },
+  ): Promise<VolumeView> {
+    const life = this.#life();
+    const volume = this.volume(nameOrNumber);
+    const args = { volume: volume.volume, sizeBytes };
     const { view } = life.follower;
-    const facts = {
-      asker: life.unit,
-      wallMs: this.#world.clock.wallMs(),
-      newId: () => newId(this.#world),
-      voters: life.voters,
-    };
-    decisions.createVolume(new Draft(view), request, facts);
-    const { placed } = planVolume(view, request);
-    return {
-      volume: 0,
-      uuid: "",
-      name: request.name,
-      sizeBytes: request.sizeBytes,
-      usedBytes: null,
-      protection: request.protection,
-      pool: request.pool ?? FIRST_POOL,
-      availability: "waiting",
-      state: "protected",
-      rebuildingPercent: null,
-      sentence: "it would be made; nothing was changed",
-      hosts: hostNames(view, request.hosts ?? []),
-      tls: request.tls ?? TLS_RULE_DEFAULT,
-      front: null,
-      deletedAtMs: null,
-      kept: [],
-      goOn: null,
-      uris: [],
-      paths: [],
-      slices: placed.map(({ index, disks }) => ({
-        slice: 0,
-        index,
-        epoch: 0,
-        head: disks[0] ?? 0,
-        members: disks.map((disk) => ({
-          disk,
-          unit: view.disks.get(disk)?.unit ?? 0,
-          state: "in-sync" as const,
-        })),
-      })),
-    };
+    if (options.dryRun) return grownPreview(view, volume, args);
+    await life.commands.ask("growVolume", args);
+    await this.#until(life, grown(view, args));
+    return this.volume(String(args.volume));
   }
 
   async deleteVolume(nameOrNumber: string, { graceMs }: { graceMs: number }): Promise<void> {
@@ -524,10 +489,6 @@ export class UnitBackend implements Backend {
   #isExported(view: ClusterView): boolean {
     return this.#unit.exportsUnclaimed || view.isClaimed;
   }
-}
-
-function hostNames(view: ClusterView, numbers: readonly number[]): VolumeView["hosts"] {
-  return numbers.map((host) => ({ host, name: view.hosts.get(host)?.name ?? String(host) }));
 }
 
 function phaseOf(unit: Unit): UnitStatus["phase"] {

@@ -6,5 +6,8 @@
 
 export const VERSION = "0.1.0";
 
-/** What units say they can do; the cluster commits to the lowest (design: feature level). */
-export const FEATURE_LEVEL = 1;
+/**
+ * What units say they can do; the cluster commits to the lowest (design: feature level). 2: volumes
+ * grow.
+ */
+export const FEATURE_LEVEL = 2;

@@ -47,6 +47,7 @@ export function volumeView(volume: VolumeRecord, shared: SharedByVolumes): Volum
     uuid: volume.uuid,
     name: volume.name,
     sizeBytes: volume.sizeBytes,
+    growingToBytes: volume.growth?.ended === true ? null : (volume.growth?.sizeBytes ?? null),
     usedBytes: null,
     protection: volume.protection,
     pool: volume.pool,

@@ -49,6 +49,7 @@ export interface MapEntry {
 export interface MemberStore extends OperationTarget {
   readonly disk: DiskNumber;
   readonly slice: SliceNumber;
+  /** H11: grows with the records that are stored here; what is added reads zero. */
   readonly sizeBytes: number;
   /** R0: of the disk's present run. */
   readonly incarnation: Incarnation;
@@ -80,7 +81,10 @@ export interface MemberStore extends OperationTarget {
    * R6, only by order of the head after every in-sync member completed and flushed: lazily durable.
    */
   deactivate(regions: readonly number[]): void;
-  /** R4: stores a record that supersedes the stored one, durably, and re-stamps (see above). */
+  /**
+   * R4: stores a record that supersedes the stored one, durably, and re-stamps (see above). A
+   * larger one makes the member as large.
+   */
   putRecord(record: SliceRecord, done: StoreDone): void;
   /**
    * R9: the checksums of an extent's blocks as they are stored, without reading the blocks. A block

@@ -28,7 +28,7 @@ export const Status = {
   unknownOutcome: 10,
   /** The volume or assignment allows no writes. */
   readOnly: 11,
-  /** Out of buffers or slots; try again. */
+  /** Out of buffers or slots, or beyond the end that the slice has here yet; try again. */
   busy: 12,
   /** The unit is going down in order. */
   shuttingDown: 13,

@@ -39,6 +39,7 @@ import type { UserAnswers } from "./user-changes.ts";
 import { passwordHashSchema, tokenHashSchema } from "./user-state.ts";
 import type { ViewFollower } from "./view-follower.ts";
 import { endCommands } from "./volume-ends.ts";
+import { growthCommands } from "./volume-growth.ts";
 import { newId } from "./voters.ts";
 
 const positive = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER);
@@ -84,6 +85,7 @@ export const commandArguments = {
     pool: nameSchema.optional(),
   }),
   ...endCommands,
+  ...growthCommands,
   ...lineageCommands,
   setTls: z.object({ volume: positive, tls: z.enum(TLS_RULES) }),
   renameVolume: z.object({ volume: positive, name: nameSchema }),
@@ -143,6 +145,7 @@ export interface CommandAnswers extends HostAnswers, RequestAnswers, LineageAnsw
   moveUnit: Record<string, never>;
   registerDisk: { disk: number };
   createVolume: { volume: number };
+  growVolume: Record<string, never>;
   deleteVolume: Record<string, never>;
   restoreVolume: Record<string, never>;
   setTls: Record<string, never>;

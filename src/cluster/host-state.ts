@@ -179,7 +179,8 @@ export function hostByToken(view: ClusterView, tokenHash: string): HostRecord | 
 export function askedBytes(view: ClusterView, host: HostNumber): number {
   let bytes = 0;
   for (const volume of view.volumes.values()) {
-    if (volume.requestedBy === host && volume.state !== "deleting") bytes += volume.sizeBytes;
+    if (volume.requestedBy !== host || volume.state === "deleting") continue;
+    bytes += Math.max(volume.sizeBytes, volume.growth?.sizeBytes ?? 0);
   }
   for (const request of view.requests.values()) {
     if (request.host === host && request.state === "waiting") bytes += request.sizeBytes;

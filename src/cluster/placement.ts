@@ -60,6 +60,15 @@ export function sliceSizes(sizeBytes: number, sliceBytes: number): number[] {
   return sizes;
 }
 
+/** The size of a volume's slice in that place. */
+export function sliceSizeAt(
+  { sizeBytes, sliceBytes }: { sizeBytes: number; sliceBytes: number },
+  index: number,
+): number {
+  const restBytes = Math.max(0, sizeBytes - index * sliceBytes);
+  return Math.min(sliceBytes, Math.ceil(restBytes / REGION_BYTES) * REGION_BYTES);
+}
+
 export function placeVolume(rooms: readonly DiskRoom[], shape: VolumeShape): PlacementAnswer {
   const layout = layouts[shape.protection];
   const count = Math.ceil(shape.sizeBytes / shape.sliceBytes);

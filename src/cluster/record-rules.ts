@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Who may write which slice record (contract.md, R2 and R3; design.md, section 6): only a slice's
-// head shrinks it or lets a member back in, only a named in-sync member takes it over, only the
-// control station names new members. What can be seen from the two records is checked here, by the
-// proposer and again by whoever stands between it and the store; what cannot (grants run out,
-// memory kept) is the slice's.
+// head takes members out or lets one back in, only a named in-sync member takes it over, only the
+// control station names new members and makes it larger (H11). What can be seen from the two
+// records is checked here, by the proposer and again by whoever stands between it and the store;
+// what cannot (grants run out, memory kept) is the slice's.
 
 import { COPIES_MAX, MEMBERS_MAX } from "#base/limits.ts";
 import { disksOf, inSync, inSyncEntry, keptOn } from "#base/record.ts";
@@ -110,6 +110,7 @@ function headRefusal(current: SliceRecord, next: SliceRecord): string | null {
     }
   }
   if (next.copies !== current.copies) return "the head does not change the protection";
+  if (next.sizeBytes !== current.sizeBytes) return "the head does not change the size";
   return null;
 }
 
@@ -121,6 +122,7 @@ function takeoverRefusal(current: SliceRecord, next: SliceRecord, by: DiskNumber
   const known = disksOf(current);
   if (next.resyncing.some((disk) => !known.includes(disk))) return "a takeover names nobody new";
   if (next.copies !== current.copies) return "a takeover does not change the protection";
+  if (next.sizeBytes !== current.sizeBytes) return "a takeover does not change the size";
   return null;
 }
 

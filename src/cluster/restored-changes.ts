@@ -3,7 +3,8 @@
 // After a restored backup: units tell which slices their disks hold, the control station settles
 // what is known for certain (restored-slices.ts), and the owner may take what is there as it is
 // where a disk never comes back. Volumes that the backup does not know are made anew by what the
-// disks say of them; names are not on disks.
+// disks say of them; names are not on disks. One that grew after the backup is as large again as
+// they say.
 //
 // A state that was rebuilt without a backup (rebuilt-state.ts) *gathers* first: nothing is settled,
 // and nothing new is made, until its owner says that all disks are there that are left. The highest
@@ -22,6 +23,7 @@ import { diskInWords } from "./disk-changes.ts";
 import { Draft } from "./draft.ts";
 import { generationOf } from "./generation.ts";
 import { FIRST_POOL } from "./pool-state.ts";
+import { bytesInWords, sliceSizeAt } from "./placement.ts";
 import { JUMPS } from "./restored-state.ts";
 import {
   acceptedRecord,
@@ -99,18 +101,22 @@ class Claims {
   told(disk: number, record: SliceRecord): void {
     const { view } = this.#draft;
     const known = this.#claims.get(record.slice) ?? view.restored.get(record.slice);
-    if (known !== undefined) {
-      this.#claims.set(record.slice, toldOf(known, disk, record));
-      return;
-    }
+    if (known === undefined && !this.#mayBeFound(record)) return;
+    if (known === undefined && this.#draft.view.cluster?.gathering === true) this.#raise(record);
+    const before = this.#claims.get(record.slice);
+    this.#claims.set(record.slice, toldOf(known ?? claimOf(record, null), disk, record));
+    if (this.#place(record) || known !== undefined) return;
+    // Another slice has its place: nobody will ever ask for this one.
+    if (before === undefined) this.#claims.delete(record.slice);
+  }
+
+  /** A slice that the control state does not know. */
+  #mayBeFound({ slice }: SliceRecord): boolean {
+    const { view } = this.#draft;
     // Settled already, or made in this generation.
-    if (view.slices.has(record.slice)) return;
-    const { sliceFrom = 1, gathering = false } = view.cluster ?? {};
-    if (record.slice >= sliceFrom && !gathering) return;
-    if (!this.#found(record)) return;
-    if (gathering) this.#raise(record);
-    const claim = this.#claims.get(record.slice) ?? claimOf(record, null);
-    this.#claims.set(record.slice, toldOf(claim, disk, record));
+    if (view.cluster === null || view.slices.has(slice)) return false;
+    const { sliceFrom = 1, gathering = false } = view.cluster;
+    return slice < sliceFrom || gathering;
   }
 
   /** Nothing that a disk knows is given out again. */
@@ -120,34 +126,93 @@ class Claims {
     this.#draft.raise("disk", Math.max(...disksOf(record)) + 1 + JUMPS.disk);
   }
 
-  /** A slice that the backup does not know; false: its volume is known, and has no such slice. */
-  #found(record: SliceRecord): boolean {
+  /**
+   * Puts a slice into its volume's row; false: another one has its place. A volume that grew since
+   * the backup is as long as what was told of it without a gap; of one that the backup does not
+   * know, gaps are numbers that nobody else has. Of two for one place the later one counts: the
+   * other was placed for a growth that was taken back.
+   */
+  #place(record: SliceRecord): boolean {
     const { view } = this.#draft;
     const known = this.#volumes.get(record.volume) ?? view.volumes.get(record.volume);
-    if (known !== undefined && known.foundOnDisks !== true) return false;
-    if (view.cluster === null || record.slice <= record.index) return false;
+    if (view.cluster === null || known?.state === "deleting") return false;
     const volume = known ?? this.#newVolume(record, view.cluster.sliceBytes);
-    // A volume's slices are numbered in a row.
-    const first = record.slice - record.index;
-    if (known !== undefined && known.slices[0] !== first) return false;
-    const count = Math.max(volume.slices.length, record.index + 1);
-    const slices = Array.from({ length: count }, (_, index) => first + index);
-    const sliceBytes = this.#sliceBytes({ ...volume, slices }, record);
-    const last = record.index === count - 1 ? record : this.#recordOf(first + count - 1);
-    const sizeBytes = (count - 1) * sliceBytes + (last ?? record).sizeBytes;
-    this.#volumes.set(record.volume, { ...volume, slices, sliceBytes, sizeBytes });
+    const row = known === undefined ? [] : [...known.slices];
+    const isFound = volume.foundOnDisks === true;
+    const foundFrom = isFound ? 0 : (volume.foundFrom ?? row.length);
+    const there = row[record.index];
+    if (there !== undefined && there !== record.slice) {
+      if (record.index < foundFrom || !this.#givesWay(there, record.slice)) return false;
+      row[record.index] = record.slice;
+    }
+    if (isFound && record.index >= row.length) {
+      const gaps = record.index - row.length;
+      const first = gaps === 0 ? 0 : this.#draft.take("slice", gaps);
+      for (let gap = 0; gap < gaps; gap++) row.push(first + gap);
+    }
+    for (let next = this.#toldAt(record.volume, row.length); next !== null;) {
+      row.push(next);
+      next = this.#toldAt(record.volume, row.length);
+    }
+    const slices = { slices: row, ...(isFound || row.length === foundFrom ? {} : { foundFrom }) };
+    const sized = this.#sized({ ...volume, ...slices }, volume);
+    const isSame = known !== undefined && JSON.stringify(known) === JSON.stringify(sized);
+    if (!isSame) this.#volumes.set(record.volume, sized);
     return true;
   }
 
-  /** A slice before a volume's last one has the size of all of them. */
-  #sliceBytes({ slices, sliceBytes }: VolumeRecord, told: SliceRecord): number {
-    const before = slices.slice(0, -1);
-    if (told.index < before.length) return told.sizeBytes;
-    for (const slice of before) {
-      const record = this.#recordOf(slice);
-      if (record !== null) return record.sizeBytes;
+  /**
+   * Whether a place that was found gives way to a slice: nothing was told of it, or it is older.
+   */
+  #givesWay(there: number, slice: number): boolean {
+    const { view } = this.#draft;
+    if (view.slices.has(there)) return false;
+    const claim = this.#claims.get(there) ?? view.restored.get(there);
+    if (claim === undefined) return true;
+    if (slice < there) return false;
+    this.#claims.delete(there);
+    this.#draft.delete(keys.restoredSlice(there));
+    return true;
+  }
+
+  /** The latest slice that a disk told for that place of a volume; null: none did. */
+  #toldAt(volume: VolumeNumber, index: number): number | null {
+    let latest: number | null = null;
+    for (const claims of [this.#draft.view.restored, this.#claims]) {
+      for (const claim of claims.values()) {
+        if (claim.volume !== volume || claim.index !== index || claim.held.length === 0) continue;
+        if (latest === null || claim.slice > latest) latest = claim.slice;
+      }
     }
-    return Math.max(sliceBytes, told.sizeBytes);
+    return latest;
+  }
+
+  /** As large as its slices say; never smaller than it is known to be. */
+  #sized(volume: VolumeRecord, before: VolumeRecord): VolumeRecord {
+    const { slices, foundOnDisks } = volume;
+    const sliceBytes = foundOnDisks === true ? this.#sliceBytes(volume) : volume.sliceBytes;
+    const wholeBytes = (slices.length - 1) * sliceBytes;
+    const last = this.#recordOf(slices.at(-1) ?? 0);
+    if (last === null) return { ...volume, sliceBytes };
+    const isLonger = slices.length > before.slices.length;
+    const knownBytes = sliceSizeAt(before, before.slices.length - 1);
+    const isLarger = foundOnDisks === true || isLonger || last.sizeBytes > knownBytes;
+    return isLarger ? { ...volume, sliceBytes, sizeBytes: wholeBytes + last.sizeBytes } : volume;
+  }
+
+  /**
+   * A slice before a volume's last one has the size of all of them; of one that grew, a disk that
+   * was away may know an earlier, smaller one.
+   */
+  #sliceBytes({ slices, sliceBytes }: VolumeRecord): number {
+    let before = 0;
+    let last = 0;
+    for (const [index, slice] of slices.entries()) {
+      const bytes = this.#recordOf(slice)?.sizeBytes ?? 0;
+      if (index < slices.length - 1) before = Math.max(before, bytes);
+      else last = bytes;
+    }
+    return Math.max(before === 0 ? sliceBytes : before, last);
   }
 
   #recordOf(slice: number): SliceRecord | null {
@@ -174,6 +239,17 @@ class Claims {
     });
   }
 
+  #tellGrown(volume: VolumeRecord): void {
+    this.#draft.tell({
+      kind: "volume-found",
+      severity: "warning",
+      sentence:
+        `disks hold more of volume ${volume.name} than the restored control state knows: it grew ` +
+        `after the backup, and has ${bytesInWords(volume.sizeBytes)} again`,
+      volume: volume.number,
+    });
+  }
+
   write(): void {
     for (const claim of this.#claims.values()) {
       this.#draft.put(keys.restoredSlice(claim.slice), claim);
@@ -183,9 +259,13 @@ class Claims {
 
   #writeVolume(volume: VolumeRecord): void {
     const draft = this.#draft;
-    const isNew = !draft.view.volumes.has(volume.number);
+    const before = draft.view.volumes.get(volume.number);
     draft.put(keys.volume(volume.number), volume);
-    if (!isNew) return;
+    if (before !== undefined) {
+      const isFound = volume.foundOnDisks === true;
+      if (!isFound && volume.sizeBytes > before.sizeBytes) this.#tellGrown(volume);
+      return;
+    }
     draft.relyOn(keys.pool(FIRST_POOL));
     draft.put(keys.volumeName(volume.name), { volume: volume.number });
     draft.tell({
@@ -197,6 +277,12 @@ class Claims {
       volume: volume.number,
     });
   }
+}
+
+/** A slice's record is as large as its volume needs it: an older one may be all that was told. */
+function fitted(volume: VolumeRecord | undefined, record: SliceRecord): SliceRecord {
+  if (volume === undefined) return record;
+  return { ...record, sizeBytes: Math.max(record.sizeBytes, sliceSizeAt(volume, record.index)) };
 }
 
 /** A volume of before may have been given just that name. */
@@ -215,9 +301,11 @@ export function settleSlices(view: ClusterView): Draft | null {
   for (const claim of view.restored.values()) {
     const volume = view.volumes.get(claim.volume);
     if (volume?.state === "deleting" || !hasKnownShape(view, volume)) continue;
+    // Told of a volume that grew, and what lies before it is not told yet.
+    if (volume !== undefined && volume.slices[claim.index] !== claim.slice) continue;
     const record = settledRecord(claim);
     if (record === null) continue;
-    draft.put(keys.slice(claim.slice), record);
+    draft.put(keys.slice(claim.slice), fitted(volume, record));
     draft.delete(keys.restoredSlice(claim.slice));
     if (++settled >= SETTLED_PER_DRAFT) break;
   }
@@ -226,13 +314,14 @@ export function settleSlices(view: ClusterView): Draft | null {
 
 /**
  * Whether it is known where a volume's slices begin in it: of one that was found on disks, by the
- * size of one before the last.
+ * size of one before the last, once that is certain.
  */
 function hasKnownShape(view: ClusterView, volume: VolumeRecord | undefined): boolean {
   if (volume?.foundOnDisks !== true || volume.slices.length === 1) return true;
-  return volume.slices
-    .slice(0, -1)
-    .some((slice) => view.slices.has(slice) || view.restored.get(slice)?.record != null);
+  return volume.slices.slice(0, -1).some((slice) => {
+    const claim = view.restored.get(slice);
+    return view.slices.has(slice) || (claim !== undefined && settledRecord(claim) !== null);
+  });
 }
 
 /** From here on what disks hold is settled; what a disk tells later changes nothing any more. */
@@ -303,7 +392,7 @@ export function acceptVolume(
       const why = `slice ${claim.slice} of volume ${volume.name}: no complete copy of it was found`;
       throw new Fault("notFound", `${why}; bring its disks back, or delete the volume`);
     }
-    draft.put(keys.slice(claim.slice), record);
+    draft.put(keys.slice(claim.slice), fitted(volume, record));
     draft.delete(keys.restoredSlice(claim.slice));
   }
   draft.tell({

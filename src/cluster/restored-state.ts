@@ -5,6 +5,7 @@
 //
 // - Slice records become claims that the disks settle (restored-slices.ts); a volume that was being
 //   made may have been written since, so its slices are claims as well, and nothing is placed anew.
+//   One that was growing is as it was before.
 // - Numbers jump, so that none is given out twice.
 // - What hung on a lease, voters, and an update under way are left out.
 // - Keys that this version does not know, or cannot read, are kept as they are.
@@ -150,8 +151,11 @@ class Making {
 
   #takeVolume(volume: VolumeRecord): void {
     const isMade = volume.state === "creating";
-    const kept: VolumeRecord = isMade ? { ...volume, state: "ready" } : volume;
+    // Whether it came to grow is on disks: they say so, or it did not (restored-changes.ts).
+    const { growth, ...before } = volume;
+    const kept: VolumeRecord = isMade ? { ...before, state: "ready" } : before;
     this.#entries.push([keys.volume(volume.number), valueText(kept)]);
+    for (const slice of growth?.slices ?? []) this.#claims.delete(slice);
     if (volume.state === "deleting") return;
     for (const [index, slice] of volume.slices.entries()) {
       if (this.#claims.has(slice)) continue;

@@ -282,6 +282,19 @@ export const VolumeSchema = z.looseObject({
   foundOnDisks: z.boolean().optional(),
   /** How often its owner went on without a copy (lineages.ts). */
   overrides: countOrZero.optional(),
+  /**
+   * It is to have this size (volume-growth.ts): slices that are placed for it, in order, and no
+   * part of it before all of them are there. `ended`: they could not be, and are taken back.
+   */
+  growth: z
+    .looseObject({
+      sizeBytes: positive,
+      slices: z.array(positive).max(VOLUME_SLICES_MAX),
+      ended: z.boolean().optional(),
+    })
+    .optional(),
+  /** Slices from this index on were found on disks after a restore, which did not know them. */
+  foundFrom: countOrZero.optional(),
   /** It is made for a drill, and goes with it. */
   canary: CanarySchema.optional(),
   /** Deleted, and can be taken back until then, with its hosts (volume-ends.ts). */

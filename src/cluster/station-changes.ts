@@ -47,6 +47,7 @@ import * as users from "./user-changes.ts";
 import { OWNER } from "./user-state.ts";
 import type { ClusterView } from "./view.ts";
 import { deleteVolume, restoreVolume } from "./volume-ends.ts";
+import { growVolume } from "./volume-growth.ts";
 
 export interface ChangeFacts {
   /** The unit whose command it is. */
@@ -80,6 +81,7 @@ export const decisions: { readonly [N in CommandName]: Decide<N> } = {
   moveUnit: (draft, args, facts) => moveUnit(draft, args, facts.wallMs),
   registerDisk,
   createVolume,
+  growVolume,
   deleteVolume: (draft, args, facts) => deleteVolume(draft, args, facts.wallMs),
   restoreVolume,
   goOn,

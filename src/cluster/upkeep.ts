@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the control station does unasked: fills volumes that are being created, empties those being
-// deleted, gives slices that lack a member another one, takes targets away that nobody needs, and
-// forgets hosts that are gone. Pure: a view in, at most one draft out; the station commits it and
-// asks again.
+// What the control station does unasked: fills volumes that are being created or grow, empties
+// those being deleted, gives slices that lack a member another one, takes targets away that nobody
+// needs, and forgets hosts that are gone. Pure: a view in, at most one draft out; the station
+// commits it and asks again.
 //
 // Re-protection (design section 5): a slice counts the members that work, or whose unit has not
 // been away for `reprotectAfterMs` yet. Fewer than promised for that long: a disk of another unit
@@ -13,7 +13,6 @@
 // so nobody else is named.
 
 import { assert } from "#base/assert.ts";
-import { layouts } from "#base/layout.ts";
 import { carriedOver, disksOf, keptOn } from "#base/record.ts";
 import type { DiskNumber, SliceNumber, SliceRecord, UnitNumber } from "#base/record.ts";
 import type { Lacks } from "./decision-journal.ts";
@@ -23,6 +22,7 @@ import { Draft } from "./draft.ts";
 import { forgetDrills } from "./drill-changes.ts";
 import { raiseFeatureLevel } from "./feature-level.ts";
 import { adoptRanges, forgetHosts } from "./host-changes.ts";
+import { SLICES_PER_DRAFT, headOf, putSlices } from "./new-slices.ts";
 import { placeMember, placeSlices, sliceSizes } from "./placement.ts";
 import type { DiskRoom } from "./placement.ts";
 import { recordRefusal } from "./record-rules.ts";
@@ -34,9 +34,8 @@ import type { VolumeRecord } from "./state.ts";
 import { adoptPassword } from "./user-changes.ts";
 import type { ClusterView } from "./view.ts";
 import { startDeleting } from "./volume-ends.ts";
+import { growVolumes } from "./volume-growth.ts";
 
-/** Slice records written or deleted in one transaction; each may rely on a few disks. */
-const SLICES_PER_DRAFT = 24;
 /** Slices that get another member in one transaction. */
 const MEMBERS_PER_DRAFT = 8;
 /** Events kept in the control store; the catalog keeps more. */
@@ -49,6 +48,7 @@ export function nextUpkeep(view: ClusterView, lacks: LackClock, nowMs: number): 
   return (
     settleSlices(view) ??
     fillVolumes(view) ??
+    growVolumes(view) ??
     emptyVolumes(view) ??
     protect(view, lacks, nowMs) ??
     (isSettled ? emptied(view) : null) ??
@@ -124,56 +124,21 @@ function fill(view: ClusterView, volume: VolumeRecord): Draft {
     });
     return draft;
   }
-  for (const slice of placed.slice(0, SLICES_PER_DRAFT)) {
+  const made = placed.map((slice) => {
     const index = next + slice.index;
-    const number = volume.slices[index] ?? 0;
-    draft.put(keys.slice(number), newSlice(view, volume, { ...slice, number, index }));
-    // R0: the record names incarnations; a disk that started again meanwhile is another one.
-    for (const disk of slice.disks) draft.relyOn(keys.disk(disk));
-  }
-  if (next + Math.min(placed.length, SLICES_PER_DRAFT) === volume.slices.length) {
+    return { ...slice, index, number: volume.slices[index] ?? 0 };
+  });
+  if (next + putSlices(draft, volume, made) === volume.slices.length) {
     draft.put(keys.volume(volume.number), { ...volume, state: "ready" });
   }
   return draft;
-}
-
-function headOf(view: ClusterView, record: SliceRecord): UnitNumber | null {
-  return view.disks.get(record.head)?.unit ?? null;
-}
-
-/** A new slice reads zero on every member, so all of them are in sync from the start. */
-function newSlice(
-  view: ClusterView,
-  volume: VolumeRecord,
-  made: { number: SliceNumber; index: number; sizeBytes: number; disks: DiskNumber[] },
-): SliceRecord {
-  const inSync = made.disks.map((disk) => {
-    const incarnation = view.disks.get(disk)?.incarnation;
-    assert(incarnation !== undefined, "a placed disk is in the view");
-    return { disk, incarnation };
-  });
-  const head = made.disks[0];
-  assert(head !== undefined, "a slice has a head");
-  return {
-    slice: made.number,
-    volume: volume.number,
-    index: made.index,
-    sizeBytes: made.sizeBytes,
-    copies: layouts[volume.protection].copies,
-    lineage: 1,
-    ancestry: [],
-    epoch: 1,
-    head,
-    inSync,
-    resyncing: [],
-  };
 }
 
 function emptyVolumes(view: ClusterView): Draft | null {
   for (const volume of view.volumes.values()) {
     if (volume.state !== "deleting") continue;
     const draft = new Draft(view);
-    const left = volume.slices
+    const left = [...slicesToEmpty(view, volume)]
       .flatMap((number) => [keys.slice(number), keys.restoredSlice(number)])
       .filter((key) => view.revisionOf(key) > 0);
     for (const key of left.slice(0, SLICES_PER_DRAFT)) draft.delete(key);
@@ -182,6 +147,15 @@ function emptyVolumes(view: ClusterView): Draft | null {
     return draft;
   }
   return null;
+}
+
+/** Also what it was growing by, and what disks told of it that never became part of it. */
+function slicesToEmpty(view: ClusterView, volume: VolumeRecord): Set<SliceNumber> {
+  const slices = new Set([...volume.slices, ...(volume.growth?.slices ?? [])]);
+  for (const claim of view.restored.values()) {
+    if (claim.volume === volume.number) slices.add(claim.slice);
+  }
+  return slices;
 }
 
 function trimEvents(view: ClusterView): Draft | null {

@@ -395,6 +395,12 @@ export class Cluster {
     }
   }
 
+  /** The control station makes the slice larger. */
+  grow(sizeBytes: number): void {
+    const { epoch } = this.record;
+    this.commit({ ...this.record, epoch: epoch + 1, sizeBytes });
+  }
+
   storeBack(): void {
     this.storeAway = false;
     const waiting = this.#waitingForStore;

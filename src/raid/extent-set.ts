@@ -6,8 +6,8 @@
 import { assert } from "#base/assert.ts";
 
 export class ExtentSet {
-  readonly #words: Uint32Array;
-  readonly extents: number;
+  #words: Uint32Array;
+  extents: number;
   #count = 0;
 
   constructor(extents: number) {
@@ -17,6 +17,15 @@ export class ExtentSet {
 
   get count(): number {
     return this.#count;
+  }
+
+  /** A slice grows (H11). */
+  growTo(extents: number): void {
+    if (extents <= this.extents) return;
+    const words = new Uint32Array(Math.ceil(extents / 32));
+    words.set(this.#words);
+    this.#words = words;
+    this.extents = extents;
   }
 
   has(extent: number): boolean {

@@ -9,6 +9,8 @@
 //   all their sessions are open (`ready`).
 // - R4: reads are answered while every in-sync member's grant holds. A grant given in an earlier
 //   epoch of the same headship counts: its giver waits as long before it proposes itself.
+// - H11: a record may be larger than the one before. What it adds is served once it is stored here,
+//   and changed, as in any epoch, once every in-sync member has stored it.
 // - Served only once established: every in-sync member attached in the named incarnation, and what
 //   any of them had active is due for reconciliation (R3, R6).
 // - At most one proposal is under way (the slice sees to it); each is made from the newest record.
@@ -169,7 +171,7 @@ export class Head {
     this.replicas = this.sessions.replicas;
     this.#doubtful = doubtful;
     this.#progressMs = host.nowMs();
-    this.reconcile = new Reconcile(this, host.store.sizeBytes / EXTENT_BYTES);
+    this.reconcile = new Reconcile(this, record.sizeBytes / EXTENT_BYTES);
   }
 
   // What the parts ask.
@@ -408,6 +410,7 @@ export class Head {
     this.applier.storeRecord(record, (status) => {
       if (this.ended || status !== Status.ok) return;
       this.#hereEpoch = record.epoch;
+      this.#grow();
       if (this.record !== record) return; // A newer one is being stored already.
       for (const replica of this.replicas.values()) {
         replica.attachSentMs = this.nowMs();
@@ -415,6 +418,18 @@ export class Head {
       }
       this.progress();
     });
+  }
+
+  /** Before any member is told of the record: until then nobody has anything there. */
+  #grow(): void {
+    const extents = this.record.sizeBytes / EXTENT_BYTES;
+    this.reconcile.growTo(extents);
+    for (const replica of this.replicas.values()) replica.resync?.growTo(extents);
+  }
+
+  /** Bytes of the slice that can be served: of the present record, as far as it is stored here. */
+  get servedBytes(): number {
+    return Math.min(this.record.sizeBytes, this.store.sizeBytes);
   }
 
   /** Goes on with whatever waited for sessions. */

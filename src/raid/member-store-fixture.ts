@@ -34,7 +34,7 @@ interface Extent {
 export class FixtureDisk {
   readonly disk: number;
   readonly slice: number;
-  readonly sizeBytes: number;
+  sizeBytes: number;
   capacityExtents = Number.POSITIVE_INFINITY;
   incarnation = 0;
   bootIncarnation = 1;
@@ -186,6 +186,7 @@ export class FixtureStore implements MemberStore {
   putRecord(record: SliceRecord, done: StoreDone): void {
     this.#soon(1, () => {
       this.#on.record = record;
+      this.#on.sizeBytes = Math.max(this.#on.sizeBytes, record.sizeBytes);
       if (inSyncEntry(record, this.disk) !== undefined) {
         this.#on.syncedEpoch = record.epoch;
         this.#on.syncedLineage = record.lineage;

@@ -53,15 +53,14 @@ export class Mender {
 
   /** What a member says with its grant. */
   heard(replica: Replica, entries: readonly MapEntry[]): void {
-    const end = this.#head.record.sizeBytes;
     for (const entry of entries) {
       const range = doubtOfEntry(entry);
-      if (range === null || range.offsetBytes + range.lengthBytes > end) continue;
-      this.doubted(replica, range);
+      if (range !== null) this.doubted(replica, range);
     }
   }
 
   doubted(replica: Replica | null, range: DoubtedRange): void {
+    if (range.offsetBytes + range.lengthBytes > this.#head.record.sizeBytes) return;
     const extent = Math.floor(range.offsetBytes / EXTENT_BYTES);
     const key = `${replica?.disk ?? 0}:${extent}`;
     if (this.#jobs.has(key) || this.#jobs.size >= QUEUED_MAX || !this.#head.established) return;

@@ -46,6 +46,11 @@ export class Reconcile {
     this.#crashed = new ExtentSet(extents);
   }
 
+  growTo(extents: number): void {
+    this.#due.growTo(extents);
+    this.#crashed.growTo(extents);
+  }
+
   get count(): number {
     return this.#due.count;
   }
@@ -66,6 +71,8 @@ export class Reconcile {
   recover(regions: Iterable<number>): void {
     for (const region of regions) {
       const first = region * EXTENTS_PER_REGION;
+      // Of a lineage that lost, a member may hold more than the slice has.
+      if (first + EXTENTS_PER_REGION > this.#due.extents) continue;
       for (let extent = first; extent < first + EXTENTS_PER_REGION; extent++) {
         this.#due.add(extent);
         this.#crashed.add(extent);

@@ -44,7 +44,7 @@ export class Resync implements Asker {
   readonly #replica: Replica;
   readonly incarnation: Incarnation;
   readonly #syncedEpoch: number;
-  readonly #extents: number;
+  #extents: number;
   readonly #pending: ExtentSet;
   /** Of the target's map; says whether a copy allocates there. */
   readonly #mappedThere: ExtentSet;
@@ -65,7 +65,7 @@ export class Resync implements Asker {
     this.#head = head;
     this.#replica = replica;
     this.incarnation = attached.incarnation;
-    this.#extents = head.store.sizeBytes / EXTENT_BYTES;
+    this.#extents = head.record.sizeBytes / EXTENT_BYTES;
     this.#pending = new ExtentSet(this.#extents);
     this.#mappedThere = new ExtentSet(this.#extents);
     // R8: epochs of another lineage say nothing here.
@@ -73,6 +73,18 @@ export class Resync implements Asker {
     this.#syncedEpoch = sameLineage ? attached.syncedEpoch : 0;
     this.#activeThere = new Set(attached.regions ?? []);
     this.reattached(attached);
+  }
+
+  /**
+   * H11: the slice grew, by a record that the target has not stored yet. Neither side has anything
+   * there, so once all else was compared that is compared as well.
+   */
+  growTo(extents: number): void {
+    if (extents <= this.#extents) return;
+    if (this.phase !== "comparing") this.#compared = extents;
+    this.#extents = extents;
+    this.#pending.growTo(extents);
+    this.#mappedThere.growTo(extents);
   }
 
   /** It is back in the same incarnation. */
@@ -161,7 +173,7 @@ export class Resync implements Asker {
     }
     const hasMore = verb.flags === 1;
     const last = verb.entries.at(-1)?.extent ?? -1;
-    const end = hasMore ? last + 1 : this.#extents;
+    const end = hasMore ? Math.min(last + 1, this.#extents) : this.#extents;
     if (end <= this.#compared) return this.#hold("the target's map makes no progress");
     this.#compareChunk(verb.entries, end);
     this.#compared = end;

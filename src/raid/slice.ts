@@ -19,7 +19,7 @@
 // - After `stop` or a failed disk nothing is granted, proposed or acked.
 
 import { assert } from "#base/assert.ts";
-import { SECTOR_BYTES } from "#base/grains.ts";
+import { SECTOR_BYTES, SLICE_BYTES_MAX } from "#base/grains.ts";
 import { ACTIVE_REGIONS_MAX, REQUEST_BYTES_MAX } from "#base/limits.ts";
 import type { MemberStore } from "#base/member-store.ts";
 import type { Memory } from "#base/memory.ts";
@@ -239,9 +239,11 @@ export class Slice {
       if (!isWhole || offsetBytes < 0 || lengthBytes < 0) {
         return operation.complete(Status.invalid);
       }
-      if (offsetBytes + lengthBytes > head.record.sizeBytes) {
+      if (offsetBytes + lengthBytes > SLICE_BYTES_MAX) {
         return operation.complete(Status.outOfRange);
       }
+      // H11: the volume has grown, and the record that says so is on its way here.
+      if (offsetBytes + lengthBytes > head.servedBytes) return operation.complete(Status.busy);
       if (lengthBytes === 0) return operation.complete(Status.ok);
       const hasBuffer =
         operation.kind === OperationKind.read || operation.kind === OperationKind.write;

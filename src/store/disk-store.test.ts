@@ -225,6 +225,60 @@ describe("store", () => {
     expect(bench.member().activeRegions()).toEqual([0]);
   });
 
+  test("H11: a larger record → as large, zero behind the old end; also replayed, from a checkpoint", () => {
+    const bench = opened();
+    const member = bench.member();
+    bench.activate(member, 0, 1);
+    bench.write(member, 8 * MIB - 4096, filled(4096, 9));
+    expect(bench.read(member, 8 * MIB, 4096).status).toBe(Status.outOfRange);
+    const free = bench.store?.totals.free;
+    expect(bench.put(member, sampleRecord(3))).toBe(Status.ok);
+    expect(member.sizeBytes).toBe(8 * MIB);
+    const grown = { sizeBytes: 300 * MIB };
+    expect(bench.put(member, sampleRecord(4, grown))).toBe(Status.ok);
+    expect(bench.store?.totals.free).toBe(free ?? -1);
+    expect(member.sizeBytes).toBe(300 * MIB);
+    expect(bench.read(member, 8 * MIB - 4096, 12288).bytes).toEqual(
+      new Uint8Array([...filled(4096, 9), ...filled(8192, 0)]),
+    );
+    // Past the map's first chunk, which a smaller slice does not have.
+    bench.activate(member, 74);
+    expect(bench.write(member, 299 * MIB, filled(8192, 3), { epoch: 4 })).toBe(Status.ok);
+    bench.flush(member);
+    const check = () => {
+      const there = bench.member();
+      expect(there.sizeBytes).toBe(300 * MIB);
+      expect(there.activeRegions()).toEqual([0, 1, 74]);
+      expect(bench.read(there, 299 * MIB, 8192).bytes).toEqual(filled(8192, 3));
+      expect(bench.read(there, 8 * MIB - 4096, 4096).bytes).toEqual(filled(4096, 9));
+    };
+    bench.again(bench.disk.powerCut(new Prng(4)));
+    check();
+    expect(bench.wait((done) => bench.store?.checkpoint(done))).toBe(Status.ok);
+    bench.again(bench.disk.kill());
+    check();
+    // A lineage that grew from it, of a smaller record: nothing becomes smaller, nothing is lost.
+    const other = sampleRecord(5, { lineage: 2, ancestry: [1] });
+    expect(bench.put(bench.member(), other)).toBe(Status.ok);
+    check();
+  });
+
+  test("H9, H11: what lies behind the record's end is nobody's once it grows", () => {
+    const bench = opened();
+    const member = bench.member();
+    expect(bench.put(member, sampleRecord(3, { sizeBytes: 16 * MIB }))).toBe(Status.ok);
+    bench.activate(member, 2);
+    bench.write(member, 9 * MIB, filled(4096, 6), { epoch: 3, flags: FLAG_FUA });
+    const free = bench.store?.totals.free as number;
+    const next = { lineage: 2, ancestry: [1] };
+    expect(bench.put(member, sampleRecord(4, { ...next, sizeBytes: 8 * MIB }))).toBe(Status.ok);
+    expect(bench.put(member, sampleRecord(5, { ...next, sizeBytes: 12 * MIB }))).toBe(Status.ok);
+    expect(bench.read(member, 9 * MIB, 4096).bytes).toEqual(filled(4096, 0));
+    expect(bench.store?.totals.free).toBe(free + 1);
+    bench.again(bench.disk.kill());
+    expect(bench.read(bench.member(), 9 * MIB, 4096).bytes).toEqual(filled(4096, 0));
+  });
+
   test("stamps: a plain write never lowers one, a copy sets it exactly (R7)", () => {
     const bench = opened();
     const member = bench.member();

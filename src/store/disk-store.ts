@@ -123,7 +123,10 @@ export class DiskStore {
     );
   }
 
-  /** Makes an empty member, durably; one that is there with this size is left as it is. */
+  /**
+   * Makes an empty member, durably; one that is there with this size is left as it is. It grows by
+   * the records that it stores.
+   */
   createMember(slice: SliceNumber, sizeBytes: number, done: StoreDone): void {
     if (this.#unusable(done)) return;
     const { log, metadata, plan } = this.#core;

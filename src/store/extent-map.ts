@@ -21,13 +21,19 @@ class Chunk {
 export const NOT_MAPPED = -1;
 
 export class ExtentMap {
-  readonly extents: number;
+  extents: number;
   mapped = 0;
   readonly #chunks: (Chunk | undefined)[];
 
   constructor(extents: number) {
     this.extents = extents;
     this.#chunks = new Array<Chunk | undefined>(Math.ceil(extents / CHUNK_EXTENTS)).fill(undefined);
+  }
+
+  growTo(extents: number): void {
+    assert(extents >= this.extents, "a slice does not shrink (H11)");
+    this.extents = extents;
+    while (this.#chunks.length < Math.ceil(extents / CHUNK_EXTENTS)) this.#chunks.push(undefined);
   }
 
   /** Where the extent lies on the disk, or NOT_MAPPED. */

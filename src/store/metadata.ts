@@ -6,6 +6,10 @@
 //
 // An entry is applied before it is durable. Who may be told of it only when it is durable (record,
 // activity) is member.ts's care; a freed extent is given out again only then (H9, free-space.ts).
+//
+// H11: a member is as large as the largest record that it has stored, and never becomes smaller. So
+// a volume grows by a record alone. What a record adds reads zero: nothing of it was ever within
+// the slice.
 
 import { EXTENT_BYTES, EXTENTS_PER_REGION, REGION_BYTES, SLICE_BYTES_MAX } from "#base/grains.ts";
 import { inSyncEntry } from "#base/record.ts";
@@ -28,7 +32,7 @@ import { decodeRecord } from "./record-codec.ts";
 /** What the log says of one slice. */
 export class SliceState {
   readonly slice: SliceNumber;
-  readonly sizeBytes: number;
+  sizeBytes: number;
   readonly map: ExtentMap;
   readonly active = new Set<number>();
   record: SliceRecord | null = null;
@@ -45,6 +49,13 @@ export class SliceState {
 
   get regions(): number {
     return this.sizeBytes / REGION_BYTES;
+  }
+
+  /** H11: nothing becomes smaller. */
+  growTo(sizeBytes: number): void {
+    if (sizeBytes <= this.sizeBytes) return;
+    this.sizeBytes = sizeBytes;
+    this.map.growTo(sizeBytes / EXTENT_BYTES);
   }
 
   /** Active regions, ascending. */
@@ -174,6 +185,7 @@ export class Metadata {
     if (state === undefined) return null;
     const record = decodeRecord(source, at, lengthBytes, state.slice);
     if (record === null) return "a record's length is wrong";
+    if (kind === EntryKind.record) this.#grow(state, record);
     state.record = record;
     if (kind === EntryKind.sectionRecord) return null;
     if (this.number !== 0 && inSyncEntry(record, this.number) !== undefined) {
@@ -192,6 +204,24 @@ export class Metadata {
       }
     }
     return null;
+  }
+
+  /**
+   * H9, H11: of a lineage that lost, a member may hold more than the record before went to. None of
+   * that is the slice's.
+   */
+  #grow(state: SliceState, { sizeBytes }: SliceRecord): void {
+    const before = state.record?.sizeBytes ?? state.sizeBytes;
+    if (sizeBytes <= before || !validSliceSize(sizeBytes)) return;
+    this.#freeFrom(state, Math.ceil(before / EXTENT_BYTES), state.map.extents);
+    state.growTo(sizeBytes);
+  }
+
+  #freeFrom(state: SliceState, extent: number, end: number): void {
+    for (let next = state.map.next(extent, end); next !== NOT_MAPPED;) {
+      this.onFreed(state.slice, state.map.remove(next));
+      next = state.map.next(next + 1, end);
+    }
   }
 
   #regions(
@@ -243,10 +273,7 @@ export class Metadata {
     const { extent, count } = free.at(source, at);
     const end = extent + count;
     if (end > state.map.extents) return "an extent lies beyond its slice";
-    for (let next = state.map.next(extent, end); next !== NOT_MAPPED;) {
-      this.onFreed(state.slice, state.map.remove(next));
-      next = state.map.next(next + 1, end);
-    }
+    this.#freeFrom(state, extent, end);
     return null;
   }
 

@@ -149,6 +149,9 @@ export class UnitApi {
     const query = options.dryRun ? "?dryRun=true" : "";
     return this.#ask("POST", `volumes${query}`, { body: request, limitMs: CREATE_MS });
   }
+  growVolume(name: string, sizeBytes: number): Promise<VolumeView> {
+    return this.#ask("POST", `volumes/${name}/grow`, { body: { sizeBytes }, limitMs: CREATE_MS });
+  }
   changeVolume(name: string, change: ChangeVolume): Promise<VolumeView> {
     return this.#ask("PATCH", `volumes/${name}`, { body: change });
   }

@@ -53,6 +53,7 @@ function volumeSteps({ units: [asked], volumeBytes, protection }: WalkFacts): St
   const host = { path: { host: "walker" } };
   const both = { path: { id: "walked", host: "walker" } };
   const wish = { name: "walked", sizeBytes: volumeBytes, protection };
+  const grown = { sizeBytes: 2 * volumeBytes };
   const policy = { quotaBytes: 4 * GIB, protections: [], pools: [], grants: false };
   const reads: Step[] = [
     ...["status", "units", "disks", "volumes", "events", "recovery", "authority", "settings"],
@@ -83,6 +84,8 @@ function volumeSteps({ units: [asked], volumeBytes, protection }: WalkFacts): St
     { does: v1("POST /volumes"), body: wish },
     { does: v1("GET /volumes/{id}"), ...volume },
     { does: v1("GET /volumes/{id}/chart"), ...volume },
+    { does: v1("POST /volumes/{id}/grow"), ...volume, query: "dryRun=true", body: grown },
+    { does: v1("POST /volumes/{id}/grow"), ...volume, body: grown },
     { does: v1("PATCH /volumes/{id}"), ...volume, body: { tls: "off" } },
     { does: v1("PATCH /volumes/{id}"), ...volume, body: { name: "walked" } },
     { does: v1("POST /hosts"), body: { name: "walker", addresses: ["10.9.8.7"] } },

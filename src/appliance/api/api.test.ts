@@ -324,6 +324,33 @@ describe("volumes", () => {
     expect((await send("POST", "/api/v1/volumes", ONE, headers)).status).toBe(201);
   });
 
+  test("grown; tried; again with its key, or for the same size → once; nonsense → refused", async () => {
+    await send("POST", "/api/v1/volumes", ONE);
+    const path = "/api/v1/volumes/one/grow";
+    const larger = { sizeBytes: 2 * ONE.sizeBytes };
+    const tried = await send("POST", `${path}?dryRun=true`, larger);
+    expect(tried.status).toBe(200);
+    expect(schemas.VolumeSchema.parse(await tried.json())).toMatchObject(larger);
+    expect(backend.volume("one").sizeBytes).toBe(ONE.sizeBytes);
+    const headers = { "idempotency-key": "grow-1" };
+    for (let time = 0; time < 2; time++) {
+      const grown = await send("POST", path, larger, headers);
+      expect([grown.status, await grown.json()]).toEqual([200, expect.objectContaining(larger)]);
+    }
+    expect((await send("POST", path, larger)).status).toBe(200);
+    expect(backend.events(0, 100).filter(({ sentence }) => sentence.includes("grew"))).toHaveLength(
+      1,
+    );
+    await expectFault(await send("POST", path, { sizeBytes: 4096 }), 409, "conflict");
+    const other = { sizeBytes: 3 * ONE.sizeBytes };
+    await expectFault(await send("POST", path, other, headers), 409, "conflict");
+    for (const body of [{}, { sizeBytes: 4097 }, { sizeBytes: 0 }, { ...larger, name: "x" }]) {
+      await expectFault(await send("POST", path, body), 400, "badRequest");
+    }
+    const none = await send("POST", "/api/v1/volumes/two/grow", larger);
+    await expectFault(none, 404, "notFound");
+  });
+
   test("what the backend refuses → its fault, with a hint", async () => {
     await send("POST", "/api/v1/volumes", ONE);
     await expectFault(await send("POST", "/api/v1/volumes", ONE), 409, "conflict");

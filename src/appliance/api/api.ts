@@ -42,7 +42,10 @@ import { addUpdates } from "./update-api.ts";
 import { addUsers } from "./user-api.ts";
 
 /** Routes that have a dry run with an answer of its own. */
-const TRIED_BY_THEMSELVES: ReadonlySet<string> = new Set(["POST /api/v1/volumes"]);
+const TRIED_BY_THEMSELVES: ReadonlySet<string> = new Set([
+  "POST /api/v1/volumes",
+  "POST /api/v1/volumes/:id/grow",
+]);
 
 export interface ApiOptions {
   world: Pick<World, "clock" | "log">;
@@ -210,6 +213,16 @@ function addVolumeChanges(api: Api, backend: Backend): void {
     const volume =
       key === undefined ? await create() : await answers.once(key, JSON.stringify(request), create);
     return context.json(volume, 201);
+  });
+  api.openapi(routes.growVolumeRoute, async (context) => {
+    const { id } = context.req.valid("param");
+    const request = context.req.valid("json");
+    const dryRun = context.req.valid("query").dryRun === "true";
+    const grow = () => backend.growVolume(id, request.sizeBytes, { dryRun });
+    const key = context.req.valid("header")["idempotency-key"];
+    const isOnce = key !== undefined && !dryRun;
+    const asked = JSON.stringify({ id, ...request });
+    return context.json(isOnce ? await answers.once(key, asked, grow) : await grow(), 200);
   });
   api.openapi(routes.deleteVolumeRoute, async (context) => {
     const graceMs = Number(context.req.valid("query").graceMs);

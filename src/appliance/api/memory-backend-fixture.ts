@@ -271,6 +271,26 @@ export class MemoryBackend implements Backend {
     return volume;
   }
 
+  async growVolume(
+    nameOrNumber: string,
+    sizeBytes: number,
+    options: { dryRun: boolean },
+  ): Promise<VolumeView> {
+    const volume = this.volume(nameOrNumber);
+    if (sizeBytes < volume.sizeBytes) {
+      throw new Fault("conflict", `volume ${volume.name} is never made smaller`);
+    }
+    if (sizeBytes > 4 * DISK_BYTES) throw new Fault("noSpace", "there is not that much");
+    const [first] = volume.slices;
+    const next = first === undefined ? [] : [{ ...first, slice: 0, index: 1 }];
+    const sentence = "it would grow; nothing was changed";
+    if (options.dryRun)
+      return { ...volume, sizeBytes, sentence, slices: [...volume.slices, ...next] };
+    if (sizeBytes > volume.sizeBytes) this.say("info", `volume ${volume.name} grew`);
+    volume.sizeBytes = sizeBytes;
+    return volume;
+  }
+
   async deleteVolume(nameOrNumber: string, { graceMs }: { graceMs: number }): Promise<void> {
     const volume = this.volume(nameOrNumber);
     endDryRun(`volume ${volume.name} is deleted`);
@@ -395,6 +415,7 @@ export class MemoryBackend implements Backend {
       uuid: "ef".repeat(16),
       name,
       sizeBytes,
+      growingToBytes: null,
       usedBytes: null,
       protection,
       pool: request.pool ?? "pool",

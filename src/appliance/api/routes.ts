@@ -19,6 +19,7 @@ import {
   DisksSchema,
   EventsQuerySchema,
   EventsSchema,
+  GrowVolumeSchema,
   FaultSchema,
   KeptPathSchema,
   RecoverySchema,
@@ -128,6 +129,21 @@ export const createVolumeRoute = createRoute({
     201: json(VolumeSchema, "created"),
     ...faults,
   },
+});
+
+export const growVolumeRoute = createRoute({
+  method: "post",
+  path: "/api/v1/volumes/{id}/grow",
+  summary:
+    "Make a volume larger; the answer comes when hosts that attach here anew see it. " +
+    "Asked again for the size that it has: nothing is done",
+  request: {
+    params: VolumePathSchema,
+    query: CreateQuerySchema,
+    headers: CreateHeadersSchema,
+    body: body(GrowVolumeSchema),
+  },
+  responses: { 200: json(VolumeSchema, "the volume; dry run: as it would be"), ...faults },
 });
 
 export const deleteVolumeRoute = tried(

@@ -142,6 +142,7 @@ export const VolumeSchema = z
     uuid: z.string(),
     name: z.string(),
     sizeBytes: number,
+    growingToBytes: numberOrNull.describe("it is growing to this size; null: it is not"),
     usedBytes: numberOrNull,
     protection: z.enum(protectionNames),
     pool: z.string().describe("the pool that it lies in"),
@@ -325,6 +326,14 @@ export const CreateVolumeSchema = z
     pool: nameSchema.optional().describe(`${FIRST_POOL}, if not said`),
   })
   .openapi("CreateVolume");
+
+export const GrowVolumeSchema = z
+  .strictObject({
+    sizeBytes: CreateVolumeSchema.shape.sizeBytes.describe(
+      "of the whole volume then; it is never made smaller",
+    ),
+  })
+  .openapi("GrowVolume");
 
 export const ChangeVolumeSchema = z
   .strictObject({

@@ -48,7 +48,7 @@ class World implements AttachOutside<Line> {
   connect(uri: string): Line {
     if (this.away.has(uri)) throw new Fault("notReady", `${uri} does not answer`);
     const line: Line = {
-      ...{ uri, sizeBytes: 1 << 20, ended: false, released: false },
+      ...{ uri, sizeBytes: this.volume.sizeBytes, ended: false, released: false },
       stands: () => !line.ended,
       cut: () => {
         line.ended = true;
@@ -107,6 +107,22 @@ async function pass(ms: number): Promise<void> {
     await attachment.look();
   }
 }
+
+test("the volume grows → attached anew within seconds, once, as large as it is then", async () => {
+  await attachment.begin();
+  await pass(20_000);
+  expect(world.lines).toHaveLength(1);
+  world.volume = { ...world.volume, sizeBytes: 2 << 20 };
+  await pass(8000);
+  expect(world.lines.map(({ ended, sizeBytes }) => [ended, sizeBytes])).toEqual([
+    [true, 1 << 20],
+    [false, 2 << 20],
+  ]);
+  expect(world.current).toBe(world.lines[1] ?? null);
+  expect(world.said).toContain("it grew to 2097152 bytes; attaching anew");
+  await pass(30_000);
+  expect(world.lines).toHaveLength(2);
+});
 
 describe("attaching", () => {
   test("→ at the front, marked with the volume's uuid", async () => {

@@ -5,6 +5,7 @@
 // Decisions alone: the kernel, the network and the API are handed in.
 //
 // Invariants
+// - A volume that grew has its device grow: by a new connection, which is a short pause.
 // - The device keeps what is asked of it while there is no connection; nothing here fails it.
 // - After a connection died the next one waits FENCE_MS: by then nothing that a forwarding unit
 //   still had of the old one is carried out any more (H7), so that a request which the kernel sends
@@ -140,17 +141,25 @@ export class Attachment<C extends Connection> {
     }
   }
 
-  /** Follows the front where it went while the connection still stands, in a quiet moment. */
+  /**
+   * Follows the front where it went while the connection still stands; and the size, which the
+   * kernel takes with a new connection.
+   */
   async #lookElsewhere(nowMs: number): Promise<void> {
     if (nowMs - this.#resolvedMs < RESOLVE_EVERY_MS) return;
-    let front: string | undefined;
+    let volume: OwnVolumeView;
     try {
-      front = (await this.#resolve()).uris[0];
+      volume = await this.#resolve();
     } catch (error) {
       if (!(error instanceof Fault)) throw error;
       return; // what is attached goes on; nobody has to answer for that
     }
-    if (front === undefined || this.#connection === null || front === this.#connection.uri) {
+    const [front] = volume.uris;
+    if (this.#connection !== null && volume.sizeBytes > this.#connection.sizeBytes) {
+      this.#elsewhere = null;
+      this.#say(`it grew to ${volume.sizeBytes} bytes; attaching anew`);
+      this.#connection.cut();
+    } else if (front === undefined || this.#connection === null || front === this.#connection.uri) {
       this.#elsewhere = null;
     } else if (this.#elsewhere?.uri !== front) {
       this.#elsewhere = { uri: front, sinceMs: nowMs };

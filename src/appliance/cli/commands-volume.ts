@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Commands about volumes: list, show, create, rename, say how hosts attach, go on without a missing
-// copy, give up what that left, delete. Which hosts may is said by commands-host.ts.
+// Commands about volumes: list, show, create, grow, rename, say how hosts attach, go on without a
+// missing copy, give up what that left, delete. Which hosts may is said by commands-host.ts.
 
 import { layouts } from "#base/layout.ts";
 import { TLS_RULES } from "#base/tls.ts";
@@ -86,10 +86,14 @@ function pathOf(call: Call): string {
   return `/api/v1/volumes/${encodeURIComponent(call.operands[0] ?? "")}`;
 }
 
+/** Facts that are left out where there is nothing to say. */
+const MAY_LACK: ReadonlySet<string> = new Set(["", "Grows to"]);
+
 function volumeText(volume: VolumeView): string {
   const facts: [string, string][] = [
     ["Volume", `${volume.name}, number ${volume.volume}`],
     ["Size", sizeInWords(volume.sizeBytes)],
+    ["Grows to", volume.growingToBytes === null ? "" : sizeInWords(volume.growingToBytes)],
     ["Used", usedInWords(volume)],
     ["Protection", `${volume.protection}: ${layouts[volume.protection].sentence}`],
     ["Pool", volume.pool],
@@ -101,9 +105,9 @@ function volumeText(volume: VolumeView): string {
     ["Front", volume.front === null ? "none" : `unit ${volume.front}`],
     ...volume.uris.map((uri, at): [string, string] => [at === 0 ? "Attach at" : "or", uri]),
   ];
+  const shown = facts.filter(([word, text]) => text !== "" || !MAY_LACK.has(word));
   const slices = tableText(volume.slices, sliceColumns, { wide: false });
   const kept = volume.kept.map((one) => `\n${keptText(one)}`).join("");
-  const shown = facts.filter(([word, text]) => word !== "" || text !== "");
   return `${factsText(shown)}\n${slices}${kept}`;
 }
 
@@ -177,11 +181,16 @@ const create: Command = {
   run: createVolume,
 };
 
-async function createVolume(call: Call): Promise<number> {
+function sizeOf(call: Call): number {
   const size = call.flags.word("size");
   if (size === null) throw new Misuse("--size is needed, such as --size 100G");
   const sizeBytes = parseSize(size);
   if (sizeBytes === null) throw new Misuse(`--size ${size}: needs a size such as 100G`);
+  return sizeBytes;
+}
+
+async function createVolume(call: Call): Promise<number> {
+  const sizeBytes = sizeOf(call);
   const protection = call.flags.word("protection");
   const tls = call.flags.word("tls");
   const pool = call.flags.word("pool");
@@ -203,6 +212,32 @@ async function createVolume(call: Call): Promise<number> {
   }
   return 0;
 }
+
+const grow: Command = {
+  words: ["volume", "grow"],
+  operands: [VOLUME],
+  flags: [
+    ...ASKING_FLAGS,
+    { name: "size", kind: "size", value: "SIZE", sentence: "of the whole volume then, such as 2T" },
+    DRY_RUN_FLAG,
+  ],
+  sentence: "make a volume larger; hosts see it as they attach anew, the others go on as they are",
+  run: growVolume,
+};
+
+async function growVolume(call: Call): Promise<number> {
+  const sizeBytes = sizeOf(call);
+  const dryRun = call.flags.isSet("dry-run");
+  const path = `${pathOf(call)}/grow?dryRun=${dryRun}`;
+  const { value, body } = await call.ask(VolumeSchema, "POST", path, { sizeBytes });
+  await call.print(body, () => volumeText(value));
+  await call.note(dryRun ? DRY_RUN_NOTE : GROWN_NOTE);
+  return 0;
+}
+
+const GROWN_NOTE =
+  "hosts that are attached see the new size once they detach and attach again; " +
+  "then their file system is grown";
 
 const tls: Command = {
   words: ["volume", "tls"],
@@ -341,6 +376,7 @@ export const volumeCommands: readonly Command[] = [
   list,
   show,
   create,
+  grow,
   rename,
   tls,
   remove,

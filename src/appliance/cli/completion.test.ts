@@ -66,6 +66,7 @@ describe("everything the pages can do", () => {
     "POST /volumes/new": "volume create",
     "POST /volumes/:id/assign": "volume assign",
     "POST /volumes/:id/revoke": "volume revoke",
+    "POST /volumes/:id/grow": "volume grow",
     "POST /volumes/:id/rename": "volume rename",
     "POST /volumes/:id/delete": "volume delete",
     "POST /volumes/:id/restore": "volume restore",

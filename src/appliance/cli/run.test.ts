@@ -160,6 +160,28 @@ describe("volumes", () => {
     expect([out, backend.volumes()]).toEqual(["one is deleted\n", []]);
   });
 
+  test("grow: tried, done, done already; smaller, no size, no such volume → refused", async () => {
+    await run("volume create one --size 1G");
+    expect(await run("volume grow one --size 2G --dry-run")).toBe(0);
+    expect(out).toContain("Size        2 GiB\n");
+    expect(err).toContain("dry run: nothing was changed");
+    expect(backend.volume("one").sizeBytes).toBe(2 ** 30);
+    expect(await run("volume grow one --size 2G")).toBe(0);
+    expect([out, err]).toEqual([
+      expect.stringContaining("2 GiB"),
+      expect.stringContaining("attach again"),
+    ]);
+    expect(await run("volume grow 1 --size 2G -o json")).toBe(0);
+    expect(printed()).toEqual(backend.volume("one"));
+    expect(await run("volume grow one --size 1G")).toBe(exitCodeOf("conflict"));
+    expect(await run("volume grow one")).toBe(2);
+    expect(await run("volume grow one --size much")).toBe(2);
+    expect(await run("volume grow two --size 2G")).toBe(exitCodeOf("notFound"));
+    backend.volume("one").growingToBytes = 3 * 2 ** 30;
+    expect(await run("volume show one")).toBe(0);
+    expect(out).toContain("Grows to    3 GiB\n");
+  });
+
   test("rename: tried, done; a name of digits, or of no volume → refused", async () => {
     await run("volume create one --size 1G");
     expect(await run("volume rename one uno --dry-run")).toBe(0);

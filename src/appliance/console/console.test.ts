@@ -370,6 +370,36 @@ describe("volumes", () => {
     expect(page.length).toBeLessThan(PAGE_BYTES_MAX / 2);
   });
 
+  test("grown, previewed first; smaller, or nonsense → refused, as it was typed", async () => {
+    await send("/volumes/new", { ...form, intent: "create" });
+    const { sizeBytes } = backend.volume("one");
+    const preview = await send("/volumes/one/grow", { size: "4G", intent: "preview" });
+    const html = await preview.text();
+    expect([preview.status, backend.volume("one").sizeBytes]).toEqual([200, sizeBytes]);
+    expect(html).toContain("Preview: nothing has grown yet");
+    expect(html).toContain("one gives hosts 4 GiB and takes up to");
+    expect(html).toContain('value="4G"');
+    const grown = send("/volumes/one/grow", { size: "4G", intent: "grow" });
+    expect(await led(grown)).toEqual([303, "/volumes/one"]);
+    expect(await text("/volumes/one")).toContain("one has 4G now.");
+    expect(backend.volume("one").sizeBytes).toBe(4 * 2 ** 30);
+    for (const [size, status] of [
+      ["1G", 409],
+      ["much", 400],
+      ["2P", 507],
+    ] as const) {
+      const refused = await send("/volumes/one/grow", { size, intent: "grow" });
+      expect([refused.status, await refused.text()]).toEqual([
+        status,
+        expect.stringContaining(`value="${size}"`),
+      ]);
+    }
+    expect((await post("/volumes/one/grow", { size: "5G", intent: "grow" })).status).toBe(403);
+    backend.volume("one").growingToBytes = 5 * 2 ** 30;
+    expect(await text("/volumes/one")).toContain("4 GiB, growing to 5 GiB");
+    expect(backend.volume("one").sizeBytes).toBe(4 * 2 ** 30);
+  });
+
   test("renamed; another one's name, or none that is taken → refused, and said", async () => {
     await send("/volumes/new", { ...form, intent: "create" });
     expect(await led(send("/volumes/one/rename", { name: "uno" }))).toEqual([303, "/volumes/uno"]);

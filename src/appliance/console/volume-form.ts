@@ -52,10 +52,16 @@ export function typedForm(form: URLSearchParams): VolumeForm {
   };
 }
 
+/** Bytes, or a Fault that names the field. */
+export function wantedSize(size: string): number {
+  const sizeBytes = parseSize(size);
+  if (sizeBytes === null) throw new Fault("badRequest", "size: such as 100G, 64M or 1.5T");
+  return sizeBytes;
+}
+
 /** What is asked for, or a Fault that names the field. */
 export function wantedVolume(form: VolumeForm): CreateVolume {
-  const sizeBytes = parseSize(form.size);
-  if (sizeBytes === null) throw new Fault("badRequest", "size: such as 100G, 64M or 1.5T");
+  const sizeBytes = wantedSize(form.size);
   const { name, protection, pool } = form;
   const parsed = CreateVolumeSchema.safeParse({
     name,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The volumes: the list, the form for a new one with a preview of where it would lie, one volume
-// with its slices and members (original figure 5), how to attach to it, who may, and its deletion.
+// with its slices and members, how to attach to it, who may, its size and name, and its deletion.
 
 /** @jsxImportSource hono/jsx */
 
@@ -13,7 +13,6 @@ import type { VolumeChart } from "#appliance/unit-neighbours.ts";
 import { attachWays } from "./attach.ts";
 import { VolumeCharts } from "./charts.tsx";
 import {
-  Bar,
   Choice,
   Copyable,
   Field,
@@ -25,6 +24,7 @@ import {
   State,
   Table,
 } from "./frame.tsx";
+import { type Growth, GrowSection } from "./grow-pages.tsx";
 import { volumePath, volumeTone, volumeWords } from "./health.ts";
 import { HostChoice, VolumeHosts } from "./host-pages.tsx";
 import type { ListQuery } from "./pages.tsx";
@@ -32,6 +32,7 @@ import { partOf, type Reading, unitName } from "./reading.ts";
 import { RemovalPage } from "./removal-form.tsx";
 import { KeptSections, StandsStill } from "./kept-pages.tsx";
 import type { Session } from "./sessions.ts";
+import { Preview, SliceFigure } from "./slice-figure.tsx";
 import type { VolumeForm } from "./volume-form.ts";
 
 /** Pools whose room is said beside the size. */
@@ -189,25 +190,6 @@ function ProtectionChoice({ chosen, units }: { chosen: string; units: readonly U
   );
 }
 
-function Preview({ preview, seen }: { preview: VolumeView; seen: Reading }) {
-  const { copies } = layouts[preview.protection];
-  const needsBytes = preview.sizeBytes * copies;
-  const pool = (seen.pools ?? []).find((one) => one.name === preview.pool);
-  const freeBytes = pool?.freeBytes ?? 0;
-  return (
-    <section class="card" aria-labelledby="preview">
-      <h2 id="preview">Preview: nothing is made yet</h2>
-      <p>
-        {preview.name} gives hosts {sizeInWords(preview.sizeBytes)} and takes up to{" "}
-        {sizeInWords(needsBytes)} of the {sizeInWords(freeBytes)} that are free in the pool{" "}
-        {preview.pool}: {layouts[preview.protection].sentence}.
-      </p>
-      <Bar label="It takes of what is free" partBytes={needsBytes} wholeBytes={freeBytes} />
-      <SliceFigure slices={preview.slices} disks={seen.disks} units={seen.units} />
-    </section>
-  );
-}
-
 export interface VolumePageOptions {
   volume: VolumeView;
   seen: Reading;
@@ -216,10 +198,12 @@ export interface VolumePageOptions {
   page: string | undefined;
   /** Null: nobody tells. */
   chart: VolumeChart | null;
+  /** Null: no new size was typed. */
+  growth: Growth | null;
 }
 
 export function VolumePage(options: VolumePageOptions) {
-  const { volume, seen, session, fault, page, chart } = options;
+  const { volume, seen, session, fault, page, chart, growth } = options;
   return (
     <div>
       {fault === null ? null : <Notice tone="bad" text={fault} isNews />}
@@ -238,6 +222,7 @@ export function VolumePage(options: VolumePageOptions) {
         <div>
           <AttachSection volume={volume} />
           <PathSection volume={volume} seen={seen} />
+          <GrowSection {...{ volume, seen, session, growth }} />
           <VolumeHosts volume={volume} hosts={seen.hosts ?? []} session={session} />
           <NameSection volume={volume} session={session} />
         </div>
@@ -294,6 +279,11 @@ function Deleted({ volume, session }: { volume: VolumeView; session: Session }) 
   );
 }
 
+function sizeWords({ sizeBytes, growingToBytes }: VolumeView): string {
+  if (growingToBytes === null) return sizeInWords(sizeBytes);
+  return `${sizeInWords(sizeBytes)}, growing to ${sizeInWords(growingToBytes)}`;
+}
+
 const STATE_SENTENCES: Record<VolumeView["state"], string> = {
   protected: "All its copies are there and up to date.",
   rebuilding: "A copy is being brought up to date; hosts go on meanwhile.",
@@ -303,7 +293,7 @@ const STATE_SENTENCES: Record<VolumeView["state"], string> = {
 
 function VolumeFacts({ volume, seen }: { volume: VolumeView; seen: Reading }) {
   const facts: [string, string][] = [
-    ["Size", sizeInWords(volume.sizeBytes)],
+    ["Size", sizeWords(volume)],
     ["Protection", `${volume.protection}: ${layouts[volume.protection].sentence}`],
     ["Pool", volume.pool],
     ["Attach at", unitName(seen.units, volume.front)],
@@ -438,61 +428,6 @@ function unitOfDisk(disk: number, seen: Reading): number | null {
 
 function diskWords(disk: number, seen: Reading): string {
   return `disk ${disk} of ${unitName(seen.units, unitOfDisk(disk, seen))}`;
-}
-
-interface FigureOptions {
-  slices: VolumeView["slices"];
-  disks: readonly DiskView[];
-  units: UnitView[] | null;
-}
-
-const FIGURE_WORDS = {
-  head: "head",
-  copy: "copy",
-  late: "catching up",
-} as const;
-
-/** Figure 5: each disk as a box, in it the slices that it holds. */
-function SliceFigure({ slices, disks, units }: FigureOptions) {
-  const held = new Map<number, { index: number; kind: keyof typeof FIGURE_WORDS }[]>();
-  for (const slice of slices) {
-    for (const { disk, state } of slice.members) {
-      const kind = state === "resyncing" ? "late" : disk === slice.head ? "head" : "copy";
-      held.set(disk, [...(held.get(disk) ?? []), { index: slice.index, kind }]);
-    }
-  }
-  if (held.size === 0) return null;
-  const unitOf = (disk: number) => disks.find((one) => one.disk === disk)?.unit ?? null;
-  return (
-    <div class="slice-figure">
-      <ul class="disk-boxes">
-        {[...held]
-          .sort(([a], [b]) => a - b)
-          .map(([disk, parts]) => (
-            <li class="disk-box">
-              <p>
-                Disk {disk} <span class="hint">{unitName(units, unitOf(disk))}</span>
-              </p>
-              <ol>
-                {parts.map(({ index, kind }) => (
-                  <li class={`slice ${kind}`}>
-                    {index + 1}
-                    <span class="unseen"> {FIGURE_WORDS[kind]}</span>
-                  </li>
-                ))}
-              </ol>
-            </li>
-          ))}
-      </ul>
-      <p class="legend" aria-hidden="true">
-        {Object.entries(FIGURE_WORDS).map(([kind, word]) => (
-          <span>
-            <span class={`slice ${kind}`} /> {word}
-          </span>
-        ))}
-      </p>
-    </div>
-  );
 }
 
 export function DeletePage(options: {

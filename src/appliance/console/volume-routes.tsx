@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the volumes' pages do: create (with a preview first, if wanted), rename, assign to hosts,
-// delete.
+// What the volumes' pages do: create and grow (with a preview first, if wanted), rename, assign to
+// hosts, delete.
 // A refusal shows the form again, as it was typed, with the reason.
 
 /** @jsxImportSource hono/jsx */
@@ -12,13 +12,14 @@ import { GRACE_MS } from "#appliance/api/words.ts";
 import type { Backend, CreateVolume, VolumeView } from "#appliance/backend.ts";
 import { type Call, type ConsoleApp, type Desk, fromOf, listQuery } from "./console.tsx";
 import { sentenceOf } from "./fault-words.ts";
+import type { Growth } from "./grow-pages.tsx";
 import { volumePath } from "./health.ts";
 import { hostTyped } from "./host-form.ts";
 import { ifAnswered, ifReady, readAll } from "./reading.ts";
 import { nameTyped } from "./removal-form.tsx";
 import { addDiscarding, addGoingOn } from "./kept-routes.tsx";
 import type { Session } from "./sessions.ts";
-import { emptyForm, typedForm, type VolumeForm, wantedVolume } from "./volume-form.ts";
+import { emptyForm, typedForm, type VolumeForm, wantedSize, wantedVolume } from "./volume-form.ts";
 import { DeletePage, NewVolumePage, VolumePage, VolumesPage } from "./volume-pages.tsx";
 
 const PLACE = "/volumes";
@@ -96,14 +97,14 @@ function addOne(app: ConsoleApp, desk: Desk): void {
   const show = async (
     call: Call,
     session: Session,
-    made: { volume: VolumeView; fault: Fault | null },
+    made: { volume: VolumeView; fault: Fault | null; growth?: Growth },
   ) => {
-    const { volume } = made;
+    const { volume, growth = null } = made;
     const fault = made.fault === null ? null : sentenceOf(made.fault);
     const { page } = listQuery(call);
     const chart = await ifAnswered(backend.neighbours.chart(volume.volume));
     const seen = readAll(backend);
-    const content = <VolumePage {...{ seen, session, volume, fault, page, chart }} />;
+    const content = <VolumePage {...{ seen, session, volume, fault, page, chart, growth }} />;
     return desk.show(call, { title: volume.name, place: PLACE, content, fault: made.fault });
   };
   app.get(
@@ -128,6 +129,25 @@ function addOne(app: ConsoleApp, desk: Desk): void {
       });
       if (fault !== null) return show(call, session, { volume, fault });
       session.note = `${before} is called ${name}.`;
+      return desk.lead(call, volumePath(volume));
+    }),
+  );
+  app.post(
+    `${PLACE}/:id/grow`,
+    desk.guarded(async (call, session) => {
+      const typed = await desk.form(call, session);
+      const size = (typed.get("size") ?? "").trim();
+      const dryRun = typed.get("intent") !== "grow";
+      const volume = backend.volume(nameIn(call));
+      let grown: VolumeView | null = null;
+      const fault = await desk.attempt(call, async () => {
+        const number = String(volume.volume);
+        grown = await backend.growVolume(number, wantedSize(size), { dryRun });
+      });
+      if (fault !== null || dryRun) {
+        return show(call, session, { volume, fault, growth: { size, preview: grown } });
+      }
+      session.note = `${volume.name} has ${size} now.`;
       return desk.lead(call, volumePath(volume));
     }),
   );

@@ -83,6 +83,7 @@ export function aVolume(name: string, more: Partial<VolumeView> = {}): VolumeVie
     uuid: "01".repeat(16),
     name,
     sizeBytes: TIB,
+    growingToBytes: null,
     usedBytes: null,
     protection: "mirror-2",
     pool: "pool",
