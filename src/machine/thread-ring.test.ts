@@ -104,7 +104,7 @@ describe("ThreadRing", () => {
     expect([sent, leftBytes]).toEqual([[0, 1, 2], 0]);
   });
 
-  test("no memory for a payload → what has none passes it; in time it comes, and those behind", () => {
+  test("no memory for a payload → what has none passes it; in time it comes, then others", () => {
     const got: number[] = [];
     runReactor((reactor, finish) => {
       const { memory } = reactor;
@@ -167,7 +167,7 @@ describe("ThreadRing", () => {
     expect(told).toEqual(["sent 2", "came 1", "came 3"]);
   });
 
-  test("closed → what is lent is told once, nothing comes any more, and later sends end too", () => {
+  test("closed → what is lent is told once, nothing comes any more, later sends end too", () => {
     const told: string[] = [];
     runReactor((reactor, finish) => {
       const [near, far] = pair(reactor, ({ number }) => void told.push(`came ${number}`));

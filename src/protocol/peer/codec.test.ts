@@ -282,7 +282,7 @@ describe("malformed → a reason, nothing allocated", () => {
   });
 });
 
-test("a head alone → the verb without its payload; cut short, too long, not ours → a reason", () => {
+test("a head alone → the verb without its payload; cut short, too long → a reason", () => {
   const memory = newMemory();
   for (const [name, sample] of Object.entries(samples(memory))) {
     const length = headBytes(sample);
