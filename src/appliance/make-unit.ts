@@ -22,9 +22,10 @@ import { openAutoconfigPort } from "./unit-links.ts";
 const CATALOG_FILE = "catalog.sqlite";
 const BOOT_FILE = "boot-counter";
 
-/** Of all reactors together, and of one of several at least. */
+/** Of one reactor: address space, of which it takes what it needs. */
 const MEMORY_BYTES = 256 << 20;
-const MEMORY_BYTES_MIN = 128 << 20;
+/** What its hosts may hold of that must have room for the largest request of one of them. */
+const CREDIT_BYTES_MIN = 40 << 20;
 
 /** One core is left to everything else; a reactor without a disk would be of no use. */
 function reactorCount(
@@ -71,7 +72,8 @@ export async function makeUnit(settings: Configuration, outside: UnitOutside): P
   const catalog = new Catalog(database);
   const udp = await openAutoconfigPort(configuration.ports.autoconfig);
   const count = reactorCount(configuration, outside);
-  const memoryBytes = Math.max(MEMORY_BYTES_MIN, Math.floor(MEMORY_BYTES / count));
+  // What all hosts of the unit hold may meet in the memory of one reactor, and half of it is theirs.
+  const memoryBytes = Math.max(MEMORY_BYTES, CREDIT_BYTES_MIN * 2 * count);
   const places = reactorPlaces(count);
   const reactor = new ReactorClient(
     places.map((place) => outside.startReactor({ memoryBytes, place })),
@@ -89,7 +91,7 @@ export async function makeUnit(settings: Configuration, outside: UnitOutside): P
     peer: both(configuration.ports.peer),
     nbdUnixPath: state.pathOf("nbd.sock"),
     tls: outside.tls.isThere,
-    memoryBytes,
+    creditBytes: Math.floor(memoryBytes / (2 * count)),
     memoryDirectory: configuration.memoryDirectory,
   });
   let unit: Unit | null = null;

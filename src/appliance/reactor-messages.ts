@@ -78,7 +78,8 @@ export type ToReactor =
       nbdUnixPath: string | null;
       /** Whether `secure` leads to TLS from the start. */
       tls: boolean;
-      memoryBytes: number;
+      /** What its hosts may hold of a reactor's memory. */
+      creditBytes: number;
       /** Where disks' keepsakes lie (configuration: memoryDirectory). */
       memoryDirectory: string;
     }

@@ -211,7 +211,7 @@ export class UnitReactor {
     this.#disks.memoryDirectory = message.memoryDirectory;
     try {
       this.#portal = new NbdPortal(this.#reactor.memory, this.#world.log, {
-        creditBytes: Math.floor(message.memoryBytes / 2),
+        creditBytes: message.creditBytes,
         defer: (act) => this.#reactor.defer(act),
         turnMs: () => this.#reactor.turnMs,
         changed: () => {

@@ -29,6 +29,8 @@ import { closeDescriptor } from "./socket-pair.ts";
 /** Of heads on their way in one direction; at least four times the longest one. */
 const RING_BYTES = 2 << 20;
 export const HEAD_BYTES_MAX = RING_BYTES / 4;
+/** Nothing is copied beyond this share of memory: what leaves and ends needs some, too (R13). */
+const COPIED_SHARE = 3 / 4;
 const ENTRY_BYTES = 16;
 const ENTRY_WORDS = ENTRY_BYTES / 4;
 /** Stands for a head's length where the rest of the ring is left empty. */
@@ -335,6 +337,7 @@ export class ThreadRing implements TurnEnd {
   /** Copies a payload out of the other's arena; NO_BUFFER: no memory. */
   #copy(payloadAt: number, payloadBytes: number): number {
     const { memory } = this.#reactor;
+    if (memory.usedBytes + payloadBytes > memory.bytes.length * COPIED_SHARE) return NO_BUFFER;
     const bufferOffset = memory.allocate(payloadBytes);
     if (bufferOffset === NO_BUFFER) return NO_BUFFER;
     const arena = this.#arena();
