@@ -201,6 +201,8 @@ describe("a bad setting → its name, its source and what is allowed", () => {
     ["unicastPeers", ["host.example"], "an address"],
     ["apiAddress", "everywhere", "IPv4 or IPv6 address"],
     ["directFiles", 1, "boolean"],
+    ["reactors", 5, "<=4"],
+    ["reactors", 0, ">=1"],
     ["logLevel", "loud", '"debug"|"info"|"warn"|"error"'],
     ["claimCode", "2468ACE", "at least 8"],
     ["claimCode", "X".repeat(65), "at most 64"],

@@ -14,6 +14,7 @@ import { type ParseError, parse as parseWithPlaces, printParseErrorCode } from "
 import { z } from "zod";
 import { Fault } from "#base/fault.ts";
 import { REGION_BYTES, SLICE_BYTES_DEFAULT, SLICE_BYTES_MAX } from "#base/grains.ts";
+import { REACTORS_MAX } from "#base/limits.ts";
 import type { LogLevel } from "#base/world.ts";
 import { addressBytes } from "#cluster/address-range.ts";
 import { nameSchema } from "#cluster/name-schema.ts";
@@ -198,6 +199,12 @@ export const SETTINGS = {
     flag: "direct-files",
     kind: "yesno",
     sentence: "direct I/O for disks that are files; block devices always have it",
+  }),
+  reactors: setting(z.number().int().min(1).max(REACTORS_MAX).nullable(), {
+    initial: null,
+    flag: "reactors",
+    kind: "whole",
+    sentence: "threads that do I/O, each with disks of its own; null: one less than cores, up to 4",
   }),
   logLevel: setting(z.enum(LOG_LEVELS), {
     initial: "info",

@@ -3,7 +3,7 @@
 // The data plane of one unit: its disks' stores, the slices that have a member on them, and the
 // volumes that any host may reach through it. It joins raid to store, routes verbs between members,
 // and is the same in the reactor and in the simulator: bytes, clock and control store come in as
-// effects.
+// effects. Siblings (several reactors, decision 0060) are units to it, with numbers below zero.
 //
 // Invariants
 // - At most one Slice per slice number: members of a slice never share a unit.
@@ -19,7 +19,7 @@
 import { EXTENT_BYTES } from "#base/grains.ts";
 import { BEACON_EVERY_MS } from "#base/limits.ts";
 import { type Memory, NO_BUFFER } from "#base/memory.ts";
-import { type OperationTarget, TrafficClass } from "#base/operation.ts";
+import type { OperationTarget } from "#base/operation.ts";
 import type {
   DiskNumber,
   DiskPlans,
@@ -31,7 +31,7 @@ import type {
 } from "#base/record.ts";
 import { NO_PLANS, disksOf, holdersOf, isFuller, keptOn, supersedes } from "#base/record.ts";
 import { Status } from "#base/status.ts";
-import { PeerVerb, VerbKind } from "#base/verbs.ts";
+import { type PeerVerb, VerbKind, tickVerb } from "#base/verbs.ts";
 import type { ScrubPace } from "#base/disk-health.ts";
 import type { World } from "#base/world.ts";
 import type { Happening } from "#raid/happening.ts";
@@ -39,10 +39,12 @@ import { CopyBudget } from "#raid/copy-budget.ts";
 import { Slice, type SliceOptions, type SliceStatus } from "#raid/slice.ts";
 import type { DiskStore } from "#store/disk-store.ts";
 import type { ScrubListener } from "#store/scrubber.ts";
+import { busiestHead } from "./busiest-head.ts";
 import { ForwardServer } from "./forward-server.ts";
 import { Forwarder, type HeadPlace, type ShapeWithCopies, type VolumeShape } from "./forwarder.ts";
 import { type Held, heldRecords } from "./held-records.ts";
 import { KeptMembers, type KeptReport, isSurplus, onlyRead, settleKept } from "./kept-members.ts";
+import { Silences } from "./silences.ts";
 import type { SliceHappening, Takeover } from "./slice-happenings.ts";
 
 export type ProposeDone = (outcome: Outcome, current: SliceRecord | null) => void;
@@ -69,6 +71,8 @@ export interface DataPlaneOptions {
   slice: SliceOptions;
   /** Absent: as the store has it. */
   scrub?: ScrubPace;
+  /** Which reactor of its unit it is; absent: the first. */
+  reactor?: number;
 }
 
 /** What `sliceStatuses` reports, for the console and the control station. */
@@ -77,15 +81,6 @@ export interface SliceReport extends SliceStatus {
   disk: DiskNumber;
   /** Space that the member holds on its disk. */
   mappedBytes: number;
-}
-
-/** A slice that a drill keeps silent. */
-interface Silence {
-  untilMs: number;
-  /** What it would propose. */
-  proposal: (() => void) | null;
-  /** Forwarded requests that came meanwhile, as the forwarders' credit bounds them. */
-  unanswered: { from: UnitNumber; sequence: number }[];
 }
 
 /** Hosts seen at a head so lately count as using it: they pause between requests. */
@@ -114,8 +109,7 @@ export class DataPlane {
   readonly #kept: KeptMembers;
   #hostsSeenMs = Number.NEGATIVE_INFINITY;
   #scrubPace: ScrubPace | null;
-  /** Slices that a drill keeps silent, until when; and what they would propose. */
-  readonly #silent = new Map<SliceNumber, Silence>();
+  readonly #silences = new Silences();
   /** Heads are given up once; a slice started later has none to give. */
   #released = false;
   #lastBeatMs = Number.NEGATIVE_INFINITY;
@@ -144,7 +138,7 @@ export class DataPlane {
           : this.#kept.target(slice, lineage),
       send: (unit, verb) => this.#links.has(unit) && effects.send(unit, verb),
     });
-    this.#forwarder = new Forwarder(world, memory, {
+    this.#forwarder = new Forwarder(world, memory, options.reactor ?? 0, {
       headOf: (slice, lineage) =>
         lineage === 0 ? this.#headOf(slice) : this.#kept.place(slice, lineage),
       send: (unit, verb) => this.#links.has(unit) && effects.send(unit, verb),
@@ -237,7 +231,7 @@ export class DataPlane {
     this.#effects.happened?.({ ...happening, slice, volume, volumeOffsetBytes });
   }
 
-  /** Which unit a disk is in, from the control state. */
+  /** Which unit, or sibling, a disk is in, from the control state. */
   placeDisk(disk: DiskNumber, unit: UnitNumber): void {
     if (this.#disks.has(disk) || this.#diskUnits.get(disk) === unit) return;
     this.#diskUnits.set(disk, unit);
@@ -368,7 +362,7 @@ export class DataPlane {
     });
     this.#slices.set(number, { slice, disk: store.number, here: { at: "here", target: slice } });
     slice.setPlans(this.#plans);
-    for (const [disk, unit] of this.#diskUnits) if (this.#links.has(unit)) slice.linkUp(disk);
+    for (const disk of this.#linkedDisks()) slice.linkUp(disk);
     const record = this.#records.get(number);
     if (record !== undefined) slice.recordChanged(record);
   }
@@ -383,16 +377,12 @@ export class DataPlane {
   silence(slice: SliceNumber, forMs: number): void {
     const entry = this.#slices.get(slice);
     if (entry === undefined) return;
-    const { proposal = null, unanswered = [] } = this.#silent.get(slice) ?? {};
-    const untilMs = this.#world.clock.nowMs() + forMs;
-    this.#silent.set(slice, { untilMs, proposal, unanswered });
+    this.#silences.begin(slice, this.#world.clock.nowMs() + forMs);
     for (const disk of this.#linkedDisks()) entry.slice.linkDown(disk);
   }
 
   #endSilences(nowMs: number): void {
-    for (const [slice, { untilMs, proposal, unanswered }] of this.#silent) {
-      if (nowMs < untilMs) continue;
-      this.#silent.delete(slice);
+    for (const [slice, { proposal, unanswered }] of this.#silences.takeEnded(nowMs)) {
       proposal?.();
       // The link never broke: who asked here, and found no other head, waits for an answer.
       for (const { from, sequence } of unanswered) {
@@ -405,15 +395,14 @@ export class DataPlane {
   }
 
   #linkedDisks(): DiskNumber[] {
-    const linked = [...this.#diskUnits].filter(([, unit]) => this.#links.has(unit));
-    return linked.map(([disk]) => disk);
+    const linked = (disk: DiskNumber) => this.#links.has(this.#diskUnits.get(disk) ?? 0);
+    return [...this.#diskUnits.keys()].filter(linked);
   }
 
   #propose(next: SliceRecord, expected: SliceRecord, done: ProposeDone): void {
     const { slice } = next;
-    const silence = this.#silent.get(slice);
-    if (silence !== undefined) {
-      // One at a time per slice: whoever waited before is stopped.
+    const silence = this.#silences.of(slice);
+    if (silence !== null) {
       silence.proposal = () => this.#propose(next, expected, done);
       return;
     }
@@ -479,14 +468,14 @@ export class DataPlane {
   #sendToDisk(verb: PeerVerb): boolean {
     const unit = this.#diskUnits.get(verb.toDisk);
     if (unit === undefined || !this.#links.has(unit)) return false;
-    if (this.#silent.has(verb.slice)) return false;
+    if (this.#silences.of(verb.slice) !== null) return false;
     return this.#effects.send(unit, verb);
   }
 
   /** A verb from another unit. The payload's buffer is the receiver's from here on. */
   receive(from: UnitNumber, verb: PeerVerb): void {
-    const silence = this.#silent.get(verb.slice);
-    if (silence !== undefined) {
+    const silence = this.#silences.of(verb.slice);
+    if (silence !== null) {
       const { sequence } = verb;
       if (verb.kind === VerbKind.forward) silence.unanswered.push({ from, sequence });
       if (verb.bufferOffset !== NO_BUFFER) this.#memory.release(verb.bufferOffset);
@@ -531,6 +520,21 @@ export class DataPlane {
     return this.#slices.get(slice)?.here ?? NOWHERE;
   }
 
+  /** The unit or sibling that a verb is for which came for this unit. */
+  placeOf(verb: PeerVerb): UnitNumber {
+    const { unit } = this.#options;
+    if (verb.kind !== VerbKind.forward) return this.#diskUnits.get(verb.toDisk) ?? unit;
+    const { slice, lineage } = verb;
+    const place = lineage === 0 ? this.#headOf(slice) : this.#kept.place(slice, lineage);
+    return place.at === "unit" ? place.unit : unit;
+  }
+
+  /** The unit or sibling that heads most of a volume, if any of it is headed at all. */
+  frontOf(volume: VolumeNumber): UnitNumber | null {
+    const { slices = [] } = this.#volumes.get(volume) ?? {};
+    return busiestHead(slices.map((at) => this.#diskUnits.get(this.#records.get(at)?.head ?? 0)));
+  }
+
   // Time and the end.
 
   /** Every 50 ms or so. */
@@ -562,11 +566,7 @@ export class DataPlane {
   }
 
   #sendTick(unit: UnitNumber): void {
-    const verb = new PeerVerb();
-    verb.kind = VerbKind.tick;
-    verb.class = TrafficClass.control;
-    verb.tickMs = this.#world.clock.nowMs();
-    this.#effects.send(unit, verb);
+    this.#effects.send(unit, tickVerb(this.#world.clock.nowMs()));
   }
 
   /** Orderly stop: every head here is given up so that its takeover needs no wait (R4). */

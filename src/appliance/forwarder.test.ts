@@ -4,7 +4,7 @@
 // is (H7), and who owns which buffer when. Heads, links and time are the test's.
 
 import { describe, expect, test } from "bun:test";
-import { FORWARD_RESENDS_MAX } from "#base/limits.ts";
+import { FORWARD_RESENDS_MAX, REACTORS_MAX } from "#base/limits.ts";
 import { Memory, NO_BUFFER } from "#base/memory.ts";
 import {
   FLAG_FUA,
@@ -19,7 +19,7 @@ import { Prng } from "#base/prng.ts";
 import type { SliceNumber, UnitNumber } from "#base/record.ts";
 import { Status } from "#base/status.ts";
 import { PeerVerb, VerbKind } from "#base/verbs.ts";
-import { Forwarder } from "./forwarder.ts";
+import { Forwarder, forwarderOf } from "./forwarder.ts";
 import type { HeadPlace, VolumeShape } from "./forwarder.ts";
 
 const SLICE = 1 << 20;
@@ -47,9 +47,9 @@ class Bench {
   readonly forwarder: Forwarder;
   readonly target: OperationTarget;
 
-  constructor(fraction = 0.25) {
+  constructor(fraction = 0.25, reactor = 0) {
     const random = { fill: () => {}, fraction: () => fraction };
-    this.forwarder = new Forwarder({ random }, this.memory, {
+    this.forwarder = new Forwarder({ random }, this.memory, reactor, {
       headOf: (slice) => this.heads.get(slice) ?? UNKNOWN,
       send: (unit, verb) => {
         if (this.linkTakes) this.sent.push({ unit, verb });
@@ -237,6 +237,19 @@ describe("how a request becomes parts", () => {
     const origins = bench.sent.map(({ verb }) => verb.origin);
     expect(new Set(origins).size).toBe(10);
     expect(origins.every(Number.isSafeInteger)).toBe(true);
+  });
+
+  test("each reactor of a unit → sequences of its own, also where they start anew", () => {
+    for (const reactor of [0, 1, REACTORS_MAX - 1]) {
+      for (const fraction of [0, 0.3, 1 - 2 ** -52]) {
+        const bench = new Bench(fraction, reactor).headedAt(2);
+        for (let count = 0; count < 10; count++) bench.submit(OperationKind.trim);
+        const verbs = bench.sent.map(({ verb }) => verb);
+        expect(verbs.map(forwarderOf)).toEqual(verbs.map(() => reactor));
+        const numbers = verbs.flatMap(({ sequence, origin }) => [sequence, origin]);
+        expect([new Set(numbers).size, numbers.includes(0)]).toEqual([20, false]);
+      }
+    }
   });
 });
 

@@ -9,9 +9,10 @@
 //   at most FORWARD_RESENDS_MAX times, and never after its host's connection ended (`cancelled`).
 // - A part that found no head waits for a record, a link or the next tick; what may wait is bounded
 //   by the portals' credit (R14).
+// - A sequence tells, modulo REACTORS_MAX, which reactor of its unit used it: so answers find it.
 
 import { assert } from "#base/assert.ts";
-import { FORWARD_RESENDS_MAX } from "#base/limits.ts";
+import { FORWARD_RESENDS_MAX, REACTORS_MAX } from "#base/limits.ts";
 import type { Memory } from "#base/memory.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import type { OperationTarget, StatusRun } from "#base/operation.ts";
@@ -93,20 +94,34 @@ function changes(kind: number): boolean {
   );
 }
 
+/** Which reactor of its unit forwarded what is answered. */
+export function forwarderOf({ sequence }: PeerVerb): number {
+  return sequence % REACTORS_MAX;
+}
+
 export class Forwarder {
   readonly #memory: Memory;
   readonly #effects: ForwarderEffects;
   readonly #spare: Part[] = [];
   readonly #pending = new Map<number, Part>();
   readonly #lastTickMs = new Map<UnitNumber, number>();
+  readonly #reactor: number;
   #waiting: Part[] = [];
   #sequence: number;
 
-  constructor(world: Pick<World, "random">, memory: Memory, effects: ForwarderEffects) {
+  /** `reactor`: which of its unit's it is. */
+  constructor(
+    world: Pick<World, "random">,
+    memory: Memory,
+    reactor: number,
+    effects: ForwarderEffects,
+  ) {
     this.#memory = memory;
     this.#effects = effects;
+    this.#reactor = reactor;
     // Origins must differ between units and between runs of one: a random start in 2^52.
-    this.#sequence = Math.floor(world.random.fraction() * 2 ** 52);
+    const start = Math.floor((world.random.fraction() * 2 ** 52) / REACTORS_MAX);
+    this.#sequence = start * REACTORS_MAX + reactor;
   }
 
   /** Requests that wait for a head. */
@@ -172,7 +187,8 @@ export class Forwarder {
   }
 
   #nextSequence(): number {
-    this.#sequence = this.#sequence >= Number.MAX_SAFE_INTEGER ? 1 : this.#sequence + 1;
+    const isLast = this.#sequence > Number.MAX_SAFE_INTEGER - REACTORS_MAX;
+    this.#sequence = (isLast ? this.#reactor : this.#sequence) + REACTORS_MAX;
     return this.#sequence;
   }
 

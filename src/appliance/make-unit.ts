@@ -3,24 +3,55 @@
 // Makes a unit from its configuration: state directory, identity, catalogue, sockets and reactor,
 // all of which must be there before it can be one.
 
-import { Fault } from "#base/fault.ts";
+import { REACTORS_MAX } from "#base/limits.ts";
 import { Catalog } from "#cluster/catalog.ts";
 import { listenControl } from "#machine/control-socket.ts";
 import { openDatabase } from "#machine/sqlite.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
+import { threadRingMemory } from "#machine/thread-ring.ts";
 import { joinKeys } from "#protocol/peer-channel/secret.ts";
 import { readAdopted } from "./adoption.ts";
 import type { Configuration } from "./configuration.ts";
 import { ReactorClient } from "./reactor-client.ts";
 import { Unit } from "./unit.ts";
 import type { UnitOutside } from "./unit-parts.ts";
+import type { ReactorPlace } from "./unit-reactor.ts";
 import { loadIdentity } from "./unit-identity.ts";
 import { openAutoconfigPort } from "./unit-links.ts";
 
 const CATALOG_FILE = "catalog.sqlite";
 const BOOT_FILE = "boot-counter";
 
+/** Of one reactor: address space, of which it takes what it needs. */
 const MEMORY_BYTES = 256 << 20;
+/** What its hosts may hold of that must have room for the largest request of one of them. */
+const CREDIT_BYTES_MIN = 40 << 20;
+
+/** One core is left to everything else; a reactor without a disk would be of no use. */
+function reactorCount(
+  { reactors, disks, role }: Configuration,
+  { cores, appliance }: UnitOutside,
+): number {
+  if (reactors !== null) return reactors;
+  const ownersMax = role === "witness" ? 0 : appliance === null ? disks.length : REACTORS_MAX;
+  return Math.max(1, Math.min(cores - 1, ownersMax, REACTORS_MAX));
+}
+
+/** Each pair shares one ring. */
+function reactorPlaces(count: number): ReactorPlace[] {
+  const places = Array.from({ length: count }, (_, reactor) => ({
+    reactor,
+    rings: new Map<number, SharedArrayBuffer>(),
+  }));
+  for (const one of places) {
+    for (const other of places.slice(one.reactor + 1)) {
+      const ring = threadRingMemory();
+      one.rings.set(other.reactor, ring);
+      other.rings.set(one.reactor, ring);
+    }
+  }
+  return places;
+}
 
 /** Makes a unit from its configuration; every failure is a Fault with a sentence. */
 export async function makeUnit(settings: Configuration, outside: UnitOutside): Promise<Unit> {
@@ -40,26 +71,29 @@ export async function makeUnit(settings: Configuration, outside: UnitOutside): P
   }
   const catalog = new Catalog(database);
   const udp = await openAutoconfigPort(configuration.ports.autoconfig);
-  const reactor = new ReactorClient(outside.startReactor({ memoryBytes: MEMORY_BYTES }), world.log);
+  const count = reactorCount(configuration, outside);
+  // What all hosts of the unit hold may meet in the memory of one reactor, and half of it is theirs.
+  const memoryBytes = Math.max(MEMORY_BYTES, CREDIT_BYTES_MIN * 2 * count);
+  const places = reactorPlaces(count);
+  const reactor = new ReactorClient(
+    places.map((place) => outside.startReactor({ memoryBytes, place })),
+    world.log,
+  );
   reactor.onSecure = (upgrade) => outside.tls.take(upgrade);
   reactor.onReleased = () => outside.fatal("the control thread was silent; heads were given up");
   const both = (port: number) => [
     { address: "0.0.0.0", port },
     { address: "::", port },
   ];
-  const started = reactor.next("started");
-  const failed = reactor.next("startFailed");
-  reactor.send({
+  const answer = await reactor.start({
     kind: "start",
     nbd: both(configuration.ports.nbd),
     peer: both(configuration.ports.peer),
     nbdUnixPath: state.pathOf("nbd.sock"),
     tls: outside.tls.isThere,
-    memoryBytes: MEMORY_BYTES,
+    creditBytes: Math.floor(memoryBytes / (2 * count)),
     memoryDirectory: configuration.memoryDirectory,
   });
-  const answer = await Promise.race([started, failed]);
-  if (answer.kind === "startFailed") throw new Fault("badConfiguration", answer.sentence);
   let unit: Unit | null = null;
   // One socket for both families.
   const place = { address: "::", port: configuration.ports.control };

@@ -16,6 +16,7 @@ import { MemoryVolume } from "#protocol/nbd/memory-volume-fixture.ts";
 import { HANDSHAKE_MS, Info, Option, Reply } from "#protocol/nbd/nbd.wire.ts";
 import { onlyRead } from "./kept-members.ts";
 import { NbdPortal } from "./nbd-portal.ts";
+import type { AdoptedHost } from "./nbd-portal.ts";
 import type { ExportedVolume } from "./reactor-messages.ts";
 
 const MIB = 1 << 20;
@@ -47,6 +48,14 @@ class Bench {
   turnMs = 0;
   /** The certificate that whoever begins TLS shows. */
   shown: string | null = null;
+  /** Volumes that another reactor is nearer to, and what was given to it. */
+  readonly nearer = new Set<number>();
+  readonly given: AdoptedHost[] = [];
+  /** Of connections that came from another reactor: those that are over, and their sockets. */
+  readonly over: number[] = [];
+  readonly taken: MemorySocket[] = [];
+  readonly closedDescriptors: number[] = [];
+  hasMemory = true;
 
   constructor(options: { tls?: boolean } = {}) {
     const log = {
@@ -61,6 +70,20 @@ class Bench {
       keptCopy: () => onlyRead(target),
       changed: () => void this.changes++,
       defer: (act) => act(),
+      siblings: {
+        isNearer: (volume) => this.nearer.has(volume),
+        give: (host) => {
+          if (this.nearer.has(host.volume)) this.given.push(host);
+          return this.nearer.has(host.volume);
+        },
+        ended: (id) => void this.over.push(id),
+        take: ({ address }) => {
+          if (!this.hasMemory) return null;
+          this.taken.push(new MemorySocket(this.memory, address));
+          return this.taken.at(-1) as MemorySocket;
+        },
+        closeDescriptor: (descriptor) => void this.closedDescriptors.push(descriptor),
+      },
       secure: (socket, done) =>
         socket.detach((handle) => {
           const plain = new MemorySocket(this.memory, socket.peerAddress);
@@ -402,4 +425,112 @@ test("draining → attached ones end, haggling ones are told, new ones are not l
   bench.portal.close();
   expect(haggling.isOpen).toBe(false);
   expect(bench.memory.usedBytes).toBe(0);
+});
+
+describe("between reactors", () => {
+  const request = (type: number) => {
+    const bytes = Buffer.alloc(28);
+    bytes.writeUInt32BE(0x25609513, 0);
+    bytes.writeUInt16BE(type, 6);
+    bytes.writeBigUInt64BE(0n, 16);
+    bytes.writeUInt32BE(type === 0 ? 512 : 0, 24);
+    return bytes;
+  };
+  const READ = 0;
+  const DISC = 2;
+
+  /** What a portal gave, once its host had chosen the volume there. */
+  function given(change: Partial<ExportedVolume> = {}): { door: Bench; host: AdoptedHost } {
+    const door = new Bench();
+    door.portal.setVolume(exported(change));
+    door.nearer.add(1);
+    expect(door.connect().flags().go()).toBe(Reply.ACK);
+    return { door, host: door.given[0] as AdoptedHost };
+  }
+
+  test("a volume headed beside → given there behind GO, counted until it is over", () => {
+    const { door, host } = given();
+    expect(host).toMatchObject({ address: NEAR, volume: 1, headers: "simple", secured: false });
+    expect([door.portal.connections, door.portal.attachedFrom()]).toEqual([0, []]);
+    expect(door.sentences.filter((sentence) => sentence.includes("ended"))).toEqual([]);
+    for (let count = 1; count < CONNECTIONS_PER_HOST_MAX; count++) {
+      expect(door.connect().flags().go()).toBe(Reply.ACK);
+    }
+    expect(door.connect().isOpen).toBe(false);
+    door.portal.givenEnded(host.id);
+    expect(door.connect().isOpen).toBe(true);
+    expect(new Set(door.given.map(({ id }) => id)).size).toBe(door.given.length);
+  });
+
+  test("headed here, or bytes behind GO already, or none is nearer any more → not given", () => {
+    const bench = new Bench();
+    bench.portal.setVolume(exported());
+    bench.connect().flags().go();
+    bench.nearer.add(1);
+    const hasty = bench.connect().flags();
+    hasty.socket.arrive(Buffer.concat([option(Option.GO, infoData("one")), request(READ)]));
+    hasty.socket.turn();
+    expect(hasty.socket.takeSent().length).toBeGreaterThan(512);
+    expect([bench.given, bench.portal.attached]).toEqual([[], 2]);
+    const late = bench.connect().flags();
+    late.socket.arrive(option(Option.GO, infoData("one")));
+    bench.portal.drain();
+    late.socket.turn();
+    expect([bench.given, bench.closedDescriptors]).toEqual([[], []]);
+  });
+
+  test("taken over → served at once, listed, and its end is told", () => {
+    const { host } = given();
+    const bench = new Bench();
+    bench.portal.setVolume(exported());
+    bench.portal.adopt({ ...host, certificate: null });
+    const [socket] = bench.taken as [MemorySocket];
+    socket.arrive(request(READ));
+    socket.turn();
+    expect(socket.takeSent().length).toBe(16 + 512);
+    const [line] = bench.portal.attachedFrom();
+    expect(line).toMatchObject({ volume: 1, address: NEAR, tls: false, connections: 1 });
+    socket.arrive(request(DISC));
+    socket.turn();
+    expect([bench.over, bench.portal.connections]).toEqual([[host.id], 0]);
+  });
+
+  test("not allowed here → not yet served; allowed in time it is, else refused", () => {
+    const { host } = given();
+    const bench = new Bench();
+    bench.portal.adopt(host);
+    bench.portal.tick(1000);
+    bench.portal.setVolume(exported({ hosts: [2] }));
+    bench.portal.tick(2000);
+    expect([bench.taken.length, bench.over]).toEqual([0, []]);
+    bench.portal.setVolume(exported());
+    bench.portal.tick(2500);
+    expect(bench.taken.length).toBe(1);
+    bench.portal.setVolume(exported({ hosts: [] }));
+    bench.taken[0]?.turn();
+    expect([bench.taken[0]?.closedWith === null, bench.over]).toEqual([false, [host.id]]);
+    bench.portal.adopt({ ...host, id: 7, descriptor: 99 });
+    for (const nowMs of [3000, 4900]) bench.portal.tick(nowMs);
+    expect(bench.closedDescriptors).toEqual([]);
+    bench.portal.tick(5000);
+    expect([bench.closedDescriptors, bench.over]).toEqual([[99], [host.id, 7]]);
+  });
+
+  test("its rule about TLS changed, no memory, going down → refused, the descriptor closed", () => {
+    const { host } = given();
+    const bench = new Bench();
+    bench.portal.setVolume(exported({ tls: "required" }));
+    bench.portal.adopt(host);
+    for (const nowMs of [0, 2000]) bench.portal.tick(nowMs);
+    bench.portal.setVolume(exported());
+    bench.hasMemory = false;
+    bench.portal.adopt({ ...host, id: 8 });
+    bench.portal.setVolume(exported({ hosts: [2] }));
+    bench.portal.adopt({ ...host, id: 9 });
+    bench.portal.drain();
+    bench.portal.adopt({ ...host, id: 10 });
+    expect(bench.over).toEqual([host.id, 8, 9, 10]);
+    expect(bench.closedDescriptors.length).toBe(4);
+    expect([bench.taken, bench.portal.connections]).toEqual([[], 0]);
+  });
 });

@@ -10,6 +10,8 @@
 // - One host takes no more than its share of the connections, and fewer that have not entered a
 //   volume; when there is no room, those that have not entered give way to new ones.
 // - Host payload in memory is bounded by HostCredit, whatever hosts do (R13).
+// - A connection that was given to a sibling (decision 0060) counts here until the sibling says
+//   that it is over; there it has all rights looked at anew.
 
 import {
   CONNECTIONS_MAX,
@@ -25,15 +27,45 @@ import type { Log } from "#base/world.ts";
 import { addressBytes, parseRange, rangeHolds } from "#cluster/address-range.ts";
 import type { AddressRange } from "#cluster/address-range.ts";
 import { HostCredit } from "#protocol/nbd/credit.ts";
-import type { NbdExport, NbdPeer, TlsMode } from "#protocol/nbd/handshake.ts";
+import type { HeaderStyle, NbdExport, NbdPeer, TlsMode } from "#protocol/nbd/handshake.ts";
 import { NbdSession } from "#protocol/nbd/session.ts";
-import type { Secured } from "#protocol/nbd/session.ts";
+import type { NbdSessionEffects, NbdSessionOptions, Secured } from "#protocol/nbd/session.ts";
 import type { IoTold } from "./io-history.ts";
 import type { AttachedFrom, ExportedVolume, KnownHost } from "./reactor-messages.ts";
 
 /** A connection through the unix socket has no address; hosts have it as this. */
 const LOCAL_ADDRESS = "127.0.0.1";
 const NOT_ASSIGNED = "the volume is not its host's any more";
+/** A sibling that was busy may not have heard of a volume or host yet, ms. */
+const ADOPT_MS_MAX = 2000;
+
+/** A host's connection that another reactor of this unit goes on with. */
+export interface AdoptedHost {
+  /** By which its end is told. */
+  id: number;
+  /** Of this process; the receiver's. */
+  descriptor: number;
+  address: string;
+  port: number;
+  certificate: string | null;
+  secured: boolean;
+  volume: VolumeNumber;
+  headers: HeaderStyle;
+  allocationContext: boolean;
+}
+
+/** The other reactors of this unit, where there are any. */
+export interface PortalSiblings {
+  /** Whether one of them is nearer to the volume. */
+  isNearer(volume: VolumeNumber): boolean;
+  /** False: none is any more. */
+  give(host: AdoptedHost): boolean;
+  /** One that was given to this reactor is over. */
+  ended(id: number): void;
+  /** Null: there is no memory. */
+  take(host: AdoptedHost): StreamSocket | null;
+  closeDescriptor(descriptor: number): void;
+}
 
 interface PortalOptions {
   /** Payload bytes that hosts may hold in memory. */
@@ -50,6 +82,7 @@ interface PortalOptions {
   target(volume: VolumeNumber): OperationTarget;
   /** Where those of what is kept of it go. */
   keptCopy(volume: VolumeNumber, number: number): OperationTarget;
+  siblings?: PortalSiblings;
 }
 
 interface Shown {
@@ -66,6 +99,11 @@ export class NbdPortal {
   readonly #options: PortalOptions;
   readonly #credit: HostCredit;
   readonly #sessions = new Set<NbdSession>();
+  /** Addresses of connections that siblings go on with, by id. */
+  readonly #given = new Map<number, string>();
+  #lastId = 0;
+  /** Taken over, but not known to be allowed yet; since when, once a tick saw it. */
+  #early: { host: AdoptedHost; sinceMs: number | null }[] = [];
   readonly #volumes = new Map<VolumeNumber, Shown>();
   readonly #hosts = new Map<HostNumber, { ranges: AddressRange[]; certificates: string[] }>();
   /** Whether TLS is offered: this unit has a certificate to show. */
@@ -154,17 +192,10 @@ export class NbdPortal {
       socket.close();
       return;
     }
+    const tls = this.#tlsMode({ address: socket.peerAddress, certificate: null });
     const session = new NbdSession(
       this.#memory,
-      {
-        credit: this.#credit,
-        tls: this.#tlsMode({ address: socket.peerAddress, certificate: null }),
-        defer: (act) => this.#options.defer(act),
-        exports: {
-          find: (name, peer) => this.#find(name, peer),
-          list: (peer) => this.#list(peer),
-        },
-      },
+      { ...this.#sessionOptions(tls), isElsewhere: (volume) => this.#isElsewhere(volume) },
       {
         secure: (encrypted, done) => this.#secure(session, encrypted, done),
         entered: (entered) => {
@@ -176,15 +207,117 @@ export class NbdPortal {
             ...(entered.peer.certificate === null ? {} : { certificate: entered.peer.certificate }),
           });
         },
-        finished: (ended, reason) => {
-          this.#sessions.delete(ended);
-          this.#options.changed();
-          this.#log.write("info", "host connection ended", { host: ended.peerAddress, reason });
+        givenAway: (given, descriptor) => {
+          this.#sessions.delete(given);
+          this.#give(given, { descriptor, port: socket.peerPort });
         },
+        finished: (ended, reason) => this.#finished(ended, reason),
       },
       socket,
     );
     this.#sessions.add(session);
+  }
+
+  #sessionOptions(tls: TlsMode): NbdSessionOptions {
+    return {
+      credit: this.#credit,
+      tls,
+      defer: (act) => this.#options.defer(act),
+      exports: {
+        find: (name, peer) => this.#find(name, peer),
+        list: (peer) => this.#list(peer),
+      },
+    };
+  }
+
+  #finished(ended: NbdSession, reason: string): void {
+    this.#options.changed();
+    // Else it was given away, and goes on.
+    if (!this.#sessions.delete(ended)) return;
+    this.#log.write("info", "host connection ended", { host: ended.peerAddress, reason });
+  }
+
+  // Between siblings.
+
+  #numberOf(attached: NbdExport): VolumeNumber | null {
+    for (const [number, { shown }] of this.#volumes) if (shown === attached) return number;
+    return null;
+  }
+
+  #isElsewhere(volume: NbdExport): boolean {
+    const { siblings } = this.#options;
+    if (siblings === undefined || this.#draining) return false;
+    const number = this.#numberOf(volume);
+    return number !== null && siblings.isNearer(number);
+  }
+
+  #give(session: NbdSession, { descriptor, port }: { descriptor: number; port: number }): void {
+    const { siblings } = this.#options;
+    const { peer, secured, negotiated, isOver } = session;
+    const volume = negotiated === null ? null : this.#numberOf(negotiated.volume);
+    if (negotiated !== null && volume !== null && !isOver && !this.#draining) {
+      const { address, certificate } = peer;
+      const { headers, allocationContext } = negotiated;
+      const id = ++this.#lastId;
+      const about = { id, descriptor, address, port, certificate, secured, volume };
+      this.#given.set(id, address);
+      if (siblings?.give({ ...about, headers, allocationContext }) === true) return;
+      this.#given.delete(id);
+    }
+    siblings?.closeDescriptor(descriptor);
+    this.#log.write("info", "host connection ended", { host: peer.address, reason: "given up" });
+  }
+
+  /** A connection that was given to a sibling is over. */
+  givenEnded(id: number): void {
+    if (this.#given.delete(id)) this.#options.changed();
+  }
+
+  /** A sibling's, which this reactor is nearer to. */
+  adopt(host: AdoptedHost): void {
+    if (!this.#tryAdopt(host)) this.#early.push({ host, sinceMs: null });
+  }
+
+  /** False: it is not known to be allowed, perhaps not yet. */
+  #tryAdopt(host: AdoptedHost): boolean {
+    if (this.#draining) return this.#refuse(host);
+    const known = this.#volumes.get(host.volume);
+    if (known === undefined || !this.#mayAttach(known.volume, host)) return false;
+    if (known.volume.tls === (host.secured ? "off" : "required")) return false;
+    const socket = this.#options.siblings?.take(host) ?? null;
+    if (socket === null) return this.#refuse(host);
+    const { headers, allocationContext, secured, certificate } = host;
+    const negotiated = { volume: known.shown, headers, allocationContext };
+    const effects: NbdSessionEffects = {
+      secure: (_, done) => done(null, null), // behind GO nobody asks for it
+      entered: () => this.#options.changed(),
+      finished: (ended, reason) => {
+        this.#finished(ended, reason);
+        this.#options.siblings?.ended(host.id);
+      },
+    };
+    const options = this.#sessionOptions("none");
+    const taken = { negotiated, secured, certificate };
+    this.#sessions.add(new NbdSession(this.#memory, options, effects, socket, taken));
+    return true;
+  }
+
+  #refuse({ id, descriptor, address }: AdoptedHost): true {
+    this.#options.siblings?.closeDescriptor(descriptor);
+    this.#options.siblings?.ended(id);
+    this.#log.write("info", "host connection ended", { host: address, reason: NOT_ASSIGNED });
+    return true;
+  }
+
+  #adoptEarly(nowMs: number): void {
+    const early = this.#early;
+    this.#early = [];
+    for (const { host, sinceMs } of early) {
+      const isLate = sinceMs !== null && nowMs - sinceMs >= ADOPT_MS_MAX;
+      if (this.#tryAdopt(host)) continue;
+      if (isLate) this.#refuse(host);
+      else this.#early.push({ host, sinceMs: sinceMs ?? nowMs });
+    }
   }
 
   /**
@@ -216,6 +349,7 @@ export class NbdPortal {
   /** Whether one more connection of that host fits; where there is no room, some is made. */
   #makeRoom(address: string): boolean {
     let own = 0;
+    for (const given of this.#given.values()) if (given === address) own++;
     let ownHaggling = 0;
     let oldest: NbdSession | null = null;
     let ownOldest: NbdSession | null = null;
@@ -231,7 +365,7 @@ export class NbdPortal {
     // A host's own forgotten connections must not lock it out.
     if (ownHaggling >= HANDSHAKES_PER_HOST_MAX) ownOldest?.close("its host has newer ones");
     else if (own >= CONNECTIONS_PER_HOST_MAX) return false;
-    else if (this.#sessions.size < CONNECTIONS_MAX) return true;
+    else if (this.#sessions.size + this.#given.size < CONNECTIONS_MAX) return true;
     else if (oldest === null) return false;
     else oldest.close("others wait to be let in");
     return true;
@@ -280,12 +414,14 @@ export class NbdPortal {
   }
 
   tick(nowMs: number): void {
+    if (this.#early.length > 0) this.#adoptEarly(nowMs);
     for (const session of this.#sessions) session.tick(nowMs);
   }
 
   /** Orderly end: what is under way is answered, nothing new is taken. */
   drain(): void {
     this.#draining = true;
+    for (const { host } of this.#early.splice(0)) this.#refuse(host);
     for (const session of [...this.#sessions]) session.drain();
   }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The control thread's side of the reactor: typed messages, the last report it gave, and what it
-// counted over the last hour.
+// The control thread's side of the unit's reactors, which look like one to everybody else: typed
+// messages, the last reports put together, and what was counted over the last hour.
 
 import { Fault } from "#base/fault.ts";
 import type { DiskNumber, SliceNumber } from "#base/record.ts";
@@ -10,8 +10,10 @@ import type { ControlEnd } from "#machine/control-channel.ts";
 import type { ProbeFacts } from "./drill-probe.ts";
 import type { Held } from "./held-records.ts";
 import { IoHistory } from "./io-history.ts";
+import { ReactorRoutes } from "./reactor-routes.ts";
 import { ResyncPace } from "./resync-pace.ts";
 import type {
+  AttachedFrom,
   BlocksTold,
   FromReactor,
   OpenedDisk,
@@ -20,6 +22,7 @@ import type {
   ToReactor,
 } from "./reactor-messages.ts";
 
+type Sent<K extends ToReactor["kind"]> = Extract<ToReactor, { kind: K }>;
 export type Heard<K extends FromReactor["kind"]> = Extract<FromReactor, { kind: K }>;
 
 const NOTHING: ReactorReport = {
@@ -31,6 +34,12 @@ const NOTHING: ReactorReport = {
   attached: [],
   waiting: 0,
 };
+
+interface Wait {
+  reactor: number;
+  kinds: readonly FromReactor["kind"][];
+  resolve: (message: FromReactor) => void;
+}
 
 export interface ReactorListeners {
   diskOpened(disk: OpenedDisk): void;
@@ -57,60 +66,110 @@ export class ReactorClient {
   onProbed: (facts: ProbeFacts | null) => void = () => {};
   /** This thread was silent, and the unit's slices serve no more in this process. */
   onReleased: () => void = () => {};
-  readonly #channel: ControlEnd;
+  readonly #channels: readonly ControlEnd[];
   readonly #log: Log;
-  readonly #waits = new Map<FromReactor["kind"], ((message: FromReactor) => void)[]>();
+  readonly #routes: ReactorRoutes;
+  readonly #reports: ReactorReport[];
+  readonly #waits: Wait[] = [];
 
-  constructor(channel: ControlEnd, log: Log) {
-    this.#channel = channel;
+  /** The first has the listeners and the links. */
+  constructor(channels: readonly ControlEnd[], log: Log) {
+    this.#channels = channels;
     this.#log = log;
-    channel.onMessage = (message) => this.#take(message as FromReactor);
+    this.#routes = new ReactorRoutes(channels.length);
+    this.#reports = channels.map(() => NOTHING);
+    for (const [reactor, channel] of channels.entries()) {
+      channel.onMessage = (message) => this.#take(message as FromReactor, reactor);
+    }
   }
 
   /** Healthy reactors always keep up; one that does not is ended by its silence. */
   send(message: ToReactor): void {
-    if (!this.#channel.post(message)) {
-      this.#log.write("error", "the reactor does not take messages", { kind: message.kind });
-    }
+    if (message.kind === "proposalEnded") return this.#answerProposal(message);
+    const reactor = this.#routes.of(message);
+    if (reactor !== null) return this.#post(message, reactor);
+    const { kind } = message;
+    const told =
+      kind === "places" ? { kind, places: this.#routes.located(message.places) } : message;
+    for (const each of this.#channels.keys()) this.#post(told, each);
   }
 
-  /** After the reactor has stopped: nobody watches over it any more. */
-  close(): void {
-    this.#channel.close();
+  #post(message: ToReactor, reactor: number): void {
+    if (this.#channels[reactor]?.post(message) === true) return;
+    this.#log.write("error", "the reactor does not take messages", { kind: message.kind, reactor });
   }
 
-  /** Resolves with the next message of a kind. */
-  next<K extends FromReactor["kind"]>(kind: K): Promise<Heard<K>> {
-    return new Promise((resolve) => {
-      const waiting = this.#waits.get(kind) ?? [];
-      waiting.push(resolve as (message: FromReactor) => void);
-      this.#waits.set(kind, waiting);
+  /** Opens the portals; a Fault badConfiguration says why it cannot. */
+  async start(message: Sent<"start">): Promise<Heard<"started">> {
+    const answers = this.#channels.map((_, reactor) => {
+      const isDoor = reactor === 0;
+      const answer = this.#next(["started", "startFailed"], reactor);
+      const nowhere = { nbd: [], peer: [], nbdUnixPath: null };
+      this.#post(isDoor ? message : { ...message, ...nowhere }, reactor);
+      return answer;
     });
+    const [first, ...others] = await Promise.all(answers);
+    for (const one of others) if (one.kind === "startFailed") throw refused(one.sentence);
+    if (first?.kind !== "started") throw refused(first?.sentence ?? "there is no reactor");
+    return first;
+  }
+
+  /** In order; resolves when all have. */
+  async stop(): Promise<void> {
+    const ends = this.#channels.map((_, reactor) => this.#next(["stopped"], reactor));
+    this.send({ kind: "stop" });
+    await Promise.all(ends);
+  }
+
+  /** After they have stopped: nobody watches over them any more. */
+  close(): void {
+    for (const channel of this.#channels) channel.close();
+  }
+
+  /** Resolves with the next message of one of these kinds. */
+  #next<K extends FromReactor["kind"]>(kinds: readonly K[], reactor: number): Promise<Heard<K>> {
+    return new Promise((resolve) => {
+      this.#waits.push({ reactor, kinds, resolve: resolve as (message: FromReactor) => void });
+    });
+  }
+
+  #settleWaits(message: FromReactor, reactor: number): void {
+    const isFor = (wait: Wait) => wait.reactor === reactor && wait.kinds.includes(message.kind);
+    const due = this.#waits.filter(isFor);
+    if (due.length === 0) return;
+    this.#waits.splice(0, this.#waits.length, ...this.#waits.filter((wait) => !isFor(wait)));
+    for (const { resolve } of due) resolve(message);
+  }
+
+  // Each reactor counts its proposals by itself.
+
+  #answerProposal(message: Sent<"proposalEnded">): void {
+    const count = this.#channels.length;
+    this.#post({ ...message, id: Math.floor(message.id / count) }, message.id % count);
   }
 
   /** A part of what a disk holds; a Fault notReady where it is not open, or nobody answers. */
   async held(disk: DiskNumber, from: SliceNumber): Promise<Held> {
-    this.send({ kind: "tellHeld", disk, from });
+    const question = { kind: "tellHeld", disk, from } as const;
+    const reactor = this.#routes.of(question) ?? 0;
+    this.send(question);
     for (;;) {
-      const told = await this.next("held");
+      const told = await this.#next(["held"], reactor);
       if (told.disk !== disk || told.from !== from) continue; // somebody else's question
       if (told.records === null) throw new Fault("notReady", `disk ${disk} is not open`);
       return { records: told.records, next: told.next };
     }
   }
 
-  #take(message: FromReactor): void {
-    const waiting = this.#waits.get(message.kind);
-    if (waiting !== undefined) {
-      this.#waits.delete(message.kind);
-      for (const resolve of waiting) resolve(message);
-    }
+  #take(message: FromReactor, reactor: number): void {
+    this.#settleWaits(message, reactor);
     const { listeners } = this;
     switch (message.kind) {
       case "report":
-        this.report = message.report;
-        this.pace.take(message.report.slices, message.atMs);
-        return listeners?.reported(message.report);
+        this.#reports[reactor] = message.report;
+        this.report = joinReports(this.#reports);
+        this.pace.take(this.report.slices, message.atMs);
+        return listeners?.reported(this.report);
       case "log":
         return this.#log.write(message.level, message.sentence, message.facts as never);
       case "blocks":
@@ -120,10 +179,12 @@ export class ReactorClient {
       case "io":
         return this.io.take(message.told, message.atMs);
       case "diskOpened":
+        this.#routes.opened(message.disk, reactor);
         return listeners?.diskOpened(message.disk);
       case "diskRefused":
         return listeners?.diskRefused(message.path, message.sentence, message.ofCluster);
       case "diskReady":
+        this.send({ kind: "places", places: [this.#routes.ready(message.number, reactor)] });
         return listeners?.diskReady(message.uuid, message.number);
       case "diskFailed":
         return listeners?.diskFailed(message.uuid, message.sentence);
@@ -132,7 +193,7 @@ export class ReactorClient {
       case "link":
         return listeners?.link(message);
       case "propose":
-        return listeners?.propose(message);
+        return listeners?.propose({ ...message, id: message.id * this.#channels.length + reactor });
       case "secure":
         return this.onSecure(message);
       case "probed":
@@ -146,4 +207,38 @@ export class ReactorClient {
         return;
     }
   }
+}
+
+function refused(sentence: string): Fault {
+  return new Fault("badConfiguration", sentence);
+}
+
+/** Of all reactors of the unit. */
+function joinReports(reports: readonly ReactorReport[]): ReactorReport {
+  const [only] = reports;
+  if (reports.length === 1 && only !== undefined) return only;
+  const sum = (of: (report: ReactorReport) => number) =>
+    reports.reduce((before, report) => before + of(report), 0);
+  return {
+    slices: reports.flatMap(({ slices }) => slices),
+    kept: reports.flatMap(({ kept }) => kept),
+    disks: reports.flatMap(({ disks }) => disks),
+    links: reports.flatMap(({ links }) => links),
+    connections: sum(({ connections }) => connections),
+    attached: joinAttached(reports.flatMap(({ attached }) => attached)),
+    waiting: sum(({ waiting }) => waiting),
+  };
+}
+
+/** One address uses a volume by one line, wherever its connections are. */
+function joinAttached(told: readonly AttachedFrom[]): AttachedFrom[] {
+  const joined = new Map<string, AttachedFrom>();
+  for (const one of told) {
+    const { connections, ...whose } = one;
+    const key = JSON.stringify(whose);
+    const known = joined.get(key);
+    if (known === undefined) joined.set(key, { ...one });
+    else known.connections += connections;
+  }
+  return [...joined.values()];
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Entry of the reactor's Worker. It blocks in the kernel until the unit stops; an exception out of
+// Entry of a reactor's Worker. It blocks in the kernel until the unit stops; an exception out of
 // it ends the process (its daemon is restarted, its disks are crash-only).
 
 import { Fault } from "#base/fault.ts";
@@ -9,10 +9,11 @@ import { giveBackWhenQuiet } from "#machine/idle-memory.ts";
 import { createReactorWorld } from "#machine/main-world.ts";
 import { Reactor } from "#machine/reactor.ts";
 import type { WriteLaneSeed } from "#machine/write-lane.ts";
+import type { ReactorStart } from "./unit-parts.ts";
 import { UnitReactor } from "./unit-reactor.ts";
 
 onReactorSeed((seed) => {
-  const { memoryBytes } = seed.options as { memoryBytes: number };
+  const { memoryBytes, place } = seed.options as ReactorStart;
   const reactor = makeReactor(memoryBytes);
   if (reactor === null) return;
   const channel = new ReactorEnd(seed, reactor);
@@ -20,7 +21,7 @@ onReactorSeed((seed) => {
   const world = createReactorWorld(reactor.clock, (level, sentence, facts) => {
     channel.post({ kind: "log", level, sentence, ...(facts === undefined ? {} : { facts }) });
   });
-  new UnitReactor(world, reactor, channel);
+  new UnitReactor(world, reactor, channel, place);
   giveBackWhenQuiet(reactor);
   reactor.run();
 });

@@ -31,6 +31,13 @@ export interface DiskPlace {
   direct: boolean;
 }
 
+/** Where a disk is: in which unit, and in this one at which reactor, once one has it open. */
+export interface DiskAt {
+  disk: DiskNumber;
+  unit: UnitNumber;
+  reactor?: number | undefined;
+}
+
 /** Another unit of the cluster, as links need it. */
 export interface PeerUnit {
   unit: UnitNumber;
@@ -71,7 +78,8 @@ export type ToReactor =
       nbdUnixPath: string | null;
       /** Whether `secure` leads to TLS from the start. */
       tls: boolean;
-      memoryBytes: number;
+      /** What its hosts may hold of a reactor's memory. */
+      creditBytes: number;
       /** Where disks' keepsakes lie (configuration: memoryDirectory). */
       memoryDirectory: string;
     }
@@ -114,7 +122,7 @@ export type ToReactor =
   | { kind: "peers"; peers: PeerUnit[] }
   | { kind: "records"; records: SliceRecord[] }
   | { kind: "sliceGone"; slice: SliceNumber }
-  | { kind: "places"; places: { disk: DiskNumber; unit: UnitNumber }[] }
+  | { kind: "places"; places: DiskAt[] }
   | { kind: "volume"; volume: ExportedVolume }
   | { kind: "volumeGone"; volume: VolumeNumber }
   | { kind: "host"; host: KnownHost }

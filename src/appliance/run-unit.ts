@@ -19,6 +19,7 @@ import { createPasswords } from "#machine/passwords.ts";
 import { checkMachine } from "#machine/machine-check.ts";
 import { listenHttp } from "#machine/http-listener.ts";
 import { endWhenWrong, untilSignal } from "#machine/process-signals.ts";
+import { machineKernel } from "#machine/load.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
 import { TlsEnd } from "#machine/tls-channel.ts";
 import type { TlsFiles } from "#machine/tls-files.ts";
@@ -50,7 +51,7 @@ import { startUpdates } from "./unit-updates.ts";
 import type { UnitUpdates } from "./unit-updates.ts";
 import { makeUnit } from "./make-unit.ts";
 import type { Unit } from "./unit.ts";
-import type { UnitOutside } from "./unit-parts.ts";
+import type { ReactorStart, UnitOutside } from "./unit-parts.ts";
 
 const TOKEN_BYTES = 32;
 
@@ -76,6 +77,7 @@ export async function runUnit(
     tls,
     timers: createTimers(),
     actors,
+    cores: machineKernel().cores,
     startReactor: (options) => startReactor(options, fatal, lacking),
     unpackEtcd: async (directory) =>
       unpackEtcd(etcdArchive, directory, await Bun.file(etcdArchive).bytes()),
@@ -185,7 +187,7 @@ export async function runApplianceUnit(
 }
 
 function startReactor(
-  options: { memoryBytes: number },
+  options: ReactorStart,
   fatal: (error: unknown) => void,
   lacking: (fault: Fault) => void,
 ) {
@@ -197,7 +199,7 @@ function startReactor(
   };
   worker.onerror = (event) => fatal(event.error ?? event.message);
   const control = new ControlEnd(worker, options);
-  control.onReactorSilent = () => fatal("the reactor is silent");
+  control.onReactorSilent = () => fatal("a reactor is silent");
   return control;
 }
 

@@ -15,12 +15,21 @@ import type { ApplianceRole } from "./appliance-disks.ts";
 import type { Configuration } from "./configuration.ts";
 import type { NbdTls } from "./nbd-tls.ts";
 import type { ReactorClient } from "./reactor-client.ts";
+import type { ReactorPlace } from "./unit-reactor.ts";
+
+/** What a reactor's Worker is started with. */
+export interface ReactorStart {
+  memoryBytes: number;
+  place: ReactorPlace;
+}
 
 export interface UnitOutside {
   world: World;
   timers: Timers;
-  /** Starts the reactor's Worker. */
-  startReactor(options: { memoryBytes: number }): ControlEnd;
+  /** Of this machine. */
+  cores: number;
+  /** Starts a reactor's Worker. */
+  startReactor(options: ReactorStart): ControlEnd;
   /** Of hosts' connections. */
   tls: NbdTls;
   /** Unpacks the etcd that came with us; answers its path. */

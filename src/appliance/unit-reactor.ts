@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What runs in the reactor's Worker: ring, disks, slices, links and portals of one unit, told what
-// to do by the control thread (reactor-messages.ts). Everything here is a callback on one thread.
-//
-// Order of an orderly stop: hosts are drained, heads are released (so that takeovers need no wait),
-// links and disks are closed, then the ring.
+// What runs in a reactor's Worker: ring, disks and slices, and in that of a unit's first reactor
+// its links and listeners, told what to do by the control thread (reactor-messages.ts). Everything
+// here is a callback on one thread. What several reactors of a unit have with each other is the
+// mesh's (reactor-mesh.ts), an orderly stop orderly-end.ts's.
 
 import type { OperationTarget } from "#base/operation.ts";
-import type { DiskNumber, SliceRecord, UnitNumber } from "#base/record.ts";
+import type { DiskNumber, SliceRecord, UnitNumber, VolumeNumber } from "#base/record.ts";
 import { HOST_ASKED_EVERY_MS } from "#base/limits.ts";
 import { Status } from "#base/status.ts";
 import type { StreamSocket } from "#base/stream.ts";
@@ -17,16 +16,20 @@ import { Listener, type StreamOptions, connect } from "#machine/listener.ts";
 import type { Reactor } from "#machine/reactor.ts";
 import { closeDescriptor } from "#machine/socket-pair.ts";
 import { receiveIdentity } from "#machine/relay-identity.ts";
-import { socketToRelay } from "#machine/stream-socket.ts";
+import { RingSocket, socketToRelay } from "#machine/stream-socket.ts";
 import { ClusterState, unitIdOf } from "#protocol/peer-channel/identity.ts";
 import { DataPlane } from "./data-plane.ts";
 import type { ProposeDone } from "./data-plane.ts";
-import { DrillProbe } from "./drill-probe.ts";
+import { DrillProbes } from "./drill-probes.ts";
 import { HeldDisks, describe } from "./held-disks.ts";
 import type { HeldDisk } from "./held-disks.ts";
 import type { Secured } from "#protocol/nbd/session.ts";
 import { NbdPortal } from "./nbd-portal.ts";
+import type { PortalSiblings } from "./nbd-portal.ts";
+import { OrderlyEnd } from "./orderly-end.ts";
 import { PeerLinks } from "./peer-links.ts";
+import { DOOR, ReactorMesh, reactorOf, siblingNode } from "./reactor-mesh.ts";
+import type { SiblingNote } from "./reactor-mesh.ts";
 import type {
   BlocksTold,
   FromReactor,
@@ -40,19 +43,8 @@ import { FEATURE_LEVEL } from "./version.ts";
 /** Between reports while something changes, and while nothing does, ms. */
 const REPORT_BUSY_MS = 500;
 const REPORT_IDLE_MS = 5000;
-/** Between two words of a drill's host, ms. */
-const PROBED_EVERY_MS = 250;
 /** Buffers taken between two ticks up to which nothing counts as under way. */
 const QUIET_ALLOCATIONS = 16;
-/** Hosts get this long to see their last answers at an orderly stop, ms. */
-const DRAIN_MS_MAX = 500;
-/** Heads get this long to be released, ms; after that the others wait for the leases. */
-const RELEASE_MS_MAX = 1500;
-/**
- * The releases are the last words on the control lanes; closed at once, the end of a data lane
- * could overtake them, and the others would wait for the leases (R4).
- */
-const LAST_WORDS_MS = 100;
 /** A peer whose host is gone is noticed by TCP. */
 const PEERS = { aliveWithinSeconds: 3 };
 /**
@@ -61,6 +53,14 @@ const PEERS = { aliveWithinSeconds: 3 };
 const HOSTS = { aliveWithinSeconds: 60, askedEverySeconds: HOST_ASKED_EVERY_MS / 1000 };
 
 type Message<K extends ToReactor["kind"]> = Extract<ToReactor, { kind: K }>;
+
+/** Which of its unit's reactors it is, and what it shares with each of the others. */
+export interface ReactorPlace {
+  reactor: number;
+  rings: ReadonlyMap<number, SharedArrayBuffer>;
+}
+
+const ALONE: ReactorPlace = { reactor: DOOR, rings: new Map() };
 
 export class UnitReactor {
   readonly #world: World;
@@ -73,25 +73,31 @@ export class UnitReactor {
   readonly #blocks = new Map<string, BlocksTold>();
   readonly #takeovers = new Map<string, TakeoverTold>();
   readonly #early: ToReactor[] = [];
+  readonly #reactorNumber: number;
+  readonly #mesh: ReactorMesh;
+  readonly #end: OrderlyEnd;
+  readonly #probes: DrillProbes;
   #plane: DataPlane | null = null;
   /** The cluster of the plane. */
   #clusterId = "";
   #links: PeerLinks | null = null;
   #portal: NbdPortal | null = null;
-  /** The newest is the drill's; earlier ones are over once their last answers came. */
-  #probes: DrillProbe[] = [];
-  #probedMs = Number.NEGATIVE_INFINITY;
   #proposalId = 0;
   #changed = true;
   #allocations = 0;
   #reportedMs = Number.NEGATIVE_INFINITY;
   #countedMs = 0;
-  #stopping = false;
+  /** The unit's, once it has joined. */
+  #unit: UnitNumber = 0;
 
-  constructor(world: World, reactor: Reactor, channel: ReactorEnd) {
+  constructor(world: World, reactor: Reactor, channel: ReactorEnd, place: ReactorPlace = ALONE) {
     this.#world = world;
     this.#reactor = reactor;
     this.#channel = channel;
+    this.#reactorNumber = place.reactor;
+    this.#mesh = this.#makeMesh(place);
+    this.#end = this.#makeEnd();
+    this.#probes = new DrillProbes(reactor, (facts) => this.#post({ kind: "probed", facts }));
     this.#disks = new HeldDisks(world, reactor, {
       opened: (held) => {
         this.#post({ kind: "diskOpened", disk: describe(held) });
@@ -126,7 +132,7 @@ export class UnitReactor {
       case "join":
         return this.#join(message);
       case "stop":
-        return this.#stop();
+        return this.#end.begin();
       default:
         this.#takeClusterMessage(message);
     }
@@ -149,7 +155,9 @@ export class UnitReactor {
       case "sliceGone":
         return plane.sliceRemoved(message.slice);
       case "places":
-        for (const { disk, unit } of message.places) plane.placeDisk(disk, unit);
+        for (const { disk, unit, reactor } of message.places) {
+          plane.placeDisk(disk, this.#nodeOf(unit, reactor));
+        }
         return;
       case "tellHeld": {
         const { disk, from } = message;
@@ -203,13 +211,14 @@ export class UnitReactor {
     this.#disks.memoryDirectory = message.memoryDirectory;
     try {
       this.#portal = new NbdPortal(this.#reactor.memory, this.#world.log, {
-        creditBytes: Math.floor(message.memoryBytes / 2),
+        creditBytes: message.creditBytes,
         defer: (act) => this.#reactor.defer(act),
         turnMs: () => this.#reactor.turnMs,
         changed: () => {
           this.#changed = true;
         },
         secure: (socket, done) => this.#secure(socket, done),
+        siblings: this.#portalSiblings(),
         target: (volume) => this.#lateTarget((plane) => plane.volume(volume)),
         keptCopy: (volume, number) => this.#lateTarget((plane) => plane.keptCopy(volume, number)),
       });
@@ -322,39 +331,15 @@ export class UnitReactor {
   #join(message: Message<"join">): void {
     if (this.#plane !== null) return;
     this.#clusterId = message.clusterId;
-    const { seal } = this.#world;
-    const publicKey = Uint8Array.fromHex(message.publicKey);
-    const own = {
-      unitId: unitIdOf(seal, publicKey),
-      publicKey,
-      privateKey: Uint8Array.fromHex(message.privateKey),
-      linkKeys: seal.x25519KeyPair(),
-      clusterId: Uint8Array.fromHex(message.clusterId),
-      clusterState: ClusterState.used,
-      unitNumber: message.unit,
-      featureLevel: FEATURE_LEVEL,
-    };
-    const preSharedKey = Uint8Array.fromHex(message.linkKey);
+    this.#unit = message.unit;
+    if (this.#mesh.isDoor) this.#links = this.#makeLinks(message);
     const { memory } = this.#reactor;
-    const links = new PeerLinks(
-      this.#world,
-      memory,
-      { own, preSharedKey },
-      {
-        connect: (endpoint, done) => connect(this.#reactor, endpoint, PEERS, done),
-        linkUp: (unit) => this.#linkChanged(unit, true, ""),
-        linkDown: (unit, reason) => this.#linkChanged(unit, false, reason),
-        receive: (unit, verb) => this.#plane?.receive(unit, verb),
-        atTurnEnd: (act) => this.#reactor.atTurnEnd({ turnEnds: act }),
-      },
-    );
-    this.#links = links;
     this.#plane = new DataPlane(
       this.#world,
       memory,
-      { unit: message.unit, slice: {} },
+      { unit: message.unit, slice: {}, reactor: this.#reactorNumber },
       {
-        send: (unit, verb) => links.send(unit, verb),
+        send: (unit, verb) => this.#mesh.send(unit, verb),
         propose: (next, expected, done) => this.#propose(next, expected, done),
         sliceChanged: () => {
           this.#changed = true;
@@ -368,6 +353,84 @@ export class UnitReactor {
     );
     for (const held of this.#disks.all()) if (held.store.number !== 0) this.#ready(held);
     for (const early of this.#early.splice(0)) this.#takeClusterMessage(early);
+    this.#mesh.join();
+  }
+
+  #makeLinks(message: Message<"join">): PeerLinks {
+    const { seal } = this.#world;
+    const publicKey = Uint8Array.fromHex(message.publicKey);
+    const own = {
+      unitId: unitIdOf(seal, publicKey),
+      publicKey,
+      privateKey: Uint8Array.fromHex(message.privateKey),
+      linkKeys: seal.x25519KeyPair(),
+      clusterId: Uint8Array.fromHex(message.clusterId),
+      clusterState: ClusterState.used,
+      unitNumber: message.unit,
+      featureLevel: FEATURE_LEVEL,
+    };
+    const preSharedKey = Uint8Array.fromHex(message.linkKey);
+    return new PeerLinks(
+      this.#world,
+      this.#reactor.memory,
+      { own, preSharedKey },
+      {
+        connect: (endpoint, done) => connect(this.#reactor, endpoint, PEERS, done),
+        linkUp: (unit) => this.#linkChanged(unit, true, ""),
+        linkDown: (unit, reason) => this.#linkChanged(unit, false, reason),
+        receive: (unit, verb) => this.#mesh.fromUnit(unit, verb),
+        atTurnEnd: (act) => this.#reactor.atTurnEnd({ turnEnds: act }),
+      },
+    );
+  }
+
+  // Siblings.
+
+  #makeMesh({ reactor, rings }: ReactorPlace): ReactorMesh {
+    return new ReactorMesh(this.#reactor, reactor, rings, {
+      linkUp: (node) => this.#plane?.linkUp(node),
+      linkDown: (node) => this.#plane?.linkDown(node),
+      receive: (from, verb) => this.#plane?.receive(from, verb),
+      sendToUnit: (unit, verb) => this.#links?.send(unit, verb) === true,
+      placeOf: (verb) => this.#plane?.placeOf(verb) ?? this.#unit,
+      noted: (sibling, note) => this.#noted(sibling, note),
+    });
+  }
+
+  /** A disk of a sibling's is as in another unit. */
+  #nodeOf(unit: UnitNumber, reactor: number | undefined): UnitNumber {
+    const isSiblings = reactor !== undefined && reactor !== this.#reactorNumber;
+    return unit === this.#unit && isSiblings ? siblingNode(reactor) : unit;
+  }
+
+  #noted(sibling: number, note: SiblingNote): void {
+    switch (note.kind) {
+      case "host":
+        return this.#portal?.adopt(note.host);
+      case "hostEnded":
+        return this.#portal?.givenEnded(note.id);
+      case "drained":
+        return this.#end.siblingDrained(sibling);
+      case "over":
+        return this.#end.siblingOver(sibling);
+      default:
+    }
+  }
+
+  #portalSiblings(): PortalSiblings {
+    const nearer = (volume: VolumeNumber) => reactorOf(this.#plane?.frontOf(volume) ?? 0);
+    return {
+      isNearer: (volume) => nearer(volume) !== null,
+      give: (host) => {
+        const sibling = nearer(host.volume);
+        if (sibling !== null) this.#mesh.note(sibling, { kind: "host", host });
+        return sibling !== null;
+      },
+      ended: (id) => this.#mesh.note(DOOR, { kind: "hostEnded", id }),
+      take: ({ descriptor, address, port }) =>
+        RingSocket.create(this.#reactor, descriptor, { address, port }),
+      closeDescriptor,
+    };
   }
 
   /** Blocks of one kind, disk and volume are told together. */
@@ -394,8 +457,8 @@ export class UnitReactor {
 
   #linkChanged(unit: UnitNumber, up: boolean, reason: string): void {
     this.#changed = true;
-    if (up) this.#plane?.linkUp(unit);
-    else this.#plane?.linkDown(unit);
+    if (up) this.#mesh.unitUp(unit);
+    else this.#mesh.unitDown(unit);
     this.#post({ kind: "link", unit, up, reason });
   }
 
@@ -408,32 +471,15 @@ export class UnitReactor {
   // Drills.
 
   #takeProbe(plane: DataPlane, message: Message<"probe">): void {
-    const current = this.#probes.at(-1);
-    if (message.act === "finish") return current?.finish();
-    current?.abandon();
-    if (message.act === "abandon") return;
-    const { clock, memory } = this.#reactor;
-    const target = plane.volume(message.volume);
-    const made = DrillProbe.start({ clock, memory, target }, message.sizeBytes);
-    if (made === null) this.#post({ kind: "probed", facts: null });
-    else this.#probes.push(made);
-  }
-
-  #tickProbe(nowMs: number): void {
-    const current = this.#probes.at(-1);
-    if (current === undefined) return;
-    for (const probe of this.#probes) probe.tick();
-    if (current.isOver || nowMs - this.#probedMs >= PROBED_EVERY_MS) {
-      this.#probedMs = nowMs;
-      this.#post({ kind: "probed", facts: current.facts() });
-    }
-    this.#probes = this.#probes.filter((probe) => !probe.isOver);
+    if (message.act === "finish") return this.#probes.finish();
+    if (message.act === "abandon") return this.#probes.abandon();
+    this.#probes.start(plane.volume(message.volume), message.sizeBytes);
   }
 
   // Time.
 
   #tick(nowMs: number): void {
-    this.#tickProbe(nowMs);
+    this.#probes.tick(nowMs);
     this.#links?.tick(nowMs);
     this.#plane?.tick(nowMs);
     this.#portal?.tick(nowMs);
@@ -488,31 +534,27 @@ export class UnitReactor {
    * back, it ends this run.
    */
   #controlSilent(): void {
-    if (this.#stopping) return; // the end does it anyway
+    if (this.#end.hasBegun) return; // it does it anyway
     this.#world.log.write("error", "the control thread is silent; giving up heads", {});
     this.#plane?.release(() => this.#post({ kind: "released" }));
   }
 
   // The end.
 
-  #stop(): void {
-    if (this.#stopping) return;
-    this.#stopping = true;
-    this.#portal?.drain();
-    this.#within(
-      DRAIN_MS_MAX,
-      (drained) => this.#whenIdle(drained),
-      () => {
-        this.#within(
-          RELEASE_MS_MAX,
-          (released) => this.#releaseHeads(released),
-          () =>
-            this.#within(
-              LAST_WORDS_MS,
-              () => {},
-              () => this.#closeAll(),
-            ),
-        );
+  #makeEnd(): OrderlyEnd {
+    const { isDoor, siblings } = this.#mesh;
+    return new OrderlyEnd(
+      this.#reactor,
+      { isDoor, siblings },
+      {
+        drain: () => this.#portal?.drain(),
+        isDrained: () => (this.#portal?.attached ?? 0) === 0,
+        drained: () => this.#mesh.noteAll({ kind: "drained" }),
+        release: (done) => {
+          if (this.#plane === null) done();
+          else this.#plane.release(done);
+        },
+        closeAll: () => this.#closeAll(),
       },
     );
   }
@@ -520,31 +562,9 @@ export class UnitReactor {
   #closeAll(): void {
     this.#portal?.close();
     this.#links?.close();
+    this.#mesh.close();
     for (const listener of this.#listeners) listener.close();
     this.#closeDisks();
-  }
-
-  #whenIdle(done: () => void): void {
-    this.#reactor.onTick(() => {
-      if ((this.#portal?.attached ?? 0) === 0) done();
-    });
-  }
-
-  #releaseHeads(done: () => void): void {
-    if (this.#plane === null) done();
-    else this.#plane.release(done);
-  }
-
-  /** Starts `act`, and goes on with `then` once, when it is done or its time is over. */
-  #within(limitMs: number, act: (done: () => void) => void, then: () => void): void {
-    let over = false;
-    const finish = () => {
-      if (over) return;
-      over = true;
-      this.#reactor.defer(then);
-    };
-    this.#reactor.watchDeadline(this.#reactor.clock.nowMs() + limitMs, finish);
-    act(finish);
   }
 
   #closeDisks(): void {

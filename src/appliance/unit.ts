@@ -577,9 +577,7 @@ export class Unit {
     this.#say(`stopping: ${reason}`);
     this.discovery.shuttingDown({ kind: ShutdownKind.planned, expectedReturnSeconds: 0, reason });
     this.disks.stop();
-    const stopped = this.reactor.next("stopped");
-    this.reactor.send({ kind: "stop" });
-    await Promise.race([stopped, this.#delay(STOP_MS_MAX)]);
+    await Promise.race([this.reactor.stop(), this.#delay(STOP_MS_MAX)]);
     this.reactor.close();
     this.#listener.close();
     await Promise.race([this.life?.stop() ?? Promise.resolve(), this.#delay(STOP_MS_MAX)]);

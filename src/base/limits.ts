@@ -82,3 +82,6 @@ export const DECISION_FILE_BYTES_MAX = 8 << 20;
 /** Between the years 2020 and 2100, ms since 1970: outside a clock is wrong, or mistyped. */
 export const WALL_MS_MIN = 1_577_836_800_000;
 export const WALL_MS_MAX = 4_102_444_800_000;
+
+/** Reactors of one unit (docs/decisions/0060). */
+export const REACTORS_MAX = 4;

@@ -121,3 +121,12 @@ export class PeerVerb {
 export function onControlLane(verb: PeerVerb): boolean {
   return verb.payloadBytes === 0;
 }
+
+/** The sender's clock, for who forwards to it. */
+export function tickVerb(nowMs: number): PeerVerb {
+  const verb = new PeerVerb();
+  verb.kind = VerbKind.tick;
+  verb.class = TrafficClass.control;
+  verb.tickMs = nowMs;
+  return verb;
+}

@@ -231,7 +231,10 @@ export class ReactorEnd implements ControlChannel {
     const silentMs = limits.controlSilentMs ?? CONTROL_SILENT_MS;
     const watch = new Watch(this.#words, WORD.controlBeat, silentMs, nowMs);
     Atomics.store(this.#words, WORD.wakeFd, reactor.wakeFd);
-    reactor.onWake = () => this.#take();
+    reactor.onWake(() => {
+      // Or it was woken by somebody else.
+      if (Atomics.load(this.#words, WORD.wakeAsked) === 1) this.#take();
+    });
     reactor.onTick((now) => {
       Atomics.add(this.#words, WORD.reactorBeat, 1);
       const silent = watch.isSilent(now);

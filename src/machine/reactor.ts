@@ -63,8 +63,6 @@ export class Reactor {
   readonly ring: Ring;
   /** Writing 8 bytes of a non-zero number to this eventfd, from any thread, wakes the reactor. */
   readonly wakeFd: number;
-  /** Called on the reactor's thread after it was woken by wakeFd. */
-  onWake: () => void = () => {};
   /** Reads and writes of areas that the ring has; kept by the areas. */
   diskInFlight = 0;
   #sends = 0;
@@ -77,6 +75,7 @@ export class Reactor {
   /** When what is dispatched now was waited for last, ms: for figures alone, decides nothing. */
   turnMs = 0;
   readonly #ticks: ((nowMs: number) => void)[] = [];
+  readonly #wakes: (() => void)[] = [];
   #deferred: (() => void)[] = [];
   #deferredNext: (() => void)[] = [];
   #turnEnds: TurnEnd[] = [];
@@ -121,6 +120,16 @@ export class Reactor {
   /** Calls `act` every TICK_MS (quiet: TICK_QUIET_MS), or as soon after as the loop gets to it. */
   onTick(act: (nowMs: number) => void): void {
     this.#ticks.push(act);
+  }
+
+  /** Calls `act` on the reactor's thread whenever it was woken by wakeFd, by whomever. */
+  onWake(act: () => void): void {
+    this.#wakes.push(act);
+  }
+
+  /** From the waker. */
+  woken(): void {
+    for (const act of this.#wakes) act();
   }
 
   /** Quiet: nothing is under way that a tick would help on. To be said again when that changes. */
@@ -290,6 +299,6 @@ class Waker implements RingTarget {
     if (!this.#armed) return;
     assert(result === 8 || result === -ERRNO.EINTR, `the eventfd is read (${result})`);
     this.arm();
-    this.#reactor.onWake();
+    this.#reactor.woken();
   }
 }

@@ -25,7 +25,10 @@ export interface ClusterShape {
   spares?: number;
   /** Adds one, without disks. */
   witness?: boolean;
+  disks?: number;
   diskBytes?: number;
+  /** Any settings of the units' configuration besides. */
+  settings?: Record<string, unknown>;
   volumeBytes?: number;
   protection?: Protection;
   sliceBytes?: number;
@@ -35,8 +38,9 @@ export interface ClusterShape {
 export async function startCluster(shape: ClusterShape = {}): Promise<Lab> {
   const { members = 3, spares = 0, witness = false, diskBytes = 1024 * MIB } = shape;
   const { volumeBytes = 256 * MIB, reprotectAfterMs = 600_000 } = shape;
-  const { sliceBytes = SLICE_BYTES, protection = "mirror-2" } = shape;
-  const lab = new Lab({ unit: { diskBytes, settings: { sliceBytes, reprotectAfterMs } } });
+  const { sliceBytes = SLICE_BYTES, protection = "mirror-2", disks = 1 } = shape;
+  const settings = { sliceBytes, reprotectAfterMs, ...shape.settings };
+  const lab = new Lab({ unit: { disks, diskBytes, settings } });
   try {
     for (let place = 1; place <= members + spares; place++) {
       lab.add({ role: place <= members ? "member" : "spare" });

@@ -31,6 +31,11 @@ import { pause } from "./until.ts";
 const STOP_MS = 30_000;
 const TRAIL_LINES = 12;
 const TRAIL_BYTES = 64 << 10;
+/** Any cluster test with so many reactors in each unit. */
+const REACTORS =
+  process.env["CAIRN_LAB_REACTORS"] === undefined
+    ? {}
+    : { reactors: Number(process.env["CAIRN_LAB_REACTORS"]) };
 const CLOCK_TICKS_PER_SECOND = 100; // USER_HZ, the same on every Linux we run on
 
 export interface UnitOptions {
@@ -255,6 +260,7 @@ export class LabUnit {
       disks: this.disks,
       role,
       ...(joinSecret === null ? {} : { joinSecret }),
+      ...REACTORS,
       ...settings,
       ...more,
     };

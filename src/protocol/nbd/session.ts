@@ -19,7 +19,7 @@ import type { Memory } from "#base/memory.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import type { StreamSocket } from "#base/stream.ts";
 import type { HostAccount, HostCredit } from "./credit.ts";
-import type { NbdExport, NbdExports, NbdPeer, Next, TlsMode } from "./handshake.ts";
+import type { Negotiated, NbdExport, NbdExports, NbdPeer, Next, TlsMode } from "./handshake.ts";
 import { Handshake } from "./handshake.ts";
 import {
   CLIENT_FLAGS,
@@ -46,6 +46,15 @@ export interface NbdSessionOptions {
   tls: TlsMode;
   /** Runs `act` in a later turn of the loop. */
   defer(act: () => void): void;
+  /** Whether whoever chose that export is to be served elsewhere; not there: never. */
+  isElsewhere?(volume: NbdExport): boolean;
+}
+
+/** What was agreed on with a host whose connection comes from elsewhere. */
+export interface TakenOver {
+  negotiated: Negotiated;
+  secured: boolean;
+  certificate: string | null;
 }
 
 export type Secured = (plain: StreamSocket | null, certificate: string | null) => void;
@@ -59,6 +68,11 @@ export interface NbdSessionEffects {
    * certificate that the host showed, if one was asked for.
    */
   secure(socket: StreamSocket, done: Secured): void;
+  /**
+   * Its connection, on which nothing was asked yet, is the callee's, to be served elsewhere or, if
+   * the session `isOver`, closed. `finished` follows.
+   */
+  givenAway?(session: NbdSession, handle: number): void;
   /** The connection and everything it asked for is over; `reason` is for the log. */
   finished(session: NbdSession, reason: string): void;
 }
@@ -94,6 +108,8 @@ export class NbdSession {
   #optionCount = 0;
   /** A reply is on its way; nothing more is looked at until it left. */
   #replying = false;
+  /** Bytes of the host's that came and nobody used up. */
+  #unusedBytes = 0;
   /** The socket is being secured, and nobody's here. */
   #isAway = false;
   #draining = false;
@@ -110,8 +126,9 @@ export class NbdSession {
     options: NbdSessionOptions,
     effects: NbdSessionEffects,
     socket: StreamSocket,
+    taken: TakenOver | null = null,
   ) {
-    this.peer = { address: socket.peerAddress, certificate: null };
+    this.peer = { address: socket.peerAddress, certificate: taken?.certificate ?? null };
     this.#memory = memory;
     this.#options = options;
     this.#effects = effects;
@@ -120,7 +137,14 @@ export class NbdSession {
     this.#handshake = new Handshake({ exports, peer: this.peer, tls });
     this.#socket = socket;
     this.#listen(socket);
-    this.#send(this.#handshake.greeting(), null);
+    if (taken === null) this.#send(this.#handshake.greeting(), null);
+    else this.#takeOver(taken);
+  }
+
+  #takeOver({ negotiated, secured }: TakenOver): void {
+    this.#handshake.negotiated = negotiated;
+    this.#handshake.secured = secured;
+    if (this.#enter()) this.#phase = "transmission";
   }
 
   #listen(socket: StreamSocket): void {
@@ -134,6 +158,10 @@ export class NbdSession {
   /** The export in use; null before one was chosen. */
   get volume(): NbdExport | null {
     return this.#transmission === null ? null : (this.#handshake.negotiated?.volume ?? null);
+  }
+  /** What was agreed on; null before an export was chosen. */
+  get negotiated(): Negotiated | null {
+    return this.#handshake.negotiated;
   }
   get counters(): Readonly<TransmissionCounters> | null {
     return this.#transmission?.counters ?? null;
@@ -250,6 +278,7 @@ export class NbdSession {
       used += took;
       if (took === 0 || this.#transmission !== null) break;
     }
+    this.#unusedBytes = lengthBytes - used;
     return this.#phase === "over" ? lengthBytes : used;
   }
 
@@ -342,9 +371,27 @@ export class NbdSession {
         return this.#socket.finish();
       case "secure":
         return this.#secure();
+      case "transmission":
+        return this.#begin();
       default:
         this.#socket.resumeReceive();
     }
+  }
+
+  /** The export was entered, and the host knows. */
+  #begin(): void {
+    const { volume } = this;
+    const mayLeave = volume !== null && this.#unusedBytes === 0 && !this.#draining;
+    if (mayLeave && this.#options.isElsewhere?.(volume) === true) this.#giveAway();
+    else this.#socket.resumeReceive();
+  }
+
+  #giveAway(): void {
+    this.#isAway = true;
+    this.#socket.detach((handle) => {
+      if (handle !== null) this.#effects.givenAway?.(this, handle);
+      this.#onClose("the host disconnected");
+    });
   }
 
   #secure(): void {

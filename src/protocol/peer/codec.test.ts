@@ -10,7 +10,15 @@ import { Memory, NO_BUFFER } from "#base/memory.ts";
 import { FLAG_FUA, OperationKind } from "#base/operation.ts";
 import { Status } from "#base/status.ts";
 import { PeerVerb, VerbKind } from "#base/verbs.ts";
-import { NO_MEMORY, VerbDecoder, decodeVerb, encodeVerb, headBytes } from "./codec.ts";
+import {
+  NO_MEMORY,
+  VerbDecoder,
+  decodeHead,
+  decodeVerb,
+  encodeHead,
+  encodeVerb,
+  headBytes,
+} from "./codec.ts";
 import { HEADER, PAYLOAD_BYTES_MAX } from "./peer.wire.ts";
 
 type Header = ReturnType<typeof HEADER.view>;
@@ -272,6 +280,20 @@ describe("malformed → a reason, nothing allocated", () => {
     message[6] = 200;
     expect((decodeVerb(message, memory) as PeerVerb).status).toBe(Status.ioError);
   });
+});
+
+test("a head alone → the verb without its payload; cut short, too long → a reason", () => {
+  const memory = newMemory();
+  for (const [name, sample] of Object.entries(samples(memory))) {
+    const length = headBytes(sample);
+    const bytes = new Uint8Array(length + 40);
+    encodeHead(sample, bytes, 7);
+    const plain = Object.assign(new PeerVerb(), sample, { bufferOffset: NO_BUFFER });
+    expect([name, decodeHead(bytes, 7, length)]).toEqual([name, plain]);
+    expect(decodeHead(bytes, 7, length - 1)).toBeString();
+    expect(decodeHead(bytes, 7, length + 1)).toBeString();
+    expect(decodeHead(bytes, 6, length)).toBe("not a peer verb");
+  }
 });
 
 test("every field of a verb but its callback travels", () => {

@@ -527,6 +527,21 @@ export class VerbDecoder {
   }
 }
 
+/**
+ * What `encodeHead` wrote at `at`: the verb, its payload still to be given a buffer; or why not.
+ */
+export function decodeHead(bytes: Uint8Array, at: number, lengthBytes: number): PeerVerb | string {
+  if (lengthBytes < HEADER.size) return "message cut short";
+  const view = header.at(bytes, at);
+  const reason = invalid(view);
+  if (reason !== null) return reason;
+  const size = view.bodyBytes;
+  if (HEADER.size + size !== lengthBytes) return "a head of another length";
+  const verb = verbOf(view);
+  body.read(verb, view.lists, bytes, at + HEADER.size, size);
+  return body.reason ?? verb;
+}
+
 /** One whole message: the verb, its payload in a fresh buffer of `memory`; or why not. */
 export function decodeVerb(message: Uint8Array, memory: Memory): PeerVerb | string {
   let decoded: PeerVerb | null = null;
