@@ -10,7 +10,7 @@ import type { Box } from "./box.ts";
 import { SHELL_CREDENTIALS } from "./inside-shell.ts";
 import { CutMoments, cutAfter, cutsWanted, forgottenInWords } from "./power-cut.ts";
 import { Rack } from "./rack.ts";
-import { RecoveryVisit, breakDaemon } from "./recovery.ts";
+import { RecoveryVisit, breakDaemon, mendDaemon } from "./recovery.ts";
 import { Stages } from "./stages.ts";
 import { updateStatus } from "./updates.ts";
 
@@ -49,6 +49,14 @@ story.stage("a first boot → answers, founds its cluster, takes its disks", asy
 
 describe("a box without a daemon", () => {
   let resetMark = 0;
+
+  story.stage("whose trouble passes → is started again without a hand", async () => {
+    await breakDaemon(box);
+    const visit = await RecoveryVisit.begin(rack, box);
+    expect(await visit.read("/")).toContain("Cairn is started again by itself in");
+    await mendDaemon(box);
+    await comesBack(rack, box, owner);
+  });
 
   story.stage(
     "that keeps failing → the recovery page says why, and offers what helps",

@@ -18,9 +18,18 @@ const DROP_IN = [
   `ExecStart=/bin/sh -c "echo cairn: broken on purpose >&2; exit 70"`,
 ];
 
-/** The daemon of a running box fails from now on until the box restarts. */
+const DROP_IN_FOLDER = "/run/systemd/system/cairn.service.d";
+
+/** What made it fail is over; nothing of ours starts it again. */
+export async function mendDaemon(box: Box): Promise<void> {
+  const steps = `rm -r ${DROP_IN_FOLDER} && systemctl daemon-reload`;
+  const { status, output } = await box.shell.run(steps, ANSWER_MS);
+  if (status !== 0) throw new Error(`${box.name}: the daemon is not mended: ${output}`);
+}
+
+/** The daemon of a running box fails from now on until the box restarts, or is mended. */
 export async function breakDaemon(box: Box): Promise<void> {
-  const folder = "/run/systemd/system/cairn.service.d";
+  const folder = DROP_IN_FOLDER;
   const lines = DROP_IN.map((line) => `'${line}'`).join(" ");
   const steps = [
     `mkdir -p ${folder}`,

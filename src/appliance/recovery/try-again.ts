@@ -7,7 +7,7 @@
 import type { Timers } from "#base/world.ts";
 
 /** After the recovery began, and after somebody signed in has last asked for something, ms. */
-export const TRY_AGAIN_MS = 180_000;
+export const TRY_AGAIN_MS = 120_000;
 
 export interface TryAgainFacts {
   nowMs: number;
