@@ -72,7 +72,8 @@ export async function makeUnit(settings: Configuration, outside: UnitOutside): P
   const catalog = new Catalog(database);
   const udp = await openAutoconfigPort(configuration.ports.autoconfig);
   const count = reactorCount(configuration, outside);
-  // What all hosts of the unit hold may meet in the memory of one reactor, and half of it is theirs.
+  // What all hosts of the unit hold may meet in the memory of one reactor, and half of it is
+  // theirs.
   const memoryBytes = Math.max(MEMORY_BYTES, CREDIT_BYTES_MIN * 2 * count);
   const places = reactorPlaces(count);
   const reactor = new ReactorClient(

@@ -191,6 +191,26 @@ describe("verbs", () => {
     );
   });
 
+  test("every field of a verb travels, with lists and without; numbers up to the largest", () => {
+    const numbers = Object.entries(new PeerVerb()).filter(([, value]) => typeof value === "number");
+    const fixed = { kind: VerbKind.done, class: 2, status: Status.notHead, operation: 0 };
+    const filled = Object.fromEntries(
+      numbers.map(([name], index) => [name, (index + 1) * 2 ** 31 - 1]),
+    );
+    const own = { flags: 513, bufferOffset: NO_BUFFER, payloadBytes: 0, credit: 2 ** 32 - 1 };
+    const small = { slice: 2 ** 32 - 1, fromDisk: 7, toDisk: 8, tickMs: 1234.5678 };
+    const flat = Object.assign(new PeerVerb(), filled, fixed, own, small);
+    const listed = Object.assign(new PeerVerb(), flat, { regions: [1, 2] });
+    play(
+      joined,
+      ([door]) => {
+        door.mesh.send(siblingNode(1), flat);
+        door.mesh.send(siblingNode(1), listed);
+      },
+      ([, second]) => expect(second.received.map(({ verb }) => verb)).toEqual([flat, listed]),
+    );
+  });
+
   test("of another unit → to whose disk, head or question it is; else here; ticks: all", () => {
     play(
       joined,

@@ -18,7 +18,7 @@ import type { Memory } from "#base/memory.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import { TrafficClass } from "#base/operation.ts";
 import type { UnitNumber } from "#base/record.ts";
-import { Status } from "#base/status.ts";
+import { Status, statusOf } from "#base/status.ts";
 import { PeerVerb, VerbKind } from "#base/verbs.ts";
 import type { World } from "#base/world.ts";
 import type { Reactor } from "#machine/reactor.ts";
@@ -26,7 +26,13 @@ import { ThreadRing } from "#machine/thread-ring.ts";
 import { decodeHead, encodeHead, headBytes } from "#protocol/peer/codec.ts";
 import { forwarderOf } from "./forwarder.ts";
 import type { AdoptedHost } from "./nbd-portal.ts";
-import { SIBLING_HEAD, SIBLING_NOTE, SIBLING_VERB } from "./sibling.wire.ts";
+import {
+  FLAT_VERB,
+  SIBLING_FLAT_VERB,
+  SIBLING_HEAD,
+  SIBLING_NOTE,
+  SIBLING_VERB,
+} from "./sibling.wire.ts";
 
 /** The reactor that has the listeners and the links. */
 export const DOOR = 0;
@@ -81,6 +87,8 @@ const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 const headView = SIBLING_HEAD.view();
 const receivedView = SIBLING_HEAD.view();
+const flatWritten = FLAT_VERB.view();
+const flatRead = FLAT_VERB.view();
 
 export class ReactorMesh {
   readonly #clock: World["clock"];
@@ -184,11 +192,15 @@ export class ReactorMesh {
     const lent = bufferOffset === NO_BUFFER ? null : { bufferOffset, lengthBytes, sent, tag: unit };
     assert(lent !== null || sent === null, "only a payload is given back");
     const linkCount = this.#units.get(unit) ?? 0;
+    const isFlat = hasNoLists(verb);
+    const kind = isFlat ? SIBLING_FLAT_VERB : SIBLING_VERB;
     const write = (target: Uint8Array, at: number) => {
-      writeHead(target, at, SIBLING_VERB, unit, linkCount);
-      encodeHead(verb, target, at + SIBLING_HEAD.size);
+      writeHead(target, at, kind, unit, linkCount);
+      const behind = at + SIBLING_HEAD.size;
+      if (isFlat) writeFlat(verb, target, behind);
+      else encodeHead(verb, target, behind);
     };
-    to.ring.send(SIBLING_HEAD.size + headBytes(verb), write, lent);
+    to.ring.send(SIBLING_HEAD.size + (isFlat ? FLAT_VERB.size : headBytes(verb)), write, lent);
   }
 
   #note(to: Sibling, note: SiblingNote): void {
@@ -283,8 +295,10 @@ export class ReactorMesh {
       const text = decoder.decode(bytes.slice(start, at + lengthBytes)); // of no shared memory
       return this.#noted(from, JSON.parse(text) as SiblingNote);
     }
-    const verb = decodeHead(bytes, start, lengthBytes - SIBLING_HEAD.size);
-    assert(typeof verb !== "string", `a sibling's verb is well formed: ${verb}`);
+    const isFlat = kind === SIBLING_FLAT_VERB;
+    const headLengthBytes = lengthBytes - SIBLING_HEAD.size;
+    const verb = isFlat ? readFlat(bytes, start) : decodeHead(bytes, start, headLengthBytes);
+    assert(typeof verb !== "string", "a sibling's verb is well formed");
     verb.bufferOffset = payload.bufferOffset;
     if (unit === 0) return this.#effects.receive(from.node, verb);
     if (this.#units.get(unit) !== linkCount) return this.#drop(verb);
@@ -344,4 +358,60 @@ function writeHead(
   headView.kind = kind;
   headView.unit = unit;
   headView.linkCount = linkCount;
+}
+
+function hasNoLists({ record, regions, entries, runs }: PeerVerb): boolean {
+  return record === null && regions === null && entries === null && runs === null;
+}
+
+function writeFlat(verb: PeerVerb, target: Uint8Array, at: number): void {
+  const view = flatWritten.at(target, at);
+  view.kind = verb.kind;
+  view.slice = verb.slice;
+  view.fromDisk = verb.fromDisk;
+  view.toDisk = verb.toDisk;
+  view.sequence = verb.sequence;
+  view.epoch = verb.epoch;
+  view.lineage = verb.lineage;
+  view.class = verb.class;
+  view.flags = verb.flags;
+  view.status = verb.status;
+  view.operation = verb.operation;
+  view.offsetBytes = verb.offsetBytes;
+  view.lengthBytes = verb.lengthBytes;
+  view.stamp = verb.stamp;
+  view.tickMs = verb.tickMs;
+  view.origin = verb.origin;
+  view.credit = verb.credit;
+  view.incarnation = verb.incarnation;
+  view.syncedEpoch = verb.syncedEpoch;
+  view.syncedLineage = verb.syncedLineage;
+  view.payloadBytes = verb.payloadBytes;
+}
+
+function readFlat(bytes: Uint8Array, at: number): PeerVerb {
+  const view = flatRead.at(bytes, at);
+  const verb = new PeerVerb();
+  verb.kind = view.kind as VerbKind;
+  verb.slice = view.slice;
+  verb.fromDisk = view.fromDisk;
+  verb.toDisk = view.toDisk;
+  verb.sequence = view.sequence;
+  verb.epoch = view.epoch;
+  verb.lineage = view.lineage;
+  verb.class = view.class as TrafficClass;
+  verb.flags = view.flags;
+  verb.status = statusOf(view.status);
+  verb.operation = view.operation;
+  verb.offsetBytes = view.offsetBytes;
+  verb.lengthBytes = view.lengthBytes;
+  verb.stamp = view.stamp;
+  verb.tickMs = view.tickMs;
+  verb.origin = view.origin;
+  verb.credit = view.credit;
+  verb.incarnation = view.incarnation;
+  verb.syncedEpoch = view.syncedEpoch;
+  verb.syncedLineage = view.syncedLineage;
+  verb.payloadBytes = view.payloadBytes;
+  return verb;
 }

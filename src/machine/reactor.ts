@@ -52,6 +52,14 @@ export interface ReactorOptions {
   ringEntries?: number;
 }
 
+/** What other threads leave in shared memory, looked at in every turn. */
+export interface Visited {
+  /** Before the reactor sleeps: whether it may; who leaves something from then on wakes it. */
+  mayWait(): boolean;
+  /** Takes what is there. */
+  collect(): void;
+}
+
 /** Something that wants to prepare submissions once at the end of the turn. */
 export interface TurnEnd {
   turnEnds(): void;
@@ -76,6 +84,7 @@ export class Reactor {
   turnMs = 0;
   readonly #ticks: ((nowMs: number) => void)[] = [];
   readonly #wakes: (() => void)[] = [];
+  readonly #visited: Visited[] = [];
   #deferred: (() => void)[] = [];
   #deferredNext: (() => void)[] = [];
   #turnEnds: TurnEnd[] = [];
@@ -125,6 +134,11 @@ export class Reactor {
   /** Calls `act` on the reactor's thread whenever it was woken by wakeFd, by whomever. */
   onWake(act: () => void): void {
     this.#wakes.push(act);
+  }
+
+  /** Looks there in every turn, until the end. */
+  visit(place: Visited): void {
+    this.#visited.push(place);
   }
 
   /** From the waker. */
@@ -195,7 +209,8 @@ export class Reactor {
     const busy =
       this.#deferredNext.length > 0 ||
       this.#turnEndsNext.length > 0 ||
-      (lane !== null && !lane.mayWait());
+      (lane !== null && !lane.mayWait()) ||
+      !this.#visitedMayWait();
     const beforeMs = this.clock.nowMs();
     const waitMs = busy ? 0 : Math.max(0, Math.min(this.#nextTickMs - beforeMs, TICK_QUIET_MS));
     this.#wait(waitMs);
@@ -203,7 +218,15 @@ export class Reactor {
     if (waitMs > 0) this.#noteWait(this.turnMs - beforeMs);
     this.#dispatched = this.ring.dispatch();
     if (lane !== null) lane.collect();
+    for (let i = 0; i < this.#visited.length; i++) (this.#visited[i] as Visited).collect();
     this.#tickIfDue();
+  }
+
+  #visitedMayWait(): boolean {
+    for (let i = 0; i < this.#visited.length; i++) {
+      if (!(this.#visited[i] as Visited).mayWait()) return false;
+    }
+    return true;
   }
 
   #wait(waitMs: number): void {

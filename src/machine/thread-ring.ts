@@ -2,7 +2,8 @@
 //
 // ThreadRing: one end of a way between two reactors of this process. Heads (small, bytes) are
 // copied into a ring in shared memory; a payload stays where it is in the sender's arena until the
-// receiver has copied it into its own. An eventfd wakes the other side, once per turn.
+// receiver has copied it into its own. Each side looks in every turn of its loop; one that sleeps
+// is woken by its eventfd.
 //
 // Shared memory: per side the words below, then the heads that this side sends. A head is an entry
 // of four words (its length with the entry, the head's length, the payload's place and length) and
@@ -14,8 +15,9 @@
 // - `sent` is called once per payload: when it was copied, when its sender takes it back by its
 //   tag, or when the end is closed. Never from within `send`.
 // - No payload of an end that is closed is received; heads that it sent before are.
-// - Who is to be woken is: each side publishes what it did before it asks for the wake (all
-//   accesses are sequentially consistent), and clears the asking before it looks.
+// - Who sleeps is woken: each side publishes what it did before it looks whether the other sleeps,
+//   and says that it will sleep before it looks for the last time (all accesses are sequentially
+//   consistent).
 // - Nobody writes to a descriptor that may be another's: the other's eventfd is duplicated while
 //   its owner lives.
 
@@ -23,7 +25,7 @@ import { assert } from "#base/assert.ts";
 import { NO_BUFFER } from "#base/memory.ts";
 import { mappedBytes } from "./arena.ts";
 import { libc } from "./libc.ts";
-import type { Reactor, TurnEnd } from "./reactor.ts";
+import type { Reactor, TurnEnd, Visited } from "./reactor.ts";
 import { closeDescriptor } from "./socket-pair.ts";
 
 /** Of heads on their way in one direction; at least four times the longest one. */
@@ -49,8 +51,9 @@ const AT = {
   waits: 5,
   /** 1: it is closed, and its payloads may be anything. */
   ended: 6,
-  // By the other side.
-  wakeAsked: 16,
+  // By both, or by the other side.
+  /** 1: it sleeps, or is about to. */
+  sleeps: 16,
   /** Bytes taken from its ring. */
   taken: 17,
   /** Payloads copied out of its arena, counted round. */
@@ -97,7 +100,7 @@ interface Aside {
 
 const NOTHING = { bufferOffset: NO_BUFFER, lengthBytes: 0 };
 
-export class ThreadRing implements TurnEnd {
+export class ThreadRing implements TurnEnd, Visited {
   readonly #reactor: Reactor;
   readonly #effects: ThreadRingEffects;
   readonly #own: SideView;
@@ -133,10 +136,32 @@ export class ThreadRing implements TurnEnd {
     words[AT.arenaHigh] = Math.floor(baseAddress / 2 ** 32);
     words[AT.arenaBytes] = bytes.length;
     Atomics.store(words, AT.wakeFd, reactor.wakeFd);
-    reactor.onWake(() => this.#look());
-    // A lost race about room or memory costs a tick.
-    reactor.onTick(() => this.#look());
-    reactor.defer(() => this.#look()); // what was sent before there was an eventfd
+    reactor.visit(this);
+  }
+
+  mayWait(): boolean {
+    if (this.#closed) return true;
+    Atomics.store(this.#own.words, AT.sleeps, 1);
+    if (!this.#hasNews()) return true;
+    Atomics.store(this.#own.words, AT.sleeps, 0);
+    return false;
+  }
+
+  /** There is something to take, or to tell a sender of. What waits for memory is none. */
+  #hasNews(): boolean {
+    if (Atomics.load(this.#other.words, AT.written) !== (this.#taken | 0)) return true;
+    return Atomics.load(this.#own.words, AT.copied) !== (this.#copiedSeen | 0);
+  }
+
+  collect(): void {
+    if (this.#closed || this.#draining) return;
+    Atomics.store(this.#own.words, AT.sleeps, 0);
+    this.#settleLent();
+    if (this.#queue.length > 0) this.#flush();
+    this.#draining = true;
+    this.#takeAside();
+    this.#drain();
+    this.#draining = false;
   }
 
   /** `write` puts the head's bytes where it is told, at once. */
@@ -209,9 +234,9 @@ export class ThreadRing implements TurnEnd {
 
   #wake(): void {
     this.#wakes = false;
-    if (Atomics.exchange(this.#other.words, AT.wakeAsked, 1) !== 0) return;
+    // One that has not begun yet does not sleep either.
+    if (Atomics.exchange(this.#other.words, AT.sleeps, 0) !== 1) return;
     const fd = this.#otherFd();
-    // Before the other side has put its eventfd there it has not looked either.
     if (fd >= 0) libc.write(fd, this.#one, 8);
   }
 
@@ -272,17 +297,6 @@ export class ThreadRing implements TurnEnd {
   }
 
   // ---- receiving ----------------------------------------------------------------------------
-
-  #look(): void {
-    if (this.#closed || this.#draining) return;
-    Atomics.store(this.#own.words, AT.wakeAsked, 0);
-    this.#settleLent();
-    if (this.#queue.length > 0) this.#flush();
-    this.#draining = true;
-    this.#takeAside();
-    this.#drain();
-    this.#draining = false;
-  }
 
   #drain(): void {
     const { words, entries, bytes } = this.#other;
