@@ -39,10 +39,11 @@ function withFile(
  */
 function exercise(
   place: AreaPlace,
-  expectation: { direct: boolean; readBack?: string; lane?: boolean },
+  expectation: { direct: boolean; readBack?: string; lane?: boolean; plain?: boolean },
 ): void {
   let byLane = 0;
-  const { lane: withLane = false } = expectation;
+  let plainly = 0;
+  const { lane: withLane = false, plain = false } = expectation;
   const act = (reactor: Reactor, finish: () => void): void => {
     const area = new FileArea(reactor, place);
     expect(area.direct).toBe(expectation.direct);
@@ -77,6 +78,7 @@ function exercise(
         const place = { offsetBytes, lengthBytes, bufferOffset: buffer, flags };
         area.submit(operation(write, place, next));
         byLane = Math.max(byLane, reactor.writeLane().inFlight);
+        if (reactor.plainWrites.isNews) plainly++;
       } else {
         const past = prng.chance(0.2) ? FLAG_PAST_CACHE : 0;
         const place = { offsetBytes, lengthBytes, bufferOffset: buffer, flags: past };
@@ -93,8 +95,10 @@ function exercise(
     for (let i = 0; i < lanes; i++) lane(i, 40, reactor.memory.allocate(65536));
     if (expectation.readBack !== undefined) lastModel = model;
   };
-  runReactor(act, { lane: withLane });
-  expect(byLane > 1).toBe(withLane);
+  runReactor(act, { lane: withLane, plain });
+  // Where it writes plainly as well, a lane is only for what has to wait.
+  if (!plain) expect(byLane > 1).toBe(withLane);
+  expect(plainly > 1).toBe(plain);
 }
 let lastModel = new Uint8Array(0);
 
@@ -109,13 +113,16 @@ test("a file, direct → what was written is read, and lies at its place in the 
   });
 });
 
-test("a file, buffered → the same, by the ring and by the write lane's thread", () => {
-  for (const lane of [false, true]) {
-    withFile(16 << 20, (file) => {
-      exercise({ path: file, direct: "never" }, { direct: false, readBack: file, lane });
-      expect(Buffer.compare(readFileSync(file), lastModel)).toBe(0);
-    });
-  }
+test.each([
+  ["the ring", false, false],
+  ["the write lane's thread", true, false],
+  ["plain calls and the ring", false, true],
+  ["plain calls and the thread", true, true],
+])("a file, buffered → the same, by %s", (_, lane, plain) => {
+  withFile(16 << 20, (file) => {
+    exercise({ path: file, direct: "never" }, { direct: false, readBack: file, lane, plain });
+    expect(Buffer.compare(readFileSync(file), lastModel)).toBe(0);
+  });
 });
 
 test("buffered and in memory → a read ends within submit, one out of its done by the ring", () => {
@@ -287,6 +294,101 @@ test.each([
       },
       mountPoint,
     );
+  } finally {
+    spawnSync("umount", [mountPoint]);
+    rmSync(mountPoint, { recursive: true, force: true });
+  }
+});
+
+test("what is under way elsewhere does not get on → no plain write until it has ended", () => {
+  withFile(1 << 20, (file) => {
+    runReactor(
+      (reactor, finish) => {
+        const area = new FileArea(reactor, { path: file, direct: "never" });
+        const place = { lengthBytes: 4096, bufferOffset: reactor.memory.allocate(4096) };
+        const isPlain = (done: (status: Status) => void): boolean => {
+          area.submit(operation(write, place, done));
+          return reactor.plainWrites.isNews;
+        };
+        let left = 2;
+        const ended = (): void => {
+          if (--left > 0) return;
+          expect(isPlain(() => area.close(finish))).toBe(true);
+        };
+        area.submit(operation(flush, {}, ended));
+        // Nothing is looked at within a callback: the flush cannot end meanwhile.
+        const untilMs = performance.now() + 10;
+        while (performance.now() < untilMs);
+        expect(isPlain(ended)).toBe(false);
+      },
+      { plain: true },
+    );
+  });
+});
+
+test("R13: what a flush covered counts as dirty no more, what came after it does", () => {
+  withFile(1 << 20, (file) => {
+    runReactor((reactor, finish) => {
+      const area = new FileArea(reactor, { path: file, direct: "never" });
+      const place = { lengthBytes: 8192, bufferOffset: reactor.memory.allocate(8192) };
+      const submit = (kind: OperationKind, done: () => void): void =>
+        area.submit(
+          operation(kind, kind === flush ? {} : place, (status) => {
+            expect(status).toBe(Status.ok);
+            done();
+          }),
+        );
+      submit(write, () => {
+        expect(area.writeBack?.dirtyBytes).toBe(8192);
+        let left = 2;
+        const ended = (): void => {
+          if (--left > 0) return;
+          expect(area.writeBack?.dirtyBytes).toBe(8192);
+          submit(flush, () => {
+            expect(area.writeBack?.dirtyBytes).toBe(0);
+            area.close(finish);
+          });
+        };
+        submit(flush, ended);
+        submit(write, ended);
+      });
+    });
+  });
+});
+
+test("R10, plainly: a write fails → ioError, as do all later ones", () => {
+  const mountPoint = mkdtempSync(path.join(tmpdir(), "cairn-machine-tmpfs-"));
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=1m", "none", mountPoint]);
+  expect(mounted.status).toBe(0);
+  try {
+    const fillUp = (file: string): void =>
+      runReactor(
+        (reactor, finish) => {
+          const area = new FileArea(reactor, { path: file, direct: "never" });
+          const lengthBytes = 64 << 10;
+          const place = { lengthBytes, bufferOffset: reactor.memory.allocate(lengthBytes) };
+          const ends: Status[] = [];
+          const next = (left: number): void => {
+            if (left === 0) {
+              const good = ends.indexOf(Status.ioError);
+              expect(good).toBeGreaterThan(0);
+              expect(ends.slice(good).every((status) => status === Status.ioError)).toBe(true);
+              expect(area.failure).toContain("ENOSPC");
+              return area.close(finish);
+            }
+            const told = (status: Status): void => {
+              ends.push(status);
+              next(left - 1);
+            };
+            const offsetBytes = ends.length * lengthBytes;
+            area.submit(operation(write, { ...place, offsetBytes }, told));
+            if (ends.length === 0) expect(reactor.plainWrites.isNews).toBe(true);
+          };
+          next(32);
+        },
+        { plain: true },
+      );
+    withFile(8 << 20, fillUp, mountPoint);
   } finally {
     spawnSync("umount", [mountPoint]);
     rmSync(mountPoint, { recursive: true, force: true });

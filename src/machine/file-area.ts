@@ -6,7 +6,9 @@
 // system can; else buffered, with a bound on the bytes the kernel holds dirty, so that a flush
 // takes seconds at most (R13): once half the bound has been written a write-back starts, and writes
 // wait when the other half is full before it ended. The bound follows what the disk was seen to do.
-// A buffered read that finds all its bytes in the page cache ends within `submit`.
+// A buffered read that finds all its bytes in the page cache ends within `submit`. A short buffered
+// write is done by a plain call where that is not likely to wait (plain-writes.ts), and told of
+// later in the same turn.
 //
 // Invariants:
 // - R10: nothing is retried into success. After a failed write or flush every later write and flush
@@ -40,29 +42,25 @@ import {
   STATX_DIOALIGN,
   STATX_DIO_MEM_ALIGN,
   STATX_DIO_OFFSET_ALIGN,
-  SYNC_FILE_RANGE_ALL,
 } from "./io-uring.wire.ts";
 import { ERRNO, address, cString, errno, errnoName, libc } from "./libc.ts";
 import { fstatSync } from "node:fs";
-import { totalmem } from "node:os";
 import { mapMemory, mappedBytes } from "./arena.ts";
 import { patiently } from "./patience.ts";
+import type { PlainWrites } from "./plain-writes.ts";
 import type { Reactor } from "./reactor.ts";
 import type { RingTarget } from "./ring.ts";
+import { WriteBack, type WriteBackOwner } from "./write-back.ts";
 import type { LaneOwner, WriteLane } from "./write-lane.ts";
 
 const QUEUE_DEPTH_MAX = 256;
 const SECTOR = 512;
 const ALIGN_MAX = 4096;
 /**
- * Bytes of a buffered file that may be dirty in the page cache: at least and at most (of the
- * machine's memory: the kernel itself holds back whoever has a fifth of it dirty).
+ * While writes and flushes are under way and none of them ends for so long, ms, something holds
+ * them up that a plain write might meet too.
  */
-const DIRTY_BYTES_MIN = 64 << 20;
-const DIRTY_BYTES_MAX = Math.max(1 << 30, totalmem() / 8);
-/** In between, what the disk was last seen to write back within this: so long a flush may take. */
-const DIRTY_MS = 5000;
-
+const HELD_UP_MS = 5;
 /** Reads that are not looked for in the page cache after one that was not there. */
 const MISS_REST = 16;
 
@@ -94,7 +92,7 @@ interface OpenedFile {
   fileBytes: number;
 }
 
-export class FileArea implements Area {
+export class FileArea implements Area, WriteBackOwner {
   readonly path: string;
   readonly sizeBytes: number;
   readonly alignBytes: number;
@@ -112,13 +110,15 @@ export class FileArea implements Area {
   #waitingFirst: Operation | null = null;
   #waitingLast: Operation | null = null;
   #writesFail = false;
-  /** Buffered only: bytes written since the running write-back began. */
-  #dirtyBytes = 0;
-  #dirtyBytesMax = DIRTY_BYTES_MIN;
-  #writeBack: WriteBack | null = null;
+  /** Buffered only. */
+  readonly writeBack: WriteBack | null;
   readonly #cached: CachedReads | null = null;
   /** Buffered only. */
   readonly lane: WriteLane | null;
+  readonly #plain: PlainWrites | null;
+  /** Writes and flushes that the ring or the lane has, and when one of them ended or began last. */
+  #elsewhere = 0;
+  #elsewhereMs = 0;
   #closed: (() => void) | null = null;
   #gone = false;
 
@@ -140,8 +140,9 @@ export class FileArea implements Area {
       throw new Fault("diskRefused", `${place.path} has ${opened.fileBytes} bytes, not ${wanted}`);
     }
     this.lane = opened.direct ? null : reactor.writeLane();
+    this.#plain = opened.direct ? null : reactor.plainWrites;
+    this.writeBack = opened.direct ? null : new WriteBack(this, reactor, opened.fd);
     if (opened.direct) return;
-    this.#writeBack = new WriteBack(this, reactor, opened.fd);
     this.#cached = new CachedReads(reactor, opened.fd, this.#offsetBytes);
   }
 
@@ -197,27 +198,37 @@ export class FileArea implements Area {
   }
 
   #mustHold(operation: Operation): boolean {
-    return (
-      operation.kind === OperationKind.write &&
-      this.#writeBack !== null &&
-      this.#writeBack.running &&
-      this.#dirtyBytes + operation.lengthBytes > this.#dirtyBytesMax / 2
-    );
+    if (operation.kind !== OperationKind.write || this.writeBack === null) return false;
+    return this.writeBack.mustHold(operation.lengthBytes);
   }
 
   #start(operation: Operation): void {
     if (operation.kind === OperationKind.read && this.#cached?.serve(operation) === true) return;
     this.#underWay++;
-    if (operation.kind === OperationKind.write && this.#writeBack !== null) {
-      this.#dirtyBytes += operation.lengthBytes;
-      if (this.#dirtyBytes >= this.#dirtyBytesMax / 2 && !this.#writeBack.running) {
-        this.#writeBack.start(this.#dirtyBytes);
-        this.#dirtyBytes = operation.lengthBytes;
-      }
-    }
+    if (operation.kind === OperationKind.write) this.writeBack?.writeBegins(operation.lengthBytes);
+    else if (operation.kind === OperationKind.flush) this.writeBack?.flushBegins();
     const request =
       this.#freeRequests.pop() ?? new Request(this, this.#reactor, this.#fd, this.#offsetBytes);
     request.start(operation);
+  }
+
+  /** A write whose owner is told later in this turn; false: the lane or the ring has to do it. */
+  writePlainly(offsetBytes: number, at: number, lengthBytes: number, owner: LaneOwner): boolean {
+    if (this.#plain === null) return false;
+    if (this.#elsewhere > 0 && performance.now() - this.#elsewhereMs > HELD_UP_MS) return false;
+    return this.#plain.write(this.#fd, offsetBytes, at, lengthBytes, owner);
+  }
+
+  beganElsewhere(): void {
+    if (this.#plain === null) return;
+    this.#elsewhere++;
+    if (this.#elsewhere === 1) this.#elsewhereMs = performance.now();
+  }
+
+  endedElsewhere(): void {
+    if (this.#plain === null) return;
+    this.#elsewhere--;
+    this.#elsewhereMs = performance.now();
   }
 
   /** A request ended; `code` is 0 or the errno. */
@@ -225,6 +236,7 @@ export class FileArea implements Area {
     this.#freeRequests.push(request);
     this.#underWay--;
     const isRead = operation.kind === OperationKind.read;
+    if (operation.kind === OperationKind.flush) this.writeBack?.flushEnded(code === 0);
     if (code !== 0) {
       const call = isRead ? "read" : operation.kind === OperationKind.write ? "write" : "fdatasync";
       this.fail(call, code, { writes: !isRead });
@@ -236,10 +248,7 @@ export class FileArea implements Area {
     this.#closeIfIdle();
   }
 
-  /** The write-back of `bytes` ended after `tookMs`. */
-  writeBackEnded(code: number, bytes: number, tookMs: number): void {
-    const bearable = (bytes / Math.max(1, tookMs)) * DIRTY_MS;
-    this.#dirtyBytesMax = Math.min(DIRTY_BYTES_MAX, Math.max(DIRTY_BYTES_MIN, bearable));
+  writeBackEnded(code: number): void {
     if (code !== 0) this.fail("sync_file_range", code, { writes: true });
     this.#startWaiting();
     this.#closeIfIdle();
@@ -269,7 +278,7 @@ export class FileArea implements Area {
 
   #closeIfIdle(): void {
     if (this.#closed === null || this.#underWay > 0 || this.#waitingFirst !== null) return;
-    if (this.#gone || this.#writeBack?.running === true) return;
+    if (this.#gone || this.writeBack?.running === true) return;
     const done = this.#closed;
     // Once: by now the number may be another file's.
     this.#gone = true;
@@ -287,6 +296,8 @@ class Request implements RingTarget, LaneOwner {
   readonly #baseBytes: number;
   #operation: Operation | null = null;
   #doneBytes = 0;
+  /** A write or flush that the ring or the lane has. */
+  #isElsewhere = false;
 
   constructor(area: FileArea, reactor: Reactor, fd: number, baseBytes: number) {
     this.#area = area;
@@ -305,6 +316,7 @@ class Request implements RingTarget, LaneOwner {
 
   ringDone(tag: number, result: number): void {
     if (tag === STEP_TRANSFER) this.#reactor.diskInFlight--;
+    this.#leaveElsewhere();
     this.#done(tag, result);
   }
 
@@ -333,7 +345,10 @@ class Request implements RingTarget, LaneOwner {
   #transfer(): void {
     const operation = this.#operation as Operation;
     const isRead = operation.kind === OperationKind.read;
-    if (!isRead && this.#area.lane !== null && this.#byLane(this.#area.lane)) return;
+    if (!isRead) {
+      if (this.#area.lane !== null && this.#throughCache(this.#area.lane)) return;
+      this.#goElsewhere();
+    }
     const { words } = this.#reactor.ring;
     const opcode = isRead ? RING_OP.read : RING_OP.write;
     this.#reactor.diskInFlight++;
@@ -345,20 +360,36 @@ class Request implements RingTarget, LaneOwner {
   }
 
   /** One that may stay in the page cache; false: the ring has to do it. */
-  #byLane(lane: WriteLane): boolean {
+  #throughCache(lane: WriteLane): boolean {
     const { offsetBytes, bufferOffset, lengthBytes, flags } = this.#operation as Operation;
     if ((flags & FLAG_FUA) !== 0) return false;
     const done = this.#doneBytes;
     const at = this.#baseBytes + offsetBytes + done;
     const address = this.#reactor.memory.baseAddress + bufferOffset + done;
-    return lane.write(this.#fd, at, address, lengthBytes - done, this);
+    if (this.#area.writePlainly(at, address, lengthBytes - done, this)) return true;
+    if (!lane.write(this.#fd, at, address, lengthBytes - done, this)) return false;
+    this.#goElsewhere();
+    return true;
   }
 
   laneDone(result: number): void {
+    this.#leaveElsewhere();
     this.#done(STEP_TRANSFER, result);
   }
 
+  #goElsewhere(): void {
+    this.#isElsewhere = true;
+    this.#area.beganElsewhere();
+  }
+
+  #leaveElsewhere(): void {
+    if (!this.#isElsewhere) return;
+    this.#isElsewhere = false;
+    this.#area.endedElsewhere();
+  }
+
   #flush(): void {
+    this.#goElsewhere();
     const entry = this.#reactor.ring.prepare(RING_OP.fsync, this.#fd, this, STEP_FLUSH);
     this.#reactor.ring.words[entry + SQE.opFlags] = FSYNC_DATASYNC;
   }
@@ -430,37 +461,6 @@ class CachedReads {
 
   close(): void {
     libc.munmap(address(this.#vectorAt), IOVEC_BYTES);
-  }
-}
-
-/** Pushes a buffered file's dirty pages out, one run at a time; says nothing about stability. */
-class WriteBack implements RingTarget {
-  running = false;
-  #bytes = 0;
-  #startMs = 0;
-  readonly #area: FileArea;
-  readonly #reactor: Reactor;
-  readonly #fd: number;
-
-  constructor(area: FileArea, reactor: Reactor, fd: number) {
-    this.#area = area;
-    this.#reactor = reactor;
-    this.#fd = fd;
-  }
-
-  start(bytes: number): void {
-    this.running = true;
-    this.#bytes = bytes;
-    this.#startMs = this.#reactor.clock.nowMs();
-    const { ring } = this.#reactor;
-    const entry = ring.prepare(RING_OP.syncFileRange, this.#fd, this, 0);
-    ring.words[entry + SQE.opFlags] = SYNC_FILE_RANGE_ALL; // length 0: to the end
-  }
-
-  ringDone(_tag: number, result: number): void {
-    this.running = false;
-    const tookMs = this.#reactor.clock.nowMs() - this.#startMs;
-    this.#area.writeBackEnded(result < 0 ? -result : 0, this.#bytes, tookMs);
   }
 }
 

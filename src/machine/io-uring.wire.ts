@@ -236,6 +236,13 @@ export const STATX_DIO_MEM_ALIGN = 152;
 export const STATX_DIO_OFFSET_ALIGN = 156;
 export const AT_EMPTY_PATH = 0x1000;
 
+/**
+ * struct rusage of one thread (getrusage(2)): ru_nvcsw, how often it slept, in words of 4 bytes.
+ */
+export const RUSAGE_THREAD = 1;
+export const RUSAGE_BYTES = 144;
+export const RUSAGE_SLEPT = 128 / 4;
+
 /** linux/fs.h ioctls of block devices. */
 export const BLKSSZGET = 0x1268;
 export const BLKGETSIZE64 = 0x80081272;

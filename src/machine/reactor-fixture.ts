@@ -13,9 +13,13 @@ const DEADLINE_MS = 15_000;
 
 export function runReactor(
   act: (reactor: Reactor, finish: () => void) => void,
-  options: { memoryBytes?: number; lane?: boolean } = {},
+  options: { memoryBytes?: number; lane?: boolean; plain?: boolean } = {},
 ): void {
-  const reactor = new Reactor({ memoryBytes: options.memoryBytes ?? 64 << 20 });
+  const { plain = false } = options;
+  const reactor = new Reactor({
+    memoryBytes: options.memoryBytes ?? 64 << 20,
+    dirtyRoom: { take: () => plain },
+  });
   const endMs = reactor.clock.nowMs() + DEADLINE_MS;
   let finished = false;
   reactor.onTick((nowMs) => {

@@ -10,7 +10,8 @@
 // the next for a moment before it sleeps: to be woken takes longer than the answer does.
 //
 // One turn: what was deferred, then the sends that gathered, then one io_uring_enter that submits
-// all of it and waits, then the completions, then the tick if it is due (every 50 or 100 ms).
+// all of it and waits, then the completions, those of writes through the page cache last, then the
+// tick if it is due (every 50 or 100 ms).
 // An exception out of a callback ends the loop and with it the process: a wrong reactor is worse
 // than a restarted one.
 
@@ -21,7 +22,9 @@ import type { Clock } from "#base/world.ts";
 import { ARENA_BYTES_DEFAULT, createMemory } from "./arena.ts";
 import { createClock } from "./clock.ts";
 import { CANCEL_ALL, CANCEL_FD, RING_OP, SQE } from "./io-uring.wire.ts";
+import { DirtyRoom } from "./dirty-room.ts";
 import { ERRNO, errno, errnoName, libc } from "./libc.ts";
+import { PlainWrites } from "./plain-writes.ts";
 import { Ring, type RingTarget } from "./ring.ts";
 import { WriteLane, type WriteLaneSeed } from "./write-lane.ts";
 
@@ -43,6 +46,9 @@ const SHORT_WAITS_MAX = 32;
 const LONG_WAIT_COST = 4;
 /** Completions of one turn up to which a host asks one thing after the other. */
 const LOOK_COMPLETIONS_MAX = 3;
+/** Where sockets move more in one turn, hosts ask for much at a time; so many turns are shut. */
+const LOOK_BYTES_MAX = 16 << 10;
+const LOOK_PAUSE_TURNS = 16;
 /** Turns in which sends are not waited for, after one in which nothing came with them in time. */
 const GATHER_PAUSE_TURNS = 256;
 const EFD_CLOEXEC = 0x80000;
@@ -50,6 +56,8 @@ const EFD_CLOEXEC = 0x80000;
 export interface ReactorOptions {
   memoryBytes?: number;
   ringEntries?: number;
+  /** What may become dirty before the kernel holds writers back; else as the kernel tells. */
+  dirtyRoom?: Pick<DirtyRoom, "take">;
 }
 
 /** What other threads leave in shared memory, looked at in every turn. */
@@ -73,13 +81,18 @@ export class Reactor {
   readonly wakeFd: number;
   /** Reads and writes of areas that the ring has; kept by the areas. */
   diskInFlight = 0;
+  /** Bytes that sockets received and sent in this turn; kept by them. */
+  movedBytes = 0;
   #sends = 0;
   #gatherPause = 0;
   #shortWaits = 0;
+  #lookPause = 0;
   #dispatched = 0;
   /** A thread for the write lane is wanted; while there is none the ring does its work. */
   onLane: (seed: WriteLaneSeed) => void = () => {};
   #lane: WriteLane | null = null;
+  /** For the short ones of the writes of areas that go through the page cache. */
+  readonly plainWrites: PlainWrites;
   /** When what is dispatched now was waited for last, ms: for figures alone, decides nothing. */
   turnMs = 0;
   readonly #ticks: ((nowMs: number) => void)[] = [];
@@ -105,6 +118,7 @@ export class Reactor {
     this.#baseHigh = Math.floor(this.memory.baseAddress / 2 ** 32);
     this.clock = createClock();
     this.ring = new Ring(options.ringEntries === undefined ? {} : { entries: options.ringEntries });
+    this.plainWrites = new PlainWrites(options.dirtyRoom ?? new DirtyRoom());
     this.#nextTickMs = this.clock.nowMs() + TICK_MS;
     this.wakeFd = libc.eventfd(0, EFD_CLOEXEC);
     if (this.wakeFd < 0) throw new Fault("badMachine", `no eventfd (${errnoName(errno())})`);
@@ -199,7 +213,8 @@ export class Reactor {
   }
 
   get #inFlight(): number {
-    return this.ring.inFlight + (this.#lane?.inFlight ?? 0);
+    const { isNews } = this.plainWrites;
+    return this.ring.inFlight + (this.#lane?.inFlight ?? 0) + (isNews ? 1 : 0);
   }
 
   #turn(): void {
@@ -207,6 +222,7 @@ export class Reactor {
     this.#runTurnEnds();
     const lane = this.#lane;
     const busy =
+      this.plainWrites.isNews ||
       this.#deferredNext.length > 0 ||
       this.#turnEndsNext.length > 0 ||
       (lane !== null && !lane.mayWait()) ||
@@ -216,9 +232,13 @@ export class Reactor {
     this.#wait(waitMs);
     this.turnMs = this.clock.nowMs();
     if (waitMs > 0) this.#noteWait(this.turnMs - beforeMs);
+    this.movedBytes = 0;
     this.#dispatched = this.ring.dispatch();
+    if (this.movedBytes > LOOK_BYTES_MAX) this.#lookPause = LOOK_PAUSE_TURNS;
+    else if (this.#lookPause > 0) this.#lookPause--;
     if (lane !== null) lane.collect();
     for (let i = 0; i < this.#visited.length; i++) (this.#visited[i] as Visited).collect();
+    this.plainWrites.collect();
     this.#tickIfDue();
   }
 
@@ -250,6 +270,7 @@ export class Reactor {
   /** Nothing is under way but what hosts will ask, and they were quick lately. */
   #mayLook(): boolean {
     if (this.#shortWaits < SHORT_WAITS_MIN || this.#dispatched > LOOK_COMPLETIONS_MAX) return false;
+    if (this.#lookPause > 0) return false;
     return this.diskInFlight === 0 && (this.#lane?.inFlight ?? 0) === 0;
   }
 

@@ -252,6 +252,7 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
       this.#end(result === 0 ? "the peer closed" : `receiving failed: ${errnoName(-result)}`);
       return;
     }
+    this.#reactor.movedBytes += result;
     if (tag === TAG_RECEIVE_INTO) this.#intoTook(result);
     else this.#readTo += result;
     this.#present();
@@ -418,6 +419,7 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
       this.#end(`sending failed: ${errnoName(-result)}`);
       return;
     }
+    this.#reactor.movedBytes += result;
     this.#queuedBytes -= result;
     let taken = result + this.#sendHeadTaken;
     while (this.#sendHead < this.#sendOffsets.length) {
