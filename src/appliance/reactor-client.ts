@@ -35,6 +35,8 @@ const NOTHING: ReactorReport = {
   waiting: 0,
 };
 
+type Channel = Pick<ControlEnd, "post" | "onMessage" | "close">;
+
 interface Wait {
   reactor: number;
   kinds: readonly FromReactor["kind"][];
@@ -66,14 +68,14 @@ export class ReactorClient {
   onProbed: (facts: ProbeFacts | null) => void = () => {};
   /** This thread was silent, and the unit's slices serve no more in this process. */
   onReleased: () => void = () => {};
-  readonly #channels: readonly ControlEnd[];
+  readonly #channels: readonly Channel[];
   readonly #log: Log;
   readonly #routes: ReactorRoutes;
   readonly #reports: ReactorReport[];
   readonly #waits: Wait[] = [];
 
   /** The first has the listeners and the links. */
-  constructor(channels: readonly ControlEnd[], log: Log) {
+  constructor(channels: readonly Channel[], log: Log) {
     this.#channels = channels;
     this.#log = log;
     this.#routes = new ReactorRoutes(channels.length);

@@ -231,12 +231,10 @@ export class ReactorEnd implements ControlChannel {
     const silentMs = limits.controlSilentMs ?? CONTROL_SILENT_MS;
     const watch = new Watch(this.#words, WORD.controlBeat, silentMs, nowMs);
     Atomics.store(this.#words, WORD.wakeFd, reactor.wakeFd);
-    reactor.onWake(() => {
-      // Or it was woken by somebody else.
-      if (Atomics.load(this.#words, WORD.wakeAsked) === 1) this.#take();
-    });
+    reactor.onWake(() => this.#take());
     reactor.onTick((now) => {
       Atomics.add(this.#words, WORD.reactorBeat, 1);
+      if (this.#isBehind) this.#take();
       const silent = watch.isSilent(now);
       if (silent && !this.#accused) this.onControlSilent();
       this.#accused = silent;
@@ -251,6 +249,12 @@ export class ReactorEnd implements ControlChannel {
     Atomics.add(words, WORD.toControlPosted, 1);
     this.#port.postMessage(message);
     return true;
+  }
+
+  /** There are messages that no wake came for, or came too early for. */
+  get #isBehind(): boolean {
+    const { toReactorPosted, toReactorTaken } = WORD;
+    return Atomics.load(this.#words, toReactorPosted) !== Atomics.load(this.#words, toReactorTaken);
   }
 
   #take(): void {
