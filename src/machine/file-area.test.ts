@@ -300,6 +300,28 @@ test.each([
   }
 });
 
+test("a disk on another file system is in use too → no plain write until it is closed", () => {
+  withFile(1 << 20, (file) => {
+    const elsewhere = (other: string): void =>
+      runReactor(
+        (reactor, finish) => {
+          const area = new FileArea(reactor, { path: file, direct: "never" });
+          const second = new FileArea(reactor, { path: other, direct: "never" });
+          const place = { lengthBytes: 4096, bufferOffset: reactor.memory.allocate(4096) };
+          const isPlain = (done: () => void): boolean => {
+            area.submit(operation(write, place, done));
+            return reactor.plainWrites.isNews;
+          };
+          const alone = (): void =>
+            second.close(() => expect(isPlain(() => area.close(finish))).toBe(true));
+          expect(isPlain(alone)).toBe(false);
+        },
+        { plain: true },
+      );
+    withFile(1 << 20, elsewhere, "/dev/shm");
+  });
+});
+
 test("what is under way elsewhere does not get on → no plain write until it has ended", () => {
   withFile(1 << 20, (file) => {
     runReactor(

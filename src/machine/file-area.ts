@@ -116,6 +116,8 @@ export class FileArea implements Area, WriteBackOwner {
   /** Buffered only. */
   readonly lane: WriteLane | null;
   readonly #plain: PlainWrites | null;
+  /** What it lies on, or is (stat(2)). */
+  readonly #device: number;
   /** Writes and flushes that the ring or the lane has, and when one of them ended or began last. */
   #elsewhere = 0;
   #elsewhereMs = 0;
@@ -141,6 +143,9 @@ export class FileArea implements Area, WriteBackOwner {
     }
     this.lane = opened.direct ? null : reactor.writeLane();
     this.#plain = opened.direct ? null : reactor.plainWrites;
+    const stat = fstatSync(opened.fd);
+    this.#device = stat.isBlockDevice() ? stat.rdev : stat.dev;
+    reactor.plainWrites.diskOpened(this.#device);
     this.writeBack = opened.direct ? null : new WriteBack(this, reactor, opened.fd);
     if (opened.direct) return;
     this.#cached = new CachedReads(reactor, opened.fd, this.#offsetBytes);
@@ -283,6 +288,7 @@ export class FileArea implements Area, WriteBackOwner {
     // Once: by now the number may be another file's.
     this.#gone = true;
     this.#cached?.close();
+    this.#reactor.plainWrites.diskClosed(this.#device);
     libc.close(this.#fd);
     done();
   }

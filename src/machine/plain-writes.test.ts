@@ -74,6 +74,17 @@ test("too long, or no room → not here", () => {
   expect(new PlainWrites({ take: () => false }).write(fd, 0, at, 512, nobody)).toBe(false);
 });
 
+test("disks on more than one device → not here, until those of all but one are closed", () => {
+  const { fd } = opened();
+  const own = new PlainWrites(plenty);
+  for (const device of [1, 1, 2]) own.diskOpened(device);
+  expect(own.write(fd, 0, at, 512, nobody)).toBe(false);
+  own.diskClosed(1);
+  expect(own.write(fd, 0, at, 512, nobody)).toBe(false);
+  own.diskClosed(1);
+  expect(own.write(fd, 0, at, 512, nobody)).toBe(true);
+});
+
 test("a write that slept → none for a while", () => {
   // Each waits for the medium; which of them for more than half a millisecond is the disk's affair.
   const { fd } = opened(open.O_DSYNC);

@@ -4,8 +4,9 @@
 // hand such a write to another thread and to be told of its end costs as much as the write itself,
 // and cuts what came together into parts of which each wakes somebody.
 //
-// Such a call may wait: for the file system's journal, for memory, or because the kernel holds back
-// whoever makes much dirty. So it is made only
+// Such a call may wait: for the file system's journal, for memory, because the kernel holds back
+// whoever makes much dirty, or without end where the file system is stuck. So it is made only
+// - while all disks of the reactor lie on one device: no other's hosts would wait as well,
 // - while the kernel is far from holding anybody back (dirty-room.ts),
 // - while nothing that the same file has under way elsewhere seems to be held up (file-area.ts),
 // - REST_SHARE times as long as the last one that slept took after it: of the reactor's time at
@@ -16,6 +17,7 @@
 //   within `write`.
 // - Nothing is retried (R10).
 
+import { assert } from "#base/assert.ts";
 import { RUSAGE_BYTES, RUSAGE_SLEPT, RUSAGE_THREAD } from "./io-uring.wire.ts";
 import { mapMemory, mappedBytes } from "./arena.ts";
 import type { DirtyRoom } from "./dirty-room.ts";
@@ -30,6 +32,8 @@ const REST_SHARE = 32;
 
 export class PlainWrites {
   readonly #room: Pick<DirtyRoom, "take">;
+  /** Disks in use on each device. */
+  readonly #devices = new Map<number, number>();
   readonly #owners: (LaneOwner | null)[] = [];
   readonly #results: number[] = [];
   #count = 0;
@@ -43,6 +47,18 @@ export class PlainWrites {
     this.#room = room;
   }
 
+  /** A disk is in use from now on: a file on that device, or itself that device (stat(2)). */
+  diskOpened(device: number): void {
+    this.#devices.set(device, (this.#devices.get(device) ?? 0) + 1);
+  }
+
+  diskClosed(device: number): void {
+    const left = (this.#devices.get(device) ?? 0) - 1;
+    assert(left >= 0, "a disk that is closed was opened");
+    if (left > 0) this.#devices.set(device, left);
+    else this.#devices.delete(device);
+  }
+
   /** Writes from memory at the address `at`; false: it is to be done elsewhere. */
   write(
     fd: number,
@@ -51,7 +67,7 @@ export class PlainWrites {
     lengthBytes: number,
     owner: LaneOwner,
   ): boolean {
-    if (lengthBytes > PLAIN_BYTES_MAX) return false;
+    if (lengthBytes > PLAIN_BYTES_MAX || this.#devices.size > 1) return false;
     const beforeMs = performance.now();
     if (beforeMs < this.#restUntilMs || !this.#room.take(lengthBytes, beforeMs)) return false;
     if (this.#slept < 0) this.#slept = this.#timesSlept();
