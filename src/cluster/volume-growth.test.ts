@@ -244,7 +244,7 @@ describe("it does not", () => {
     expect(made.view().promisedBytes(1)).toBe(10 * GIB);
   });
 
-  test("no room beside its last slice, though there is elsewhere → which disk, and what helps", () => {
+  test("no room beside its last slice, but elsewhere → which disk, and what helps", () => {
     const made = new StationFixture(drainMicrotasks);
     made.found();
     for (let unit = 2; unit <= 4; unit++) made.admit();
@@ -328,7 +328,7 @@ describe("beside everything else", () => {
     expect(askedBytes(made.view(), 1)).toBe(7 * GIB);
   });
 
-  test("a backup of before it grew → as large again as disks say, whatever order they tell in", () => {
+  test("a backup of before it grew → as large again as disks say, in any order", () => {
     for (const order of ["forth", "back"]) {
       const made = cluster();
       const backup = backupOf(made);
