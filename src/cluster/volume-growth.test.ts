@@ -365,6 +365,32 @@ describe("beside everything else", () => {
     expect(after.view().slices.size).toBe(2);
   });
 
+  test("more of it is told once its last slice is settled → that one becomes a whole one", () => {
+    const made = cluster();
+    const backup = backupOf(made);
+    const [zero, one] = [...made.view().slices.values()];
+    if (zero === undefined || one === undefined) throw new Error("no slices");
+    const after = restored(backup);
+    tell(after, [zero, one]);
+    after.until("settled", () => after.view().restored.size === 0);
+    expect(sizes(after)).toEqual([GIB, 0.5 * GIB]);
+    // Placed for a growth that was taken back, on disks that were away.
+    const late = { ...zero, slice: 9, index: 2 };
+    tell(after, [late]);
+    after.until("settled too", () => after.view().slices.size === 3);
+    after.until("all are whole", () => sizes(after).every((bytes) => bytes === GIB));
+    expect(volumeOf(after)).toMatchObject({ sizeBytes: 3 * GIB, slices: [1, 2, 9] });
+    // What comes before it is not known: it stays aside, and nothing waits.
+    tell(after, [{ ...zero, slice: 12, index: 5 }]);
+    after.time.pass(2000);
+    expect(volumeState(after.view(), volumeOf(after)).availability).toBe("online");
+    expect([...after.view().restored.keys()]).toEqual([12]);
+    expect(told(after, "volume-found").at(-1)).toContain("once a disk tells of part 4");
+    after.ask("deleteVolume", { volume: 1 });
+    after.until("gone", () => after.view().volumes.size === 0);
+    expect([after.view().slices.size, after.view().restored.size]).toEqual([0, 0]);
+  });
+
   test("rebuilt from disks alone → the row by its places, and a stale copy misleads nobody", () => {
     const made = cluster();
     const stale = made.view().slices.get(2);
