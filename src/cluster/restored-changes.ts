@@ -102,12 +102,28 @@ class Claims {
     const { view } = this.#draft;
     const known = this.#claims.get(record.slice) ?? view.restored.get(record.slice);
     if (known === undefined && !this.#mayBeFound(record)) return;
-    if (known === undefined && this.#draft.view.cluster?.gathering === true) this.#raise(record);
+    if (known === undefined && view.cluster?.gathering === true) this.#raise(record);
     const before = this.#claims.get(record.slice);
     this.#claims.set(record.slice, toldOf(known ?? claimOf(record, null), disk, record));
-    if (this.#place(record) || known !== undefined) return;
+    const hasPlace = this.#place(record);
+    if (known !== undefined) return;
+    if (hasPlace) return this.#tellAside(record);
     // Another slice has its place: nobody will ever ask for this one.
     if (before === undefined) this.#claims.delete(record.slice);
+  }
+
+  /** A part of a volume that lies behind one of which nothing is known yet. */
+  #tellAside({ volume: number, index }: SliceRecord): void {
+    const volume = this.#volumes.get(number) ?? this.#draft.view.volumes.get(number);
+    if (volume === undefined || index < volume.slices.length) return;
+    this.#draft.tell({
+      kind: "volume-found",
+      severity: "warning",
+      sentence:
+        `a disk holds part ${index + 1} of volume ${volume.name}, which grew after the backup: ` +
+        `it is used once a disk tells of part ${volume.slices.length + 1}`,
+      volume: number,
+    });
   }
 
   /** A slice that the control state does not know. */
@@ -150,7 +166,9 @@ class Claims {
       const first = gaps === 0 ? 0 : this.#draft.take("slice", gaps);
       for (let gap = 0; gap < gaps; gap++) row.push(first + gap);
     }
-    for (let next = this.#toldAt(record.volume, row.length); next !== null;) {
+    // Only the end of the row can have become longer.
+    const isEnd = record.index >= row.length - 1;
+    for (let next = isEnd ? this.#toldAt(record.volume, row.length) : null; next !== null;) {
       row.push(next);
       next = this.#toldAt(record.volume, row.length);
     }

@@ -244,7 +244,7 @@ describe("it does not", () => {
     expect(made.view().promisedBytes(1)).toBe(10 * GIB);
   });
 
-  test("no room beside its last slice, though there is elsewhere → which disk, and what helps", () => {
+  test("no room beside its last slice, but elsewhere → which disk, and what helps", () => {
     const made = new StationFixture(drainMicrotasks);
     made.found();
     for (let unit = 2; unit <= 4; unit++) made.admit();
@@ -328,7 +328,7 @@ describe("beside everything else", () => {
     expect(askedBytes(made.view(), 1)).toBe(7 * GIB);
   });
 
-  test("a backup of before it grew → as large again as disks say, whatever order they tell in", () => {
+  test("a backup of before it grew → as large again as disks say, in any order", () => {
     for (const order of ["forth", "back"]) {
       const made = cluster();
       const backup = backupOf(made);
@@ -363,6 +363,32 @@ describe("beside everything else", () => {
     expect(volumeOf(after)).toMatchObject({ sizeBytes: 1.5 * GIB, slices: volume.slices });
     expect(volumeOf(after).growth).toBeUndefined();
     expect(after.view().slices.size).toBe(2);
+  });
+
+  test("more of it is told once its last slice is settled → that one becomes a whole one", () => {
+    const made = cluster();
+    const backup = backupOf(made);
+    const [zero, one] = [...made.view().slices.values()];
+    if (zero === undefined || one === undefined) throw new Error("no slices");
+    const after = restored(backup);
+    tell(after, [zero, one]);
+    after.until("settled", () => after.view().restored.size === 0);
+    expect(sizes(after)).toEqual([GIB, 0.5 * GIB]);
+    // Placed for a growth that was taken back, on disks that were away.
+    const late = { ...zero, slice: 9, index: 2 };
+    tell(after, [late]);
+    after.until("settled too", () => after.view().slices.size === 3);
+    after.until("all are whole", () => sizes(after).every((bytes) => bytes === GIB));
+    expect(volumeOf(after)).toMatchObject({ sizeBytes: 3 * GIB, slices: [1, 2, 9] });
+    // What comes before it is not known: it stays aside, and nothing waits.
+    tell(after, [{ ...zero, slice: 12, index: 5 }]);
+    after.time.pass(2000);
+    expect(volumeState(after.view(), volumeOf(after)).availability).toBe("online");
+    expect([...after.view().restored.keys()]).toEqual([12]);
+    expect(told(after, "volume-found").at(-1)).toContain("once a disk tells of part 4");
+    after.ask("deleteVolume", { volume: 1 });
+    after.until("gone", () => after.view().volumes.size === 0);
+    expect([after.view().slices.size, after.view().restored.size]).toEqual([0, 0]);
   });
 
   test("rebuilt from disks alone → the row by its places, and a stale copy misleads nobody", () => {

@@ -233,7 +233,28 @@ export function growVolumes(view: ClusterView): Draft | null {
     const step = growth.ended === true ? takeBack(view, volume) : grow(view, volume);
     if (step !== null) return step;
   }
-  return null;
+  return fitSlices(view);
+}
+
+/**
+ * After a restore a disk may tell of more of a volume when what was its last slice is settled
+ * already: that one is to be a whole one then.
+ */
+function fitSlices(view: ClusterView): Draft | null {
+  const draft = new Draft(view);
+  for (const volume of view.volumes.values()) {
+    const isFound = volume.foundOnDisks === true || volume.foundFrom !== undefined;
+    if (!isFound || volume.state !== "ready") continue;
+    for (const [index, slice] of volume.slices.entries()) {
+      const record = view.slices.get(slice);
+      const sizeBytes = sliceSizeAt(volume, index);
+      if (record === undefined || record.sizeBytes >= sizeBytes || draft.isFull) continue;
+      if (!view.diskServes(record.head)) continue;
+      draft.relyOn(keys.volume(volume.number));
+      draft.put(keys.slice(slice), enlarged({ record, sizeBytes }));
+    }
+  }
+  return draft.isEmpty ? null : draft;
 }
 
 /** Places the next slices; after the last one the volume has its new size. */

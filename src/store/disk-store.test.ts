@@ -225,7 +225,7 @@ describe("store", () => {
     expect(bench.member().activeRegions()).toEqual([0]);
   });
 
-  test("H11: a larger record → as large, zero behind the old end; also replayed, from a checkpoint", () => {
+  test("H11: a larger record → as large, zero behind the old end; also replayed", () => {
     const bench = opened();
     const member = bench.member();
     bench.activate(member, 0, 1);

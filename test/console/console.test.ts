@@ -156,6 +156,18 @@ test("preview → where it would lie; created, assigned, deleted by its name", a
   await seen("The host may use it.");
   const { hosts } = await lab.unit(1).api.volume("scratch");
   expect(hosts.map(({ name }) => name)).toEqual([`host-${lab.hostAddress}`]);
+  // Not a whole slice: its last one becomes larger, and another is placed behind it.
+  await page.getByLabel("New size").fill("160M");
+  await click("Preview");
+  await seen("Preview: nothing has grown yet");
+  expect(await examine(page, "volume-grow-preview")).toEqual([]);
+  expect((await lab.unit(1).api.volume("scratch")).sizeBytes).toBe(96 * MIB);
+  await click("Grow volume");
+  await seen("scratch has 160M now.");
+  expect((await lab.unit(1).api.volume("scratch")).sizeBytes).toBe(160 * MIB);
+  await page.getByLabel("New size").fill("96M");
+  await click("Grow volume");
+  await seen("is never made smaller");
   await page.getByRole("link", { name: "Delete this volume…" }).click();
   expect(await examine(page, "volume-delete")).toEqual([]);
   await page.getByLabel("Name of the volume").fill("scratch");

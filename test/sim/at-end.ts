@@ -116,6 +116,7 @@ export class AtEnd {
 
   #checkProtected(): void {
     const simulation = this.#simulation;
+    this.#cluster.growth.protect();
     const whole = () => this.#cluster.losses.records().every((record) => this.#isWhole(record));
     simulation.run(simulation.nowMs + PROTECTED_MS, () => whole() || this.#cluster.exhausted());
     if (whole()) return;

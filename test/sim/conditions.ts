@@ -29,6 +29,8 @@ export const CONDITIONS = [
   "a pulled disk was taken again",
   "the control state was rebuilt from disks",
   "a unit wrote through a voter that was behind",
+  "a volume grew",
+  "a slice grew that lacked a copy",
 ] as const;
 export type Condition = (typeof CONDITIONS)[number];
 

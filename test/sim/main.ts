@@ -15,7 +15,7 @@ import { withCampaign } from "./campaigns.ts";
 import type { Campaign } from "./campaigns.ts";
 import { CONDITIONS, SEEDS_THAT_PROVE } from "./conditions.ts";
 import { mutants } from "./mutants.ts";
-import type { Mutant } from "./mutants.ts";
+import type { Mutant } from "./mutant.ts";
 import { runSeed } from "./run-seed.ts";
 import type { SeedResult } from "./run-seed.ts";
 

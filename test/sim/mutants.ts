@@ -31,40 +31,10 @@ import type { DiskPlan } from "#store/disk-plan.ts";
 import { DiskStore } from "#store/disk-store.ts";
 import { Member } from "#store/member.ts";
 import { Doubts } from "#store/scrub-doubts.ts";
+import { growing } from "./growth-mutants.ts";
+import { type Mutant, type MutantWorld, patch, patchGetter } from "./mutant.ts";
 import { SimDisk } from "./sim-disk.ts";
 import { UnitProcess } from "./sim-unit.ts";
-
-/** What a mutant needs of the run it spoils. */
-export interface MutantWorld {
-  after(delayMs: number, act: () => void): void;
-}
-
-export interface Mutant {
-  name: string;
-  /** The mistake, in words. */
-  sentence: string;
-  /** Makes the mistake; the answer unmakes it. */
-  install(world: MutantWorld): () => void;
-}
-
-/** Replaces one method; the answer puts the old one back. */
-function patch<T extends object, K extends keyof T>(
-  owner: T,
-  name: K,
-  make: (original: T[K]) => T[K],
-): () => void {
-  const original = Object.getOwnPropertyDescriptor(owner, name) as PropertyDescriptor;
-  const value = make(original.value as T[K]);
-  Object.defineProperty(owner, name, { ...original, value });
-  return () => Object.defineProperty(owner, name, original);
-}
-
-/** Replaces a getter. */
-function patchGetter<T extends object>(owner: T, name: keyof T, get: () => unknown): () => void {
-  const original = Object.getOwnPropertyDescriptor(owner, name) as PropertyDescriptor;
-  Object.defineProperty(owner, name, { ...original, get });
-  return () => Object.defineProperty(owner, name, original);
-}
 
 type Submit = (operation: Operation) => void;
 /** Members' stores do something else with some operations; `instead` answers whether it took it. */
@@ -286,7 +256,13 @@ const scrubbing: Mutant[] = [
   },
 ];
 
-export const mutants: readonly Mutant[] = [...stable, ...replication, ...remembering, ...scrubbing];
+export const mutants: readonly Mutant[] = [
+  ...stable,
+  ...replication,
+  ...remembering,
+  ...scrubbing,
+  ...growing,
+];
 
 function installLaggingReads(): () => void {
   const shapes = new WeakMap<DataPlane, VolumeShape[]>();

@@ -41,6 +41,7 @@ export const HARMS = [
   "pullDisk",
   "loseControl",
   "voterLate",
+  "grow",
 ] as const;
 export type Harm = (typeof HARMS)[number];
 
@@ -73,9 +74,10 @@ const USUAL: Record<Harm, number> = {
   pullDisk: 4,
   loseControl: 0,
   voterLate: 6,
+  grow: 5,
 };
 /** Not drawn. */
-const BY_SEED: readonly Harm[] = ["pullDisk", "loseControl", "voterLate"];
+const BY_SEED: readonly Harm[] = ["pullDisk", "loseControl", "voterLate", "grow"];
 /** One seed in so many pulls disks. */
 const PULLS_EVERY = 10;
 /** One seed in so many loses the control state, once; not those that are known to find mutants. */
@@ -103,6 +105,7 @@ export class Nemesis {
     // By the seed's number: what other seeds are known to find they go on finding.
     if (cluster.plan.seed % PULLS_EVERY === 0) this.#weights.push(["pullDisk", USUAL.pullDisk]);
     if (cluster.voters !== null) this.#weights.push(["voterLate", USUAL.voterLate]);
+    if (cluster.plan.grows === true) this.#weights.push(["grow", USUAL.grow]);
     this.#losesControl = cluster.plan.seed % REBUILDS_EVERY === REBUILDS_AT;
     this.#pauseMs = prng.pick([300, 800, 1500, 3000]);
   }
@@ -396,6 +399,9 @@ export class Nemesis {
       }
       case "loseControl":
         this.#loseControl();
+        return true;
+      case "grow":
+        this.#cluster.growth.some(this.#prng);
         return true;
       case "storeUnreachable":
         this.#unreachable(this.#unit().number, durationMs);

@@ -8,7 +8,7 @@ import type { Condition } from "./conditions.ts";
 import { Nemesis } from "./nemesis.ts";
 import { MIX_USUAL, SimCluster } from "./sim-cluster.ts";
 import type { ClusterPlan, VolumePlan } from "./sim-cluster.ts";
-import type { Mutant } from "./mutants.ts";
+import type { Mutant } from "./mutant.ts";
 
 export interface SeedResult {
   seed: number;
@@ -31,6 +31,12 @@ const MIB = 1 << 20;
 /** One seed in so many has voters between units and control store; the others stay as they are. */
 const VOTERS_EVERY = 10;
 const VOTERS_AT = 7;
+/** In one seed of so many volumes grow; their last slices are no whole ones then. */
+const GROWS_EVERY = 10;
+const GROWS_AT = 4;
+/** Every other seed that loses its control state. */
+const GROWS_TOO_EVERY = 50;
+const GROWS_TOO_AT = 38;
 
 export interface SeedPlan extends ClusterPlan {
   /** While the nemesis works a bit flips on some disk this often, ms; 0: only as a harm. */
@@ -46,6 +52,11 @@ export function planOf(seed: number): SeedPlan {
     const copies = Math.min(units, prng.pick([1, 2, 2, 2, 2, 3, 3]));
     const slices = Array.from({ length: prng.between(1, 3) }, () => pickDisks(prng, units, copies));
     volumes.push({ volume, copies, sliceBytes: prng.pick([4, 8, 16]) * MIB, slices });
+  }
+  const grows = seed % GROWS_EVERY === GROWS_AT || seed % GROWS_TOO_EVERY === GROWS_TOO_AT;
+  for (const volume of grows ? volumes : []) {
+    volume.sliceBytes = Math.max(8 * MIB, volume.sliceBytes);
+    volume.lastBytes = 4 * MIB;
   }
   const drift = prng.chance(0.5);
   const duplicates = prng.chance(0.3);
@@ -82,6 +93,7 @@ export function planOf(seed: number): SeedPlan {
     },
     decayMs: prng.pick([0, 0, 30, 100]),
     voters: seed % VOTERS_EVERY === VOTERS_AT,
+    grows,
   };
 }
 

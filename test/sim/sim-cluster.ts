@@ -37,6 +37,7 @@ import { HostCounts, SimHost } from "./sim-host.ts";
 import type { HostVolume, HostWorld, WorkMix } from "./sim-host.ts";
 import { NET_USUAL, SimNet } from "./sim-net.ts";
 import type { NetOptions } from "./sim-net.ts";
+import { SimGrowth } from "./sim-growth.ts";
 import { SimRestore } from "./sim-restore.ts";
 import type { RestoreOptions } from "./sim-restore.ts";
 import { SimVoters } from "./sim-voters.ts";
@@ -50,6 +51,8 @@ export interface VolumePlan {
   copies: number;
   /** Per slice the disks that hold it, the head first. */
   slices: DiskNumber[][];
+  /** Of the last slice; not said: a whole one. */
+  lastBytes?: number;
 }
 
 export interface ClusterPlan {
@@ -66,6 +69,8 @@ export interface ClusterPlan {
   scrub?: ScrubPace;
   /** What units write goes through voters, whose views may be behind (sim-voters.ts). */
   voters?: boolean;
+  /** Its volumes grow while the nemesis works. */
+  grows?: boolean;
 }
 
 export const MIX_USUAL: WorkMix = {
@@ -119,7 +124,8 @@ export class SimCluster {
   readonly reached = new Map<string, number>();
   /** What heads told of wrong blocks. */
   readonly happenings: SliceHappening[] = [];
-  readonly #slicePlaces = new Map<SliceNumber, SlicePlace>();
+  readonly growth = new SimGrowth(this);
+  readonly slicePlaces = new Map<SliceNumber, SlicePlace>();
   readonly #placement = new Map<DiskNumber, UnitNumber>();
   readonly #tags = new WeakMap<UnitProcess, SectorTags>();
   readonly #arenas: ArrayBuffer[] = [];
@@ -130,10 +136,10 @@ export class SimCluster {
     this.plan = plan;
     this.simulation = new Simulation(plan.seed);
     this.net = new SimNet(this.simulation, { ...NET_USUAL, ...plan.net });
-    this.shapes = shapesOf(plan, this.#slicePlaces);
+    this.shapes = shapesOf(plan, this.slicePlaces);
     this.hostVolumes = this.shapes.map((shape) => this.#hostVolume(shape));
     this.rot = new Rot(this);
-    this.losses = new MemoryLosses(this.#slicePlaces, (slice, place) => {
+    this.losses = new MemoryLosses(this.slicePlaces, (slice, place) => {
       this.simulation.trace("loss", slice);
       this.sometimes("all in-sync members lost their memory");
       this.history.lost(place.volume, place.firstSector, place.sectors);
@@ -229,29 +235,9 @@ export class SimCluster {
     }
   }
 
-  /** A volume grows by a slice on these disks, the head first. */
+  /** A volume grows by a slice on these disks, the head first; its number. */
   grow(volume: number, disks: DiskNumber[]): SliceNumber {
-    const at = this.shapes.findIndex((one) => one.volume === volume);
-    const shape = this.shapes[at] as VolumeShape;
-    const slice = 1 + Math.max(...this.#slicePlaces.keys());
-    const sectors = shape.sliceBytes / SECTOR_BYTES;
-    const firstSector = shape.slices.length * sectors;
-    this.#slicePlaces.set(slice, { volume, firstSector, sectors });
-    const sizeBytes = shape.sizeBytes + shape.sliceBytes;
-    const grown = { ...shape, sizeBytes, slices: [...shape.slices, slice] };
-    this.shapes[at] = grown;
-    const index = shape.slices.length;
-    const record = this.#firstRecord(slice, { volume, index, sizeBytes: shape.sliceBytes, disks });
-    this.controlStore.commit({
-      ifs: [],
-      puts: [{ key: keys.slice(slice), value: JSON.stringify(record) }],
-    });
-    for (const { process } of this.units)
-      process?.deliver(() => process.plane.volumeChanged(grown));
-    const hostVolume = this.hostVolumes[at] as HostVolume;
-    hostVolume.sectors += sectors;
-    for (const count of [4, 16, 40]) hostVolume.hot.push({ firstSector, count });
-    return slice;
+    return this.growth.grow(volume, { disks }) as SliceNumber;
   }
   sometimes(condition: Condition): void {
     this.reached.set(condition, (this.reached.get(condition) ?? 0) + 1);
@@ -462,13 +448,14 @@ export class SimCluster {
     return this.plan.volumes.flatMap((plan, at) =>
       plan.slices.map((disks, index) => {
         const slice = (this.shapes[at] as VolumeShape).slices[index] as SliceNumber;
-        const { volume, sliceBytes: sizeBytes } = plan;
-        return this.#firstRecord(slice, { volume, index, sizeBytes, disks });
+        const { volume, sliceBytes, lastBytes = sliceBytes } = plan;
+        const sizeBytes = index === plan.slices.length - 1 ? lastBytes : sliceBytes;
+        return this.firstRecord(slice, { volume, index, sizeBytes, disks });
       }),
     );
   }
 
-  #firstRecord(
+  firstRecord(
     slice: SliceNumber,
     of: { volume: number; index: number; sizeBytes: number; disks: DiskNumber[] },
   ): SliceRecord {
@@ -574,7 +561,8 @@ function shapesOf(plan: ClusterPlan, places: Map<SliceNumber, SlicePlace>): Volu
       places.set(slice, { volume: volume.volume, firstSector: index * sectors, sectors });
       return slice;
     });
-    const { sliceBytes } = volume;
-    return { volume: volume.volume, sizeBytes: sliceBytes * slices.length, sliceBytes, slices };
+    const { sliceBytes, lastBytes = sliceBytes } = volume;
+    const sizeBytes = sliceBytes * (slices.length - 1) + lastBytes;
+    return { volume: volume.volume, sizeBytes, sliceBytes, slices };
   });
 }

@@ -284,6 +284,10 @@ export class SimHost {
     if (status === Status.mediumError && !this.#world.rotten(act)) {
       this.#world.violation(`medium error at sector ${act.firstSector} with no rotten bytes (H8)`);
     }
+    // What hosts know of a volume's size, the unit that they ask knows as well (H11).
+    if (status === Status.outOfRange) {
+      this.#world.violation(`sector ${act.firstSector} (${act.count}) is beyond the end (H11)`);
+    }
     // R10 holds per extent: a longer request may have been done in part before the space ran out.
     const extent = (sector: number) => Math.floor((sector * SECTOR_BYTES) / EXTENT_BYTES);
     const oneExtent = extent(act.firstSector) === extent(act.firstSector + act.count - 1);

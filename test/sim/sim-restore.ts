@@ -7,6 +7,7 @@
 // before its owner's word that all disks have told (cluster/restored-changes.ts).
 
 import type { DiskNumber, SliceNumber, SliceRecord } from "#base/record.ts";
+import { sliceSizeAt } from "#cluster/placement.ts";
 import { acceptedRecord, claimOf, settledRecord, toldOf } from "#cluster/restored-slices.ts";
 import type { RestoredSlice } from "#cluster/restored-slices.ts";
 import { keys } from "#cluster/state.ts";
@@ -157,11 +158,19 @@ export class SimRestore {
     this.#settleAll((claim) => acceptedRecord(claim, { lineage, number: 1, atMs: 0 }));
   }
 
+  /** As large as its volume needs it: an older record may be all that was told. */
+  #fitted(record: SliceRecord): SliceRecord {
+    const shape = this.#cluster.shapes.find(({ volume }) => volume === record.volume);
+    if (shape === undefined) return record;
+    return { ...record, sizeBytes: Math.max(record.sizeBytes, sliceSizeAt(shape, record.index)) };
+  }
+
   #settleAll(settle = this.#settle): void {
     for (const [slice, claim] of this.#claims) {
-      const record = settle(claim);
-      if (record === null) continue;
+      const settled = settle(claim);
+      if (settled === null) continue;
       this.#claims.delete(slice);
+      const record = this.#fitted(settled);
       const put = { key: keys.slice(slice), value: JSON.stringify(record) };
       this.#cluster.controlStore.commit({ ifs: [{ key: put.key, modRevision: 0 }], puts: [put] });
     }

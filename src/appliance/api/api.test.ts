@@ -324,7 +324,7 @@ describe("volumes", () => {
     expect((await send("POST", "/api/v1/volumes", ONE, headers)).status).toBe(201);
   });
 
-  test("grown; tried; again with its key, or for the same size → once; nonsense → refused", async () => {
+  test("grown; tried; again by its key, or for the same size → once; else refused", async () => {
     await send("POST", "/api/v1/volumes", ONE);
     const path = "/api/v1/volumes/one/grow";
     const larger = { sizeBytes: 2 * ONE.sizeBytes };

@@ -16,16 +16,17 @@ export function Preview(options: { preview: VolumeView; seen: Reading; hasBytes?
   const { preview, seen, hasBytes = 0 } = options;
   const { copies } = layouts[preview.protection];
   const needsBytes = (preview.sizeBytes - hasBytes) * copies;
+  const more = hasBytes === 0 ? "" : " more";
   const news = hasBytes === 0 ? "nothing is made yet" : "nothing has grown yet";
   const pool = (seen.pools ?? []).find((one) => one.name === preview.pool);
   const freeBytes = pool?.freeBytes ?? 0;
+  const takes = `${sizeInWords(needsBytes)}${more} of the ${sizeInWords(freeBytes)} that are free`;
   return (
     <section class="card" aria-labelledby="preview">
       <h2 id="preview">Preview: {news}</h2>
       <p>
-        {preview.name} gives hosts {sizeInWords(preview.sizeBytes)} and takes up to{" "}
-        {sizeInWords(needsBytes)} {hasBytes === 0 ? "" : "more "}of the {sizeInWords(freeBytes)}{" "}
-        that are free in the pool {preview.pool}: {layouts[preview.protection].sentence}.
+        {preview.name} gives hosts {sizeInWords(preview.sizeBytes)} and takes up to {takes} in the
+        pool {preview.pool}: {layouts[preview.protection].sentence}.
       </p>
       <Bar label="It takes of what is free" partBytes={needsBytes} wholeBytes={freeBytes} />
       <SliceFigure slices={preview.slices} disks={seen.disks} units={seen.units} />

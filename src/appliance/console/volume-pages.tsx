@@ -7,7 +7,7 @@
 
 import { layouts } from "#base/layout.ts";
 import { sizeInWords, timeInWords } from "#appliance/api/words.ts";
-import type { DiskView, UnitView, VolumeView } from "#appliance/backend.ts";
+import type { UnitView, VolumeView } from "#appliance/backend.ts";
 import { type PoolView, fitsInWords } from "#appliance/pools.ts";
 import type { VolumeChart } from "#appliance/unit-neighbours.ts";
 import { attachWays } from "./attach.ts";

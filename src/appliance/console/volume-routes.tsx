@@ -34,6 +34,7 @@ export function addVolumePages(app: ConsoleApp, desk: Desk): void {
   );
   addCreation(app, desk);
   addOne(app, desk);
+  addGrowth(app, desk);
   addGoingOn(app, desk);
   addDiscarding(app, desk);
   addDeletion(app, desk);
@@ -92,9 +93,10 @@ async function createFor(
   return backend.createVolume({ ...wanted, hosts }, { dryRun: false });
 }
 
-function addOne(app: ConsoleApp, desk: Desk): void {
+/** One volume's page, with what was refused, or what a new size would come to. */
+function showing(desk: Desk) {
   const { backend } = desk;
-  const show = async (
+  return async (
     call: Call,
     session: Session,
     made: { volume: VolumeView; fault: Fault | null; growth?: Growth },
@@ -107,6 +109,11 @@ function addOne(app: ConsoleApp, desk: Desk): void {
     const content = <VolumePage {...{ seen, session, volume, fault, page, chart, growth }} />;
     return desk.show(call, { title: volume.name, place: PLACE, content, fault: made.fault });
   };
+}
+
+function addOne(app: ConsoleApp, desk: Desk): void {
+  const { backend } = desk;
+  const show = showing(desk);
   app.get(
     `${PLACE}/:id`,
     desk.guarded((call, session) => {
@@ -132,6 +139,26 @@ function addOne(app: ConsoleApp, desk: Desk): void {
       return desk.lead(call, volumePath(volume));
     }),
   );
+  for (const act of ["assign", "revoke"] as const) {
+    app.post(
+      `${PLACE}/:id/${act}`,
+      desk.guarded(async (call, session) => {
+        const host = (await desk.form(call, session)).get("host") ?? "";
+        const volume = backend.volume(nameIn(call));
+        const fault = await desk.attempt(call, () =>
+          backend.hosts[act](String(volume.volume), host),
+        );
+        if (fault !== null) return show(call, session, { volume, fault });
+        session.note = act === "assign" ? "The host may use it." : "It is taken from the host.";
+        return desk.lead(call, volumePath(volume));
+      }),
+    );
+  }
+}
+
+function addGrowth(app: ConsoleApp, desk: Desk): void {
+  const { backend } = desk;
+  const show = showing(desk);
   app.post(
     `${PLACE}/:id/grow`,
     desk.guarded(async (call, session) => {
@@ -151,21 +178,6 @@ function addOne(app: ConsoleApp, desk: Desk): void {
       return desk.lead(call, volumePath(volume));
     }),
   );
-  for (const act of ["assign", "revoke"] as const) {
-    app.post(
-      `${PLACE}/:id/${act}`,
-      desk.guarded(async (call, session) => {
-        const host = (await desk.form(call, session)).get("host") ?? "";
-        const volume = backend.volume(nameIn(call));
-        const fault = await desk.attempt(call, () =>
-          backend.hosts[act](String(volume.volume), host),
-        );
-        if (fault !== null) return show(call, session, { volume, fault });
-        session.note = act === "assign" ? "The host may use it." : "It is taken from the host.";
-        return desk.lead(call, volumePath(volume));
-      }),
-    );
-  }
 }
 
 function addDeletion(app: ConsoleApp, desk: Desk): void {
