@@ -100,7 +100,9 @@ export class Unit {
   /** Of the cluster as this run knows it. */
   #generation = FIRST_GENERATION;
   #leaving = false;
-  #endRun: (reason: string) => void = () => {};
+  #tellEnd: (reason: string) => void = () => {};
+  /** The run ends or has ended: what is still under way decides nothing any more. */
+  #isOver = false;
   /** Resolves with the reason when this run ends by itself, so that the unit begins anew. */
   readonly ended: Promise<string>;
   #links: readonly MachineLink[] = [];
@@ -111,7 +113,7 @@ export class Unit {
     const { configuration } = made;
     this.#outside = outside;
     this.ended = new Promise((resolve) => {
-      this.#endRun = resolve;
+      this.#tellEnd = resolve;
     });
     this.#world = outside.world;
     this.#timers = outside.timers;
@@ -383,6 +385,7 @@ export class Unit {
     try {
       const facts = this.#facts(station.clusterId);
       const saved = await joinCluster(this.#world, this.#security, station, facts);
+      if (this.#isOver) return;
       this.state.write(MEMBERSHIP_FILE, membershipText(saved));
       await this.#enter(saved);
     } catch (error) {
@@ -426,11 +429,18 @@ export class Unit {
     this.#endRun("its cluster gives way to another");
   }
 
+  #endRun(reason: string): void {
+    this.#isOver = true;
+    this.#tellEnd(reason);
+  }
+
   /** The owner removed this unit from the cluster: it stays out, and says so. */
   #wasRemoved({
     clusterId,
     clusterName,
   }: Pick<SavedMembership, "clusterId" | "clusterName">): void {
+    // Told again by a call of a run that ended: the unit may have been made new since.
+    if (this.#isOver) return;
     writeRemoval(this.state, { clusterId, clusterName });
     this.#leaving = true;
     this.#endRun("it was removed from its cluster");
@@ -574,6 +584,7 @@ export class Unit {
   async stop(reason: string): Promise<void> {
     if (this.stopping) return;
     this.stopping = true;
+    this.#isOver = true;
     this.#say(`stopping: ${reason}`);
     this.discovery.shuttingDown({ kind: ShutdownKind.planned, expectedReturnSeconds: 0, reason });
     this.disks.stop();
