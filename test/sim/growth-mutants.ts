@@ -23,7 +23,7 @@ export const growing: readonly Mutant[] = [
         "growTo",
         (original) =>
           function (this: SliceState, sizeBytes: number) {
-            if (++count % 3 !== 0) original.call(this, sizeBytes);
+            if (++count % 2 !== 0) original.call(this, sizeBytes);
           },
       );
     },

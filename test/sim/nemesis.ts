@@ -74,7 +74,7 @@ const USUAL: Record<Harm, number> = {
   pullDisk: 4,
   loseControl: 0,
   voterLate: 6,
-  grow: 5,
+  grow: 12,
 };
 /** Not drawn. */
 const BY_SEED: readonly Harm[] = ["pullDisk", "loseControl", "voterLate", "grow"];

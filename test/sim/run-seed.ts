@@ -31,12 +31,9 @@ const MIB = 1 << 20;
 /** One seed in so many has voters between units and control store; the others stay as they are. */
 const VOTERS_EVERY = 10;
 const VOTERS_AT = 7;
-/** In one seed of so many volumes grow; their last slices are no whole ones then. */
+/** In one seed of so many volumes grow, some of which lose their control state as well. */
 const GROWS_EVERY = 10;
-const GROWS_AT = 4;
-/** Every other seed that loses its control state. */
-const GROWS_TOO_EVERY = 50;
-const GROWS_TOO_AT = 38;
+const GROWS_AT = 8;
 
 export interface SeedPlan extends ClusterPlan {
   /** While the nemesis works a bit flips on some disk this often, ms; 0: only as a harm. */
@@ -53,7 +50,7 @@ export function planOf(seed: number): SeedPlan {
     const slices = Array.from({ length: prng.between(1, 3) }, () => pickDisks(prng, units, copies));
     volumes.push({ volume, copies, sliceBytes: prng.pick([4, 8, 16]) * MIB, slices });
   }
-  const grows = seed % GROWS_EVERY === GROWS_AT || seed % GROWS_TOO_EVERY === GROWS_TOO_AT;
+  const grows = seed % GROWS_EVERY === GROWS_AT;
   for (const volume of grows ? volumes : []) {
     volume.sliceBytes = Math.max(8 * MIB, volume.sliceBytes);
     volume.lastBytes = 4 * MIB;

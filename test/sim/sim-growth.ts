@@ -44,7 +44,7 @@ export class SimGrowth {
     const shape = prng.pick(shapes);
     const hasBytes = sliceSizeAt(shape, shape.slices.length - 1);
     const copies = plan.volumes.find(({ volume }) => volume === shape.volume)?.copies ?? 1;
-    const withinMs = prng.pick([0, 20, 300]);
+    const withinMs = prng.pick([0, 0, 20, 300]);
     if (hasBytes < shape.sliceBytes && prng.chance(0.7)) {
       const room = (shape.sliceBytes - hasBytes) / REGION_BYTES;
       const lastBytes = hasBytes + REGION_BYTES * prng.between(1, room);
@@ -145,16 +145,15 @@ export class SimGrowth {
     return cluster.firstRecord(slice, { volume, index, sizeBytes: sliceBytes, disks });
   }
 
-  /** As a host does that attaches: it reads what is at the end, and writes there. */
-  #lookAt(volume: HostVolume): void {
+  /** As hosts do that attach: they read and write what is new, through any unit. */
+  #lookAt(volume: HostVolume, hadSectors: number): void {
     const { hosts, simulation } = this.#cluster;
     const { prng } = simulation;
-    const portals = this.#cluster.portals();
-    if (portals.length === 0) return;
-    const firstSector = volume.sectors - prng.between(1, 5) * LOOK_SECTORS;
-    for (const kind of [OperationKind.read, OperationKind.write]) {
-      const wish = { kind, volume, firstSector, count: LOOK_SECTORS, flags: 0 };
-      prng.pick(hosts).act(prng.pick(portals), wish, () => {});
+    const wish = { volume, count: LOOK_SECTORS, flags: 0 };
+    for (const portal of this.#cluster.portals()) {
+      const kind = prng.chance(0.7) ? OperationKind.read : OperationKind.write;
+      const firstSector = prng.pick([hadSectors, volume.sectors - LOOK_SECTORS]);
+      prng.pick(hosts).act(portal, { ...wish, kind, firstSector }, () => {});
     }
   }
 
@@ -184,7 +183,7 @@ export class SimGrowth {
         const first = aroundBytes / SECTOR_BYTES - count / 2;
         seen.hot.push({ firstSector: Math.min(first, seen.sectors - 2 * count), count });
       }
-      this.#lookAt(seen);
+      this.#lookAt(seen, hadBytes / SECTOR_BYTES);
     };
     if (withinMs === 0) use();
     else simulation.after(withinMs + 1, use);
