@@ -2,9 +2,10 @@
 //
 // The channel to a real Worker with a reactor: order, bound, and each side noticing the other hang.
 
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
+import { MessageChannel } from "node:worker_threads";
 import { createClock } from "./clock.ts";
-import { ControlEnd, MESSAGES_MAX } from "./control-channel.ts";
+import { COUNTERS_MAX, ControlEnd, MESSAGES_MAX, ReactorEnd, WORD } from "./control-channel.ts";
 
 interface Told {
   kind: string;
@@ -101,4 +102,46 @@ test("a control thread that hangs longer than its limit → the reactor is told"
   await promise;
   control.close();
   worker.terminate();
+});
+
+describe("messages and wakes", () => {
+  function reactorEnd() {
+    const { port1, port2 } = new MessageChannel();
+    const shared = new SharedArrayBuffer(64 + COUNTERS_MAX * 8);
+    const words = new Int32Array(shared, 0, 16);
+    let tick: (nowMs: number) => void = () => {};
+    const reactor = {
+      ...{ clock: createClock(), wakeFd: -1, onWake: () => {}, defer: () => {} },
+      onTick: (act: typeof tick) => {
+        tick = act;
+      },
+    };
+    const end = new ReactorEnd({ kind: "reactor-seed", port: port2, shared }, reactor);
+    const taken: unknown[] = [];
+    end.onMessage = (message) => taken.push(message);
+    return { port: port1, words, taken, tick: (nowMs: number) => tick(nowMs) };
+  }
+
+  test("posted without a wake → taken at the next tick", () => {
+    const { port, words, taken, tick } = reactorEnd();
+    port.postMessage({ kind: "one" });
+    Atomics.add(words, WORD.toReactorPosted, 1);
+    tick(0);
+    expect(taken).toEqual([{ kind: "one" }]);
+    tick(60_000);
+    port.close();
+  });
+
+  test("posted and nowhere → the reactor ends, when it has waited for long", () => {
+    const { port, words, taken, tick } = reactorEnd();
+    Atomics.add(words, WORD.toReactorPosted, 1);
+    for (const nowMs of [0, 1000, 2000]) tick(nowMs);
+    // Another one arrives: the one before is missed all the same, and waited for anew.
+    port.postMessage({ kind: "two" });
+    Atomics.add(words, WORD.toReactorPosted, 1);
+    for (const nowMs of [3000, 5500, 7900]) tick(nowMs);
+    expect(taken).toEqual([{ kind: "two" }]);
+    expect(() => tick(8000)).toThrow("each message of the control thread arrives");
+    port.close();
+  });
 });

@@ -9,7 +9,10 @@
 //
 // Invariants:
 // - At most MESSAGES_MAX messages of a direction are under way; `post` answers false when it is
-//   full, which a healthy other side never lets happen. Messages arrive in order, each once.
+//   full, which a healthy other side never lets happen. Messages arrive in order, each once. A
+//   reactor that misses one knows something else than the control thread says, and would go on so:
+//   it looks at every tick whether it is behind, also where no wake came, and ends (with its
+//   process) when what was posted does not arrive.
 // - Alive means: its counter of turns moves. The watcher counts only time in which it ran itself,
 //   so that a paused machine accuses nobody (a watcher that was late starts to wait anew).
 
@@ -46,8 +49,11 @@ export interface ControlChannel {
   readonly counters: Counters;
 }
 
+/** A message that was posted and is not there for so long is lost. */
+const LOST_MS = 5000;
+
 // Shared memory: 32-bit words first, then the counters as doubles.
-const WORD = {
+export const WORD = {
   controlBeat: 0,
   reactorBeat: 1,
   toReactorPosted: 2,
@@ -221,9 +227,16 @@ export class ReactorEnd implements ControlChannel {
   readonly #words: Int32Array;
   readonly #port: MessagePort;
   #accused = false;
+  /** Messages taken when it was found behind last, and since when it is; -1: it was not. */
+  #behindAt = -1;
+  #behindMs = 0;
 
   /** Joins a seed and a reactor; before the reactor's `run`. */
-  constructor(seed: ReactorSeed, reactor: Reactor, limits: { controlSilentMs?: number } = {}) {
+  constructor(
+    seed: Omit<ReactorSeed, "options">,
+    reactor: Pick<Reactor, "clock" | "wakeFd" | "onWake" | "onTick" | "defer">,
+    limits: { controlSilentMs?: number } = {},
+  ) {
     this.#words = new Int32Array(seed.shared, 0, WORDS_BYTES / 4);
     this.#port = seed.port;
     this.counters = new Counters(seed.shared);
@@ -234,7 +247,7 @@ export class ReactorEnd implements ControlChannel {
     reactor.onWake(() => this.#take());
     reactor.onTick((now) => {
       Atomics.add(this.#words, WORD.reactorBeat, 1);
-      if (this.#isBehind) this.#take();
+      this.#catchUp(now);
       const silent = watch.isSilent(now);
       if (silent && !this.#accused) this.onControlSilent();
       this.#accused = silent;
@@ -251,7 +264,21 @@ export class ReactorEnd implements ControlChannel {
     return true;
   }
 
-  /** There are messages that no wake came for, or came too early for. */
+  /** Takes what no wake came for, or came too early for. */
+  #catchUp(nowMs: number): void {
+    if (this.#isBehind) this.#take();
+    if (!this.#isBehind) {
+      this.#behindAt = -1;
+      return;
+    }
+    const taken = Atomics.load(this.#words, WORD.toReactorTaken);
+    if (taken !== this.#behindAt) {
+      this.#behindAt = taken;
+      this.#behindMs = nowMs;
+    }
+    assert(nowMs - this.#behindMs < LOST_MS, "each message of the control thread arrives");
+  }
+
   get #isBehind(): boolean {
     const { toReactorPosted, toReactorTaken } = WORD;
     return Atomics.load(this.#words, toReactorPosted) !== Atomics.load(this.#words, toReactorTaken);
