@@ -100,11 +100,11 @@ export class Unit {
   /** Of the cluster as this run knows it. */
   #generation = FIRST_GENERATION;
   #leaving = false;
-  #tellEnd: (reason: string) => void = () => {};
+  readonly #end = Promise.withResolvers<string>();
   /** The run ends or has ended: what is still under way decides nothing any more. */
   #isOver = false;
   /** Resolves with the reason when this run ends by itself, so that the unit begins anew. */
-  readonly ended: Promise<string>;
+  readonly ended = this.#end.promise;
   #links: readonly MachineLink[] = [];
   #linksAtMs = 0;
   #linksText = "";
@@ -112,9 +112,6 @@ export class Unit {
   constructor(outside: UnitOutside, made: MadeUnit) {
     const { configuration } = made;
     this.#outside = outside;
-    this.ended = new Promise((resolve) => {
-      this.#tellEnd = resolve;
-    });
     this.#world = outside.world;
     this.#timers = outside.timers;
     this.configuration = configuration;
@@ -218,10 +215,8 @@ export class Unit {
             this.#udp.send(packet, address, to.port);
           },
           unitStorage: () => {},
-          unitStorageChanged: (unitId, changed) => {
-            const facts = storageFacts(unitId, changed);
-            this.#world.log.write("info", "storage of a unit changed", facts);
-          },
+          unitStorageChanged: (...what) =>
+            this.#world.log.write("info", "storage of a unit changed", storageFacts(...what)),
           unitShutdown: (unitId, shutdown) =>
             this.#world.log.write("info", "a unit goes down", { unitId, reason: shutdown.reason }),
         },
@@ -303,7 +298,8 @@ export class Unit {
     answerUnit(this.#world, this.#security, socket, (pipe, peer) => {
       const { life } = this;
       if (peer.purpose === Purpose.adopt) {
-        return answerOffer(pipe, this.state, (name) => this.#adopted(name));
+        const given = "it was given the join secret of the cluster";
+        return answerOffer(pipe, this.state, (name) => this.#endRun(`${given} ${name}`));
       }
       if (life === null) return pipe.close("in no cluster");
       if (peer.purpose === Purpose.generation) return life.generations.meet(pipe, peer);
@@ -431,14 +427,11 @@ export class Unit {
 
   #endRun(reason: string): void {
     this.#isOver = true;
-    this.#tellEnd(reason);
+    this.#end.resolve(reason);
   }
 
   /** The owner removed this unit from the cluster: it stays out, and says so. */
-  #wasRemoved({
-    clusterId,
-    clusterName,
-  }: Pick<SavedMembership, "clusterId" | "clusterName">): void {
+  #wasRemoved({ clusterId, clusterName }: Removal): void {
     // Told again by a call of a run that ended: the unit may have been made new since.
     if (this.#isOver) return;
     writeRemoval(this.state, { clusterId, clusterName });
@@ -452,10 +445,6 @@ export class Unit {
     if (secret === null) throw new Fault("notReady", "this unit has no join secret itself");
     const clusterName = this.life?.clusterName ?? "";
     await giveSecret(this.#world, this.#security, to, { secret, clusterName });
-  }
-
-  #adopted(clusterName: string): void {
-    this.#endRun(`it was given the join secret of the cluster ${clusterName}`);
   }
 
   /** Makes a removed unit new: its run ends, and begins anew as another unit. */
