@@ -168,14 +168,15 @@ test("recovery → the screen shows why and a code, which opens the page", async
   const ended = new Promise((resolve) => child.once("exit", (code) => resolve(code)));
   child.kill("SIGTERM");
   expect(await ended).toBe(0);
-  expect(readdirSync(runFolder)).toEqual([]);
+  // Nothing says any more that it is there; its code is this boot's (0057).
+  expect(readdirSync(runFolder)).toEqual(["recovery-code"]);
   await window.sees("Cairn is starting.");
 });
 
 test("recovery that is started again → the same code", async () => {
   const file = path.join(runFolder, "recovery.json");
   const codes: string[] = [];
-  for (const signal of ["SIGKILL", "SIGTERM"] as const) {
+  for (const signal of ["SIGKILL", "SIGTERM", "SIGTERM"] as const) {
     const child = lab.spawn("recovery", "nsenter", cairn("recovery").slice(1));
     const pid = child.pid;
     await until("the page", listens, { limitMs: 20_000 });
@@ -184,7 +185,7 @@ test("recovery that is started again → the same code", async () => {
     if (pid !== undefined) child.kill(signal);
     await ended;
   }
-  expect(codes[1]).toBe(codes[0] as string);
+  expect(new Set(codes).size).toBe(1);
 });
 
 async function listens(): Promise<number> {
