@@ -4,6 +4,7 @@
 
 import { drainMicrotasks } from "bun:jsc";
 import { expect, test } from "bun:test";
+import { Fault } from "#base/fault.ts";
 import { StationFixture } from "./station-fixture.ts";
 import { keys } from "./state.ts";
 
@@ -71,6 +72,26 @@ test("the leader proven dead → another leads at once; else by its lease", () =
   expect(made.time.nowMs() - start).toBeGreaterThan(2000);
   const third = made.units.get(made.leaders()[0] ?? 0);
   expect(third?.lease.began.provenDeadMs).toBeNull();
+});
+
+test("handed over, and the store did not hear it → said again, until another leads", () => {
+  const made = new StationFixture(drainMicrotasks);
+  made.found();
+  for (let unit = 2; unit <= 3; unit++) made.admit();
+  const first = made.leaders()[0] ?? 0;
+  const { client } = made.units.get(first) ?? {};
+  if (client === undefined) throw new Error("nobody leads");
+  const transaction = client.transaction.bind(client);
+  let lost = 0;
+  client.transaction = (asked) => {
+    if (lost === 2 || !asked.deletes?.includes(keys.station)) return transaction(asked);
+    lost++;
+    return Promise.reject(new Fault("controlStoreAway", "its leader changes"));
+  };
+  made.ask("maintainUnit", { unit: first, forMs: 3_600_000, force: true });
+  made.until("another leads", () => (made.leaders()[0] ?? first) !== first, 30_000);
+  expect(lost).toBe(2);
+  expect(made.view().station?.unit).toBe(made.leaders()[0] as number);
 });
 
 test("stopped in order → its liveness goes at once", () => {

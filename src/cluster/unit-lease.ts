@@ -194,19 +194,30 @@ export class UnitLease {
   async #handOver(why: string): Promise<void> {
     this.#standBackUntilMs = this.#world.clock.nowMs() + STAND_BACK_MS;
     this.#slowRounds = 0;
-    const others = [...this.#follower.view.alive.keys()].some((u) => u !== this.#options.unit);
-    if (!others) return;
+    if (!this.#hasOthers) return;
     this.#world.log.write("warn", `${why}: the control station is handed over`);
-    const ifs = [this.#follower.view.compare(keys.station)];
     this.#resign();
+    await this.#giveBack();
+  }
+
+  get #hasOthers(): boolean {
+    return [...this.#follower.view.alive.keys()].some((unit) => unit !== this.#options.unit);
+  }
+
+  async #giveBack(): Promise<void> {
+    const ifs = [this.#follower.view.compare(keys.station)];
     await this.#store.transaction({ ifs, deletes: [keys.station] });
   }
 
   async #stand(lease: LeaseId): Promise<void> {
     const view = this.#follower.view;
-    if (this.#term > 0 || !this.#options.mayLead() || view.cluster === null) return;
-    if (view.station?.unit === this.#options.unit) return this.#adopt(lease);
-    if (this.#world.clock.nowMs() < this.#standBackUntilMs) return;
+    if (this.#term > 0 || view.cluster === null) return;
+    const mayStand = this.#options.mayLead() && this.#world.clock.nowMs() >= this.#standBackUntilMs;
+    if (view.station?.unit === this.#options.unit) {
+      // What handed it over was lost on its way: the key would stay as long as the lease does.
+      return mayStand || !this.#hasOthers ? this.#adopt(lease) : this.#giveBack();
+    }
+    if (!mayStand) return;
     // One that is dead for certain need not be waited for: its lease protects nobody.
     const deadSinceMs = this.#deadSince(view.station?.unit ?? null);
     if (view.station !== null && deadSinceMs === null) return;
