@@ -41,6 +41,7 @@ import { WORKLOADS, verify, type Workload } from "./workloads.ts";
 
 const OURS = "cairn";
 const FILE = "file";
+const BESIDE = "other cairn";
 const FIRST_PEER_PLACE = 100;
 const VERIFY_BYTES = 64 << 20;
 
@@ -50,6 +51,7 @@ const HELP = `npm run bench -- [flags]
   --gib N          size of the volumes (4)
   --workload KEYS  of ${WORKLOADS.map((workload) => workload.key).join(",")} (all)
   --peer NAMES     of ${PEERS.join(",")},${FILE} (all; file: fio on it, no server)
+  --beside FILE    another cairn executable, as one more peer (none)
   --transport T    tcp, unix or both (both)
   --disk MODE      buffered, direct or both (both)
   --memory         instead: what a unit holds over many requests (memory.ts)
@@ -65,6 +67,7 @@ const { values } = parseArgs({
     gib: { type: "string", default: "4" },
     workload: { type: "string", default: "" },
     peer: { type: "string", default: "" },
+    beside: { type: "string", default: "" },
     transport: { type: "string", default: "both" },
     disk: { type: "string", default: "both" },
     memory: { type: "boolean", default: false },
@@ -84,6 +87,8 @@ interface Plan {
   peers: readonly PeerName[];
   /** Beside fio on the peers' file, without a server. */
   besideFile: boolean;
+  /** An executable of another state of ours; null: none. */
+  besideExecutable: string | null;
   transports: readonly Transport[];
   modes: readonly DiskMode[];
 }
@@ -117,13 +122,15 @@ function planOf(): Plan {
     workloads: WORKLOADS.filter((workload) => wanted.includes(workload.key)),
     peers: peers.filter((name) => name !== FILE),
     besideFile: peers.includes(FILE),
+    besideExecutable: values.beside === "" ? null : path.resolve(values.beside),
     transports: some(values.transport, "--transport", ["tcp", "unix"]),
     modes: some(values.disk, "--disk", ["buffered", "direct"]),
   };
 }
 
 async function compare(mode: DiskMode, plan: Plan, tell: (line: string) => void): Promise<void> {
-  await using lab = new Lab({ needsBytes: plan.volumeBytes * 2.5 });
+  await using resources = new AsyncDisposableStack();
+  const lab = resources.use(new Lab({ needsBytes: plan.volumeBytes * 2.5 }));
   const ours = await startOurs(lab, mode, plan.volumeBytes);
   await fill(lab, ours.words.tcp, plan.volumeBytes);
   const file = path.join(lab.folder, "peers.raw");
@@ -133,6 +140,13 @@ async function compare(mode: DiskMode, plan: Plan, tell: (line: string) => void)
   for (const [index, peer] of plan.peers.entries()) {
     if (!hasMode(peer, mode)) continue;
     servers.push(await startPeer(lab, peer, FIRST_PEER_PLACE + index, { file, mode }));
+  }
+  if (plan.besideExecutable !== null) {
+    const executable = plan.besideExecutable;
+    const other = resources.use(new Lab({ executable, needsBytes: plan.volumeBytes * 1.5 }));
+    const theirs = await startOurs(other, mode, plan.volumeBytes);
+    await fill(other, theirs.words.tcp, plan.volumeBytes);
+    servers.push({ ...theirs, name: BESIDE });
   }
   for (const server of servers) await verify(lab, server.words.tcp, VERIFY_BYTES);
   if (plan.besideFile) servers.push(directlyAttached(file, mode));

@@ -49,6 +49,8 @@ export function requireMachine(options: { programs?: readonly string[] } = {}): 
 export interface LabOptions extends ScopeOptions {
   /** For every unit of this lab. */
   unit?: UnitOptions;
+  /** What its units run; the one of this tree by default. */
+  executable?: string;
 }
 
 export class Lab extends LabScope {
@@ -56,11 +58,13 @@ export class Lab extends LabScope {
   readonly network: LabNetwork;
   readonly units: LabUnit[] = [];
   readonly #unitOptions: UnitOptions;
+  readonly #executable: string;
 
   constructor(options: LabOptions = {}) {
     requireMachine();
     super(options);
     this.#unitOptions = options.unit ?? {};
+    this.#executable = options.executable ?? executable();
     this.joinSecret = `trial-${randomBytes(16).toString("hex")}`;
     this.network = this.making(() => new LabNetwork(this.record));
   }
@@ -82,7 +86,7 @@ export class Lab extends LabScope {
         folder: path.join(this.folder, name),
         namespace: this.network.namespaceOf(place),
         address: this.network.unitAddress(place),
-        executable: executable(),
+        executable: this.#executable,
       },
       { joinSecret: this.joinSecret, ...this.#unitOptions, ...options },
     );
