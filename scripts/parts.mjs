@@ -11,6 +11,7 @@ import path from "node:path";
 import { buildExecutable } from "./build.mjs";
 import { fetchGuest } from "./guest.mjs";
 import { buildImage } from "./image.mjs";
+import { PROGRAMS, installPrograms } from "./setup.mjs";
 import { CACHE, EXIT, ROOT, StepFailed, indent, runChild, say } from "./steps.mjs";
 
 const SIMULATED_SEEDS = 300;
@@ -139,6 +140,7 @@ const host = {
   onlyByName: true,
   async run(bun) {
     await buildExecutable(bun);
+    await installPrograms(PROGRAMS.host);
     await fetchGuest();
     const flags = ["--timeout=590000"];
     return tests("host", 15, () => testFilesBelow("test/host"), flags).run(bun);

@@ -78,6 +78,8 @@ const BENCH_PROGRAMS = [
   ["nbd-server", "nbd-server"],
   ["nbdkit", "nbdkit"],
 ];
+// For hosts in guests, which have them from this machine.
+const HOST_PROGRAMS = [["nbd-client", "nbd-client"]];
 export const PROGRAMS = {
   none: [],
   build: BUILD_PROGRAMS,
@@ -85,6 +87,7 @@ export const PROGRAMS = {
   image: [...BUILD_PROGRAMS, ...IMAGE_PROGRAMS],
   test: [...BUILD_PROGRAMS, ...MACHINE_PROGRAMS, ...IMAGE_PROGRAMS, ...GUEST_PROGRAMS],
   bench: [...BUILD_PROGRAMS, ...MACHINE_PROGRAMS, ...BENCH_PROGRAMS],
+  host: HOST_PROGRAMS,
 };
 
 const ETCD = path.join(CACHE, "etcd");
@@ -196,7 +199,8 @@ function isAbsent(program) {
   return program.startsWith("/") ? !existsSync(program) : which(program) === null;
 }
 
-async function installPrograms(programs) {
+/** Programs by name, each with the Debian package that brings it. */
+export async function installPrograms(programs) {
   const pending = path.join(CACHE, "apt-unfinished");
   const missing = programs.filter(([program]) => isAbsent(program));
   const repair = existsSync(pending);

@@ -20,7 +20,7 @@ const GUEST_PLACE = 201;
 const MEBIBYTE = 1 << 20;
 setDefaultTimeout(590_000);
 
-const script = (address: string, urls: { api: string }) => `
+const script = (address: string, urls: { api: string; unit: string }) => `
 export PATH=/bin
 busybox mkdir -p /dev/shm; busybox mount -t tmpfs tmpfs /run; busybox mount -t tmpfs tmpfs /tmp
 for word in $(busybox --list); do [ -e /bin/$word ] || busybox ln -s busybox /bin/$word; done
@@ -69,12 +69,23 @@ mount -t ext4 /dev/cairn/two /mnt || failed mount
 dd if=/dev/urandom of=/mnt/file bs=64k count=64 2>/dev/null; md5sum /mnt/file >/tmp/sum
 umount /mnt; mount -t ext4 /dev/cairn/two /mnt; md5sum -c /tmp/sum || failed "other bytes"
 umount /mnt; cairn host detach two || failed detach
+/bin/nbd-client ${urls.unit} 10809 /dev/nbd5 -N three -C 2 -b 4096 || failed nbd-client
+/bin/mke2fs -q -t ext4 /dev/nbd5 || failed "mke2fs through nbd-client"
+mount -t ext4 /dev/nbd5 /mnt || failed mount
+/bin/fio --name=client --directory=/mnt --size=16M --rw=randwrite --bsrange=4k-64k \\
+  --ioengine=psync --direct=1 --fsync=32 --verify=crc32c --verify_fatal=1 \\
+  --output=/run/client.log || failed "fio through nbd-client"
+rm /mnt/client*; fstrim /mnt || failed fstrim
+umount /mnt; /bin/e2fsck -f -n /dev/nbd5 || failed "e2fsck through nbd-client"
+/bin/nbd-client -d /dev/nbd5 || failed "nbd-client -d"
+/bin/nbd-client -c /dev/nbd5 && failed "nbd-client did not let go"
+echo "@@client"
 cat /run/*.log
 echo "@@done"
 poweroff -f
 `;
 
-test("a file system on it lives through a kill of the head; kept, taken on, over TLS", async () => {
+test("a file system on it lives through a kill of the head; kept, over TLS; nbd-client", async () => {
   requireMachine();
   requireGuest();
   await using lab = new Lab({ needsBytes: 3 << 30 });
@@ -94,6 +105,7 @@ test("a file system on it lives through a kill of the head; kept, taken on, over
   await lab.until("three voters", () => voters(lab, 3), LIMIT_MS);
   await createVolume(lab, { name: "one", sizeBytes: 64 * MEBIBYTE }, LIMIT_MS);
   await createVolume(lab, { name: "two", sizeBytes: 64 * MEBIBYTE, tls: "required" }, LIMIT_MS);
+  await createVolume(lab, { name: "three", sizeBytes: 64 * MEBIBYTE }, LIMIT_MS);
 
   const guest = new Guest(lab, GUEST_PLACE);
   const cairn = (...words: string[]) =>
@@ -102,13 +114,17 @@ test("a file system on it lives through a kill of the head; kept, taken on, over
   await cairn("host", "add", "guest", "--address", guest.address);
   await cairn("volume", "assign", "one", "guest");
   await cairn("volume", "assign", "two", "guest");
+  await cairn("volume", "assign", "three", "guest");
   await cairn("host", "token", "guest", "--save", tokenFile);
   const head = await headOf(lab, "one");
   // Asked of a unit that stays: that the one that was named may go too is finder.test.ts.
   const named = lab.units.find((unit) => unit !== head);
   const image = makeGuestImage(lab.folder, {
-    script: script(guest.address, { api: `http://${named?.address}:7480` }),
-    programs: [executable(), "fio", "mke2fs", "e2fsck"],
+    script: script(guest.address, {
+      api: `http://${named?.address}:7480`,
+      unit: named?.address ?? "",
+    }),
+    programs: [executable(), "fio", "mke2fs", "e2fsck", "nbd-client"],
     texts: {
       "/etc/token": readFileSync(tokenFile, "utf8"),
       "/etc/ca.pem": readFileSync(made.authority, "utf8"),
@@ -122,6 +138,7 @@ test("a file system on it lives through a kill of the head; kept, taken on, over
   await lab.until("the next pass writes", underWay, LIMIT_MS);
   await head.kill();
   await guest.says(/@@plain/, GUEST_MS);
+  await guest.says(/@@client/, GUEST_MS);
   await guest.says(/@@done/, GUEST_MS);
   const text = guest.serial.text();
   expect(text).toContain("attached again");

@@ -18,7 +18,7 @@ const FOLDER_MODE = 0o040755;
 
 /** What a guest is made of is not there: in CI nothing is skipped in silence. */
 export function requireGuest(): void {
-  const lacking = ["mke2fs", "e2fsck", "fio", "xz", "ldd"].filter(
+  const lacking = ["mke2fs", "e2fsck", "fio", "nbd-client", "xz", "ldd"].filter(
     (name) => Bun.which(name) === null,
   );
   for (const file of lackingTools()) lacking.push(`${file} (npm run image makes it)`);
