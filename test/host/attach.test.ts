@@ -85,7 +85,7 @@ echo "@@done"
 poweroff -f
 `;
 
-test("a file system on it lives through a kill of the head; kept, over TLS; nbd-client", async () => {
+test("a file system lives through a kill of the head; kept, over TLS, by nbd-client", async () => {
   requireMachine();
   requireGuest();
   await using lab = new Lab({ needsBytes: 3 << 30 });
