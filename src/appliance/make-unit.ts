@@ -8,7 +8,6 @@ import { Catalog } from "#cluster/catalog.ts";
 import { listenControl } from "#machine/control-socket.ts";
 import { openDatabase } from "#machine/sqlite.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
-import { threadRingMemory } from "#machine/thread-ring.ts";
 import { joinKeys } from "#protocol/peer-channel/secret.ts";
 import { readAdopted } from "./adoption.ts";
 import type { Configuration } from "./configuration.ts";
@@ -27,30 +26,13 @@ const MEMORY_BYTES = 256 << 20;
 /** What its hosts may hold of that must have room for the largest request of one of them. */
 const CREDIT_BYTES_MIN = 40 << 20;
 
-/** One core is left to everything else; a reactor without a disk would be of no use. */
-function reactorCount(
-  { reactors, disks, role }: Configuration,
-  { cores, appliance }: UnitOutside,
-): number {
-  if (reactors !== null) return reactors;
-  const ownersMax = role === "witness" ? 0 : appliance === null ? disks.length : REACTORS_MAX;
-  return Math.max(1, Math.min(cores - 1, ownersMax, REACTORS_MAX));
-}
-
-/** Each pair shares one ring. */
-function reactorPlaces(count: number): ReactorPlace[] {
-  const places = Array.from({ length: count }, (_, reactor) => ({
-    reactor,
-    rings: new Map<number, SharedArrayBuffer>(),
-  }));
-  for (const one of places) {
-    for (const other of places.slice(one.reactor + 1)) {
-      const ring = threadRingMemory();
-      one.rings.set(other.reactor, ring);
-      other.rings.set(one.reactor, ring);
-    }
-  }
-  return places;
+/** One core is left to everything else. A number that was configured starts with the unit. */
+function reactorCounts(
+  { reactors }: Configuration,
+  cores: number,
+): { atOnce: number; most: number } {
+  if (reactors !== null) return { atOnce: reactors, most: reactors };
+  return { atOnce: 1, most: Math.max(1, Math.min(cores - 1, REACTORS_MAX)) };
 }
 
 /** Makes a unit from its configuration; every failure is a Fault with a sentence. */
@@ -71,15 +53,11 @@ export async function makeUnit(settings: Configuration, outside: UnitOutside): P
   }
   const catalog = new Catalog(database);
   const udp = await openAutoconfigPort(configuration.ports.autoconfig);
-  const count = reactorCount(configuration, outside);
-  // What all hosts of the unit hold may meet in the memory of one reactor, and half of it is
-  // theirs.
-  const memoryBytes = Math.max(MEMORY_BYTES, CREDIT_BYTES_MIN * 2 * count);
-  const places = reactorPlaces(count);
-  const reactor = new ReactorClient(
-    places.map((place) => outside.startReactor({ memoryBytes, place })),
-    world.log,
-  );
+  const counts = reactorCounts(configuration, outside.cores);
+  const memoryBytes = Math.max(MEMORY_BYTES, CREDIT_BYTES_MIN * 2 * counts.most);
+  const open = (place: ReactorPlace) => outside.startReactor({ memoryBytes, place });
+  const reactor = new ReactorClient(open, counts, world.log);
+  reactor.onFailed = (sentence) => outside.fatal(sentence);
   reactor.onSecure = (upgrade) => outside.tls.take(upgrade);
   reactor.onReleased = () => outside.fatal("the control thread was silent; heads were given up");
   const both = (port: number) => [
@@ -92,7 +70,6 @@ export async function makeUnit(settings: Configuration, outside: UnitOutside): P
     peer: both(configuration.ports.peer),
     nbdUnixPath: state.pathOf("nbd.sock"),
     tls: outside.tls.isThere,
-    creditBytes: Math.floor(memoryBytes / (2 * count)),
     memoryDirectory: configuration.memoryDirectory,
   });
   let unit: Unit | null = null;

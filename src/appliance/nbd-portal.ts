@@ -117,6 +117,11 @@ export class NbdPortal {
     this.#credit = new HostCredit(options.creditBytes);
   }
 
+  /** What hosts may hold from now on; what they hold already they keep. */
+  setCredit(creditBytes: number): void {
+    this.#credit.limitBytes = creditBytes;
+  }
+
   /** A volume is there, or changed. */
   setVolume(volume: ExportedVolume): void {
     const known = this.#volumes.get(volume.volume);

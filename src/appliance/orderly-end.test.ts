@@ -74,6 +74,24 @@ test("a sibling has not drained → heads stay until then; the door waits for it
   expect(steps).toEqual(ORDER);
 });
 
+test("a sibling that started later → waited for like the others", () => {
+  let steps: string[] = [];
+  runReactor((reactor, finish) => {
+    const { end, steps: told } = makeEnd(reactor, { siblings: [], isDoor: true }, finish);
+    steps = told;
+    end.siblingAdded(1);
+    end.begin();
+    reactor.defer(() => {
+      expect(told).toEqual(["drain", "drained"]);
+      end.siblingDrained(1);
+    });
+    reactor.onTick(() => {
+      if (told.includes("release")) end.siblingOver(1);
+    });
+  });
+  expect(steps).toEqual(ORDER);
+});
+
 test("not the door → it ends as soon as its heads are gone, whoever speaks yet", () => {
   let steps: string[] = [];
   runReactor((reactor, finish) => {

@@ -54,6 +54,11 @@ export class OrderlyEnd {
     return this.#begun;
   }
 
+  /** One more has started. */
+  siblingAdded(sibling: number): void {
+    this.#drains.add(sibling);
+    this.#speaks.add(sibling);
+  }
   siblingDrained(sibling: number): void {
     this.#drains.delete(sibling);
   }

@@ -135,6 +135,27 @@ describe("links", () => {
     );
   });
 
+  test("one that starts later → linked once it has joined; the door's units too", () => {
+    let late: Node | null = null;
+    play(
+      joined,
+      linked,
+      ([door], reactor) => {
+        const ring = threadRingMemory();
+        late = new Node(reactor, 3, new Map([[0, ring]]));
+        late.mesh.join(); // before the door knows of it
+        door.mesh.add(3, ring);
+      },
+      ([door]) => {
+        expect(door.mesh.siblings).toEqual([1, 2, 3]);
+        expect(door.told.at(-1)).toBe("up -4");
+        expect(late?.told).toEqual(["up -1", "up 9"]);
+        expect(late?.mesh.send(siblingNode(0), tickVerb(7))).toBe(true);
+      },
+      ([door]) => expect(door.received.at(-1)).toMatchObject({ from: siblingNode(3) }),
+    );
+  });
+
   test("one is over → down, and nothing is taken for it; the others stay linked", () => {
     play(
       joined,

@@ -93,6 +93,7 @@ const flatRead = FLAT_VERB.view();
 export class ReactorMesh {
   readonly #clock: World["clock"];
   readonly #memory: Memory;
+  readonly #reactor: Reactor;
   readonly #own: number;
   readonly #effects: MeshEffects;
   readonly #siblings: Sibling[] = [];
@@ -102,7 +103,7 @@ export class ReactorMesh {
   #hasJoined = false;
   #passedBytes = 0;
 
-  /** `rings`: shared with each sibling, by its number. */
+  /** `rings`: shared with each sibling that is there, by its number. */
   constructor(
     reactor: Reactor,
     own: number,
@@ -111,16 +112,21 @@ export class ReactorMesh {
   ) {
     this.#clock = reactor.clock;
     this.#memory = reactor.memory;
+    this.#reactor = reactor;
     this.#own = own;
     this.#effects = effects;
-    for (const [other, shared] of rings) {
-      const ring = new ThreadRing(reactor, shared, own < other ? 0 : 1, {
-        received: (head, payload) => this.#received(sibling, head, payload),
-      });
-      const node = siblingNode(other);
-      const sibling = { reactor: other, node, ring, hasJoined: false, isOver: false };
-      this.#siblings.push(sibling);
-    }
+    for (const [other, shared] of rings) this.add(other, shared);
+  }
+
+  /** One more; what it has said already is taken. */
+  add(other: number, shared: SharedArrayBuffer): void {
+    const ring = new ThreadRing(this.#reactor, shared, this.#own < other ? 0 : 1, {
+      received: (head, payload) => this.#received(sibling, head, payload),
+    });
+    const node = siblingNode(other);
+    const sibling = { reactor: other, node, ring, hasJoined: false, isOver: false };
+    this.#siblings.push(sibling);
+    if (this.#hasJoined) this.#note(sibling, { kind: "joined" });
   }
 
   get isDoor(): boolean {

@@ -78,11 +78,11 @@ export type ToReactor =
       nbdUnixPath: string | null;
       /** Whether `secure` leads to TLS from the start. */
       tls: boolean;
-      /** What its hosts may hold of a reactor's memory. */
-      creditBytes: number;
       /** Where disks' keepsakes lie (configuration: memoryDirectory). */
       memoryDirectory: string;
     }
+  /** One more reactor of this unit starts; what they share (machine/thread-ring.ts). */
+  | { kind: "sibling"; reactor: number; ring: SharedArrayBuffer }
   /**
    * Opens a claimed disk, closed before if it is open. Where no store begins one is made first,
    * with this identity; with `anew` in any case. One of a cluster that is neither ours nor among

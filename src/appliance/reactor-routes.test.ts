@@ -17,8 +17,9 @@ function opened(uuid: string, number: number): OpenedDisk {
   return { uuid, number } as OpenedDisk;
 }
 
-function joined(count: number): ReactorRoutes {
-  const routes = new ReactorRoutes(count);
+function joined(running: number, most = running): ReactorRoutes {
+  const routes = new ReactorRoutes(most);
+  routes.started(running);
   const keys = { publicKey: "", privateKey: "", linkKey: "" };
   expect(routes.of({ kind: "join", unit: 7, clusterId: "c", ...keys })).toBeNull();
   return routes;
@@ -29,6 +30,20 @@ describe("disks", () => {
     const routes = joined(3);
     const places = ["a", "b", "c", "d"].map((uuid) => routes.of(open(uuid, `/dev/${uuid}`)));
     expect(places).toEqual([2, 1, 0, 2]);
+  });
+
+  test("all that run have one, and another may → to the next", () => {
+    const routes = joined(1, 3);
+    const place = (uuid: string) => routes.of(open(uuid, `/dev/${uuid}`));
+    expect(place("a")).toBe(0);
+    expect(place("b")).toBe(1);
+    routes.started(2);
+    expect([place("c"), place("a")]).toEqual([2, 0]);
+    routes.started(3);
+    expect(place("d")).toBe(2);
+    // Of those that were started at once, one without a disk comes first.
+    const three = joined(2, 3);
+    expect(["a", "b", "c"].map((uuid) => three.of(open(uuid, `/dev/${uuid}`)))).toEqual([1, 0, 2]);
   });
 
   test("opened again, by another path or as another disk at its path → the same reactor", () => {
@@ -66,9 +81,10 @@ describe("disks", () => {
   });
 });
 
-test("what is about no disk → for all, a drill's host for the first", () => {
+test("what is about no disk → for all; other units and a drill's host for the first", () => {
   const routes = joined(2);
   expect(routes.of({ kind: "stop" })).toBeNull();
   expect(routes.of({ kind: "sliceGone", slice: 3 })).toBeNull();
+  expect(routes.of({ kind: "peers", peers: [] })).toBe(0);
   expect(routes.of({ kind: "probe", act: "finish" })).toBe(0);
 });

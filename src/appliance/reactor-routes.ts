@@ -8,21 +8,28 @@
 //   found at its path: two stores on one disk would undo each other, and only within one reactor
 //   does the later opening wait for the end of the earlier one.
 // - A disk that is new goes to the reactor that was given the fewest; of several to the last: the
-//   first has the links to do.
+//   first has the links to do. Where none that runs is without one, and another may, to that.
 
 import type { DiskNumber, UnitNumber } from "#base/record.ts";
 import type { DiskAt, OpenedDisk, ToReactor } from "./reactor-messages.ts";
 
 export class ReactorRoutes {
-  readonly #count: number;
+  readonly #most: number;
+  #running = 0;
   readonly #byUuid = new Map<string, number>();
   readonly #byPath = new Map<string, number>();
   readonly #byNumber = new Map<DiskNumber, number>();
   /** The own one, once it is known. */
   #unit: UnitNumber = 0;
 
-  constructor(count: number) {
-    this.#count = count;
+  /** `most`: reactors that may run. */
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** So many run; a disk is given to the next if there is need. */
+  started(running: number): void {
+    this.#running = running;
   }
 
   /** Null: it is for all. */
@@ -36,6 +43,7 @@ export class ReactorRoutes {
         return this.#byUuid.get(message.uuid) ?? 0;
       case "tellHeld":
         return this.#byNumber.get(message.disk) ?? 0;
+      case "peers":
       case "probe":
         return 0;
       case "join":
@@ -54,9 +62,10 @@ export class ReactorRoutes {
   }
 
   #emptiest(): number {
-    const loads = new Array<number>(this.#count).fill(0);
+    const loads = new Array<number>(this.#running).fill(0);
     for (const reactor of this.#byUuid.values()) loads[reactor] = (loads[reactor] ?? 0) + 1;
-    return loads.lastIndexOf(Math.min(...loads));
+    const least = Math.min(...loads);
+    return least > 0 && this.#running < this.#most ? this.#running : loads.lastIndexOf(least);
   }
 
   /** What lies at a path may have another identity than was thought. */

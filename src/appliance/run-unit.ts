@@ -94,6 +94,7 @@ export async function runUnit(
   // A unit whose cluster gave way to another ends its run and begins anew.
   while (!isTold) {
     const unit = await Promise.race([makeUnit(configuration, outside), failedStart]);
+    lacks = fatal; // a reactor that starts later
     const updates = startUpdates(unit, world, outside.timers);
     const box = unitBox(unit, outside);
     const neighbours = new UnitNeighbours(world, unit, { timers: outside.timers, box });

@@ -54,7 +54,7 @@ const HOSTS = { aliveWithinSeconds: 60, askedEverySeconds: HOST_ASKED_EVERY_MS /
 
 type Message<K extends ToReactor["kind"]> = Extract<ToReactor, { kind: K }>;
 
-/** Which of its unit's reactors it is, and what it shares with each of the others. */
+/** Which of its unit's reactors it is, and what it shares with each that was there before. */
 export interface ReactorPlace {
   reactor: number;
   rings: ReadonlyMap<number, SharedArrayBuffer>;
@@ -121,6 +121,8 @@ export class UnitReactor {
     switch (message.kind) {
       case "start":
         return this.#start(message);
+      case "sibling":
+        return this.#addSibling(message.reactor, message.ring);
       case "openDisk":
         return this.#disks.open(message);
       case "numberDisk":
@@ -211,7 +213,7 @@ export class UnitReactor {
     this.#disks.memoryDirectory = message.memoryDirectory;
     try {
       this.#portal = new NbdPortal(this.#reactor.memory, this.#world.log, {
-        creditBytes: message.creditBytes,
+        creditBytes: this.#creditBytes,
         defer: (act) => this.#reactor.defer(act),
         turnMs: () => this.#reactor.turnMs,
         changed: () => {
@@ -395,6 +397,18 @@ export class UnitReactor {
       placeOf: (verb) => this.#plane?.placeOf(verb) ?? this.#unit,
       noted: (sibling, note) => this.#noted(sibling, note),
     });
+  }
+
+  #addSibling(sibling: number, ring: SharedArrayBuffer): void {
+    this.#mesh.add(sibling, ring);
+    this.#end.siblingAdded(sibling);
+    this.#portal?.setCredit(this.#creditBytes);
+  }
+
+  /** What all hosts of the unit hold may meet in one reactor's memory, and half of it is theirs. */
+  get #creditBytes(): number {
+    const reactors = 1 + this.#mesh.siblings.length;
+    return Math.floor(this.#reactor.memory.bytes.length / (2 * reactors));
   }
 
   /** A disk of a sibling's is as in another unit. */

@@ -31,6 +31,16 @@ describe("one host", () => {
     expect(account.take(4096)).toBe(false);
   });
 
+  test("there is less from now on → nothing until enough was given back", () => {
+    const credit = new HostCredit(128 * MIB);
+    const account = credit.open("a", nothing);
+    for (let count = 0; count < 40; count++) expect(account.take(MIB)).toBe(true);
+    credit.limitBytes = 32 * MIB;
+    expect(account.take(MIB)).toBe(false);
+    account.give(39 * MIB);
+    expect(account.take(MIB)).toBe(true);
+  });
+
   test("one connection is stuck → its others get small ones, out of half of their part", () => {
     const credit = new HostCredit(128 * MIB);
     const stuck = credit.open("a", nothing);

@@ -40,14 +40,15 @@ class Host {
 }
 
 export class HostCredit {
-  readonly #limitBytes: number;
+  /** May change at any time; who holds more then gets nothing until it has given some back. */
+  limitBytes: number;
   readonly #hosts = new Map<string, Host>();
   #heldBytes = 0;
   /** In the order in which they are to be served. */
   readonly #waiting = new Set<Host>();
 
   constructor(limitBytes: number) {
-    this.#limitBytes = limitBytes;
+    this.limitBytes = limitBytes;
   }
 
   get heldBytes(): number {
@@ -148,10 +149,10 @@ export class HostCredit {
     if (this.#heldBytes === 0) return true;
     const { host } = account;
     if (isSmall(account, bytes)) {
-      const isOverShare = host.heldBytes + bytes > this.#limitBytes * HOST_SHARE_MAX;
-      return !isOverShare && this.#heldBytes + bytes <= this.#limitBytes;
+      const isOverShare = host.heldBytes + bytes > this.limitBytes * HOST_SHARE_MAX;
+      return !isOverShare && this.#heldBytes + bytes <= this.limitBytes;
     }
-    const room = this.#limitBytes * (1 - RESERVE_SHARE) - this.#heldBytes;
+    const room = this.limitBytes * (1 - RESERVE_SHARE) - this.#heldBytes;
     const counts = account.heldBytes === 0 ? host.heldBytes : host.heldBytes + bytes;
     return bytes <= room && (host.heldBytes === 0 || counts <= room - bytes);
   }
