@@ -3,7 +3,6 @@
 // Makes a unit from its configuration: state directory, identity, catalogue, sockets and reactor,
 // all of which must be there before it can be one.
 
-import { REACTORS_MAX } from "#base/limits.ts";
 import { Catalog } from "#cluster/catalog.ts";
 import { listenControl } from "#machine/control-socket.ts";
 import { openDatabase } from "#machine/sqlite.ts";
@@ -12,6 +11,7 @@ import { joinKeys } from "#protocol/peer-channel/secret.ts";
 import { readAdopted } from "./adoption.ts";
 import type { Configuration } from "./configuration.ts";
 import { ReactorClient } from "./reactor-client.ts";
+import { reactorCounts } from "./reactor-count.ts";
 import { Unit } from "./unit.ts";
 import type { UnitOutside } from "./unit-parts.ts";
 import type { ReactorPlace } from "./unit-reactor.ts";
@@ -20,20 +20,6 @@ import { openAutoconfigPort } from "./unit-links.ts";
 
 const CATALOG_FILE = "catalog.sqlite";
 const BOOT_FILE = "boot-counter";
-
-/** Of one reactor: address space, of which it takes what it needs. */
-const MEMORY_BYTES = 256 << 20;
-/** What its hosts may hold of that must have room for the largest request of one of them. */
-const CREDIT_BYTES_MIN = 40 << 20;
-
-/** One core is left to everything else. A number that was configured starts with the unit. */
-function reactorCounts(
-  { reactors }: Configuration,
-  cores: number,
-): { atOnce: number; most: number } {
-  if (reactors !== null) return { atOnce: reactors, most: reactors };
-  return { atOnce: 1, most: Math.max(1, Math.min(cores - 1, REACTORS_MAX)) };
-}
 
 /** Makes a unit from its configuration; every failure is a Fault with a sentence. */
 export async function makeUnit(settings: Configuration, outside: UnitOutside): Promise<Unit> {
@@ -53,9 +39,9 @@ export async function makeUnit(settings: Configuration, outside: UnitOutside): P
   }
   const catalog = new Catalog(database);
   const udp = await openAutoconfigPort(configuration.ports.autoconfig);
-  const counts = reactorCounts(configuration, outside.cores);
-  const memoryBytes = Math.max(MEMORY_BYTES, CREDIT_BYTES_MIN * 2 * counts.most);
-  const open = (place: ReactorPlace) => outside.startReactor({ memoryBytes, place });
+  const counts = reactorCounts(configuration.reactors, outside.machine);
+  const open = (place: ReactorPlace) =>
+    outside.startReactor({ memoryBytes: counts.arenaBytes, place });
   const reactor = new ReactorClient(open, counts, world.log);
   reactor.onFailed = (sentence) => outside.fatal(sentence);
   reactor.onSecure = (upgrade) => outside.tls.take(upgrade);

@@ -19,7 +19,7 @@ import { createPasswords } from "#machine/passwords.ts";
 import { checkMachine } from "#machine/machine-check.ts";
 import { listenHttp } from "#machine/http-listener.ts";
 import { endWhenWrong, untilSignal } from "#machine/process-signals.ts";
-import { machineKernel } from "#machine/load.ts";
+import { machineKernel, machineMemory } from "#machine/load.ts";
 import { StateDirectory } from "#machine/state-directory.ts";
 import { TlsEnd } from "#machine/tls-channel.ts";
 import type { TlsFiles } from "#machine/tls-files.ts";
@@ -77,7 +77,7 @@ export async function runUnit(
     tls,
     timers: createTimers(),
     actors,
-    cores: machineKernel().cores,
+    machine: { cores: machineKernel().cores, memoryBytes: machineMemory().sizeBytes },
     startReactor: (options) => startReactor(options, fatal, lacking),
     unpackEtcd: async (directory) =>
       unpackEtcd(etcdArchive, directory, await Bun.file(etcdArchive).bytes()),

@@ -26,8 +26,8 @@ export interface ReactorStart {
 export interface UnitOutside {
   world: World;
   timers: Timers;
-  /** Of this machine. */
-  cores: number;
+  /** Of which reactors take their part. */
+  machine: { cores: number; memoryBytes: number };
   /** Starts a reactor's Worker. */
   startReactor(options: ReactorStart): ControlEnd;
   /** Of hosts' connections. */
