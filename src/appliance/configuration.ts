@@ -204,7 +204,8 @@ export const SETTINGS = {
     initial: null,
     flag: "reactors",
     kind: "whole",
-    sentence: "threads for I/O, each with disks of its own; null: by disks, cores and memory, up to 4",
+    sentence:
+      "threads for I/O, each with disks of its own; null: by disks, cores and memory, up to 4",
   }),
   logLevel: setting(z.enum(LOG_LEVELS), {
     initial: "info",

@@ -31,7 +31,8 @@ export function reactorCounts(
   box: { cores: number; memoryBytes: number },
 ): ReactorCounts {
   if (configured !== null) return { atOnce: configured, ...arenas(configured) };
-  const fits = (count: number) => count * arenas(count).arenaBytes <= box.memoryBytes * ARENAS_SHARE;
+  const fits = (count: number) =>
+    count * arenas(count).arenaBytes <= box.memoryBytes * ARENAS_SHARE;
   let most = Math.max(1, Math.min(box.cores - 1, REACTORS_MAX));
   while (most > 1 && !fits(most)) most--;
   return { atOnce: 1, ...arenas(most) };

@@ -106,7 +106,7 @@ class Bench {
   }
 }
 
-test("a second disk → a second reactor, which heads what the door forwards; then both end", async () => {
+test("a second disk → a second reactor, headed there is served through the door", async () => {
   const bench = new Bench();
   await bench.start();
   const { client } = bench;
