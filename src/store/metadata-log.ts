@@ -2,9 +2,9 @@
 //
 // The metadata log: the one write-ahead fact of a disk. A ring of records (format.wire.ts,
 // LOG_RECORD), each written twice side by side, group-committed: what is appended while a commit is
-// in flight rides in the next one. A commit is one write of up to eight records and one flush. One
-// for which only such wait as want their entries alone (`entries`) is one write past the disk's
-// cache: where much is written, a flush of all that takes far longer than the few records do.
+// in flight rides in the next one. A commit is one write of up to eight records, stable by itself
+// (FUA): where much is written, a flush of all that takes far longer than the few records do. Only
+// where somebody waits for whatever was written before as well is it a write and a flush.
 //
 // Invariants:
 // - Entries become durable in the order in which they were appended, and are applied to Metadata
@@ -134,9 +134,8 @@ export class MetadataLog {
   }
 
   /**
-   * `done` once every entry up to `entry` is durable; starts a commit for them. A commit that
-   * begins after the call covers whatever was written before it too, unless only entries are
-   * wanted.
+   * `done` once every entry up to `entry` is durable; starts a commit for them. Unless only entries
+   * are wanted, a commit that begins within the call or later covers all writes that ended before.
    */
   sync(entry: number, done: IoDone, options?: SyncOptions): void {
     if (this.#io.failed) return done(Status.ioError);
@@ -201,7 +200,7 @@ export class MetadataLog {
     const through = { sequence: firstSequence + count - 1, entry: this.#sealedEntries };
     const offset = this.#plan.logOffset + slot * LOG_SLOT_BYTES;
     const bytes = count * LOG_SLOT_BYTES;
-    if (this.#waiters.length > 0 && !this.#waiters.some(({ wantsAll }) => wantsAll)) {
+    if (!this.#waiters.some(({ wantsAll }) => wantsAll)) {
       this.#io.writeStable(offset, bytes, this.#buffer, (status) => this.#end(status, through));
       return;
     }
