@@ -241,7 +241,7 @@ describe("R6: activity", () => {
     expect(active()).toEqual([]);
   });
 
-  test("a sole copy, writes that go on to the next region → active ahead into the next group", () => {
+  test("a sole copy, writes go on to the next region → the next group is active ahead too", () => {
     const cluster = new Cluster({ copies: 1, sizeBytes: 60 * (4 << 20) });
     const active = () => cluster.node(1).store.activeRegions();
     cluster.write(3 * 1024, 1);
