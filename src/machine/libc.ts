@@ -35,6 +35,7 @@ const { symbols } = dlopen("libc.so.6", {
   write: { args: [I32, PTR, U64], returns: I64 },
   pwrite: { args: [I32, PTR, U64, I64], returns: I64 },
   preadv2: { args: [I32, PTR, I32, I64, I32], returns: I64 },
+  recvmsg: { args: [I32, PTR, I32], returns: I64 },
   getrusage: { args: [I32, PTR], returns: I32 },
   flock: { args: [I32, I32], returns: I32 },
   posix_fadvise: { args: [I32, I64, I64, I32], returns: I32 },

@@ -4,7 +4,9 @@
 //
 // Receiving: one receive under way at most. It fills the receive buffer, from where onBytes takes
 // whole messages, many at a time; a large payload asked for by receiveInto goes straight to its
-// place. Sending: one send under way at most, so that order holds; what was queued meanwhile, and
+// place. Where such payloads follow each other, only the head of the next one is received with each
+// (`#headBytes`), so that none has to be copied, and what is there is taken by a plain call at
+// once. Sending: one send under way at most, so that order holds; what was queued meanwhile, and
 // within one turn of the loop, leaves in the next one as a single sendmsg.
 //
 // Invariants:
@@ -41,6 +43,7 @@ import {
 import { ERRNO, address, errnoName, libc } from "./libc.ts";
 import type { Reactor, TurnEnd } from "./reactor.ts";
 import type { RingTarget } from "./ring.ts";
+import { RECEIVE_NOW_BYTES, receiveNow } from "./receive-now.ts";
 import { closeDescriptor, trySocketPair } from "./socket-pair.ts";
 import { unheardMs } from "./tcp-info.ts";
 
@@ -51,7 +54,10 @@ const DIRECT_BYTES_MIN = 16 << 10;
 const SENDS_MAX = 65536;
 const CONTROL_BYTES = 4096;
 const IOVECS_AT = 64;
-const IOVECS_MAX = (CONTROL_BYTES - IOVECS_AT) / IOVEC_BYTES;
+const RECEIVE_NOW_AT = CONTROL_BYTES - RECEIVE_NOW_BYTES;
+const IOVECS_MAX = (RECEIVE_NOW_AT - IOVECS_AT) / IOVEC_BYTES;
+/** Bytes taken by plain calls in one turn: answers wait for its end. */
+const RECEIVE_NOW_BYTES_MAX = 256 << 10;
 /** Bytes one sendmsg takes at most, so that `done`s do not wait for each other too long. */
 const SEND_BYTES_MAX = 4 << 20;
 
@@ -92,6 +98,10 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
   #intoAt = NO_BUFFER;
   #intoBytes = 0;
   #intoDone: Done | null = null;
+  /** Used up by onBytes in front of the last payload; 0: something came without one since. */
+  #headBytes = 0;
+  /** Left of what plain calls may receive in this turn. */
+  #nowBytesLeft = 0;
 
   // Sending: a queue of [offset, length, done], the first #sendBytes of it under way.
   readonly #controlAt: number;
@@ -247,15 +257,16 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
       this.#askTurnEnd();
       return;
     }
-    if (result <= 0) {
-      if (this.#ending !== null) return;
-      this.#end(result === 0 ? "the peer closed" : `receiving failed: ${errnoName(-result)}`);
-      return;
-    }
+    if (result <= 0) return this.#endReceiving(result);
     this.#reactor.movedBytes += result;
     if (tag === TAG_RECEIVE_INTO) this.#intoTook(result);
     else this.#readTo += result;
     this.#present();
+  }
+
+  #endReceiving(result: number): void {
+    if (this.#ending !== null) return;
+    this.#end(result === 0 ? "the peer closed" : `receiving failed: ${errnoName(-result)}`);
   }
 
   #intoTook(bytes: number): void {
@@ -281,16 +292,23 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
       const unread = this.#readTo - this.#readFrom;
       if (this.#intoDone !== null) {
         if (this.#intoBytes > 0 && unread > 0) this.#copyInto(Math.min(unread, this.#intoBytes));
+        if (this.#intoBytes > 0 && this.#mayTakeNow) this.#takeNow();
         if (this.#intoBytes > 0) break;
         const done = this.#intoDone;
         this.#intoDone = null;
         done(Status.ok);
         continue;
       }
-      if (unread === 0 || this.#paused) break;
+      if (this.#paused) break;
+      if (unread === 0) {
+        if (this.#moreWaits && this.#mayTakeNow) this.#takeNow();
+        if (this.#readFrom === this.#readTo) break;
+        continue;
+      }
       const used = this.onBytes(this.#receiveAt + this.#readFrom, unread);
       assert(used >= 0 && used <= unread, "a handler uses up at most what is there");
       this.#readFrom += used;
+      this.#learnHead(used);
       if (used > 0 || this.#intoDone !== null || this.#paused) continue;
       if (unread === this.#receiveBytes) this.#end("a message is larger than the receive buffer");
       break;
@@ -306,7 +324,38 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
     this.#intoTook(bytes);
   }
 
+  /** What came in front of a payload is likely to come in front of the next one too. */
+  #learnHead(usedBytes: number): void {
+    if (this.#intoDone !== null) {
+      this.#headBytes = this.#intoBytes >= DIRECT_BYTES_MIN ? usedBytes : 0;
+    } else if (usedBytes > 0) this.#headBytes = 0;
+  }
+
+  get #mayTakeNow(): boolean {
+    return this.#headBytes > 0 && this.#nowBytesLeft > 0 && !this.#receiving;
+  }
+
+  /** The rest of the payload that is asked for, if any, and the next head, as far as they came. */
+  #takeNow(): void {
+    this.#readFrom = 0;
+    this.#readTo = 0;
+    const head = this.#headBytes;
+    const wanted = this.#intoDone === null ? 0 : this.#intoBytes;
+    const control = this.#controlAt + RECEIVE_NOW_AT;
+    const [reactor, fd, into, behind] = [this.#reactor, this.#fd, this.#intoAt, this.#receiveAt];
+    const result = receiveNow(reactor, fd, control, into, wanted, behind, head);
+    this.#moreWaits = result === wanted + head;
+    if (result === -ERRNO.EINTR || result === -ERRNO.EAGAIN) return;
+    if (result <= 0) return this.#endReceiving(result);
+    this.#reactor.movedBytes += result;
+    this.#nowBytesLeft -= result;
+    const took = Math.min(result, wanted);
+    this.#intoTook(took);
+    this.#readTo = result - took;
+  }
+
   #armReceive(): void {
+    this.#nowBytesLeft = RECEIVE_NOW_BYTES_MAX;
     if (this.#receiving) return;
     if (this.#intoDone !== null && this.#intoBytes >= DIRECT_BYTES_MIN) {
       // Nothing unread is left here: #present has copied it before it asked for more.
@@ -327,7 +376,10 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
       this.#readTo -= this.#readFrom;
       this.#readFrom = 0;
     }
-    const room = this.#receiveBytes - this.#readTo;
+    let room = this.#receiveBytes - this.#readTo;
+    const unread = this.#readTo - this.#readFrom;
+    const foreseen = this.#headBytes + (this.#intoDone === null ? 0 : this.#intoBytes);
+    if (this.#headBytes > 0 && unread < foreseen) room = Math.min(room, foreseen - unread);
     if (room > 0) this.#receive(TAG_RECEIVE, this.#receiveAt + this.#readTo, room, 0);
   }
 

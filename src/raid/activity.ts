@@ -9,8 +9,8 @@
 // - At most `activeRegionsMax` are entered by writes; more wait for the oldest to be made inactive.
 //   What members report when they attach is taken in regardless.
 // - A sole copy owes nobody anything for a region that is active, so neighbours of one that is
-//   written to are made active with the next tick, before their own first write has to wait for it.
-//   They count as any other.
+//   written to are made active with the next tick, before their own first write has to wait for it;
+//   where writes go on from one region to the next, those behind them too. They count as any other.
 // - A target's regions that still await a copy are not ordered inactive there (R7: own active).
 
 import { REGION_IDLE_BUSY_MS, REGION_IDLE_BUSY_MS_EACH, REGION_IDLE_MS } from "#base/limits.ts";
@@ -36,7 +36,7 @@ export class Activity {
   readonly #regions = new Map<number, Region>();
   readonly #waiters = new Set<() => void>();
   #cycling = false;
-  /** Entered by a write since the last tick, of a sole copy. */
+  /** Written to for the first time since the last tick, of a sole copy. */
   #entered: number[] = [];
   /** When a write last ended in any region. */
   #usedMs = Number.NEGATIVE_INFINITY;
@@ -58,7 +58,7 @@ export class Activity {
     const only = first === last && this.#waiters.size === 0 ? this.#regions.get(first) : undefined;
     if (only !== undefined) {
       only.users++;
-      only.uses++;
+      if (only.uses++ === 0 && this.#isSole) this.#entered.push(first);
       return true;
     }
     let missing = 0;
@@ -131,7 +131,9 @@ export class Activity {
     const ahead: number[] = [];
     for (const one of entered) {
       const from = one - (one % TOGETHER);
-      for (let region = from; region < Math.min(from + TOGETHER, regions); region++) {
+      const goesOn = (this.#regions.get(one - 1)?.uses ?? 0) > 0;
+      const end = Math.min(from + (goesOn ? 2 : 1) * TOGETHER, regions);
+      for (let region = from; region < end; region++) {
         if (this.#regions.has(region) || this.#regions.size >= activeRegionsMax) continue;
         // In use until it is active: else it might be ordered inactive first.
         this.#entry(region).users++;

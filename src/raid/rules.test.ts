@@ -241,6 +241,23 @@ describe("R6: activity", () => {
     expect(active()).toEqual([]);
   });
 
+  test("a sole copy, writes go on to the next region → the next group is active ahead too", () => {
+    const cluster = new Cluster({ copies: 1, sizeBytes: 60 * (4 << 20) });
+    const active = () => cluster.node(1).store.activeRegions();
+    cluster.write(3 * 1024, 1);
+    cluster.run(200);
+    expect(active()).toHaveLength(16);
+    cluster.write(9 * 1024, 1);
+    cluster.run(200);
+    expect(active()).toHaveLength(16);
+    cluster.write(4 * 1024, 1);
+    cluster.run(200);
+    expect(active()).toHaveLength(32);
+    cluster.write(5 * 1024, 1);
+    cluster.run(200);
+    expect(Math.max(...active())).toBe(31);
+  });
+
   test("the last of two copies → only what is written to, since the other is owed the rest", () => {
     const cluster = new Cluster({ sizeBytes: 40 * (4 << 20) });
     cluster.write(33 * 1024, 1);

@@ -38,10 +38,12 @@ export function eachCrash(
   let writes = 0;
   let states = 0;
   let flushedIds = 0;
+  /** Writes that were stable by themselves: they leave gaps in the count of sectors. */
+  let stables = 0;
   const ids = { next: 0 };
   const seen = new Set<string>();
   const visit = (kept: readonly PendingSector[]) => {
-    const key = stateKey(notes.length, flushedIds, kept);
+    const key = stateKey(notes.length, stables, flushedIds, kept);
     if (seen.has(key)) return;
     seen.add(key);
     states++;
@@ -66,6 +68,13 @@ export function eachCrash(
       writes++;
     }
     eachSubset(pending, windowSectors, visit);
+    if (event.what === "note" || !event.isStable) continue;
+    // While it was under way it was one of many; now nothing older lies there any more.
+    const { offset, bytes } = event;
+    stable.write(offset, bytes);
+    stables++;
+    pending = pending.filter((one) => one.offset < offset || one.offset >= offset + bytes.length);
+    eachSubset(pending, windowSectors, visit);
   }
   return states;
 }
@@ -73,12 +82,17 @@ export function eachCrash(
 /**
  * Names a state by what of the record it holds: everything up to some sector, and these behind it.
  */
-function stateKey(notes: number, flushedIds: number, kept: readonly PendingSector[]): string {
+function stateKey(
+  notes: number,
+  stables: number,
+  flushedIds: number,
+  kept: readonly PendingSector[],
+): string {
   let whole = flushedIds;
   let at = 0;
   for (; kept[at]?.id === whole; at++) whole++;
   const rest = kept.slice(at).map(({ id }) => id);
-  return `${notes} ${whole} ${rest.join()}`;
+  return `${notes} ${stables} ${whole} ${rest.join()}`;
 }
 
 /** The sectors of a write that change anything: the others are on the disk already. */

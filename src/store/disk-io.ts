@@ -11,7 +11,7 @@
 
 import { NO_BUFFER } from "#base/memory.ts";
 import type { Memory } from "#base/memory.ts";
-import { FLAG_PAST_CACHE, OperationKind, OperationPool } from "#base/operation.ts";
+import { FLAG_FUA, FLAG_PAST_CACHE, OperationKind, OperationPool } from "#base/operation.ts";
 import type { Area, Operation } from "#base/operation.ts";
 import { Status } from "#base/status.ts";
 
@@ -85,6 +85,12 @@ export class DiskIo {
 
   write(offsetBytes: number, lengthBytes: number, bufferOffset: number, done: IoDone): void {
     this.start(OperationKind.write, offsetBytes, lengthBytes, bufferOffset, { ioDone: done });
+  }
+
+  /** `done` once it is on stable media itself; nothing is said of what was written before. */
+  writeStable(offsetBytes: number, lengthBytes: number, bufferOffset: number, done: IoDone): void {
+    const owner = { ioDone: done };
+    this.start(OperationKind.write, offsetBytes, lengthBytes, bufferOffset, owner, FLAG_FUA);
   }
 
   /** `done` once everything written before now is on stable media. */

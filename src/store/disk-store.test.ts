@@ -487,6 +487,18 @@ describe("store", () => {
     expect(flushes(() => bench.flush(member))).toBe(0);
   });
 
+  test("R6: regions made active → no flush of the disk, and they are after a power cut", () => {
+    for (let seed = 1; seed <= 5; seed++) {
+      const bench = opened({ logSlots: 64 });
+      const before = bench.disk.flushes;
+      bench.activate(bench.member(), 0);
+      bench.activate(bench.member(), 1);
+      expect(bench.disk.flushes - before).toBe(0);
+      bench.again(bench.disk.powerCut(new Prng(seed)));
+      expect([...bench.member().activeRegions()]).toEqual([0, 1]);
+    }
+  });
+
   test("many flushes at once → they share", () => {
     const bench = opened({ logSlots: 64 });
     const member = bench.member();

@@ -153,12 +153,13 @@ export class Member implements MemberStore {
     if (added.length > 0) entry = this.#appendRegions(EntryKind.activate, added);
     for (const region of added) this.#activating.set(region, entry);
     if (entry <= this.#core.log.durable) return done(Status.ok);
-    this.#core.log.sync(entry, (status) => {
+    const ended = (status: Status) => {
       for (const [region, pending] of this.#activating) {
         if (pending <= this.#core.log.durable) this.#activating.delete(region);
       }
       done(status);
-    });
+    };
+    this.#core.log.sync(entry, ended, { of: "entries" });
   }
 
   /** R6: by order of the head. Rides with the next commit; `tick` starts one when none comes. */

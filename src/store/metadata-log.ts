@@ -2,7 +2,9 @@
 //
 // The metadata log: the one write-ahead fact of a disk. A ring of records (format.wire.ts,
 // LOG_RECORD), each written twice side by side, group-committed: what is appended while a commit is
-// in flight rides in the next one. A commit is one write of up to eight records and one flush.
+// in flight rides in the next one. A commit is one write of up to eight records, stable by itself
+// (FUA): where much is written, a flush of all that takes far longer than the few records do. Only
+// where somebody waits for whatever was written before as well is it a write and a flush.
 //
 // Invariants:
 // - Entries become durable in the order in which they were appended, and are applied to Metadata
@@ -42,6 +44,13 @@ export interface LogPosition {
 interface Waiter {
   entry: number;
   done: IoDone;
+  /** All that was written before has to be on media too. */
+  wantsAll: boolean;
+}
+
+/** Of a wait that wants entries on media, and nothing of what else was written. */
+export interface SyncOptions {
+  of: "entries";
 }
 
 const view = LOG_RECORD.view();
@@ -124,11 +133,14 @@ export class MetadataLog {
     return true;
   }
 
-  /** `done` once every entry up to `entry` is durable; starts a commit for them. */
-  sync(entry: number, done: IoDone): void {
+  /**
+   * `done` once every entry up to `entry` is durable; starts a commit for them. Unless only entries
+   * are wanted, a commit that begins within the call or later covers all writes that ended before.
+   */
+  sync(entry: number, done: IoDone, options?: SyncOptions): void {
     if (this.#io.failed) return done(Status.ioError);
     if (entry <= this.durable) return done(Status.ok);
-    this.#waiters.push({ entry, done });
+    this.#waiters.push({ entry, done, wantsAll: options === undefined });
     this.commit();
   }
 
@@ -187,7 +199,12 @@ export class MetadataLog {
     for (let index = 0; index < count; index++) this.#seal(pages[index] as EntryPage, index);
     const through = { sequence: firstSequence + count - 1, entry: this.#sealedEntries };
     const offset = this.#plan.logOffset + slot * LOG_SLOT_BYTES;
-    this.#io.write(offset, count * LOG_SLOT_BYTES, this.#buffer, (status) => {
+    const bytes = count * LOG_SLOT_BYTES;
+    if (!this.#waiters.some(({ wantsAll }) => wantsAll)) {
+      this.#io.writeStable(offset, bytes, this.#buffer, (status) => this.#end(status, through));
+      return;
+    }
+    this.#io.write(offset, bytes, this.#buffer, (status) => {
       if (status !== Status.ok) return this.#end(status, through);
       this.#io.flush((flushed) => this.#end(flushed, through));
     });

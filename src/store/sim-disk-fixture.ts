@@ -5,7 +5,7 @@
 // sent. Sparse, so that 64 TiB fit.
 
 import type { Memory } from "#base/memory.ts";
-import { OperationKind } from "#base/operation.ts";
+import { FLAG_FUA, OperationKind } from "#base/operation.ts";
 import type { Area, Operation } from "#base/operation.ts";
 import type { Prng } from "#base/prng.ts";
 import { Status } from "#base/status.ts";
@@ -67,7 +67,8 @@ export class Image {
 
 /** What the disk was sent, in the order in which it was carried out. */
 export type DiskEvent =
-  | { what: "write"; offset: number; bytes: Uint8Array }
+  /** `isStable`: from its end on it is, other than what was written before it. */
+  | { what: "write"; offset: number; bytes: Uint8Array; isStable: boolean }
   /** Makes the first `through` writes of the record stable. */
   | { what: "flush"; through: number }
   /** Something the test noted between. */
@@ -76,6 +77,8 @@ export type DiskEvent =
 interface Pending {
   offset: number;
   bytes: Uint8Array;
+  /** Counts all writes. */
+  number: number;
 }
 
 export class SimDisk implements Area {
@@ -160,7 +163,7 @@ export class SimDisk implements Area {
     else {
       const bytes = this.#memory.bytes.subarray(bufferOffset, bufferOffset + lengthBytes);
       if (kind === OperationKind.read) this.current.read(offsetBytes, bytes);
-      else this.#write(offsetBytes, bytes.slice());
+      else this.#write(offsetBytes, bytes.slice(), (operation.flags & FLAG_FUA) !== 0);
     }
     operation.complete(Status.ok);
     return true;
@@ -242,21 +245,33 @@ export class SimDisk implements Area {
     if (length > 0) this.#write(offset, this.#memory.bytes.slice(from, from + length));
   }
 
-  #write(offset: number, bytes: Uint8Array): void {
+  #write(offset: number, bytes: Uint8Array, isStable = false): void {
     this.current.write(offset, bytes);
-    this.#pending.push({ offset, bytes });
+    if (isStable) this.#writeStable(offset, bytes);
+    else this.#pending.push({ offset, bytes, number: this.#writes });
     this.#writes++;
-    this.record?.push({ what: "write", offset, bytes });
+    this.record?.push({ what: "write", offset, bytes, isStable });
+  }
+
+  /** What came before it to the same place can survive no more. */
+  #writeStable(offset: number, bytes: Uint8Array): void {
+    this.stable.write(offset, bytes);
+    for (const older of this.#pending) {
+      const from = Math.max(offset, older.offset);
+      const to = Math.min(offset + bytes.length, older.offset + older.bytes.length);
+      if (from >= to) continue;
+      older.bytes = older.bytes.slice();
+      older.bytes.set(bytes.subarray(from - offset, to - offset), from - older.offset);
+    }
   }
 
   /** Only what was carried out before the flush was submitted. */
   #flush(through: number): void {
     this.flushes++;
-    const count = through - (this.#writes - this.#pending.length);
-    if (count > 0) {
-      for (const { offset, bytes } of this.#pending.splice(0, count)) {
-        this.stable.write(offset, bytes);
-      }
+    const later = this.#pending.findIndex(({ number }) => number >= through);
+    const count = later < 0 ? this.#pending.length : later;
+    for (const { offset, bytes } of this.#pending.splice(0, count)) {
+      this.stable.write(offset, bytes);
     }
     this.record?.push({ what: "flush", through });
   }

@@ -4,7 +4,7 @@
 // rest only takes the time. And the world of a data path on it.
 
 import type { Memory } from "#base/memory.ts";
-import { type Area, type Operation, OperationKind } from "#base/operation.ts";
+import { type Area, FLAG_FUA, type Operation, OperationKind } from "#base/operation.ts";
 import { Prng } from "#base/prng.ts";
 import { Status } from "#base/status.ts";
 import type { World } from "#base/world.ts";
@@ -44,7 +44,8 @@ export class VirtualDisk implements Area {
     for (let other = 1; other < CHANNELS; other++) {
       if ((this.#freeAtMs[other] as number) < (this.#freeAtMs[channel] as number)) channel = other;
     }
-    const takesMs = ACCESS_MS + (operation.lengthBytes - PAGE_BYTES) * BYTE_MS;
+    const flushMs = (operation.flags & FLAG_FUA) === 0 ? 0 : FLUSH_MS;
+    const takesMs = ACCESS_MS + (operation.lengthBytes - PAGE_BYTES) * BYTE_MS + flushMs;
     const endMs = Math.max(nowMs, this.#freeAtMs[channel] as number) + takesMs;
     this.#freeAtMs[channel] = endMs;
     this.#simulation.after(endMs - nowMs, () => {

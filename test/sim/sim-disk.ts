@@ -3,7 +3,8 @@
 // A simulated disk with its volatile cache, as an Area.
 //
 // - A completed write is in the cache: reads see it, the death of the process (`kill`) leaves it,
-//   and a power cut loses it unless a flush that was submitted after its completion has completed.
+//   and a power cut loses it unless a flush that was submitted after its completion has completed,
+//   or it was written with FUA itself.
 // - At a power cut each 512-byte sector of what was not flushed falls back by itself to any of its
 //   unflushed values or the last flushed one, and writes under way are there in part. So
 //   multi-sector writes tear; sectors do not (H3).
@@ -16,7 +17,7 @@
 
 import { assert } from "#base/assert.ts";
 import type { Memory } from "#base/memory.ts";
-import { OperationKind } from "#base/operation.ts";
+import { FLAG_FUA, OperationKind } from "#base/operation.ts";
 import type { Area, Operation } from "#base/operation.ts";
 import type { Prng } from "#base/prng.ts";
 import { SECTOR_BYTES } from "#base/grains.ts";
@@ -167,7 +168,9 @@ export class SimDisk {
         const lie = this.lie?.(operation) ?? null;
         if (lie?.kind === "lost") return;
         const at = lie === null ? offsetBytes : lie.offsetBytes;
-        this.#write(at, buffer.subarray(bufferOffset, bufferOffset + lengthBytes));
+        const source = buffer.subarray(bufferOffset, bufferOffset + lengthBytes);
+        if ((operation.flags & FLAG_FUA) !== 0) this.#writeStable(at, source);
+        else this.#write(at, source);
         return;
       }
       default:
@@ -195,6 +198,16 @@ export class SimDisk {
     this.read(offset, old);
     this.#undo.push({ offset, old });
     this.#completed++;
+    this.#put(offset, source);
+  }
+
+  /** It stays at a power cut: whatever was there before, a sector falls back to this at most. */
+  #writeStable(offset: number, source: Uint8Array): void {
+    for (const { offset: at, old } of this.#undo) {
+      const from = Math.max(offset, at);
+      const to = Math.min(offset + source.length, at + old.length);
+      if (from < to) old.set(source.subarray(from - offset, to - offset), from - at);
+    }
     this.#put(offset, source);
   }
 
