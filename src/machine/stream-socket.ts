@@ -341,9 +341,15 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
     this.#readTo = 0;
     const head = this.#headBytes;
     const wanted = this.#intoDone === null ? 0 : this.#intoBytes;
-    const control = this.#controlAt + RECEIVE_NOW_AT;
-    const [reactor, fd, into, behind] = [this.#reactor, this.#fd, this.#intoAt, this.#receiveAt];
-    const result = receiveNow(reactor, fd, control, into, wanted, behind, head);
+    const result = receiveNow(
+      this.#reactor,
+      this.#fd,
+      this.#controlAt + RECEIVE_NOW_AT,
+      this.#intoAt,
+      wanted,
+      this.#receiveAt,
+      head,
+    );
     this.#moreWaits = result === wanted + head;
     if (result === -ERRNO.EINTR || result === -ERRNO.EAGAIN) return;
     if (result <= 0) return this.#endReceiving(result);
