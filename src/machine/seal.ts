@@ -28,6 +28,7 @@ const KEY_BYTES = 32;
 const SIGNATURE_BYTES = 64;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
+const CIPHER_BLOCK_BYTES = 16;
 /** From here on an array has memory of its own. */
 const OWN_MEMORY_BYTES = 2048;
 
@@ -184,5 +185,7 @@ function openInto(
 function letGo(made: Uint8Array): void {
   if (made.length < OWN_MEMORY_BYTES) return; // lies in the collector's heap
   const { buffer } = made;
-  if (buffer instanceof ArrayBuffer && buffer.byteLength === made.length) buffer.transfer(0);
+  // Its own, with the room that a block cipher's last block would need.
+  const isOwn = buffer.byteLength <= made.length + CIPHER_BLOCK_BYTES;
+  if (isOwn && buffer instanceof ArrayBuffer) buffer.transfer(0);
 }
