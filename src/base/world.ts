@@ -60,6 +60,26 @@ export interface Seal {
     associated: Uint8Array,
     sealed: Uint8Array,
   ): Uint8Array | null;
+  /**
+   * As `aesGcmSeal`, into `target` from `at`: for records of a link, where fresh memory for each
+   * costs more than the cipher.
+   */
+  aesGcmSealInto(
+    key: Uint8Array,
+    nonce: Uint8Array,
+    associated: Uint8Array,
+    plain: Uint8Array,
+    target: Uint8Array,
+    at: number,
+  ): void;
+  /** As `aesGcmOpen`, to the start of `target`; false: not authentic, what is there is nobody's. */
+  aesGcmOpenInto(
+    key: Uint8Array,
+    nonce: Uint8Array,
+    associated: Uint8Array,
+    sealed: Uint8Array,
+    target: Uint8Array,
+  ): boolean;
   /** Constant-time comparison. */
   equal(left: Uint8Array, right: Uint8Array): boolean;
 }

@@ -28,6 +28,9 @@ const KEY_BYTES = 32;
 const SIGNATURE_BYTES = 64;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
+const CIPHER_BLOCK_BYTES = 16;
+/** From here on an array has memory of its own. */
+const OWN_MEMORY_BYTES = 2048;
 
 // RFC 8410, section 7 and 4: what stands before the raw key.
 const FRAMES = {
@@ -82,6 +85,8 @@ export function createSeal(): Seal {
     verify: (publicKey, bytes, signature) => verified(publicKey, bytes, signature),
     aesGcmSeal: seal,
     aesGcmOpen: open,
+    aesGcmSealInto: sealInto,
+    aesGcmOpenInto: openInto,
     equal: (left, right) => left.length === right.length && timingSafeEqual(left, right),
   };
 }
@@ -112,15 +117,28 @@ function seal(
   associated: Uint8Array,
   plain: Uint8Array,
 ): Uint8Array {
+  const sealed = new Uint8Array(plain.length + TAG_BYTES);
+  sealInto(key, nonce, associated, plain, sealed, 0);
+  return sealed;
+}
+
+function sealInto(
+  key: Uint8Array,
+  nonce: Uint8Array,
+  associated: Uint8Array,
+  plain: Uint8Array,
+  target: Uint8Array,
+  at: number,
+): void {
   assert(key.length === KEY_BYTES, "an AES-256 key has 32 bytes");
   assert(nonce.length === NONCE_BYTES, "a GCM nonce has 12 bytes");
   const cipher = createCipheriv("aes-256-gcm", key, nonce);
   cipher.setAAD(associated);
-  const sealed = new Uint8Array(plain.length + TAG_BYTES);
-  sealed.set(cipher.update(plain), 0);
+  const made = cipher.update(plain);
+  target.set(made, at);
+  letGo(made);
   cipher.final();
-  sealed.set(cipher.getAuthTag(), plain.length);
-  return sealed;
+  target.set(cipher.getAuthTag(), at + plain.length);
 }
 
 function open(
@@ -129,18 +147,45 @@ function open(
   associated: Uint8Array,
   sealed: Uint8Array,
 ): Uint8Array | null {
+  if (sealed.length < TAG_BYTES) return null;
+  const plain = new Uint8Array(sealed.length - TAG_BYTES);
+  return openInto(key, nonce, associated, sealed, plain) ? plain : null;
+}
+
+const TAG_LENGTH = { authTagLength: TAG_BYTES };
+
+function openInto(
+  key: Uint8Array,
+  nonce: Uint8Array,
+  associated: Uint8Array,
+  sealed: Uint8Array,
+  target: Uint8Array,
+): boolean {
   assert(key.length === KEY_BYTES, "an AES-256 key has 32 bytes");
   assert(nonce.length === NONCE_BYTES, "a GCM nonce has 12 bytes");
-  if (sealed.length < TAG_BYTES) return null;
-  const decipher = createDecipheriv("aes-256-gcm", key, nonce, { authTagLength: TAG_BYTES });
+  if (sealed.length < TAG_BYTES) return false;
+  const decipher = createDecipheriv("aes-256-gcm", key, nonce, TAG_LENGTH);
   decipher.setAAD(associated);
   decipher.setAuthTag(sealed.subarray(sealed.length - TAG_BYTES));
-  const plain = decipher.update(sealed.subarray(0, sealed.length - TAG_BYTES));
+  const made = decipher.update(sealed.subarray(0, sealed.length - TAG_BYTES));
+  target.set(made, 0);
+  letGo(made);
   try {
     decipher.final();
   } catch {
-    return null; // the tag does not fit: nothing of it may be used
+    return false; // the tag does not fit: nothing of it may be used
   }
-  // Its own memory already: a view of it, since copying a record costs as much as opening it.
-  return new Uint8Array(plain.buffer, plain.byteOffset, plain.byteLength);
+  return true;
+}
+
+/**
+ * Gives memory of the cipher's own back at once. Left to the collector, it lies until many MiB have
+ * come together, and the next record's is memory that the kernel has to find first.
+ */
+function letGo(made: Uint8Array): void {
+  if (made.length < OWN_MEMORY_BYTES) return; // lies in the collector's heap
+  const { buffer } = made;
+  // Its own, with the room that a block cipher's last block would need.
+  const isOwn = buffer.byteLength <= made.length + CIPHER_BLOCK_BYTES;
+  if (isOwn && buffer instanceof ArrayBuffer) buffer.transfer(0);
 }

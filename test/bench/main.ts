@@ -37,6 +37,7 @@ import {
   type Server,
   type Transport,
 } from "./servers.ts";
+import { stuck } from "./stuck.ts";
 import { WORKLOADS, verify, type Workload } from "./workloads.ts";
 
 const OURS = "cairn";
@@ -52,12 +53,13 @@ const HELP = `npm run bench -- [flags]
   --workload KEYS  of ${WORKLOADS.map((workload) => workload.key).join(",")} (all)
   --peer NAMES     of ${PEERS.join(",")},${FILE} (all; file: fio on it, no server)
   --beside FILE    another cairn executable, as one more peer (none)
-  --transport T    tcp, unix or both (both)
+  --transport T    tcp, unix or both (both); with --memory the first of them
   --disk MODE      buffered, direct or both (both)
   --memory         instead: what a unit holds over many requests (memory.ts)
   --millions N     of them (10)
   --cold           instead: an unwritten volume beside a warm one, in virtual time (cold.ts)
   --layers         instead: what copies and links cost, beside qemu's quorum (layers.ts)
+  --stuck          instead: a host beside others that do not get on (stuck.ts)
   --report FILE    where the report goes; also a folder (none)`;
 
 const { values } = parseArgs({
@@ -74,6 +76,7 @@ const { values } = parseArgs({
     millions: { type: "string", default: "10" },
     layers: { type: "boolean", default: false },
     cold: { type: "boolean", default: false },
+    stuck: { type: "boolean", default: false },
     report: { type: "string", default: "" },
     help: { type: "boolean", default: false },
   },
@@ -191,10 +194,12 @@ async function main(): Promise<void> {
   for (const line of machineLines(path.dirname(import.meta.dir))) tell(line);
   const millions = whole(values.millions, "--millions", 1000);
   if (values.cold) cold(tell);
-  const isOther = values.cold || values.memory || values.layers;
+  const isOther = values.cold || values.memory || values.layers || values.stuck;
   for (const mode of plan.modes) {
-    if (values.memory) await memory({ ...plan, mode, millions }, tell);
+    const [transport = "tcp"] = plan.transports;
+    if (values.memory) await memory({ ...plan, mode, transport, millions }, tell);
     if (values.layers) await layers({ ...plan, mode, transport: "tcp" }, tell);
+    if (values.stuck) await stuck({ ...plan, mode, transport: "tcp" }, tell);
     if (!isOther) await compare(mode, plan, tell);
   }
   if (values.report === "") return;

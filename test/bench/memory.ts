@@ -5,7 +5,7 @@
 
 import { Lab } from "#test/cluster/lab.ts";
 import { heldMiB, slopeOf } from "./figures.ts";
-import { fill, startOurs, type DiskMode } from "./servers.ts";
+import { fill, startOurs, type DiskMode, type Transport } from "./servers.ts";
 import { measure } from "./workloads.ts";
 
 /** Millions before anything counts: the engine compiles, tables and heaps find their size. */
@@ -18,7 +18,7 @@ const SLOPE_MAX = 1;
 const MIX = ["--rw=randrw", "--rwmixread=70", "--bs=4k", "--iodepth=32", "--norandommap"];
 
 export async function memory(
-  plan: { mode: DiskMode; volumeBytes: number; millions: number },
+  plan: { mode: DiskMode; transport: Transport; volumeBytes: number; millions: number },
   tell: (line: string) => void,
 ): Promise<void> {
   await using lab = new Lab({ needsBytes: plan.volumeBytes * 1.5 });
@@ -26,12 +26,12 @@ export async function memory(
   await fill(lab, words.tcp, plan.volumeBytes);
   tell(`\n## Memory over ${plan.millions} million requests, ${plan.mode}\n`);
   tell(
-    `4k 70/30, depth 32, TCP; ${WARM_UP} million before that do not count. Anonymous and shared`,
+    `4k 70/30, depth 32, ${plan.transport}; ${WARM_UP} million before that do not count. Anonymous`,
   );
-  tell("memory of the unit's process, MiB after each million:\n");
+  tell("and shared memory of the unit's process, MiB after each million:\n");
   const held: number[] = [];
   for (let million = 0; million < WARM_UP + plan.millions; million++) {
-    await measure(lab, words.tcp, MIX, {
+    await measure(lab, words[plan.transport], MIX, {
       sizeBytes: plan.volumeBytes,
       length: { requests: REQUESTS },
       seed: million + 1,

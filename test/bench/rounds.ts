@@ -49,6 +49,7 @@ async function sample(
   workload: Workload,
   plan: RoundsPlan & { seed: number },
 ): Promise<Sample> {
+  await using _beside = await server.beside?.();
   const before = machineTime();
   const cpuBefore = server.cpuSeconds();
   const figures = await measure(lab, server.words[plan.transport], workload.fio, {

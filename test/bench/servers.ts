@@ -29,6 +29,8 @@ export interface Server {
   words: Readonly<Record<Transport, readonly string[]>>;
   /** All its processes have used since they began. */
   cpuSeconds(): number;
+  /** What stands beside each of its runs, until that is over. */
+  beside?(): Promise<AsyncDisposable>;
 }
 
 export interface OurServer extends Server {

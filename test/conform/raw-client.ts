@@ -5,7 +5,6 @@
 
 import { EventEmitter, once } from "node:events";
 import type { Socket } from "bun";
-import type { Facts } from "./servers.ts";
 import type { RequestOptions } from "#protocol/nbd/host-fixture.ts";
 import type { HeaderStyle } from "#protocol/nbd/handshake.ts";
 import {
@@ -28,6 +27,13 @@ import {
 /** Longest wait for an answer; a server that owes one fails the check. */
 const ANSWER_MS = 5000;
 
+/** Where it connects, and the export it asks for. */
+export interface RawPlace {
+  host: string;
+  port: number;
+  name: string;
+}
+
 export interface RawReply {
   error: number;
   chunks: { type: number; data: Buffer }[];
@@ -46,10 +52,10 @@ export class RawClient implements Disposable {
   flags = 0;
   sizeBytes = 0;
 
-  static async open(facts: Facts): Promise<RawClient> {
+  static async open(place: RawPlace): Promise<RawClient> {
     const client = new RawClient();
     const socket = client.#handler;
-    client.#socket = await Bun.connect({ hostname: facts.host, port: facts.port, socket });
+    client.#socket = await Bun.connect({ hostname: place.host, port: place.port, socket });
     return client;
   }
 
@@ -106,8 +112,8 @@ export class RawClient implements Disposable {
   }
 
   /** Greeting and flags done. */
-  static async haggling(facts: Facts, flags = 3): Promise<RawClient> {
-    const client = await RawClient.open(facts);
+  static async haggling(place: RawPlace, flags = 3): Promise<RawClient> {
+    const client = await RawClient.open(place);
     await client.take(18);
     client.send(u32s(flags));
     return client;
@@ -115,11 +121,11 @@ export class RawClient implements Disposable {
 
   /** In transmission. */
   static async entered(
-    facts: Facts,
+    place: RawPlace,
     options: { headers: HeaderStyle; name?: string },
   ): Promise<RawClient> {
-    const client = await RawClient.haggling(facts);
-    const name = options.name ?? facts.name;
+    const client = await RawClient.haggling(place);
+    const name = options.name ?? place.name;
     const { headers } = options;
     if (headers !== "simple") {
       const isExtended = headers === "extended";

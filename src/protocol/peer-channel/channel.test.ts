@@ -66,7 +66,7 @@ class End implements ChannelEffects {
     this.opened = peer;
   }
   plain(bytes: Uint8Array): void {
-    this.received.push(bytes);
+    this.received.push(bytes.slice());
   }
   refused(refusal: Refusal): void {
     expect(this.refusal).toBeNull();

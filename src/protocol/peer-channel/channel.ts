@@ -53,7 +53,7 @@ export interface ChannelEffects {
   authenticate(peer: PeerIdentity): Unwelcome | null;
   /** From now on `seal` and `plain` work. */
   open(peer: PeerIdentity): void;
-  /** The stream's next bytes, as they were sealed by the other end. The callee may keep them. */
+  /** The stream's next bytes, as they were sealed by the other end; overwritten by the next. */
   plain(bytes: Uint8Array): void;
   /** The channel is dead. Close the stream once what was given to `send` is out. */
   refused(refusal: Refusal): void;
@@ -101,6 +101,8 @@ export class PeerChannel {
   /** A frame of which only the first `#partialBytes` have come. */
   #partial: Uint8Array = EMPTY;
   #partialBytes = 0;
+  /** The record opened last: one at a time. */
+  #opened: Uint8Array = EMPTY;
 
   /** The initiator's hello leaves at once. */
   constructor(
@@ -404,8 +406,11 @@ export class PeerChannel {
     this.#rekeyIfDue(cipher);
     const kind = this.#frame.at(frame, 0).kind;
     const header = frame.subarray(0, FRAME.size);
-    const plain = cipher.decrypt(header, frame.subarray(FRAME.size));
-    if (plain === null) return this.#refuse("brokenRecord");
+    const plainBytes = frame.length - FRAME.size - TAG_BYTES;
+    if (this.#opened.length < plainBytes) this.#opened = new Uint8Array(RECORD_BYTES_MAX);
+    const isAuthentic = cipher.decryptInto(header, frame.subarray(FRAME.size), this.#opened);
+    if (!isAuthentic) return this.#refuse("brokenRecord");
+    const plain = this.#opened.subarray(0, plainBytes);
     if (kind === FrameKind.accept) return this.#open();
     if (kind === FrameKind.sealedRefusal) return this.#refusedBy(plain, true);
     if (plain.length === 0) return this.#refuse("brokenRecord");
@@ -416,10 +421,9 @@ export class PeerChannel {
     const cipher = this.#send as CipherState;
     this.#rekeyIfDue(cipher);
     this.#writeHeader(this.#outHeader, kind, plain.length + TAG_BYTES);
-    const sealed = cipher.encrypt(this.#outHeader, plain);
     target.set(this.#outHeader, at);
-    target.set(sealed, at + FRAME.size);
-    return FRAME.size + sealed.length;
+    cipher.encryptInto(this.#outHeader, plain, target, at + FRAME.size);
+    return FRAME.size + plain.length + TAG_BYTES;
   }
 
   #sendSealed(kind: FrameKind, plain: Uint8Array): void {
@@ -456,6 +460,7 @@ export class PeerChannel {
     this.#state = "dead";
     this.#partial = EMPTY;
     this.#partialBytes = 0;
+    this.#opened = EMPTY;
     this.#handshake = null;
     this.#effects.refused(refusal);
   }

@@ -82,6 +82,14 @@ export function nodeSeal(chance: (bytes: Uint8Array) => void = node.randomFillSy
         return null;
       }
     },
+    aesGcmSealInto(key, nonce, associated, plain, target, at) {
+      target.set(seal.aesGcmSeal(key, nonce, associated, plain), at);
+    },
+    aesGcmOpenInto(key, nonce, associated, sealed, target) {
+      const plain = seal.aesGcmOpen(key, nonce, associated, sealed);
+      if (plain !== null) target.set(plain, 0);
+      return plain !== null;
+    },
     equal: (left, right) => left.length === right.length && node.timingSafeEqual(left, right),
   };
   return seal;

@@ -71,6 +71,28 @@ export class CipherState {
     return plain;
   }
 
+  /** As `encrypt`, into `target` from `at`. */
+  encryptInto(associated: Uint8Array, plain: Uint8Array, target: Uint8Array, at: number): void {
+    this.#setNonce(this.#counter);
+    this.#counter++;
+    this.#seal.aesGcmSealInto(this.#key, this.#nonce, associated, plain, target, at);
+  }
+
+  /** As `decrypt`, to the start of `target`; false when it is not authentic. */
+  decryptInto(associated: Uint8Array, sealed: Uint8Array, target: Uint8Array): boolean {
+    if (sealed.length < TAG_BYTES) return false;
+    this.#setNonce(this.#counter);
+    const isAuthentic = this.#seal.aesGcmOpenInto(
+      this.#key,
+      this.#nonce,
+      associated,
+      sealed,
+      target,
+    );
+    if (isAuthentic) this.#counter++;
+    return isAuthentic;
+  }
+
   /** Section 4.2, REKEY: a new key that does not tell the old one; the counter goes on. */
   rekey(): void {
     this.#nonceData.setUint32(4, 0xffffffff, false);
