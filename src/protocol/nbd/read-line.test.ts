@@ -35,7 +35,7 @@ function hostOf(headers: HeaderStyle, options: Options = {}): Host {
   const prng = new Prng(11);
   const words = new Uint32Array(volume.data.buffer, volume.data.byteOffset, LONG_BYTES / 4);
   for (let at = 0; at < words.length; at += 128) words[at] = prng.u32();
-  const host = new Host({ ...options, memory, volume });
+  const host = new Host({ address: "unix", ...options, memory, volume });
   host.exported.sizeBytes = LONG_BYTES;
   return host.negotiate(headers);
 }
@@ -99,6 +99,25 @@ describe("chunks", () => {
     });
   }
 
+  test("over TCP → longer pieces, and two of them on their way", () => {
+    const host = hostOf("structured", { address: "192.0.2.7" });
+    host.socket.sendBlocked = true;
+    for (let cookie = 0; cookie < 4; cookie++) {
+      host.request(READ, { cookie, offset: cookie * MIB, length: MIB });
+    }
+    expect(host.volume.seen.map(({ lengthBytes }) => lengthBytes)).toEqual(Array(4).fill(PIECE));
+    expect(host.volume.seen.at(-1)?.offsetBytes).toBe(MIB + PIECE);
+    host.socket.sendBlocked = false;
+    host.turn();
+    const answers = host.answers(host.socket.takeSent());
+    for (let cookie = 0; cookie < 4; cookie++) {
+      const own = answers.filter((answer) => answer.cookie === cookie);
+      expect(stretches(own).map(([, length]) => length)).toEqual([2 * PIECE, 2 * PIECE]);
+      const from = cookie * MIB;
+      expect(bytesOf(own, from).equals(host.volume.data.subarray(from, from + MIB))).toBe(true);
+    }
+  });
+
   test("DF, or simple replies → one piece, however long", () => {
     for (const [headers, flags] of [
       ["structured", CommandFlag.DF],
@@ -137,7 +156,7 @@ describe("chunks", () => {
 
 describe("errors", () => {
   for (const headers of CHUNKED) {
-    test(`${headers} headers: a later piece fails → its place ends the reply, what was sent stands`, () => {
+    test(`${headers} headers: a later piece fails → its place ends the reply, the rest stands`, () => {
       const host = hostOf(headers);
       const used = host.memory.usedBytes;
       const { volume } = host;

@@ -26,10 +26,13 @@ import type { Work } from "./work.ts";
 
 /** A piece of what is at hand, bytes: it stays in a core's cache, and divides an extent. */
 const NEAR_PIECE_BYTES = 256 << 10;
-/** A piece of what is not; its operations are under way together. */
-const FAR_PIECE_BYTES = 4 * TRANSFER_BYTES_MAX;
 /** What is at hand is read while less than this is on its way to the kernel. */
 const UNSENT_BYTES_MAX = 256 << 10;
+/** The same over TCP, where each send ends with a short segment and wakes the other side. */
+const NEAR_PIECE_BYTES_TCP = 512 << 10;
+const UNSENT_BYTES_MAX_TCP = 1 << 20;
+/** A piece of what is not; its operations are under way together. */
+const FAR_PIECE_BYTES = 4 * TRANSFER_BYTES_MAX;
 
 export interface ReadLineOptions {
   socket: StreamSocket;
@@ -42,6 +45,8 @@ export interface ReadLineOptions {
 
 export class ReadLine {
   readonly #options: ReadLineOptions;
+  readonly #nearPieceBytes: number;
+  readonly #unsentBytesMax: number;
   #first: Request | null = null;
   #last: Request | null = null;
   /** Read, and not yet taken by the kernel. */
@@ -52,6 +57,9 @@ export class ReadLine {
 
   constructor(options: ReadLineOptions) {
     this.#options = options;
+    const isLocal = options.socket.peerPort === 0;
+    this.#nearPieceBytes = isLocal ? NEAR_PIECE_BYTES : NEAR_PIECE_BYTES_TCP;
+    this.#unsentBytesMax = isLocal ? UNSENT_BYTES_MAX : UNSENT_BYTES_MAX_TCP;
   }
 
   enter(request: Request): void {
@@ -66,7 +74,7 @@ export class ReadLine {
   /** Begins what may be begun. Harmless at any time. */
   pump(): void {
     while (this.#first !== null && !this.#isStopped) {
-      if (this.#isNear && this.#unsentBytes >= UNSENT_BYTES_MAX) return;
+      if (this.#isNear && this.#unsentBytes >= this.#unsentBytesMax) return;
       if (!this.#takeBuffer(this.#first)) return;
       this.#readPiece(this.take() as Request);
     }
@@ -112,7 +120,7 @@ export class ReadLine {
   }
 
   get #pieceBytesMax(): number {
-    return this.#isNear ? NEAR_PIECE_BYTES : FAR_PIECE_BYTES;
+    return this.#isNear ? this.#nearPieceBytes : FAR_PIECE_BYTES;
   }
 
   #takeBuffer(request: Request): boolean {
