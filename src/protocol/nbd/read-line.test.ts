@@ -156,7 +156,7 @@ describe("chunks", () => {
 
 describe("errors", () => {
   for (const headers of CHUNKED) {
-    test(`${headers} headers: a later piece fails → its place ends the reply, the rest stands`, () => {
+    test(`${headers} headers: a later piece fails → its place ends the reply`, () => {
       const host = hostOf(headers);
       const used = host.memory.usedBytes;
       const { volume } = host;
@@ -292,7 +292,7 @@ describe("turns", () => {
 
 describe("the end", () => {
   for (const how of ["DISC", "drain"] as const) {
-    test(`${how} within a long read, others waiting → all of them are answered, then it ends`, () => {
+    test(`${how} within a long read, others waiting → all are answered, then it ends`, () => {
       const host = hostOf("structured");
       host.socket.sendBlocked = true;
       for (let cookie = 0; cookie < 3; cookie++) {

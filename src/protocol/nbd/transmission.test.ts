@@ -69,7 +69,7 @@ describe("commands", () => {
     }
   });
 
-  test("longer than a transfer → operations; one reply when all ended, the first error wins", () => {
+  test("longer than a transfer → several; one reply when all ended, the first error wins", () => {
     const host = plain({ arenaBytes: 32 << 20 });
     const long = new MemoryVolume(host.memory, 4 << 20);
     Object.assign(host.exported, { sizeBytes: 4 << 20, target: long });
