@@ -99,20 +99,20 @@ describe("chunks", () => {
     });
   }
 
-  test("over TCP → longer pieces, and two of them on their way", () => {
+  test("over TCP → longer pieces, and four of them on their way", () => {
     const host = hostOf("structured", { address: "192.0.2.7" });
     host.socket.sendBlocked = true;
-    for (let cookie = 0; cookie < 4; cookie++) {
+    for (let cookie = 0; cookie < 5; cookie++) {
       host.request(READ, { cookie, offset: cookie * MIB, length: MIB });
     }
-    expect(host.volume.seen.map(({ lengthBytes }) => lengthBytes)).toEqual(Array(4).fill(PIECE));
-    expect(host.volume.seen.at(-1)?.offsetBytes).toBe(MIB + PIECE);
+    expect(host.volume.seen.map(({ lengthBytes }) => lengthBytes)).toEqual(Array(16).fill(PIECE));
+    expect(host.volume.seen.at(-1)?.offsetBytes).toBe(4 * MIB - PIECE);
     host.socket.sendBlocked = false;
     host.turn();
     const answers = host.answers(host.socket.takeSent());
-    for (let cookie = 0; cookie < 4; cookie++) {
+    for (let cookie = 0; cookie < 5; cookie++) {
       const own = answers.filter((answer) => answer.cookie === cookie);
-      expect(stretches(own).map(([, length]) => length)).toEqual([2 * PIECE, 2 * PIECE]);
+      expect(stretches(own).map(([, length]) => length)).toEqual([MIB]);
       const from = cookie * MIB;
       expect(bytesOf(own, from).equals(host.volume.data.subarray(from, from + MIB))).toBe(true);
     }

@@ -29,8 +29,8 @@ const NEAR_PIECE_BYTES = 256 << 10;
 /** What is at hand is read while less than this is on its way to the kernel. */
 const UNSENT_BYTES_MAX = 256 << 10;
 /** The same over TCP, where each send ends with a short segment and wakes the other side. */
-const NEAR_PIECE_BYTES_TCP = 512 << 10;
-const UNSENT_BYTES_MAX_TCP = 1 << 20;
+const NEAR_PIECE_BYTES_TCP = 1 << 20;
+const UNSENT_BYTES_MAX_TCP = 4 << 20;
 /** A piece of what is not; its operations are under way together. */
 const FAR_PIECE_BYTES = 4 * TRANSFER_BYTES_MAX;
 
