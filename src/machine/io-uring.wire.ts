@@ -217,6 +217,8 @@ export const MSG_NOSIGNAL = 0x4000;
 
 export const SOL_SOCKET = 1;
 export const SO_REUSEADDR = 2;
+export const SO_SNDBUF = 7;
+export const SO_SNDBUFFORCE = 32;
 export const SO_KEEPALIVE = 9;
 /** struct linger: on, seconds (two u32). On with 0 seconds: unsent bytes are dropped at the end. */
 export const SO_LINGER = 13;

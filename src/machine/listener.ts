@@ -24,6 +24,8 @@ import {
   SOCK_CLOEXEC,
   SOCK_STREAM,
   SOL_SOCKET,
+  SO_SNDBUF,
+  SO_SNDBUFFORCE,
   SO_KEEPALIVE,
   SO_REUSEADDR,
   SQE,
@@ -43,6 +45,8 @@ import { RingSocket } from "./stream-socket.ts";
 const BACKLOG = 256;
 const CONNECT_MS_DEFAULT = 2000;
 const ADDRESS_BYTES = 4096;
+/** What the kernel may hold of what was sent on a unix socket, and as much for its own words. */
+const UNIX_SEND_BYTES = 1 << 20;
 
 export interface StreamOptions {
   /** Size of the receive buffer; a message taken by onBytes must fit. Default 64 KiB. */
@@ -131,6 +135,7 @@ export class Listener implements RingTarget {
     }
     const peer = nameOf(this.#reactor, fd, this.#scratch, "peer");
     if (this.#path === null) setStreamOptions(this.#reactor, fd, this.#options, this.#scratch);
+    else widen(this.#reactor, fd, this.#scratch);
     const socket = RingSocket.create(this.#reactor, fd, peer, this.#options.receiveBytes);
     if (socket === null) {
       libc.close(fd); // R13: no memory for another connection; the peer may try again
@@ -304,6 +309,15 @@ function setStreamOptions(
   setNumber(reactor, fd, IPPROTO_TCP, TCP_KEEPINTVL, every, scratch);
   setNumber(reactor, fd, IPPROTO_TCP, TCP_KEEPCNT, unanswered, scratch);
   setNumber(reactor, fd, IPPROTO_TCP, TCP_USER_TIMEOUT, seconds * 1000, scratch);
+}
+
+/**
+ * A unix socket takes 208 KiB by default, so that both sides of a long transfer would wait for each
+ * other again and again. The first is bounded by net.core.wmem_max, the second wants privilege.
+ */
+function widen(reactor: Reactor, fd: number, scratch: number): void {
+  setNumber(reactor, fd, SOL_SOCKET, SO_SNDBUF, UNIX_SEND_BYTES, scratch);
+  setNumber(reactor, fd, SOL_SOCKET, SO_SNDBUFFORCE, UNIX_SEND_BYTES, scratch);
 }
 
 /** A refusal is not an error: a peer may be gone already, which its first receive tells. */

@@ -21,7 +21,7 @@ export const HANDLE = 77;
 
 export class MemorySocket implements StreamSocket {
   readonly peerAddress: string;
-  readonly peerPort = 40000;
+  readonly peerPort: number;
   onBytes: (bufferOffset: number, lengthBytes: number) => number = () => 0;
   onClose: (reason: string) => void = () => {};
   /** What the other side has received and not yet looked at. */
@@ -43,6 +43,7 @@ export class MemorySocket implements StreamSocket {
   constructor(memory: Memory, peerAddress = "192.0.2.7") {
     this.#memory = memory;
     this.peerAddress = peerAddress;
+    this.peerPort = peerAddress === "unix" ? 0 : 40000;
     this.#receiveAt = memory.allocate(RECEIVE_BYTES);
   }
 

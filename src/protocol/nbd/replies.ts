@@ -3,8 +3,8 @@
 // Replies of the transmission phase as bytes (doc/proto.md, "Simple reply message", "Structured
 // reply chunk message", "Structured reply types"; "Extended reply chunk message" on the branch
 // extension-ext-header). With structured replies, success without data is still a simple reply,
-// which is allowed and shorter; reads, block status and errors are chunks. With extended headers
-// everything is a chunk.
+// which is allowed and shorter; reads, block status and errors are chunks, of a long read several.
+// With extended headers everything is a chunk.
 
 import type { Memory } from "#base/memory.ts";
 import { ERROR_TEXT_BYTES_MAX, errorTexts } from "./errors.ts";
@@ -43,6 +43,9 @@ export interface Answered {
   readonly offsetLow: number;
   readonly error: NbdError;
   readonly faultOffset: number;
+  /** Of a read: the stretch of it that is told. */
+  readonly pieceAt: number;
+  readonly pieceBytes: number;
 }
 
 export class ReplyEncoder {
@@ -81,12 +84,14 @@ export class ReplyEncoder {
     return this.#writeChunk(request, at, ChunkType.NONE, 0);
   }
 
+  /** In front of a piece's data; the last piece of a read says that it is. */
   readHead(request: Answered, at: number): number {
     if (this.#headers === "simple") return this.#writeSimple(request, at);
-    const { offset, length } = request;
-    const end =
-      at + this.#writeChunk(request, at, ChunkType.OFFSET_DATA, CHUNK_OFFSET.size + length);
-    this.#offset.at(this.#bytes, end).offset = offset;
+    const { offset, length, pieceAt, pieceBytes } = request;
+    const payload = CHUNK_OFFSET.size + pieceBytes;
+    const flags = pieceAt + pieceBytes === length ? ChunkFlag.DONE : 0;
+    const end = at + this.#writeChunk(request, at, ChunkType.OFFSET_DATA, payload, flags);
+    this.#offset.at(this.#bytes, end).offset = offset + pieceAt;
     return end + CHUNK_OFFSET.size - at;
   }
 
@@ -144,12 +149,18 @@ export class ReplyEncoder {
     return SIMPLE_REPLY.size;
   }
 
-  /** A chunk's head; every reply of ours is one chunk, so it is the last. */
-  #writeChunk(request: Answered, at: number, type: number, length: number): number {
-    if (this.#headers === "extended") return this.#writeExtended(request, at, type, length);
+  /** A chunk's head; the last of its reply unless told otherwise. */
+  #writeChunk(
+    request: Answered,
+    at: number,
+    type: number,
+    length: number,
+    flags: number = ChunkFlag.DONE,
+  ): number {
+    if (this.#headers === "extended") return this.#writeExtended(request, at, type, length, flags);
     const view = this.#chunk.at(this.#bytes, at);
     view.magic = CHUNK_MAGIC;
-    view.flags = ChunkFlag.DONE;
+    view.flags = flags;
     view.type = type;
     view.cookieHigh = request.cookieHigh;
     view.cookieLow = request.cookieLow;
@@ -157,10 +168,16 @@ export class ReplyEncoder {
     return CHUNK.size;
   }
 
-  #writeExtended(request: Answered, at: number, type: number, length: number): number {
+  #writeExtended(
+    request: Answered,
+    at: number,
+    type: number,
+    length: number,
+    flags: number,
+  ): number {
     const view = this.#extended.at(this.#bytes, at);
     view.magic = EXTENDED_CHUNK_MAGIC;
-    view.flags = ChunkFlag.DONE;
+    view.flags = flags;
     view.type = type;
     view.cookieHigh = request.cookieHigh;
     view.cookieLow = request.cookieLow;

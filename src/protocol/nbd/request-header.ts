@@ -88,6 +88,7 @@ export class RequestHeader {
     request.payloadBytes = this.payloadBytes;
     request.error = NbdError.NONE;
     request.faultOffset = -1;
+    request.isLong = false;
     if (this.#isExtended) this.#fillExtended(request);
   }
 

@@ -11,7 +11,7 @@ import { NbdError } from "./nbd.wire.ts";
 /** Whom a request's callbacks lead to. */
 export interface RequestOwner {
   payloadReceived(request: Request, status: Status): void;
-  replySent(request: Request): void;
+  replySent(request: Request, status: Status): void;
   operationDone(request: Request, operation: Operation): void;
   /** It had to give way to others for a turn. */
   goOn(request: Request): void;
@@ -38,6 +38,14 @@ export class Request {
   dataOffset = 0;
   /** Taken of the host's credit for the buffer. */
   heldBytes = 0;
+  /**
+   * Of a read or write: the stretch that moves now, from its start; all of it but of a long read.
+   */
+  pieceAt = 0;
+  pieceBytes = 0;
+  /** A read that goes by the line (read-line.ts), and the next one there. */
+  isLong = false;
+  next: Request | null = null;
   /** Its operations under way, in any order; more than one for a long read or write. */
   readonly operations: Operation[] = [];
   /** How they ended: ok, or the first that was not. */
@@ -67,7 +75,7 @@ export class Request {
   constructor(slotOffset: number, owner: RequestOwner) {
     this.slotOffset = slotOffset;
     this.received = (status) => owner.payloadReceived(this, status);
-    this.sent = () => owner.replySent(this);
+    this.sent = (status) => owner.replySent(this, status);
     this.done = (operation) => owner.operationDone(this, operation);
     this.goOn = () => owner.goOn(this);
   }

@@ -83,6 +83,8 @@ for (const headers of ["simple", "structured", "extended"] as const) {
     const repeat = connection(headers);
     for (const bytes of [
       make(READ, { offset: 4096, length: 4096 }),
+      make(READ, { offset: 4096, length: 65536 }),
+      make(READ, { offset: 4096, length: 1 << 20 }),
       make(WRITE, { offset: 4096, payload: Buffer.alloc(4096) }),
       make(FLUSH),
       make(TRIM, { length: 1 << 20 }),

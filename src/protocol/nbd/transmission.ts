@@ -10,7 +10,7 @@
 // - A buffer belongs to its request until the operations ended and the reply was sent, also when
 //   the connection is gone by then; `idle` is called once nothing is under way (H7: the fence).
 // - A reply's header lies in the request's slot of the slab, or, for a short read, right before the
-//   data, so that one piece is sent.
+//   data, so that one stretch is sent. A long read goes by the line (read-line.ts).
 
 import { assert } from "#base/assert.ts";
 import { REQUEST_BYTES_MAX, TRANSFER_BYTES_MAX } from "#base/limits.ts";
@@ -23,6 +23,7 @@ import type { HostAccount } from "./credit.ts";
 import { nbdErrorOf } from "./errors.ts";
 import type { Negotiated } from "./handshake.ts";
 import { Command, NbdError, REQUESTS_MAX } from "./nbd.wire.ts";
+import { ReadLine } from "./read-line.ts";
 import { ReplyEncoder, SLOT_BYTES } from "./replies.ts";
 import { Request } from "./request.ts";
 import { requestError } from "./request-check.ts";
@@ -32,8 +33,8 @@ import { Work } from "./work.ts";
 
 /** Room for a reply's header in front of a read's data, which stays aligned to a page. */
 const HEAD_ROOM_BYTES = 4096;
-/** Up to here a read's buffer has that room; a longer read would waste too much on it. */
-const HEAD_ROOM_READ_MAX = 64 << 10;
+/** Up to here a read's buffer has that room; a longer one would waste too much on it, and waits. */
+const SHORT_READ_BYTES_MAX = 32 << 10;
 
 export interface TransmissionCounters {
   requests: number;
@@ -69,6 +70,7 @@ export class Transmission {
   readonly #replies: ReplyEncoder;
   readonly #status: StatusReply;
   readonly #work: Work;
+  readonly #line: ReadLine;
   readonly #header: RequestHeader;
   readonly #slab: number;
   readonly #requests: Request[] = [];
@@ -99,6 +101,13 @@ export class Transmission {
       status: this.#status,
       defer: (act) => options.defer(act),
       ended: (request) => this.#workEnded(request),
+    });
+    this.#line = new ReadLine({
+      socket: options.socket,
+      buffers: this.#buffers,
+      replies: this.#replies,
+      work: this.#work,
+      hasChunks: negotiated.headers !== "simple",
     });
   }
 
@@ -144,6 +153,7 @@ export class Transmission {
     this.#socket.pauseReceive();
     this.#paused = true;
     this.#draining = true;
+    this.#line.pump();
     this.#tellIdle();
   }
 
@@ -156,12 +166,17 @@ export class Transmission {
     this.#buffers.stopWaiting();
     if (this.#refused !== null) this.#giveUpRefused();
     this.#work.cancel(this.#requests);
+    this.#line.stop();
+    for (let next = this.#line.take(); next !== null; next = this.#line.take()) {
+      this.#free.push(next);
+    }
     this.#ended = true;
     this.#tellIdle();
   }
 
   /** Something was given back: try to receive again. Harmless when not paused. */
   resume(): void {
+    this.#line.pump();
     if (!this.#paused || this.#draining || this.#ended) return;
     this.#paused = false;
     this.#socket.resumeReceive();
@@ -192,6 +207,12 @@ export class Transmission {
     if (isOver) {
       this.counters.requests++;
       this.#answerAtOnce(request);
+      return headBytes;
+    }
+    request.isLong = request.type === Command.READ && request.length > SHORT_READ_BYTES_MAX;
+    if (request.isLong) {
+      this.counters.requests++;
+      this.#line.enter(request);
       return headBytes;
     }
     if (!this.#takeBuffer(request)) {
@@ -252,12 +273,10 @@ export class Transmission {
   #takeBuffer(request: Request): boolean {
     const { type, length } = request;
     switch (type) {
-      case Command.READ: {
-        const room = length <= HEAD_ROOM_READ_MAX ? HEAD_ROOM_BYTES : 0;
-        if (!this.#buffers.take(request, room + length)) return false;
-        request.dataOffset = request.bufferOffset + room;
+      case Command.READ:
+        if (!this.#buffers.take(request, HEAD_ROOM_BYTES + length)) return false;
+        request.dataOffset = request.bufferOffset + HEAD_ROOM_BYTES;
         return true;
-      }
       case Command.WRITE:
         if (!this.#buffers.take(request, length)) return false;
         request.dataOffset = request.bufferOffset;
@@ -323,18 +342,12 @@ export class Transmission {
   }
 
   #answerRead(request: Request): void {
-    const { dataOffset, length, slotOffset } = request;
-    this.counters.readBytes += length;
+    this.counters.readBytes += request.pieceBytes;
+    if (request.isLong) return this.#line.answer(request);
     const headBytes = this.#replies.readHeadBytes;
-    if (dataOffset > request.bufferOffset) {
-      const start = dataOffset - headBytes;
-      this.#replies.readHead(request, start);
-      this.#socket.send(start, headBytes + length, request.sent);
-      return;
-    }
-    this.#replies.readHead(request, slotOffset);
-    this.#socket.send(slotOffset, headBytes, null);
-    this.#socket.send(dataOffset, length, request.sent);
+    const start = request.dataOffset - headBytes;
+    this.#replies.readHead(request, start);
+    this.#socket.send(start, headBytes + request.length, request.sent);
   }
 
   #answerStatus(request: Request): void {
@@ -342,7 +355,9 @@ export class Transmission {
     this.#socket.send(this.#status.startOf(request), lengthBytes, request.sent);
   }
 
-  replySent(request: Request): void {
+  replySent(request: Request, status: Status): void {
+    if (status !== Status.ok) this.#line.stop();
+    if (request.isLong && this.#line.sent(request)) return;
     this.#retire(request);
   }
 

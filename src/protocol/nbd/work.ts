@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a request does to its volume: the operations that carry it out (doc/proto.md, "Request
-// types"). A read or write goes in pieces, all at once; a range without payload, which may be as
-// long as the volume, in steps, a few at a time.
+// types"). A write goes in operations all at once, and so does a read, or each piece of a long one
+// (read-line.ts); a range without payload, which may be as long as the volume, in steps, a few at a
+// time.
 //
 // Invariants
 // - Bounded: at most STEPS_MAX operations of a range are under way, none longer than STEP_BYTES,
@@ -45,7 +46,7 @@ export interface WorkOptions {
   status: StatusReply;
   /** Runs `act` in a later turn. */
   defer(act: () => void): void;
-  /** All of the request's operations ended. */
+  /** All of the operations of the request, or of its piece, ended. */
   ended(request: Request): void;
 }
 
@@ -60,14 +61,21 @@ export class Work {
     this.#meter = options.volume.meter;
   }
 
-  begin(request: Request): void {
+  /** Its time counts from now. */
+  accept(request: Request): void {
     request.status = Status.ok;
     request.wantsFlush = false;
+    request.pieceAt = 0;
     request.startedMs = this.#meter?.turnMs() ?? 0;
+  }
+
+  begin(request: Request): void {
+    this.accept(request);
     switch (request.type) {
       case Command.READ:
       case Command.WRITE:
-        return this.#transfer(request);
+        request.pieceBytes = request.length;
+        return this.transfer(request, TRANSFER_BYTES_MAX);
       case Command.FLUSH:
         return this.#flush(request);
       default:
@@ -85,19 +93,26 @@ export class Work {
     }
   }
 
-  /** Data moves between members in pieces of that size; a request is nothing atomic (H2). */
-  #transfer(request: Request): void {
-    const { type, flags, offset, length, dataOffset } = request;
-    const kind = type === Command.READ ? OperationKind.read : OperationKind.write;
-    const isForced = type === Command.WRITE && (flags & CommandFlag.FUA) !== 0;
-    request.cursor = request.end = offset + length;
+  /**
+   * Moves the request's piece, in operations of at most so much, which a read's do not cross
+   * multiples of; a request is nothing atomic (H2).
+   */
+  transfer(request: Request, operationBytesMax: number): void {
+    const { type, flags, pieceBytes, dataOffset } = request;
+    const isRead = type === Command.READ;
+    const kind = isRead ? OperationKind.read : OperationKind.write;
+    const isForced = !isRead && (flags & CommandFlag.FUA) !== 0;
+    const from = request.offset + request.pieceAt;
+    request.cursor = request.end = from + pieceBytes;
     // The first may end before the last is submitted.
     request.isPumping = true;
-    for (let done = 0; done < length; done += TRANSFER_BYTES_MAX) {
-      const piece = Math.min(TRANSFER_BYTES_MAX, length - done);
-      const operation = this.#prepare(request, kind, offset + done, piece);
+    for (let done = 0; done < pieceBytes;) {
+      const room = operationBytesMax - (isRead ? (from + done) % operationBytesMax : 0);
+      const length = Math.min(room, pieceBytes - done);
+      const operation = this.#prepare(request, kind, from + done, length);
       operation.bufferOffset = dataOffset + done;
       if (isForced) operation.flags = FLAG_FUA;
+      done += length;
       this.#options.volume.target.submit(operation);
     }
     request.isPumping = false;
@@ -224,9 +239,14 @@ export class Work {
       request.wantsFlush = false;
       return this.#flush(request);
     }
-    this.#meter?.ended(meteredKind(request.type), request);
+    if (!goesOn(request)) this.#meter?.ended(meteredKind(request.type), request);
     this.#options.ended(request);
   }
+}
+
+/** A piece ended well and is not the last. */
+function goesOn({ isLong, status, pieceAt, pieceBytes, length }: Request): boolean {
+  return isLong && status === Status.ok && pieceAt + pieceBytes < length;
 }
 
 function meteredKind(type: number): MeteredKind {
