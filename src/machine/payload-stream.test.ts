@@ -10,7 +10,8 @@ import type { StreamSocket } from "#base/stream.ts";
 import { Listener, connect } from "./listener.ts";
 import type { Reactor } from "./reactor.ts";
 import { runReactor } from "./reactor-fixture.ts";
-import { RingSocket, socketToRelay } from "./stream-socket.ts";
+import { socketToRelay } from "./relay-socket.ts";
+import { RingSocket } from "./stream-socket.ts";
 
 const HEAD_BYTES = 12;
 const PAYLOAD_BYTES = 64 << 10;

@@ -14,7 +14,8 @@ import type { Reactor } from "./reactor.ts";
 import { mapMemory, mappedBytes } from "./arena.ts";
 import { address, libc } from "./libc.ts";
 import { runReactor } from "./reactor-fixture.ts";
-import { RingSocket, socketToRelay } from "./stream-socket.ts";
+import { socketToRelay } from "./relay-socket.ts";
+import { RingSocket } from "./stream-socket.ts";
 import { type Endpoint, decodeEndpoint, encodeEndpoint } from "./socket-address.ts";
 
 function pair(

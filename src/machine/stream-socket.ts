@@ -40,11 +40,11 @@ import {
   SO_LINGER,
   SQE,
 } from "./io-uring.wire.ts";
+import { sendInBulk } from "./congestion.ts";
 import { ERRNO, address, errnoName, libc } from "./libc.ts";
 import type { Reactor, TurnEnd } from "./reactor.ts";
 import type { RingTarget } from "./ring.ts";
 import { RECEIVE_NOW_BYTES, receiveNow } from "./receive-now.ts";
-import { closeDescriptor, trySocketPair } from "./socket-pair.ts";
 import { unheardMs } from "./tcp-info.ts";
 
 export const RECEIVE_BYTES_DEFAULT = 64 << 10;
@@ -58,6 +58,8 @@ const RECEIVE_NOW_AT = CONTROL_BYTES - RECEIVE_NOW_BYTES;
 const IOVECS_MAX = (RECEIVE_NOW_AT - IOVECS_AT) / IOVEC_BYTES;
 /** Bytes taken by plain calls in one turn: answers wait for its end. */
 const RECEIVE_NOW_BYTES_MAX = 256 << 10;
+/** Who sends so much in one piece sends in bulk. */
+const BULK_BYTES_MIN = 32 << 10;
 /** Bytes one sendmsg takes at most, so that `done`s do not wait for each other too long. */
 const SEND_BYTES_MAX = 4 << 20;
 
@@ -114,6 +116,7 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
   #sending = false;
   #turnEndAsked = false;
   #queuedBytes = 0;
+  #isBulk: boolean;
 
   /** Takes over a connected descriptor. Null when Memory has no room for its buffers (R13). */
   static create(
@@ -146,6 +149,7 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
     this.#controlAt = controlAt;
     this.#receiveAt = receiveAt;
     this.#receiveBytes = receiveBytes;
+    this.#isBulk = peer.port === 0; // a unix socket has no congestion
     // The first receive is armed at the turn's end, when onBytes has been set.
     this.#askTurnEnd();
   }
@@ -194,6 +198,10 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
     this.#sendLengths.push(lengthBytes);
     this.#sendDones.push(done);
     this.#queuedBytes += lengthBytes;
+    if (!this.#isBulk && lengthBytes >= BULK_BYTES_MIN) {
+      this.#isBulk = true;
+      sendInBulk(this.#reactor, this.#fd, this.#controlAt + RECEIVE_NOW_AT);
+    }
     if (this.#ending !== null) this.#deferClose();
     else this.#askTurnEnd();
   }
@@ -580,24 +588,6 @@ export class RingSocket implements StreamSocket, RingTarget, TurnEnd {
     this.#reactor.memory.release(this.#receiveAt);
     this.onClose(this.#ending as string);
   }
-}
-
-/**
- * A socket whose other end is another thread's, a descriptor: what carries a host's connection
- * while TLS is done elsewhere. `peer` is the host. Null where there is no room (R13).
- */
-export function socketToRelay(
-  reactor: Reactor,
-  peer: { address: string; port: number },
-): { socket: StreamSocket; other: number } | null {
-  const pair = trySocketPair();
-  if (pair === null) return null;
-  const [own, other] = pair;
-  const socket = RingSocket.create(reactor, own, peer);
-  if (socket !== null) return { socket, other };
-  closeDescriptor(own);
-  closeDescriptor(other);
-  return null;
 }
 
 function unset(): number {
