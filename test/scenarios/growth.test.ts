@@ -120,3 +120,22 @@ scenario("the control state is lost right after: rebuilt from disks, as large", 
   s.whole();
   isGrown(s, 12);
 });
+
+scenario(
+  "rebuilt when a copy of what was added never came to be: given up, made anew",
+  PLAN,
+  (s) => {
+    const added = s.cluster.growth.grow(1, { disks: [1, 3] }) ?? 0;
+    s.unit(3).powerCut(); // before it hears
+    s.run(30);
+    const restore = s.cluster.beginGeneration([], { gathers: true });
+    restore.answered();
+    for (const unit of s.cluster.units) restore.enter(unit, "kill");
+    s.until("it is settled", () => restore.isOver, 30_000);
+    // Nobody can know that disk 3, which is named, never held any of it.
+    expect(s.cluster.record(added).kept?.map(({ disk }) => disk)).toEqual([3]);
+    s.cluster.growth.protect();
+    s.whole();
+    expect(s.inSync(added)).toEqual([1, 3]);
+  },
+);

@@ -106,7 +106,8 @@ export class SimGrowth {
 
   /**
    * A disk that was away when a slice was placed on it, and was given up before it heard, has
-   * nothing to come back with: the control station names it again.
+   * nothing to come back with: the control station names it again. After a rebuild it may count as
+   * one that keeps a copy (R8), which its owner gives up first.
    */
   protect(): void {
     const { controlStore } = this.#cluster;
@@ -121,10 +122,11 @@ export class SimGrowth {
       });
       if (lacking.length === 0 || named.length >= record.copies) continue;
       const resyncing = [...record.resyncing, ...lacking].slice(0, record.copies - 1);
+      const kept = (record.kept ?? []).filter(({ disk }) => !lacking.includes(disk));
       const next = carriedOver(record, { ...record, epoch: record.epoch + 1, resyncing });
       controlStore.commit({
         ifs: [{ key: entry.key, modRevision: entry.modRevision }],
-        puts: [{ key: entry.key, value: JSON.stringify(next) }],
+        puts: [{ key: entry.key, value: JSON.stringify({ ...next, kept }) }],
       });
     }
   }
