@@ -417,7 +417,7 @@ function doOnceMore(memory: Memory, member: Member, offsetBytes: number, bytes: 
   member.submit(ghost);
 }
 
-const SLOW_HEAL_MS = 20;
+const SLOW_HEAL_MS = 300;
 
 /**
  * Locks asked for while the mender begins a job are granted at once, and hold nobody up; what is
